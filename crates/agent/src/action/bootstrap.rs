@@ -1,0 +1,65 @@
+//! Making a new cluster.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use howdah_clock::now;
+use howdah_dcs::{Cond, Key, Op};
+use howdah_guard::{StartMode, StopMode};
+use howdah_postgres::{initdb, run_script};
+
+use super::{Failure, Outcome};
+use crate::{action::copy::Incomplete, outside::Outside};
+
+/// A new primary has no lease before the cluster exists; the guard ends it if it has none by then.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// Makes the cluster. If that fails, the data is set aside, the store is cleaned so that another member may try, and
+/// the agent ends: the same would most likely fail again.
+pub(crate) async fn bootstrap(outside: &Outside) -> Outcome {
+    let Err(error) = make(outside).await else { return Ok(()) };
+    tracing::error!("Bootstrap failed: {error:#}.");
+    let _ = outside.stop(StopMode::Immediate, Duration::from_secs(5)).await;
+    match outside.server.dir.set_aside("failed") {
+        Ok(path) => tracing::error!("The data directory is kept as {}.", path.display()),
+        Err(error) => tracing::error!("{error}"),
+    }
+    let _ = Incomplete::of(&outside.server).clear();
+    let clean = Op::Delete { key: Key::Initialize, cond: Cond::Always };
+    if let Err(error) = outside.write(&clean).await {
+        tracing::error!("The key 'initialize' is left in the store, remove it by hand: {error:#}.");
+    }
+    Err(Failure::Fatal(error.context("bootstrap failed")))
+}
+
+async fn make(outside: &Outside) -> anyhow::Result<()> {
+    let server = &outside.server;
+    let bootstrap = outside.config.bootstrap.clone().unwrap_or_default();
+    server.dir.create()?;
+    let incomplete = Incomplete::of(server);
+    incomplete.mark()?;
+    initdb(&server.local, &server.programs, &bootstrap.initdb).await?;
+
+    let before = outside.guard.ended().times;
+    let not_after = now() + LIMIT;
+    outside.start(StartMode::Bootstrap { not_after }, None).await?;
+    outside.wait_ready(before, not_after).await?;
+    let session = outside.connect().await.context("connecting to the new server")?;
+    server.create_roles(&session, now() + Duration::from_secs(30)).await.context("creating roles")?;
+    if let Some(script) = &bootstrap.post_bootstrap {
+        run_script(script, &[&server.script_conninfo()], Some(&server.local.pgpass)).await?;
+    }
+    let config = Op::Put {
+        key: Key::Config,
+        value: serde_json::to_string(&bootstrap.dcs)?,
+        cond: Cond::Absent,
+    };
+    if outside.view.config.value.is_none() {
+        outside.write(&config).await.context("writing the configuration")?;
+    }
+    let system_id = server.dir.control()?.system_id.to_string();
+    let done = Op::Put { key: Key::Initialize, value: system_id, cond: Cond::Always };
+    outside.write(&done).await.context("publishing the system identifier")?;
+    incomplete.clear()?;
+    Ok(())
+}

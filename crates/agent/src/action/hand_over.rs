@@ -1,0 +1,95 @@
+//! Giving leadership away: stop cleanly, wait until somebody has everything, release the lease.
+
+use std::time::Duration;
+
+use howdah_clock::now;
+use howdah_dcs::{Cond, Key, Op, Status};
+use howdah_guard::{Request, StopMode};
+use howdah_ha::{Command, LeaseState};
+use howdah_pgconf::DbState;
+use howdah_types::{Lsn, MemberName};
+
+use super::{Outcome, STOP_PATIENCE, start};
+use crate::{outside::Outside, probe::ask_one};
+
+/// Between two looks at the control file and at a replica, where nothing tells.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A replica gets this long to receive the last record; then leadership is released all the same.
+const CATCH_UP: Duration = Duration::from_secs(5);
+
+/// Hands over to `candidate`, or to whoever is best.
+pub(crate) async fn hand_over(outside: &Outside, candidate: Option<&MemberName>) -> Outcome {
+    // While sessions still work: the less the shutdown checkpoint has to write, the shorter the outage.
+    if let Err(error) = start::checkpoint(outside).await {
+        tracing::debug!(?error, "no checkpoint before the stop");
+    }
+    let ended_before = outside.guard.ended().times;
+    let stopping = outside.ask_guard(Request::Stop(StopMode::Fast)).await;
+    if stopping.is_ok() {
+        let deadline = now() + STOP_PATIENCE;
+        // "shut down" is written before the last processes have gone: an archiver may still be busy.
+        while outside.guard.ended().times == ended_before && now() < deadline {
+            let control = outside.server.dir.control();
+            if control.is_ok_and(|control| control.state == DbState::ShutDown) {
+                break;
+            }
+            outside.guard.wait_ended(ended_before, now() + LOOK).await;
+        }
+        if now() >= deadline {
+            outside.stop(StopMode::Immediate, Duration::from_secs(5)).await?;
+        }
+    }
+    let control = outside.server.dir.control()?;
+    if control.state == DbState::ShutDown {
+        wait_received(outside, candidate, control.checkpoint).await;
+        publish(outside, control.checkpoint).await;
+    }
+    // The guard gives no term back while a postmaster that may write still lives.
+    if stopping.is_ok() {
+        let ended = outside.guard.wait_ended(ended_before, now() + STOP_PATIENCE).await;
+        if !ended {
+            return Err(anyhow::anyhow!("PostgreSQL does not end").into());
+        }
+    }
+    outside.keeper.command(Command::Release).await;
+    outside.keeper.wait_for(|status| status.state == LeaseState::None, now() + Duration::from_secs(10)).await;
+    Ok(())
+}
+
+/// Waits until the candidate, or some replica that may lead, has received the shutdown checkpoint.
+async fn wait_received(outside: &Outside, candidate: Option<&MemberName>, checkpoint: Lsn) {
+    let urls: Vec<String> = outside
+        .view
+        .members
+        .iter()
+        .filter(|(name, member)| {
+            **name != outside.config.name
+                && !member.tags.nofailover()
+                && candidate.is_none_or(|candidate| candidate == *name)
+        })
+        .filter_map(|(_, member)| Some(format!("{}/patroni", member.api_base()?)))
+        .collect();
+    let deadline = now() + CATCH_UP;
+    while !urls.is_empty() && now() < deadline {
+        for url in &urls {
+            let peer = ask_one(&outside.peers, url, deadline.min(now() + Duration::from_millis(500))).await;
+            if peer.is_some_and(|peer| peer.lsn > checkpoint) {
+                return;
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    if !urls.is_empty() {
+        tracing::warn!("No replica has confirmed the last WAL record; handing over all the same.");
+    }
+}
+
+/// The last position, so that a replica that lacks more than the limit does not take over.
+async fn publish(outside: &Outside, checkpoint: Lsn) {
+    let status = Status { optime: Some(checkpoint), ..outside.view.status.clone() };
+    let value = serde_json::to_string(&status).unwrap_or_default();
+    if let Err(error) = outside.write(&Op::Put { key: Key::Status, value, cond: Cond::Always }).await {
+        tracing::warn!("The last position was not published: {error:#}.");
+    }
+}

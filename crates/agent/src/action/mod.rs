@@ -1,0 +1,95 @@
+//! The long actions. Each is a task; it ends with a result, and the next decision sees what has become of the world.
+
+mod bootstrap;
+mod copy;
+
+pub(crate) use copy::Incomplete;
+
+mod hand_over;
+mod rejoin;
+mod start;
+
+use std::time::Duration;
+
+use howdah_guard::StopMode;
+use howdah_ha::Action;
+use howdah_types::{PgState, Role};
+
+use crate::outside::Outside;
+
+/// A server that may write a shutdown checkpoint gets this long.
+pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How an action ended.
+pub(crate) type Outcome = Result<(), Failure>;
+
+/// An action that failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The next decision may try again.
+    Retry(anyhow::Error),
+    /// A human must look: the agent ends.
+    Fatal(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::Retry(error.into())
+    }
+}
+
+/// Carries out an action.
+pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
+    let stage = |state, role| {
+        outside.stage.send_replace(Some((state, role)));
+    };
+    match &action {
+        Action::Bootstrap => {
+            stage(PgState::Initializing, Role::Uninitialized);
+            bootstrap::bootstrap(&outside).await
+        }
+        Action::Clone { from, follow } => {
+            stage(PgState::CreatingReplica, Role::Uninitialized);
+            copy::copy(&outside, from, follow).await
+        }
+        Action::Reinitialize { from, follow } => {
+            stage(PgState::CreatingReplica, Role::Uninitialized);
+            outside.stop(StopMode::Immediate, Duration::from_secs(10)).await?;
+            copy::copy(&outside, from, follow).await
+        }
+        Action::StartReplica { follow } => {
+            stage(PgState::Starting, Role::Replica);
+            start::replica(&outside, follow.as_ref()).await
+        }
+        Action::StartPrimary { term, .. } => {
+            stage(PgState::Starting, Role::Primary);
+            start::primary(&outside, *term).await
+        }
+        Action::Promote { term, not_after } => {
+            stage(PgState::Running, Role::Promoted);
+            start::promote(&outside, *term, *not_after).await
+        }
+        Action::HandOver { candidate } => {
+            stage(PgState::Stopping, Role::Primary);
+            hand_over::hand_over(&outside, candidate.as_ref()).await
+        }
+        Action::StopPrimary => {
+            stage(PgState::Stopping, Role::Demoted);
+            Ok(outside.stop(StopMode::Immediate, Duration::from_secs(5)).await?)
+        }
+        Action::Rejoin { leader } => rejoin::rejoin(&outside, leader).await,
+        Action::Checkpoint => start::checkpoint(&outside).await,
+        Action::Restart { primary, follow } => {
+            stage(PgState::Restarting, if primary.is_some() { Role::Primary } else { Role::Replica });
+            start::restart(&outside, *primary, follow.as_ref()).await
+        }
+        Action::Shutdown { hand_over: true } => {
+            stage(PgState::Stopping, Role::Primary);
+            hand_over::hand_over(&outside, None).await
+        }
+        Action::Shutdown { hand_over: false } => {
+            stage(PgState::Stopping, Role::Replica);
+            Ok(outside.stop(StopMode::Fast, STOP_PATIENCE).await?)
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Starting, promoting and restarting.
+
+use std::time::Duration;
+
+use howdah_clock::now;
+use howdah_dcs::Term;
+use howdah_guard::{Request, StartMode, StopMode};
+use howdah_ha::Upstream;
+use howdah_types::BootTime;
+
+use super::{Outcome, STOP_PATIENCE};
+use crate::outside::Outside;
+
+/// An action ends after this although the server is not up yet: recovery may take hours, and the loop watches it.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) async fn replica(outside: &Outside, follow: Option<&Upstream>) -> Outcome {
+    let before = outside.guard.ended().times;
+    outside.start(StartMode::Replica, follow).await?;
+    settle(outside, before).await
+}
+
+pub(crate) async fn primary(outside: &Outside, term: Term) -> Outcome {
+    let before = outside.guard.ended().times;
+    let not_after = outside.authority(term)?;
+    outside.start(StartMode::Primary { term: term.0, not_after }, None).await?;
+    settle(outside, before).await
+}
+
+/// Waits for the server; that it has ended is an error, that it is slow is not.
+pub(crate) async fn settle(outside: &Outside, ended_before: u64) -> Outcome {
+    match outside.wait_ready(ended_before, now() + START_PATIENCE).await {
+        Err(error) if outside.guard.ended().times > ended_before => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) async fn promote(outside: &Outside, term: Term, not_after: BootTime) -> Outcome {
+    let session = outside.connect().await?;
+    outside.ask_guard(Request::Promote { term: term.0, not_after }).await?;
+    outside.server.wait_promoted(&session, now() + Duration::from_secs(60)).await?;
+    Ok(())
+}
+
+/// Without a limit of its own: the action beside the loop may take as long as the disk does.
+pub(crate) async fn checkpoint(outside: &Outside) -> Outcome {
+    let session = outside.connect().await?;
+    session.run("SET statement_timeout = 0; CHECKPOINT", now() + Duration::from_secs(3600)).await?;
+    Ok(())
+}
+
+pub(crate) async fn restart(
+    outside: &Outside,
+    term: Option<(Term, BootTime)>,
+    follow: Option<&Upstream>,
+) -> Outcome {
+    if checkpoint(outside).await.is_err() {
+        tracing::warn!("The checkpoint before the restart failed; restarting all the same.");
+    }
+    outside.stop(StopMode::Fast, STOP_PATIENCE).await?;
+    match term {
+        Some((term, _)) => primary(outside, term).await,
+        None => replica(outside, follow).await,
+    }
+}

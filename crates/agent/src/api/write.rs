@@ -1,0 +1,101 @@
+use howdah_clock::now;
+use howdah_config::{dynamic_from, patch};
+use howdah_dcs::{Cond, Key, Op, Outcome};
+use howdah_rest::{ReinitRequest, RestartRequest};
+use howdah_types::Role;
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
+
+use super::{Api, read::STORE_PATIENCE, routes::Answer};
+use crate::publish::ApiCommand;
+
+/// `PATCH /config`: merges; a change of nothing writes nothing.
+pub(crate) async fn patch_config(api: &Api, changes: &Map<String, Value>) -> Answer {
+    let view = match api.store.read(now() + STORE_PATIENCE).await {
+        Ok(view) => view,
+        Err(error) => return Answer::text(503, error.to_string()),
+    };
+    let Some(mut config) = view.config.value else {
+        return Answer::text(503, "there is no configuration yet");
+    };
+    if !patch(&mut config, changes) {
+        return Answer::json(200, &Value::Object(config));
+    }
+    write_config(api, config, Cond::Rev(view.config.rev)).await
+}
+
+/// `PUT /config`: replaces.
+pub(crate) async fn put_config(api: &Api, config: &Map<String, Value>) -> Answer {
+    write_config(api, config.clone(), Cond::Always).await
+}
+
+/// A configuration that no member would take is refused here, where somebody reads the answer.
+async fn write_config(api: &Api, config: Map<String, Value>, cond: Cond) -> Answer {
+    if let Err(error) = dynamic_from(&config, &api.config.postgresql) {
+        return Answer::text(400, error.to_string());
+    }
+    let value = Value::Object(config);
+    let op = Op::Put { key: Key::Config, value: value.to_string(), cond };
+    match api.store.execute(&op, now() + STORE_PATIENCE).await {
+        Outcome::Done(_) => {
+            api.wake.wake();
+            Answer::json(200, &value)
+        }
+        Outcome::Refused(_) => Answer::text(409, "somebody else has changed the configuration: try again"),
+        Outcome::Failed(reason) | Outcome::Unknown(reason) => Answer::text(502, reason),
+    }
+}
+
+/// `POST /reload`
+pub(crate) async fn reload(api: &Api) -> Answer {
+    match api.published.commands.send(ApiCommand::Reload).await {
+        Ok(()) => Answer::text(202, "reload scheduled"),
+        Err(_) => Answer::text(503, "the agent is ending"),
+    }
+}
+
+/// `POST /restart`: answers when it is done.
+pub(crate) async fn restart(api: &Api, body: &Map<String, Value>) -> Answer {
+    let request = match RestartRequest::parse(body) {
+        Ok(request) => request,
+        Err(bad) => return Answer::text(bad.status, bad.message),
+    };
+    let Some(facts) = api.published.facts() else { return Answer::text(503, "starting") };
+    let role = if facts.role == Role::Primary { Role::Primary } else { Role::Replica };
+    let unmet = (request.role.is_some_and(|wanted| wanted != role), "role mismatch");
+    let version = (
+        request.below_version.is_some_and(|below| facts.server_version.is_some_and(|running| running >= below)),
+        "postgres version mismatch",
+    );
+    let pending = (request.only_pending && facts.pending_restart.is_empty(), "pending restart flag is not set");
+    if let Some((_, why)) = [unmet, version, pending].into_iter().find(|(unmet, _)| *unmet) {
+        return Answer::text(503, format!("restart conditions are not satisfied: {why}"));
+    }
+    ask(api, ApiCommand::Restart, "restarted successfully").await
+}
+
+/// `POST /reinitialize`: answers when it has begun.
+pub(crate) async fn reinitialize(api: &Api, body: &Map<String, Value>) -> Answer {
+    let ReinitRequest { force, from_leader } = ReinitRequest::parse(body);
+    if api.published.facts().is_some_and(|facts| facts.leads(now())) {
+        return Answer::text(503, "I am the leader, can not reinitialize");
+    }
+    let command = |done| ApiCommand::Reinitialize { from_leader, force, done };
+    ask(api, command, "reinitialize started").await
+}
+
+async fn ask(
+    api: &Api,
+    command: impl FnOnce(oneshot::Sender<Result<(), String>>) -> ApiCommand,
+    success: &str,
+) -> Answer {
+    let (done, answer) = oneshot::channel();
+    if api.published.commands.send(command(done)).await.is_err() {
+        return Answer::text(503, "the agent is ending");
+    }
+    match answer.await {
+        Ok(Ok(())) => Answer::text(200, success),
+        Ok(Err(why)) => Answer::text(503, why),
+        Err(_) => Answer::text(503, "the request was dropped"),
+    }
+}

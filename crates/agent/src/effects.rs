@@ -1,0 +1,208 @@
+//! Carrying out a plan's effects, in order. The first that does not succeed ends the plan.
+
+use std::{sync::Arc, time::Duration};
+
+use howdah_clock::now;
+use howdah_config::SyncMode;
+use howdah_dcs::{Cond, HistoryEntry, Key, Op, Outcome, View, history_to_json};
+use howdah_ha::{Action, Command, Effect, RunningAction, SlotChange, gate};
+use howdah_postgres::{advance_slot, create_slot, drop_slot};
+use howdah_types::Timeline;
+
+use crate::{
+    action::{self, Failure},
+    agent::Agent,
+    outside::{Outside, source},
+};
+
+/// One write to the store within a plan.
+const WRITE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// After an action that failed the next one waits.
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(3);
+
+/// Whether the rest of the plan may follow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It may.
+    Go,
+    /// What the plan rests on does not hold.
+    Stop,
+}
+
+impl Agent {
+    pub(crate) async fn carry_out(&mut self, effect: Effect, view: &Arc<View>) -> Next {
+        match effect {
+            Effect::Acquire { not_after } => {
+                self.keeper.command(Command::Acquire { not_after }).await;
+                Next::Go
+            }
+            Effect::Release => {
+                self.keeper.command(Command::Release).await;
+                Next::Go
+            }
+            Effect::Put { key, value, cond } => self.write(Op::Put { key, value, cond }).await,
+            Effect::Delete { key, cond } => self.write(Op::Delete { key, cond }).await,
+            Effect::ProbePeers(names) => {
+                let last = self.memory.last_leader.as_ref().map(|leader| leader.name.clone());
+                self.prober.ask(&names, view, last.as_ref());
+                Next::Go
+            }
+            Effect::Follow(upstream) => {
+                self.upstream = upstream;
+                self.rewrite_conf()
+            }
+            Effect::SetSyncNames(names) => {
+                let off = self.dynamic.synchronous_mode == SyncMode::Off && names.is_empty();
+                self.sync_names = (!off).then_some(names);
+                self.rewrite_conf()
+            }
+            Effect::Slots(changes) => self.change_slots(changes).await,
+            Effect::WriteHistory => self.write_history(view).await,
+            Effect::Begin(action) => self.begin(action, view),
+            Effect::Fatal(reason) => {
+                tracing::error!("{reason}.");
+                self.end(1);
+                Next::Stop
+            }
+        }
+    }
+
+    async fn write(&mut self, op: Op) -> Next {
+        match self.store.execute(&op, now() + WRITE_PATIENCE).await {
+            Outcome::Done(_) => Next::Go,
+            Outcome::Refused(_) => Next::Stop,
+            Outcome::Failed(reason) | Outcome::Unknown(reason) => {
+                tracing::warn!(reason, "A write to the store did not succeed.");
+                Next::Stop
+            }
+        }
+    }
+
+    /// Writes the configuration files and lets a running server read them.
+    pub(crate) fn rewrite_conf(&mut self) -> Next {
+        let upstream = self.upstream.as_ref().filter(|_| !self.config.tags.nostream()).map(source);
+        match self.server.write_conf(&self.dynamic, upstream, self.wanted_sync_names()) {
+            Ok(()) => {
+                self.server.reload();
+                Next::Go
+            }
+            Err(error) => {
+                tracing::error!("The configuration was not written: {error}.");
+                Next::Stop
+            }
+        }
+    }
+
+    /// In synchronous mode the agent owns `synchronous_standby_names`, also right after its start.
+    pub(crate) fn wanted_sync_names(&self) -> Option<String> {
+        if self.dynamic.synchronous_mode == SyncMode::Off {
+            return None;
+        }
+        let current = self.observer.sample.as_ref().map(|sample| sample.sync_names.clone());
+        Some(self.sync_names.clone().or(current).unwrap_or_default())
+    }
+
+    async fn change_slots(&mut self, changes: Vec<SlotChange>) -> Next {
+        let Some(session) = self.observer.session() else { return Next::Stop };
+        let deadline = now() + WRITE_PATIENCE;
+        for change in changes {
+            let (result, what) = match &change {
+                SlotChange::Create(name) => (create_slot(session, name, deadline).await, "created"),
+                SlotChange::Drop(name) => (drop_slot(session, name, deadline).await, "dropped"),
+                SlotChange::Advance(name, to) => (advance_slot(session, name, *to, deadline).await, "moved"),
+            };
+            match result {
+                Ok(()) => tracing::debug!(?change, "slot {what}"),
+                Err(error) => tracing::warn!(?change, %error, "A replication slot was not {what}."),
+            }
+        }
+        Next::Go
+    }
+
+    /// Puts the rows of the local history file into the store. When and by whom a timeline was begun is taken over
+    /// from what is stored there.
+    async fn write_history(&mut self, view: &View) -> Next {
+        let Some(timeline) = self.observer.sample.as_ref().map(|sample| sample.timeline) else { return Next::Go };
+        let (lines, modified) = self.server.history(timeline);
+        if lines.is_empty() && timeline > Timeline(1) {
+            return Next::Go;
+        }
+        let written = modified.and_then(|time| jiff::Timestamp::try_from(time).ok());
+        let stored = view.history.clone().unwrap_or_default();
+        let count = lines.len();
+        let mut rows: Vec<HistoryEntry> = lines
+            .into_iter()
+            .enumerate()
+            .map(|(i, line)| {
+                let known = stored.iter().find(|row| row.timeline == line.timeline && row.lsn == line.switch);
+                let newest = i + 1 == count;
+                let timestamp = known.and_then(|row| row.timestamp.clone()).or_else(|| {
+                    written.filter(|_| newest).map(|time| time.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string())
+                });
+                let new_leader = known
+                    .and_then(|row| row.new_leader.clone())
+                    .or_else(|| newest.then(|| self.config.name.to_string()));
+                HistoryEntry {
+                    timeline: line.timeline,
+                    lsn: line.switch,
+                    reason: line.reason,
+                    timestamp,
+                    new_leader,
+                }
+            })
+            .collect();
+        let limit = self.dynamic.max_timelines_history;
+        if limit > 0 && rows.len() > limit {
+            rows.drain(..rows.len() - limit);
+        }
+        let value = history_to_json(&rows).to_string();
+        self.write(Op::Put { key: Key::History, value, cond: Cond::Always }).await
+    }
+
+    /// Begins a long action, if it may still happen.
+    fn begin(&mut self, action: Action, view: &Arc<View>) -> Next {
+        let lease = self.keeper.status().state;
+        if let Err(stale) = gate::admit(&action, lease, now()) {
+            tracing::info!(action = action.name(), ?stale, "Not begun: the decision is stale.");
+            return Next::Stop;
+        }
+        tracing::info!("Beginning: {}.", action.name());
+        if let Action::StartReplica { follow } | Action::Restart { follow, .. } = &action {
+            self.upstream = follow.clone();
+        }
+        if let Action::Clone { follow, .. } | Action::Reinitialize { follow, .. } | Action::Rejoin { leader: follow } =
+            &action
+        {
+            self.upstream = Some(follow.clone());
+        }
+        let outside = self.outside(view);
+        self.running = Some(RunningAction { action: action.clone(), since: now() });
+        let done = self.action_done.clone();
+        let (name, wake) = (action.name(), self.wake.clone());
+        self.action_task = Some(tokio::spawn(async move {
+            let result = action::run(action, outside).await;
+            if let Err(Failure::Retry(error)) = &result {
+                tracing::warn!("{name} did not succeed: {error:#}.");
+            }
+            let _ = done.send(result).await;
+            wake.wake();
+        }));
+        Next::Stop
+    }
+
+    fn outside(&self, view: &Arc<View>) -> Outside {
+        Outside {
+            server: self.server.clone(),
+            dynamic: Arc::clone(&self.dynamic),
+            guard: self.guard.clone(),
+            keeper: self.keeper.clone(),
+            store: Arc::clone(&self.store),
+            view: Arc::clone(view),
+            peers: self.peer_client.clone(),
+            config: Arc::clone(&self.config),
+            sync_names: self.wanted_sync_names(),
+            stage: self.stage.clone(),
+        }
+    }
+}

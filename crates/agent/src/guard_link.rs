@@ -1,0 +1,154 @@
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    os::fd::AsFd,
+    sync::Arc,
+};
+
+use howdah_clock::now;
+use howdah_guard::{GuardClient, GuardError, Handover, Reply, Request, WhyRefused};
+use howdah_http::timeout_at;
+use howdah_types::BootTime;
+use tokio::{
+    io::Interest,
+    net::UnixDatagram,
+    sync::{mpsc, oneshot, watch},
+};
+
+use crate::wake::Wake;
+
+/// Requests that wait to be sent; the loop and one action ask, each one thing at a time.
+const WAITING: usize = 8;
+
+type Ask = (Request, Vec<u8>, oneshot::Sender<Result<Reply, GuardError>>);
+
+/// How PostgreSQL ended, and how often so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) times: u64,
+    pub(crate) status: i32,
+    pub(crate) fenced: bool,
+}
+
+/// Requests and replies over the guard's socket; owned by one task, so that a reply finds who asked.
+#[derive(Clone)]
+pub(crate) struct GuardLink {
+    asks: mpsc::Sender<Ask>,
+    ended: watch::Receiver<Ended>,
+    gone: watch::Receiver<bool>,
+}
+
+impl GuardLink {
+    /// Begins to read. `wake` is called when PostgreSQL ends or the guard goes.
+    pub(crate) fn start(client: Arc<GuardClient>, wake: Wake) -> std::io::Result<Self> {
+        let (asks, asked) = mpsc::channel(WAITING);
+        let (ended_tx, ended) = watch::channel(Ended::default());
+        let (gone_tx, gone) = watch::channel(false);
+        // A sequential-packet socket behaves as a datagram one here; tokio has no type of its own for it.
+        let socket = std::os::unix::net::UnixDatagram::from(client.as_fd().try_clone_to_owned()?);
+        socket.set_nonblocking(true)?;
+        let socket = UnixDatagram::from_std(socket)?;
+        tokio::spawn(async move {
+            serve(&client, &socket, asked, &ended_tx, &wake).await;
+            let _ = gone_tx.send(true);
+            wake.wake();
+        });
+        Ok(GuardLink { asks, ended, gone })
+    }
+
+    /// Asks and waits for the reply.
+    pub(crate) async fn ask(&self, request: Request, tail: Vec<u8>, deadline: BootTime) -> Result<Reply, GuardError> {
+        let (answer, reply) = oneshot::channel();
+        if self.asks.send((request, tail, answer)).await.is_err() {
+            return Err(GuardError::Gone);
+        }
+        match timeout_at(deadline, reply).await {
+            Ok(Ok(Ok(Reply::Refused(why)))) => Err(GuardError::Refused(why)),
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(GuardError::Gone),
+            Err(_) => Err(GuardError::Busy),
+        }
+    }
+
+    /// What the guard knows, at the start of an agent's life.
+    pub(crate) async fn hello(&self, deadline: BootTime) -> Result<Handover, GuardError> {
+        match self.ask(Request::Hello, Vec::new(), deadline).await? {
+            Reply::State(state) => Ok(state),
+            _ => Err(GuardError::Refused(WhyRefused::Malformed)),
+        }
+    }
+
+    /// How often and how PostgreSQL has ended.
+    pub(crate) fn ended(&self) -> Ended {
+        *self.ended.borrow()
+    }
+
+    /// Waits until PostgreSQL has ended more often than `times`.
+    pub(crate) async fn wait_ended(&self, times: u64, deadline: BootTime) -> bool {
+        let mut ended = self.ended.clone();
+        let result = timeout_at(deadline, ended.wait_for(|ended| ended.times > times)).await;
+        matches!(result, Ok(Ok(_)))
+    }
+
+    /// The guard has died.
+    pub(crate) fn is_gone(&self) -> bool {
+        *self.gone.borrow()
+    }
+}
+
+async fn serve(
+    client: &GuardClient,
+    socket: &UnixDatagram,
+    mut asked: mpsc::Receiver<Ask>,
+    ended: &watch::Sender<Ended>,
+    wake: &Wake,
+) {
+    let mut waiting: BTreeMap<u32, oneshot::Sender<Result<Reply, GuardError>>> = BTreeMap::new();
+    loop {
+        tokio::select! {
+            ask = asked.recv() => {
+                let Some((request, tail, answer)) = ask else { return };
+                match client.send(request, &tail) {
+                    Ok(id) => {
+                        waiting.retain(|_, answer| !answer.is_closed());
+                        waiting.insert(id, answer);
+                    }
+                    Err(GuardError::Gone) => return,
+                    Err(error) => {
+                        let _ = answer.send(Err(error));
+                    }
+                }
+            }
+            ready = socket.readable() => {
+                if ready.is_err() {
+                    return;
+                }
+                loop {
+                    let received = socket.try_io(Interest::READABLE, || match client.receive() {
+                        Ok(None) => Err(ErrorKind::WouldBlock.into()),
+                        other => Ok(other),
+                    });
+                    match received.unwrap_or(Ok(None)) {
+                        Ok(Some(message)) => match (message.body, waiting.remove(&message.id)) {
+                            (Reply::PostgresEnded { status, fenced }, _) => {
+                                ended.send_modify(|e| *e = Ended { times: e.times + 1, status, fenced });
+                                wake.wake();
+                            }
+                            (reply, Some(answer)) => {
+                                let _ = answer.send(Ok(reply));
+                            }
+                            (Reply::Refused(why), None) => tracing::warn!(?why, "The guard refused a lease call."),
+                            (_, None) => {}
+                        },
+                        Ok(None) => break,
+                        Err(GuardError::Gone) => return,
+                        Err(error) => {
+                            tracing::error!(%error, at = %now(), "Reading from the guard failed.");
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The agent: gathers what a decision needs, asks [`howdah_ha::decide`], and carries out the effects.
+//!
+//! Decides nothing itself. Three threads: the loop, the lease keeper, the REST API; and the guard, which is another
+//! process. A long action is a task of the loop's thread; the loop goes on beside it.
+//!
+//! ```text
+//!            ┌──────── loop (agent.rs) ────────┐      keeper.rs  own thread, own connection ─► store
+//!  wakes ──► │ gather.rs ─► decide ─► effects.rs│                 │ Arm, Lost, Alive
+//!            └───┬──────────────────────┬──────┘                 ▼
+//!      publish.rs│ (ArcSwap)            │ action/*  ─────────► guard_link.rs ─► guard process ─► postmaster
+//!                ▼                      ▼
+//!   api/* own thread, no SQL      probe.rs asks other members
+//! ```
+
+mod action;
+mod agent;
+mod api;
+mod effects;
+mod gather;
+mod guard_link;
+mod keeper;
+mod member;
+mod outside;
+mod probe;
+mod publish;
+mod run;
+mod setup;
+mod wake;
+
+pub use run::run;
+pub use setup::{ConfigFile, SetupError};

@@ -1,0 +1,113 @@
+use std::{sync::Arc, time::Duration};
+
+use howdah_clock::now;
+use howdah_dcs::{Op, Outcome, Store, Term, View};
+use howdah_guard::{GuardError, Reply, Request, StartMode, StopMode};
+use howdah_ha::Upstream;
+use howdah_http::Client;
+use howdah_postgres::{PgError, Server, Session, Source};
+use howdah_types::BootTime;
+use tokio::sync::watch;
+
+use crate::{guard_link::GuardLink, keeper::KeeperLink};
+
+/// What an action may use of the outside world. Cheap to clone; each action gets its own.
+#[derive(Clone)]
+pub(crate) struct Outside {
+    pub(crate) server: Server,
+    pub(crate) dynamic: Arc<howdah_config::Dynamic>,
+    pub(crate) guard: GuardLink,
+    pub(crate) keeper: KeeperLink,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) view: Arc<View>,
+    pub(crate) peers: Client,
+    pub(crate) config: Arc<howdah_config::LocalConfig>,
+    /// `synchronous_standby_names` as the last decision wants it.
+    pub(crate) sync_names: Option<String>,
+    /// What the action is doing, for the member record.
+    pub(crate) stage: watch::Sender<Option<(howdah_types::PgState, howdah_types::Role)>>,
+}
+
+/// The guard answers at once or is frozen.
+const GUARD_PATIENCE: Duration = Duration::from_secs(2);
+
+/// An answer of the store that an action waits for.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Outside {
+    /// A request to the guard.
+    pub(crate) async fn ask_guard(&self, request: Request) -> Result<Reply, GuardError> {
+        self.guard.ask(request, Vec::new(), now() + GUARD_PATIENCE).await
+    }
+
+    /// Writes the configuration for following `upstream` and lets the guard start PostgreSQL.
+    pub(crate) async fn start(&self, mode: StartMode, upstream: Option<&Upstream>) -> anyhow::Result<()> {
+        let as_replica = mode == StartMode::Replica;
+        self.server.set_standby(as_replica)?;
+        let upstream = upstream.filter(|_| !self.config.tags.nostream()).map(source);
+        self.server.write_conf(&self.dynamic, upstream, self.sync_names.clone())?;
+        let mut tail = Vec::new();
+        let line = self.server.command_line(&self.dynamic, as_replica)?;
+        for text in std::iter::once(self.server.dir.path().display().to_string()).chain(line) {
+            tail.extend_from_slice(text.as_bytes());
+            tail.push(0);
+        }
+        self.guard.ask(Request::Start(mode), tail, now() + GUARD_PATIENCE).await?;
+        Ok(())
+    }
+
+    /// Waits until the server that was just started takes connections; fails when it has ended.
+    pub(crate) async fn wait_ready(&self, ended_before: u64, deadline: BootTime) -> anyhow::Result<()> {
+        tokio::select! {
+            ready = self.server.wait_ready(deadline) => Ok(ready?),
+            ended = self.guard.wait_ended(ended_before, deadline) => {
+                anyhow::ensure!(!ended, "PostgreSQL ended while it started: its log says why");
+                Err(PgError::Timeout("starting PostgreSQL").into())
+            }
+        }
+    }
+
+    /// Stops PostgreSQL and waits; a fast stop that takes longer than `patience` becomes an immediate one.
+    pub(crate) async fn stop(&self, mode: StopMode, patience: Duration) -> anyhow::Result<()> {
+        let before = self.guard.ended().times;
+        match self.ask_guard(Request::Stop(mode)).await {
+            Err(GuardError::Refused(howdah_guard::WhyRefused::NotRunning)) => return Ok(()),
+            other => other?,
+        };
+        if self.guard.wait_ended(before, now() + patience).await {
+            return Ok(());
+        }
+        tracing::warn!("PostgreSQL does not stop; stopping it at once.");
+        self.ask_guard(Request::Stop(StopMode::Immediate)).await?;
+        anyhow::ensure!(
+            self.guard.wait_ended(before, now() + Duration::from_secs(30)).await,
+            "PostgreSQL does not stop"
+        );
+        Ok(())
+    }
+
+    /// A connection to the local server.
+    pub(crate) async fn connect(&self) -> Result<Session, PgError> {
+        self.server.connect(now() + Duration::from_secs(3)).await
+    }
+
+    /// One write to the store; anything but success is an error.
+    pub(crate) async fn write(&self, op: &Op) -> anyhow::Result<()> {
+        match self.store.execute(op, now() + STORE_PATIENCE).await {
+            Outcome::Done(_) => Ok(()),
+            other => anyhow::bail!("the store did not write: {other:?}"),
+        }
+    }
+
+    /// The right to be primary under `term`, as it stands now; it may have been renewed since the decision.
+    pub(crate) fn authority(&self, term: Term) -> anyhow::Result<BootTime> {
+        match self.keeper.status().state.held(now()) {
+            Some((held, until)) if held == term => Ok(until),
+            _ => anyhow::bail!("the lease of term {} is not held any more", term.0),
+        }
+    }
+}
+
+pub(crate) fn source(upstream: &Upstream) -> Source {
+    Source { host: upstream.host.clone(), port: upstream.port }
+}

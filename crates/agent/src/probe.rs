@@ -1,0 +1,79 @@
+use std::time::Duration;
+
+use howdah_clock::now;
+use howdah_dcs::View;
+use howdah_ha::{Peer, Peers};
+use howdah_http::{Client, Method, Url};
+use howdah_rest::PeerStatus;
+use howdah_types::{BootTime, MemberName};
+use tokio::task::JoinSet;
+
+use crate::wake::Wake;
+
+/// Patroni's limit for a member's answer in a race.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The limit for the member that led until a moment ago: it is most likely dead, and a failover waits for it.
+const PATIENCE_LEADER: Duration = Duration::from_millis(400);
+
+/// Asks other members for their state, all at once, while the loop goes on.
+pub(crate) struct Prober {
+    client: Client,
+    wake: Wake,
+    round: JoinSet<(MemberName, Option<Peer>)>,
+    /// What is known.
+    pub(crate) peers: Peers,
+}
+
+impl Prober {
+    pub(crate) fn new(client: Client, wake: Wake) -> Self {
+        Prober { client, wake, round: JoinSet::new(), peers: Peers::default() }
+    }
+
+    /// Begins a round; one that is under way for the same members goes on.
+    pub(crate) fn ask(&mut self, names: &[MemberName], view: &View, last_leader: Option<&MemberName>) {
+        if !self.round.is_empty() {
+            return;
+        }
+        self.peers = Peers { asked_at: Some(now()), complete: false, answers: Default::default() };
+        for name in names {
+            let Some(base) = view.members.get(name).and_then(|member| member.api_base()) else { continue };
+            let patience = if last_leader == Some(name) { PATIENCE_LEADER } else { PATIENCE };
+            let (client, wake) = (self.client.clone(), self.wake.clone());
+            let (name, url) = (name.clone(), format!("{base}/patroni"));
+            self.round.spawn(async move {
+                let peer = ask_one(&client, &url, now() + patience).await;
+                wake.wake();
+                (name, peer)
+            });
+        }
+        self.collect();
+    }
+
+    /// Takes the answers that have come.
+    pub(crate) fn collect(&mut self) {
+        while let Some(result) = self.round.try_join_next() {
+            if let Ok((name, Some(peer))) = result {
+                self.peers.answers.insert(name, peer);
+            }
+        }
+        if self.round.is_empty() {
+            self.peers.complete = true;
+        }
+    }
+}
+
+/// One member's state; `None` if it does not answer.
+pub(crate) async fn ask_one(client: &Client, url: &str, deadline: BootTime) -> Option<Peer> {
+    let url = Url::parse(url).ok()?;
+    let response = client.request(Method::GET, &url, None, deadline).await.ok()?;
+    let status = PeerStatus::parse(&response.text())?;
+    Some(Peer {
+        primary: status.primary,
+        running: status.running,
+        lsn: status.lsn,
+        timeline: status.timeline,
+        nofailover: status.tags.nofailover() || status.watchdog_failed,
+        priority: status.tags.failover_priority(),
+    })
+}

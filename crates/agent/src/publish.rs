@@ -1,0 +1,55 @@
+//! What the REST thread answers from.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use howdah_rest::MemberFacts;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+/// The facts of the last look, and a way to ask the loop for something.
+#[derive(Clone)]
+pub(crate) struct Published {
+    facts: Arc<ArcSwapOption<MemberFacts>>,
+    pub(crate) commands: mpsc::Sender<ApiCommand>,
+}
+
+/// What the API asks of the loop.
+#[derive(Debug)]
+pub(crate) enum ApiCommand {
+    /// Restart PostgreSQL; answered when it is done.
+    Restart(oneshot::Sender<Result<(), String>>),
+    /// Copy anew; answered when it has begun.
+    Reinitialize {
+        /// From the leader.
+        from_leader: bool,
+        /// Cancel what is running.
+        force: bool,
+        /// The answer.
+        done: oneshot::Sender<Result<(), String>>,
+    },
+    /// Read the configuration file again.
+    Reload,
+    /// Look at the world now, and answer when that is published.
+    Refresh(oneshot::Sender<()>),
+}
+
+impl Published {
+    pub(crate) fn new(commands: mpsc::Sender<ApiCommand>) -> Self {
+        Published { facts: Arc::new(ArcSwapOption::empty()), commands }
+    }
+
+    /// The last facts; `None` before the first look.
+    pub(crate) fn facts(&self) -> Option<Arc<MemberFacts>> {
+        self.facts.load_full()
+    }
+
+    pub(crate) fn publish(&self, facts: MemberFacts) {
+        self.facts.store(Some(Arc::new(facts)));
+    }
+}
+
+/// A row of `pg_stat_replication` in the form of the status document.
+pub(crate) fn replication_row(sender: &howdah_postgres::Sender) -> Value {
+    serde_json::to_value(sender).unwrap_or_default()
+}

@@ -1,0 +1,211 @@
+//! Putting an agent together.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use howdah_clock::now;
+use howdah_config::{LocalConfig, dynamic_from};
+use howdah_dcs::{LeaseId, Member, Store, StoreError, Term, View};
+use howdah_guard::{GuardClient, Handover, Request};
+use howdah_ha::{Keeper, Memory};
+use howdah_http::{Client, Method, Url, sleep_until};
+use howdah_postgres::Server;
+use howdah_types::Role;
+use serde_json::Map;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+
+use crate::{
+    agent::{Agent, Signals},
+    api,
+    gather::Observer,
+    guard_link::GuardLink,
+    keeper::KeeperLink,
+    member::Publisher,
+    probe::Prober,
+    publish::Published,
+    setup::{ConfigFile, open_store, peer_client},
+    wake::Wake,
+};
+
+/// Commands of the API that wait: more at a time are told to come again.
+const API_COMMANDS: usize = 16;
+
+/// Runs the agent in a process that the guard has started. Returns the exit code.
+///
+/// # Errors
+/// What is needed to begin is missing; nothing was started then.
+pub fn run(file: ConfigFile, log_lost: fn() -> u64) -> anyhow::Result<u8> {
+    let (config, warning) = file.read()?;
+    if let Some(warning) = warning {
+        tracing::warn!("Configuration: {warning}.");
+    }
+    let socket = howdah_guard::take_descriptor().context("this command is started by the guard only")?;
+    let guard = Arc::new(GuardClient::new(socket));
+    let server = Server::new(&config)?;
+    tracing::info!(version = %server.programs.version, "Found PostgreSQL.");
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // DNS only; each thread counts.
+        .max_blocking_threads(1)
+        .build()?;
+    let client = Arc::clone(&guard);
+    let code = runtime.block_on(begin(file, config, server, client, log_lost));
+    let exit = match &code {
+        Ok(code) => *code,
+        Err(_) => 1,
+    };
+    // The guard ends with this code, after PostgreSQL. A guard that has died does not hear it.
+    let _ = guard.send(Request::Exit { code: exit }, &[]);
+    code
+}
+
+async fn begin(
+    file: ConfigFile,
+    config: LocalConfig,
+    server: Server,
+    guard: Arc<GuardClient>,
+    log_lost: fn() -> u64,
+) -> anyhow::Result<u8> {
+    let wake = Wake::default();
+    let link = GuardLink::start(Arc::clone(&guard), wake.clone())?;
+    let handover = link.hello(now() + Duration::from_secs(5)).await.context("greeting the guard")?;
+    let mut signals = Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        hangup: signal(SignalKind::hangup())?,
+    };
+    let store: Arc<dyn Store> = Arc::new(open_store(&config)?);
+    let Some(view) = first_view(store.as_ref(), &guard, &mut signals).await? else { return Ok(0) };
+    let peers = peer_client(&config)?;
+    if handover.pid == 0 {
+        refuse_double(&config, &view, &peers).await?;
+    }
+    let initial = view.config.value.clone().or_else(|| config.bootstrap.as_ref().map(|b| b.dcs.clone()));
+    let dynamic = dynamic_from(&initial.unwrap_or_default(), &config.postgresql)?;
+    for warning in &dynamic.warnings {
+        tracing::warn!("Configuration: {warning}.");
+    }
+    let all_ours = view.members.values().all(|member| member.howdah.is_some());
+    let ttl = dynamic.timers.short_ttl.filter(|_| all_ours).unwrap_or(dynamic.timers.ttl);
+    let keeper = adopted(Keeper::new(config.name.clone(), ttl), &handover);
+    let for_keeper = config.clone();
+    let keeper = KeeperLink::start(keeper, move || open_store(&for_keeper), guard)?;
+
+    let (commands, api_commands) = mpsc::channel(API_COMMANDS);
+    let published = Published::new(commands);
+    let config = Arc::new(config);
+    let api = api::start(Arc::clone(&config), published.clone(), wake.clone())?;
+    let watching = tokio::spawn(watch_store(store.watch(), wake.clone()));
+    let (action_done, action_results) = mpsc::channel(2);
+    let (stage, _) = watch::channel(None);
+    let mut agent = Agent {
+        file,
+        server,
+        dynamic: Arc::new(dynamic),
+        config_rev: view.config.value.is_some().then_some(view.config.rev),
+        store,
+        keeper,
+        guard: link,
+        prober: Prober::new(peers.clone(), wake.clone()),
+        wake,
+        peer_client: peers,
+        published,
+        api: api_commands,
+        observer: Observer::default(),
+        memory: Memory::default(),
+        running: None,
+        action_task: None,
+        action_done,
+        action_results,
+        stage,
+        upstream: None,
+        sync_names: None,
+        request: None,
+        pending: Map::new(),
+        check_pending: true,
+        publisher: Publisher::default(),
+        store_down_since: None,
+        last_view: None,
+        seen_at: 0,
+        last_sentence: String::new(),
+        last_role: Role::Uninitialized,
+        last_reload: 0,
+        callback: None,
+        exit: None,
+        log_lost,
+        config,
+    };
+    agent.adopt(&handover).await;
+    let code = agent.run(signals).await;
+    watching.abort();
+    api.stop();
+    Ok(code)
+}
+
+/// Goes on with the leadership that the guard has kept armed.
+fn adopted(keeper: Keeper, handover: &Handover) -> Keeper {
+    match handover.term {
+        Some(term) => {
+            tracing::info!(term, deadline = %handover.deadline, "The guard hands the leadership over.");
+            keeper.adopt(Term(term), LeaseId(handover.lease), handover.deadline)
+        }
+        None => keeper,
+    }
+}
+
+/// Waits for the store; tries every second and says so once in a while. `None`: told to end.
+async fn first_view(
+    store: &dyn Store,
+    guard: &GuardClient,
+    signals: &mut Signals,
+) -> anyhow::Result<Option<View>> {
+    let mut tries = 0u32;
+    loop {
+        let _ = guard.send(Request::Alive, &[]);
+        match store.read(now() + Duration::from_secs(3)).await {
+            Ok(view) => return Ok(Some(view)),
+            Err(StoreError::Auth(reason)) => anyhow::bail!("the store refuses our credentials: {reason}"),
+            Err(error) if tries % 10 == 0 => tracing::warn!("Waiting for the store: {error}."),
+            Err(_) => {}
+        }
+        tries += 1;
+        tokio::select! {
+            biased;
+            _ = signals.terminate.recv() => return Ok(None),
+            _ = signals.interrupt.recv() => return Ok(None),
+            () = sleep_until(now() + Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+/// Two agents of one name would take turns at one record.
+async fn refuse_double(config: &LocalConfig, view: &View, client: &Client) -> anyhow::Result<()> {
+    let Some(base) = view.members.get(&config.name).and_then(Member::api_base) else { return Ok(()) };
+    let url = Url::parse(&format!("{base}/liveness"))?;
+    let answer = client.request(Method::GET, &url, None, now() + Duration::from_secs(3)).await;
+    anyhow::ensure!(
+        answer.is_err(),
+        "a member named '{}' is already running at {base}: give this one another name",
+        config.name
+    );
+    Ok(())
+}
+
+/// Wakes the loop at every change of the cluster's keys. A watch that breaks is begun anew, with a pause: the loop
+/// looks by itself every `loop_wait`.
+async fn watch_store(mut watcher: Box<dyn howdah_dcs::Watcher>, wake: Wake) {
+    loop {
+        match watcher.changed().await {
+            Ok(()) => wake.wake(),
+            Err(error) => {
+                tracing::debug!(%error, "the watch has ended");
+                wake.wake();
+                sleep_until(now() + Duration::from_secs(1)).await;
+            }
+        }
+    }
+}

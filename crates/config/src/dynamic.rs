@@ -1,0 +1,315 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::{ConfigError, KeyReport, PostgresConfig, known::dynamic_key_report, reader::Reader, string_form};
+
+/// The cluster-wide configuration (`config` in the store), read into types.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dynamic {
+    /// The three timers, after Patroni's corrections.
+    pub timers: Timers,
+    /// A replica that is further behind than this does not take part in a race; bytes.
+    pub maximum_lag_on_failover: u64,
+    /// A synchronous standby that is further behind than this is replaced; bytes, `None` for never.
+    pub maximum_lag_on_syncnode: Option<u64>,
+    /// Rows kept in `history`; 0 for all.
+    pub max_timelines_history: usize,
+    /// How long a crashed primary may take to start before leadership is given away; zero: at once.
+    pub primary_start_timeout: Duration,
+    /// Whether commits wait for a standby.
+    pub synchronous_mode: SyncMode,
+    /// A replica on an older timeline does not take part in a race.
+    pub check_timeline: bool,
+    /// How long the slot of a member that has gone is kept.
+    pub member_slots_ttl: Duration,
+    /// Permanent physical slots, by name.
+    pub permanent_slots: Vec<String>,
+    /// Maintenance mode: nothing is started, stopped or failed over.
+    pub pause: bool,
+    /// Physical slots for members.
+    pub use_slots: bool,
+    /// Bring a diverged member back by pg_rewind.
+    pub use_pg_rewind: bool,
+    /// Copy anew when pg_rewind fails.
+    pub remove_data_directory_on_rewind_failure: bool,
+    /// Copy anew when timelines have diverged and pg_rewind cannot be used.
+    pub remove_data_directory_on_diverged_timelines: bool,
+    /// Parameters of PostgreSQL.
+    pub parameters: BTreeMap<String, String>,
+    /// Lines of `pg_hba.conf`.
+    pub pg_hba: Option<Vec<String>>,
+    /// Lines of `pg_ident.conf`.
+    pub pg_ident: Option<Vec<String>>,
+    /// What was corrected or passed over.
+    pub warnings: Vec<String>,
+}
+
+/// Timers of the leader lease and the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Timers {
+    /// Length of the leader lease.
+    pub ttl: Duration,
+    /// The longest time between two looks at the world.
+    pub loop_wait: Duration,
+    /// How long one operation on the store may be retried.
+    pub retry_timeout: Duration,
+    /// A lease shorter than Patroni's minimum, used while all members are Howdah's (`howdah.ttl`).
+    pub short_ttl: Option<Duration>,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Timers {
+            ttl: Duration::from_secs(30),
+            loop_wait: Duration::from_secs(10),
+            retry_timeout: Duration::from_secs(10),
+            short_ttl: None,
+        }
+    }
+}
+
+/// `synchronous_mode`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub enum SyncMode {
+    /// Commits do not wait.
+    #[default]
+    Off,
+    /// Commits wait for one standby, and go on without when there is none.
+    On,
+    /// Commits wait for one standby, also when there is none (`synchronous_mode_strict`).
+    Strict,
+}
+
+/// A dynamic configuration that is not taken.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum DynamicError {
+    /// A key has a wrong value.
+    #[error(transparent)]
+    Value(#[from] ConfigError),
+    /// Something that this version cannot do and must not pretend to.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+/// Reads a dynamic configuration; the local `postgresql` section wins where both may speak.
+///
+/// # Errors
+/// A wrong value, or a mode that is not supported.
+pub fn dynamic_from(config: &Map<String, Value>, local: &PostgresConfig) -> Result<Dynamic, DynamicError> {
+    let root = Reader::root(config, "");
+    let mut warnings = Vec::new();
+    let KeyReport { not_acted_on, unknown } = dynamic_key_report(config);
+    if let Some(line) = (KeyReport { not_acted_on, unknown }).warning() {
+        warnings.push(line);
+    }
+    refuse_unsupported(&root)?;
+
+    let mut section = root.section("postgresql")?.map();
+    for excluded in ["connect_address", "proxy_address", "listen", "config_dir", "data_dir", "pgpass", "authentication"] {
+        section.shift_remove(excluded);
+    }
+    let use_slots = Reader::root(&section, "").flag("use_slots")?.unwrap_or(true);
+    let mut parameters = texts(section.get("parameters"));
+    for (name, value) in &local.parameters {
+        if howdah_pgconf::MANAGED.iter().any(|guc| guc.name == name) {
+            warnings.push(format!("postgresql.parameters.{name} is cluster-wide: set it with edit-config"));
+        } else {
+            parameters.insert(name.clone(), value.clone());
+        }
+    }
+    for own in ["listen_addresses", "port", "cluster_name"] {
+        if parameters.remove(own).is_some() {
+            warnings.push(format!("postgresql.parameters.{own} is set by the agent"));
+        }
+    }
+    for (key, value) in &local.section {
+        if !matches!(key.as_str(), "use_slots" | "parameters") && !value.is_null() {
+            section.insert(key.clone(), value.clone());
+        }
+    }
+    let postgresql = Reader::root(&section, "");
+    let flag = |key: &str| Ok::<_, ConfigError>(postgresql.flag(key)?.unwrap_or(false));
+
+    let strict = root.flag("synchronous_mode_strict")?.unwrap_or(false);
+    let synchronous_mode = match (root.flag("synchronous_mode")?.unwrap_or(false), strict) {
+        (false, _) => SyncMode::Off,
+        (true, false) => SyncMode::On,
+        (true, true) => SyncMode::Strict,
+    };
+    let start_timeout = match root.int("primary_start_timeout", "s")? {
+        Some(seconds) => Some(seconds),
+        None => root.int("master_start_timeout", "s")?,
+    };
+    let seconds = |value: Option<i64>, default: u64| Duration::from_secs(value.map_or(default, non_negative));
+    Ok(Dynamic {
+        timers: timers(&root, &mut warnings)?,
+        maximum_lag_on_failover: root.int("maximum_lag_on_failover", "B")?.map_or(1_048_576, non_negative),
+        maximum_lag_on_syncnode: root
+            .int("maximum_lag_on_syncnode", "B")?
+            .filter(|lag| *lag > 0)
+            .map(non_negative),
+        max_timelines_history: usize::try_from(root.int("max_timelines_history", "")?.unwrap_or(0)).unwrap_or(0),
+        primary_start_timeout: seconds(start_timeout, 300),
+        synchronous_mode,
+        check_timeline: root.flag("check_timeline")?.unwrap_or(false),
+        member_slots_ttl: seconds(root.int("member_slots_ttl", "s")?, 1800),
+        permanent_slots: permanent_slots(&root, &mut warnings)?,
+        pause: root.flag("pause")?.unwrap_or(false),
+        use_slots,
+        use_pg_rewind: flag("use_pg_rewind")?,
+        remove_data_directory_on_rewind_failure: flag("remove_data_directory_on_rewind_failure")?,
+        remove_data_directory_on_diverged_timelines: flag("remove_data_directory_on_diverged_timelines")?,
+        parameters,
+        pg_hba: postgresql.lines("pg_hba")?,
+        pg_ident: postgresql.lines("pg_ident")?,
+        warnings,
+    })
+}
+
+fn non_negative(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// Modes that change what is safe must not be ignored: better no leader than a wrong one.
+fn refuse_unsupported(root: &Reader<'_>) -> Result<(), DynamicError> {
+    if root.text("synchronous_mode").ok().flatten().is_some_and(|mode| mode == "quorum") {
+        return Err(DynamicError::Unsupported(
+            "synchronous_mode: quorum is not supported yet; use 'true' (one synchronous standby)".into(),
+        ));
+    }
+    let standby = root.section("standby_cluster").map_err(DynamicError::from)?;
+    if ["host", "port", "restore_command"].iter().any(|key| standby.value(key).is_some()) {
+        return Err(DynamicError::Unsupported("standby_cluster is not supported yet".into()));
+    }
+    Ok(())
+}
+
+fn permanent_slots(root: &Reader<'_>, warnings: &mut Vec<String>) -> Result<Vec<String>, ConfigError> {
+    let mut names = Vec::new();
+    for key in ["slots", "permanent_slots", "permanent_replication_slots"] {
+        for (name, slot) in root.section(key)?.map() {
+            match slot.get("type").and_then(Value::as_str) {
+                None | Some("physical") => names.push(name),
+                Some(other) => {
+                    warnings.push(format!("{key}.{name}: {other} slots are not supported yet; it is left alone"));
+                }
+            }
+        }
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+fn texts(value: Option<&Value>) -> BTreeMap<String, String> {
+    let map = value.and_then(Value::as_object);
+    map.into_iter()
+        .flatten()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(key, value)| (key.clone(), string_form(value)))
+        .collect()
+}
+
+/// Reads the timers and corrects them as Patroni does: minima first, then `loop_wait + 2*retry_timeout <= ttl`.
+fn timers(root: &Reader<'_>, warnings: &mut Vec<String>) -> Result<Timers, ConfigError> {
+    let mut at_least = |key: &str, default: i64, min: i64| -> Result<i64, ConfigError> {
+        let value = root.int(key, "s")?.unwrap_or(default);
+        if value < min {
+            warnings.push(format!("{key}={value} is below the minimum: {min} is used"));
+        }
+        Ok(value.max(min))
+    };
+    let ttl = at_least("ttl", 30, 20)?;
+    let mut loop_wait = at_least("loop_wait", 10, 1)?;
+    let mut retry_timeout = at_least("retry_timeout", 10, 3)?;
+    if 1 + 2 * retry_timeout > ttl {
+        loop_wait = 1;
+        retry_timeout = (ttl - 1) / 2;
+        warnings.push(format!("ttl={ttl} is too short for these timers: loop_wait=1, retry_timeout={retry_timeout}"));
+    } else if loop_wait + 2 * retry_timeout > ttl {
+        loop_wait = ttl - 2 * retry_timeout;
+        warnings.push(format!("loop_wait + 2*retry_timeout is longer than ttl={ttl}: loop_wait={loop_wait}"));
+    }
+    let howdah = root.section("howdah")?;
+    let short = match howdah.int("ttl", "s")? {
+        Some(value) if value < 5 => return Err(howdah.error("ttl", "must be at least 5 seconds")),
+        other => other.filter(|value| *value < ttl),
+    };
+    let seconds = |value: i64| Duration::from_secs(non_negative(value));
+    Ok(Timers {
+        ttl: seconds(ttl),
+        loop_wait: seconds(loop_wait),
+        retry_timeout: seconds(retry_timeout),
+        short_ttl: short.map(seconds),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{LocalConfig, Source, load};
+    use serde_json::json;
+
+    fn local(text: &str) -> LocalConfig {
+        let config = load(&[Source { file: "a.yml".into(), text: text.into() }]).unwrap();
+        LocalConfig::from_value(&config, text, std::path::Path::new("/w")).unwrap()
+    }
+
+    const LOCAL: &str = "name: a\nscope: b\nrestapi: {listen: '127.0.0.1:8008'}\netcd3: {host: 'h:1'}\n\
+        postgresql:\n  listen: 127.0.0.1:5432\n  data_dir: data/a\n  authentication: {replication: {username: r}}\n  \
+        parameters: {work_mem: 8MB, max_connections: 10, port: 1}\n";
+
+    fn dynamic(value: Value) -> Result<Dynamic, DynamicError> {
+        dynamic_from(value.as_object().unwrap(), &local(LOCAL).postgresql)
+    }
+
+    #[test]
+    fn timers_are_corrected_as_patroni_does() {
+        let of = |value| {
+            let timers = dynamic(value).unwrap().timers;
+            (timers.ttl.as_secs(), timers.loop_wait.as_secs(), timers.retry_timeout.as_secs())
+        };
+        assert_eq!(of(json!({})), (30, 10, 10));
+        assert_eq!(of(json!({"ttl": 10, "loop_wait": 5, "retry_timeout": 5})), (20, 5, 5));
+        assert_eq!(of(json!({"ttl": 30, "loop_wait": 15, "retry_timeout": 10})), (30, 10, 10));
+        assert_eq!(of(json!({"ttl": 20, "retry_timeout": 15})), (20, 1, 9));
+    }
+
+    #[test]
+    fn local_parameters_win_except_the_cluster_wide_ones() {
+        let config = dynamic(json!({"postgresql": {"parameters": {"work_mem": "4MB", "max_connections": 50}}})).unwrap();
+        assert_eq!(config.parameters["work_mem"], "8MB");
+        assert_eq!(config.parameters["max_connections"], "50");
+        assert!(!config.parameters.contains_key("port"));
+        assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+    }
+
+    #[test]
+    fn what_cannot_be_done_safely_is_refused() {
+        assert!(dynamic(json!({"synchronous_mode": "quorum"})).is_err());
+        assert!(dynamic(json!({"standby_cluster": {"host": "x"}})).is_err());
+        assert!(dynamic(json!({"standby_cluster": {"host": null}})).is_ok());
+        let error = dynamic(json!({"ttl": "soon"})).unwrap_err().to_string();
+        assert_eq!(error, "ttl: must be a number");
+    }
+
+    #[test]
+    fn relative_paths_and_errors_with_lines() {
+        assert_eq!(local(LOCAL).postgresql.data_dir, std::path::Path::new("/w/data/a"));
+        let text = LOCAL.replace("127.0.0.1:5432", "':5432'");
+        let config = load(&[Source { file: "a.yml".into(), text: text.clone() }]).unwrap();
+        let error = LocalConfig::from_value(&config, &text, std::path::Path::new("/w")).unwrap_err();
+        assert!(error.to_string().starts_with("postgresql.listen (line 6): "), "{error}");
+    }
+
+    #[test]
+    fn the_v2_store_is_refused_with_the_way_out() {
+        let text = LOCAL.replace("etcd3:", "etcd:");
+        let config = load(&[Source { file: "a.yml".into(), text: text.clone() }]).unwrap();
+        let error = LocalConfig::from_value(&config, &text, std::path::Path::new("/w")).unwrap_err().to_string();
+        assert!(error.contains("rename the section to 'etcd3:'") && error.contains("line 4"), "{error}");
+    }
+}

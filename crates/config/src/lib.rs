@@ -1,0 +1,30 @@
+//! The agent's configuration: Patroni's YAML, its `PATRONI_*` variables and its dynamic configuration, read into types.
+//!
+//! Pure: text and variables in, values out; the caller reads files and the environment. Unknown keys are kept and
+//! named in a warning, wrong values are errors with the key's path and line.
+//!
+//! ```text
+//!   file(s) ─ source.rs ─┐                          ┌─ local.rs    LocalConfig (name, addresses, directories)
+//!   env ───── env.rs ────┴─ merged Value ─ known.rs ┤  (warnings)
+//!   /config in the store ──────────────────────────-┴─ dynamic.rs  Dynamic (timers, modes, parameters)
+//! ```
+
+mod dynamic;
+mod env;
+mod known;
+mod listen;
+mod local;
+mod merge;
+mod reader;
+mod source;
+
+pub use dynamic::{Dynamic, DynamicError, SyncMode, Timers, dynamic_from};
+pub use env::env_layer;
+pub use known::{KeyReport, key_report};
+pub use listen::Listen;
+pub use local::{
+    Account, ApiTls, Bootstrap, CtlConfig, EtcdConfig, LocalConfig, LogConfig, PostgresConfig, RestApiConfig, VerifyClient,
+};
+pub use merge::{patch, string_form};
+pub use reader::{ConfigError, parse_bool, parse_int};
+pub use source::{Source, load};

@@ -1,0 +1,191 @@
+use howdah_pgconf::parse_number;
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+/// A mistake in a configuration, with its place.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// Not YAML, or not a mapping.
+    #[error("{file}: {message}")]
+    Syntax {
+        /// The file.
+        file: String,
+        /// What the parser says, with line and column.
+        message: String,
+    },
+    /// A key with a wrong value, or a missing one.
+    #[error("{path}{}: {message}", line.map(|l| format!(" (line {l})")).unwrap_or_default())]
+    Value {
+        /// The key's path, with dots.
+        path: String,
+        /// Its line in the file, where it is known.
+        line: Option<usize>,
+        /// What is wrong and what to write.
+        message: String,
+    },
+}
+
+/// Reads typed values from one mapping and remembers where it is, for errors.
+#[derive(Clone)]
+pub(crate) struct Reader<'a> {
+    path: String,
+    map: Option<&'a Map<String, Value>>,
+    text: &'a str,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn root(map: &'a Map<String, Value>, text: &'a str) -> Self {
+        Reader { path: String::new(), map: Some(map), text }
+    }
+
+    /// The mapping below `key`; one that is absent or null reads as empty.
+    pub(crate) fn section(&self, key: &str) -> Result<Reader<'a>, ConfigError> {
+        let map = match self.value(key) {
+            None => None,
+            Some(Value::Object(map)) => Some(map),
+            Some(_) => return Err(self.error(key, "must be a mapping")),
+        };
+        Ok(Reader { path: self.join(key), map, text: self.text })
+    }
+
+    pub(crate) fn exists(&self) -> bool {
+        self.map.is_some()
+    }
+
+    pub(crate) fn value(&self, key: &str) -> Option<&'a Value> {
+        self.map?.get(key).filter(|value| !value.is_null())
+    }
+
+    pub(crate) fn map(&self) -> Map<String, Value> {
+        self.map.cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Result<Option<String>, ConfigError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Object(_) | Value::Array(_)) => Err(self.error(key, "must be a single value")),
+            Some(Value::Bool(flag)) => Ok(Some(flag.to_string())),
+            Some(value) => Ok(Some(crate::string_form(value))),
+        }
+    }
+
+    pub(crate) fn required(&self, key: &str) -> Result<String, ConfigError> {
+        self.text(key)?
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| self.error(key, "is required and missing"))
+    }
+
+    pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(value) => parse_bool(value).map(Some).ok_or_else(|| self.error(key, "must be true or false")),
+        }
+    }
+
+    /// An integer; `unit` is the unit of the result, and the text may carry another one (`30min` for `s`).
+    pub(crate) fn int(&self, key: &str, unit: &str) -> Result<Option<i64>, ConfigError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(value) => parse_int(value, unit).map(Some).ok_or_else(|| self.error(key, "must be a number")),
+        }
+    }
+
+    /// A list of texts; a single text is split at commas.
+    pub(crate) fn list(&self, key: &str) -> Result<Option<Vec<String>>, ConfigError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Array(items)) => Ok(Some(items.iter().map(crate::string_form).collect())),
+            Some(Value::String(text)) => {
+                Ok(Some(text.split(',').map(|item| item.trim().to_owned()).filter(|i| !i.is_empty()).collect()))
+            }
+            Some(_) => Err(self.error(key, "must be a list")),
+        }
+    }
+
+    /// A list of configuration lines, such as `pg_hba`, where commas belong to the line.
+    pub(crate) fn lines(&self, key: &str) -> Result<Option<Vec<String>>, ConfigError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Array(items)) => Ok(Some(items.iter().map(crate::string_form).collect())),
+            Some(Value::String(text)) => Ok(Some(text.lines().map(str::to_owned).collect())),
+            Some(_) => Err(self.error(key, "must be a list of lines")),
+        }
+    }
+
+    pub(crate) fn error(&self, key: &str, message: &str) -> ConfigError {
+        let path = self.join(key);
+        ConfigError::Value { line: line_of(self.text, &path), path, message: message.to_owned() }
+    }
+
+    fn join(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+/// A boolean in any of PostgreSQL's spellings.
+#[must_use]
+pub fn parse_bool(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(flag) => Some(*flag),
+        Value::Number(n) => match n.as_i64() {
+            Some(1) => Some(true),
+            Some(0) => Some(false),
+            _ => None,
+        },
+        Value::String(text) => match text.to_ascii_lowercase().as_str() {
+            "on" | "true" | "yes" | "1" => Some(true),
+            "off" | "false" | "no" | "0" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// An integer that may be a text, hexadecimal, octal, or carry a unit that converts to `unit`.
+#[must_use]
+pub fn parse_int(value: &Value, unit: &str) -> Option<i64> {
+    match value {
+        Value::Number(n) => n.as_i64().or_else(|| n.as_f64().map(|f| f.round() as i64)),
+        Value::String(text) => parse_number(text, unit).map(|n| n.round() as i64),
+        _ => None,
+    }
+}
+
+/// The line (from 1) of the key at `path` in a block-style YAML text: each segment is looked for below the one
+/// before, deeper indented. `None` when it is not written like that, or comes from elsewhere.
+fn line_of(text: &str, path: &str) -> Option<usize> {
+    let mut lines = text.lines().enumerate().peekable();
+    let mut depth: Option<usize> = None;
+    let mut found = None;
+    for segment in path.split('.') {
+        let at = lines.find_map(|(number, line)| {
+            let trimmed = line.trim_start();
+            let indent = line.len() - trimmed.len();
+            let deeper = depth.is_none_or(|depth| indent > depth);
+            let here = trimmed.strip_prefix(segment).is_some_and(|rest| rest.starts_with(':'));
+            (deeper && here).then_some((number + 1, indent))
+        });
+        match at {
+            Some((number, indent)) => {
+                found = Some(number);
+                depth = Some(indent);
+            }
+            // A missing key is reported at the section it is missing from.
+            None => return found,
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_found_by_indentation() {
+        let text = "name: a\npostgresql:\n  listen: x\n  authentication:\n    superuser:\n      username: u\n";
+        assert_eq!(line_of(text, "postgresql.authentication.superuser.username"), Some(6));
+        assert_eq!(line_of(text, "postgresql.data_dir"), Some(2));
+        assert_eq!(line_of(text, "restapi"), None);
+    }
+}

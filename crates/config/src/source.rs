@@ -1,0 +1,57 @@
+use serde_json::{Map, Value};
+
+use crate::{ConfigError, patch};
+
+/// One configuration file as it was read.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its name, for errors.
+    pub file: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Reads YAML files into one mapping; later files win, and a null deletes (Patroni's directory of files).
+///
+/// # Errors
+/// A file that is not YAML, or whose top is not a mapping.
+pub fn load(sources: &[Source]) -> Result<Map<String, Value>, ConfigError> {
+    let mut merged = Map::new();
+    for source in sources {
+        let syntax = |message: String| ConfigError::Syntax { file: source.file.clone(), message };
+        // Patroni's files are YAML 1.1 in practice: the last of two equal keys wins and 0755 is octal.
+        let options = serde_saphyr::options! {
+            duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+            legacy_octal_numbers: true,
+        };
+        let value: Option<Value> = serde_saphyr::from_str_with_options(&source.text, options)
+            .map_err(|error| syntax(error.to_string()))?;
+        match value {
+            Some(Value::Object(map)) => {
+                patch(&mut merged, &map);
+            }
+            None | Some(Value::Null) => {}
+            Some(_) => return Err(syntax("the top level must be a mapping of keys to values".into())),
+        }
+    }
+    Ok(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        Source { file: "a.yml".into(), text: text.into() }
+    }
+
+    #[test]
+    fn later_files_win_and_errors_have_a_place() {
+        let merged = load(&[source("ttl: 30\nname: a\nmode: 0755\n"), source("ttl: 20\nname: null\n")]).unwrap();
+        assert_eq!(Value::Object(merged), serde_json::json!({"ttl": 20, "mode": 493}));
+        let error = load(&[source("a: [1\nb: 2\n")]).unwrap_err().to_string();
+        assert!(error.starts_with("a.yml: ") && error.contains("line"), "{error}");
+        assert!(load(&[source("- a\n")]).is_err());
+        assert!(load(&[source("")]).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,141 @@
+use std::{sync::Arc, time::Duration};
+
+use howdah_dcs::{
+    Answer, Done, KeyTree, LeaseId, Op, Outcome, Refusal, Store, StoreError, Term, View, Watcher,
+};
+use howdah_types::BootTime;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use crate::{
+    Endpoints,
+    transport::{Failure, NOT_FOUND, Transport},
+    watch::EtcdWatcher,
+    wire,
+};
+
+/// One cluster's keys in one etcd.
+pub struct EtcdStore {
+    tree: KeyTree,
+    endpoints: Endpoints,
+    /// One connection, so one request at a time; the keeper has a store of its own. tokio's lock, because it is held
+    /// while the answer is awaited.
+    transport: Arc<Mutex<Transport>>,
+}
+
+impl EtcdStore {
+    /// A store that connects when it is first used.
+    #[must_use]
+    pub fn new(tree: KeyTree, endpoints: Endpoints) -> Self {
+        let transport = Arc::new(Mutex::new(Transport::new(endpoints.clone())));
+        EtcdStore { tree, endpoints, transport }
+    }
+
+    async fn post(&self, path: &str, body: &Value, deadline: BootTime) -> Result<Value, Failure> {
+        let mut transport = match howdah_http::timeout_at(deadline, self.transport.lock()).await {
+            Ok(transport) => transport,
+            Err(_) => return Err(Failure::NotSent("another request is still under way".into())),
+        };
+        transport.post(path, body, deadline).await
+    }
+
+    async fn run(&self, op: &Op, deadline: BootTime) -> Result<Outcome, Failure> {
+        match op {
+            Op::Grant { ttl } => {
+                let seconds = ttl.as_secs().to_string();
+                let answer = self.post("/lease/grant", &json!({ "TTL": seconds }), deadline).await?;
+                let lease = LeaseId(wire::integer(&answer["ID"]));
+                let ttl = Duration::from_secs(wire::integer(&answer["TTL"]));
+                Ok(Outcome::Done(Done::Lease { lease, ttl }))
+            }
+            Op::Renew { lease } => self.renew(*lease, deadline).await,
+            Op::Revoke { lease } => {
+                let body = json!({ "ID": wire::lease_text(*lease) });
+                self.post("/lease/revoke", &body, deadline).await?;
+                Ok(Outcome::Done(Done::Written { rev: 0 }))
+            }
+            _ => self.transact(op, deadline).await,
+        }
+    }
+
+    /// Extends the lease and then reads the leader key: that the lease lives does not prove that the key is ours.
+    async fn renew(&self, lease: LeaseId, deadline: BootTime) -> Result<Outcome, Failure> {
+        let body = json!({ "ID": wire::lease_text(lease) });
+        let answer = self.post("/lease/keepalive", &body, deadline).await?;
+        let ttl = Duration::from_secs(wire::integer(&answer["result"]["TTL"]));
+        if ttl.is_zero() {
+            return Ok(Outcome::Refused(Refusal::NoLease));
+        }
+        let body = json!({ "key": wire::b64(&self.tree.leader()) });
+        let range = self.post("/kv/range", &body, deadline).await?;
+        Ok(Outcome::Done(Done::Renewed { ttl, leader: wire::leader_key(&range) }))
+    }
+
+    async fn transact(&self, op: &Op, deadline: BootTime) -> Result<Outcome, Failure> {
+        let path = match op {
+            Op::PutMember { me, .. } => self.tree.member(me),
+            Op::Put { key, .. } | Op::Delete { key, .. } => self.tree.path(*key),
+            _ => String::new(),
+        };
+        let Some(body) = wire::transaction(op, &self.tree.leader(), &path) else {
+            return Err(Failure::NotSent("not a transaction".into()));
+        };
+        let answer = self.post("/kv/txn", &body, deadline).await?;
+        let rev = wire::integer(&answer["header"]["revision"]);
+        let succeeded = answer["succeeded"].as_bool().unwrap_or(false);
+        Ok(match (op, succeeded) {
+            (Op::Acquire { .. }, true) => Outcome::Done(Done::Acquired { term: Term(rev) }),
+            (Op::Acquire { .. }, false) => {
+                let range = &answer["responses"][0]["response_range"];
+                match wire::leader_key(range) {
+                    Some(leader) => Outcome::Refused(Refusal::HasLeader(leader)),
+                    None => Outcome::Refused(Refusal::Condition),
+                }
+            }
+            (_, true) => Outcome::Done(Done::Written { rev }),
+            (_, false) => Outcome::Refused(Refusal::Condition),
+        })
+    }
+}
+
+impl Store for EtcdStore {
+    fn execute<'a>(&'a self, op: &'a Op, deadline: BootTime) -> Answer<'a, Outcome> {
+        Box::pin(async move {
+            match self.run(op, deadline).await {
+                Ok(outcome) => outcome,
+                Err(Failure::NotSent(reason)) => Outcome::Failed(reason),
+                Err(Failure::Unknown(reason)) => Outcome::Unknown(reason),
+                Err(Failure::Error { code: NOT_FOUND, message }) if message.contains("lease") => {
+                    Outcome::Refused(Refusal::NoLease)
+                }
+                Err(Failure::Error { message, .. }) => Outcome::Failed(message),
+            }
+        })
+    }
+
+    fn read(&self, deadline: BootTime) -> Answer<'_, Result<View, StoreError>> {
+        Box::pin(async move {
+            let prefix = self.tree.prefix();
+            let body = json!({ "key": wire::b64(prefix), "range_end": wire::range_end(prefix) });
+            let answer = self.post("/kv/range", &body, deadline).await.map_err(store_error)?;
+            let rev = wire::integer(&answer["header"]["revision"]);
+            if rev == 0 {
+                return Err(StoreError::Protocol(format!("a range answer without a revision: {answer}")));
+            }
+            let keys = answer["kvs"].as_array().into_iter().flatten().map(wire::raw_key);
+            Ok(View::from_keys(&self.tree, rev, keys))
+        })
+    }
+
+    fn watch(&self) -> Box<dyn Watcher> {
+        Box::new(EtcdWatcher::new(self.tree.prefix(), self.endpoints.clone()))
+    }
+}
+
+pub(crate) fn store_error(failure: Failure) -> StoreError {
+    match failure {
+        Failure::NotSent(reason) | Failure::Unknown(reason) => StoreError::Unreachable(reason),
+        Failure::Error { code: 7 | 16, message } => StoreError::Auth(message),
+        Failure::Error { message, .. } => StoreError::Protocol(message),
+    }
+}

@@ -1,0 +1,34 @@
+//! The distributed configuration store (DCS): which keys a cluster has, what is written in them, and the few
+//! conditional operations that all decisions come down to.
+//!
+//! Keys and values are Patroni's, so that its agents and ours share a cluster. Pure: no I/O and no clock. A store
+//! implements [`Store`] in a crate of its own (`dcs-etcd`); [`MemStore`] is the same semantics in memory, with time
+//! passed in, and is what the model checker runs against.
+//!
+//! ```text
+//!   keys.rs   Key, KeyTree                 op.rs     Op -> Outcome {Done, Refused, Failed, Unknown}
+//!   view.rs   View: one consistent read    store.rs  the Store and Watcher traits
+//!   member.rs sync.rs failover.rs history.rs status.rs: the documents        mem.rs  MemStore
+//! ```
+
+mod failover;
+mod history;
+mod keys;
+mod mem;
+mod member;
+mod op;
+mod status;
+mod store;
+mod sync;
+mod view;
+
+pub use failover::FailoverRequest;
+pub use history::{HistoryEntry, history_from_json, history_to_json};
+pub use keys::{Key, KeyTree};
+pub use mem::MemStore;
+pub use member::{HowdahMark, Member};
+pub use op::{Cond, Done, LeaderKey, LeaseId, Op, Outcome, Refusal, Term};
+pub use status::Status;
+pub use store::{Answer, Store, StoreError, Watcher};
+pub use sync::SyncState;
+pub use view::{RawKey, Versioned, View};

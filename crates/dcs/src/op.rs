@@ -1,0 +1,153 @@
+use std::time::Duration;
+
+use howdah_types::MemberName;
+use serde::{Deserialize, Serialize};
+
+use crate::Key;
+
+/// One life of one agent as the store knows it: in etcd the lease id, in Kubernetes a nonce.
+///
+/// Leadership belongs to this, never to a name: a new process that finds its own name in the leader key is not the
+/// leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LeaseId(pub u64);
+
+/// One uninterrupted time of leadership. Later leaderships have larger terms: in etcd it is the revision at which
+/// the leader key was created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Term(pub u64);
+
+/// The leader key as it stands in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct LeaderKey {
+    /// Whose name is in it.
+    pub name: MemberName,
+    /// The life it is bound to; none if somebody wrote it by hand without a lease.
+    pub lease: Option<LeaseId>,
+    /// The leadership.
+    pub term: Term,
+}
+
+/// A condition on the current content of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Cond {
+    /// Write whatever is there.
+    Always,
+    /// Only if the key does not exist.
+    Absent,
+    /// Only if the key was last changed at this revision (0: does not exist).
+    Rev(u64),
+}
+
+/// Everything a member can ask of the store, except to read the whole cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Op {
+    /// Begin a lease; answers with [`Done::Lease`].
+    Grant {
+        /// The wanted length.
+        ttl: Duration,
+    },
+    /// Extend the lease and read the leader key after that; answers with [`Done::Renewed`].
+    Renew {
+        /// The lease to extend.
+        lease: LeaseId,
+    },
+    /// End a lease and with it all keys bound to it.
+    Revoke {
+        /// The lease to end.
+        lease: LeaseId,
+    },
+    /// Create the leader key if it does not exist; answers with [`Done::Acquired`].
+    Acquire {
+        /// Who wants to lead.
+        me: MemberName,
+        /// The life the key is bound to.
+        lease: LeaseId,
+    },
+    /// Delete the leader key if it is bound to this lease.
+    Release {
+        /// The life that leads.
+        lease: LeaseId,
+    },
+    /// Write a member's record.
+    PutMember {
+        /// Whose.
+        me: MemberName,
+        /// The life it is bound to.
+        lease: LeaseId,
+        /// The record, JSON.
+        value: String,
+    },
+    /// Write one of the shared keys.
+    Put {
+        /// Which.
+        key: Key,
+        /// What.
+        value: String,
+        /// When.
+        cond: Cond,
+    },
+    /// Delete one of the shared keys.
+    Delete {
+        /// Which.
+        key: Key,
+        /// When.
+        cond: Cond,
+    },
+}
+
+/// What a successful operation answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Done {
+    /// A lease was granted, perhaps with another length than was asked for.
+    Lease {
+        /// Its id.
+        lease: LeaseId,
+        /// The granted length.
+        ttl: Duration,
+    },
+    /// The lease was extended by `ttl` from a moment after the request was sent.
+    Renewed {
+        /// The granted length.
+        ttl: Duration,
+        /// The leader key, read after the lease was extended.
+        leader: Option<LeaderKey>,
+    },
+    /// The leader key was created.
+    Acquired {
+        /// The new leadership.
+        term: Term,
+    },
+    /// The key was written; this is its new revision.
+    Written {
+        /// For a following [`Cond::Rev`].
+        rev: u64,
+    },
+}
+
+/// Why the store refused. The operation had no effect.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Refusal {
+    /// The lease does not exist (any more).
+    NoLease,
+    /// There is a leader key already (on [`Op::Acquire`]).
+    HasLeader(LeaderKey),
+    /// The condition on the key did not hold, or the leader key is not bound to this lease.
+    Condition,
+}
+
+/// How an operation ended. There is no fifth way, and `Unknown` must be followed by a read before anything is
+/// decided.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Outcome {
+    /// It has happened.
+    Done(Done),
+    /// It has not happened, because the store said no.
+    Refused(Refusal),
+    /// It has not happened: it never reached the store.
+    Failed(String),
+    /// The answer was lost: it may have happened, or may happen yet.
+    Unknown(String),
+}

@@ -1,0 +1,55 @@
+use serde::{Deserialize, Serialize};
+
+/// Who is synchronous (`sync`): a leader, and the standbys that have every acknowledged commit of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SyncState {
+    /// The leader that wrote it.
+    pub leader: String,
+    /// A sorted comma list, `None` when there is no synchronous standby.
+    pub sync_standby: Option<String>,
+    /// 0 in plain synchronous mode.
+    #[serde(default)]
+    pub quorum: u32,
+}
+
+impl SyncState {
+    /// Parses the key. `{}`, nulls and an empty leader all mean: synchronous mode is not active.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Raw {
+            leader: Option<String>,
+            sync_standby: Option<String>,
+            quorum: Option<u32>,
+        }
+        let raw: Raw = serde_json::from_str(text).ok()?;
+        Some(SyncState {
+            leader: raw.leader.filter(|leader| !leader.is_empty())?,
+            sync_standby: raw.sync_standby.filter(|names| !names.is_empty()),
+            quorum: raw.quorum.unwrap_or(0),
+        })
+    }
+
+    /// The state with these standbys, sorted.
+    #[must_use]
+    pub fn new(leader: &str, standbys: &[String]) -> Self {
+        let mut names = standbys.to_vec();
+        names.sort();
+        SyncState {
+            leader: leader.to_owned(),
+            sync_standby: (!names.is_empty()).then(|| names.join(",")),
+            quorum: 0,
+        }
+    }
+
+    /// The standbys.
+    pub fn standbys(&self) -> impl Iterator<Item = &str> {
+        self.sync_standby.iter().flat_map(|names| names.split(',')).map(str::trim).filter(|n| !n.is_empty())
+    }
+
+    /// Whether a member is the leader or a synchronous standby. PostgreSQL compares names without case.
+    #[must_use]
+    pub fn includes(&self, name: &str) -> bool {
+        self.leader.eq_ignore_ascii_case(name) || self.standbys().any(|s| s.eq_ignore_ascii_case(name))
+    }
+}

@@ -1,0 +1,42 @@
+//! The guard: a small process that is the parent of the agent and of PostgreSQL, and ends PostgreSQL's right to write
+//! before anyone else's may begin.
+//!
+//! It shares nothing with the agent's main loop: no thread, no allocation after its start, no log that can block. It
+//! alone starts PostgreSQL as primary and promotes it, so an agent that was frozen and thaws cannot do so late.
+//!
+//! ```text
+//!              agent ── requests (seqpacket) ──►┌──────────┐── starts, promotes ──► postmaster ─► backends
+//!   heartbeat, Arm{term, stop_at, kill_at} ───► │ core.rs  │── fast stop at stop_at ─►
+//!                                               │ (pure)   │── freezes and kills all of them at kill_at ─►
+//!              agent ◄── starts anew ────────── └──────────┘
+//! ```
+//!
+//! `core` decides and is pure (the model checker runs it); `run` is the loop around it; `sys` is the only file of the
+//! workspace with `unsafe`; `tree` finds and kills processes; `protocol` is the versioned form of the messages;
+//! `client` is the agent's end. Must not depend on tokio or on any crate but `types`.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![deny(clippy::undocumented_unsafe_blocks)]
+
+mod client;
+
+mod core;
+mod log;
+mod protocol;
+mod run;
+#[allow(unsafe_code, reason = "fork, exec, signals: the one home of process unsafe")]
+mod sys;
+pub mod tree;
+
+pub use client::{GuardClient, GuardError};
+pub use core::{Core, Handover, Input, Order, Orders, StopMode};
+pub use protocol::{Arm, MAX_MESSAGE, Message, Reply, Request, StartMode, WhyRefused};
+pub use run::{GUARD_FD_ENV, run};
+
+/// The agent's end of the socket to its guard, if a guard started this process. The second call gives `None`.
+#[must_use]
+pub fn take_descriptor() -> Option<std::os::fd::OwnedFd> {
+    std::env::var_os(GUARD_FD_ENV)?;
+    sys::take_descriptor()
+}

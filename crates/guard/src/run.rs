@@ -1,0 +1,482 @@
+//! The guard's loop: waits for messages, signals and deadlines, and carries out what the core orders.
+
+use std::{
+    ffi::{CStr, CString},
+    io,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use howdah_clock::now;
+use howdah_types::BootTime;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, OFlags},
+    io::Errno,
+    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair},
+    process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid},
+    time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime},
+};
+
+use crate::{
+    Core, Input, MAX_MESSAGE, Message, Order, Reply, Request, StartMode, StopMode, WhyRefused,
+    log::say,
+    protocol::HEAD,
+    sys::{self, Child, Vector},
+    tree::{DirId, ProcessTable},
+};
+
+/// Tells the agent which descriptor leads to the guard.
+pub const GUARD_FD_ENV: &str = "HOWDAH_GUARD_FD";
+
+/// An agent that says nothing for so long is killed and started anew.
+const HANG_AFTER: Duration = Duration::from_secs(5);
+
+/// When the agent is gone for good, PostgreSQL has so long for its shutdown checkpoint.
+const LAST_STOP: Duration = Duration::from_secs(60);
+
+/// Arguments of a PostgreSQL command line at the most.
+const MAX_ARGS: usize = 256;
+
+/// Becomes the guard: starts `program` with `args` as the agent, and returns the exit code when both have ended.
+///
+/// # Errors
+/// The system refuses what a guard needs; nothing was started then.
+pub fn run(program: &CStr, args: &[CString]) -> io::Result<u8> {
+    let mut guard = Guard::new(program, args)?;
+    guard.serve()
+}
+
+struct Guard<'a> {
+    core: Core,
+    signals: OwnedFd,
+    timer: OwnedFd,
+    processes: ProcessTable,
+    program: &'a CStr,
+    agent_argv: Vector,
+    agent_env: Vector,
+    postgres_env: Vector,
+    postgres_argv: Vector,
+    _environment: Vec<CString>,
+    message: Box<[u8; MAX_MESSAGE]>,
+    length: usize,
+    request_id: u32,
+    agent: Option<(Pid, OwnedFd)>,
+    postmaster: Option<(Pid, OwnedFd)>,
+    /// The data directory of the running PostgreSQL: its descriptor and identity.
+    data: Option<(OwnedFd, DirId)>,
+    fenced: bool,
+    status: i32,
+    leaving: Option<Leaving>,
+}
+
+#[derive(Clone, Copy)]
+struct Leaving {
+    code: u8,
+    /// The agent has had its chance to stop PostgreSQL; from here the guard does.
+    kill_at: Option<BootTime>,
+}
+
+impl<'a> Guard<'a> {
+    fn new(program: &'a CStr, args: &[CString]) -> io::Result<Self> {
+        let signals = sys::signal_descriptor()?;
+        let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        // Orphans of PostgreSQL and of the agent come to us and not to init.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+
+        let mut agent_argv = Vector::with_capacity(args.len());
+        agent_argv.fill(args.iter().map(CString::as_c_str));
+        let own: Vec<CString> = environment(|name| name != GUARD_FD_ENV.as_bytes());
+        let for_agent = CString::new(format!("{GUARD_FD_ENV}=3")).unwrap_or_default();
+        let mut agent_env = Vector::with_capacity(own.len() + 1);
+        agent_env.fill(own.iter().map(CString::as_c_str).chain([for_agent.as_c_str()]));
+        let kept: Vec<CString> = environment(|name| {
+            !name.starts_with(b"PATRONI_") && !name.starts_with(b"KUBERNETES_") && !name.starts_with(b"HOWDAH_")
+                && name != b"NOTIFY_SOCKET"
+        });
+        let mut postgres_env = Vector::with_capacity(kept.len());
+        postgres_env.fill(kept.iter().map(CString::as_c_str));
+
+        let mut environment = own;
+        environment.push(for_agent);
+        environment.extend(kept);
+        Ok(Guard {
+            core: Core::new(HANG_AFTER, now()),
+            signals,
+            timer,
+            processes: ProcessTable::new()?,
+            program,
+            agent_argv,
+            agent_env,
+            postgres_env,
+            postgres_argv: Vector::with_capacity(MAX_ARGS),
+            _environment: environment,
+            message: Box::new([0; MAX_MESSAGE]),
+            length: 0,
+            request_id: 0,
+            agent: None,
+            postmaster: None,
+            data: None,
+            fenced: false,
+            status: 0,
+            leaving: None,
+        })
+    }
+
+    fn serve(&mut self) -> io::Result<u8> {
+        loop {
+            self.step(Input::Tick);
+            if let Some(code) = self.leave() {
+                return Ok(code);
+            }
+            self.wait()?;
+            while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
+                self.signal(signal);
+            }
+            self.reap();
+            self.watch_postmaster();
+            self.read_messages();
+        }
+    }
+
+    /// Blocks until something happens or the core's next tick is due.
+    fn wait(&self) -> io::Result<()> {
+        let current = now();
+        let mut due = self.core.next_tick(current);
+        if let Some(Leaving { kill_at: Some(at), .. }) = self.leaving {
+            due = if current >= at { current + Duration::from_millis(20) } else { due.min(at) };
+        }
+        // A timer that is set to zero is off; one in the past fires at once.
+        let at = due.0.clamp(1, i64::MAX.unsigned_abs());
+        let value = Timespec {
+            tv_sec: i64::try_from(at / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(at % 1_000_000_000).unwrap_or(0),
+        };
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let spec = Itimerspec { it_interval: zero, it_value: value };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &spec)?;
+
+        let fallback = self.signals.as_fd();
+        let mut fds = [
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(&self.timer, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.agent.as_ref().map_or(fallback, |(_, s)| s.as_fd()), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.postmaster.as_ref().map_or(fallback, |(_, p)| p.as_fd()), PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut expirations = [0u8; 8];
+        let _ = rustix::io::read(&self.timer, &mut expirations);
+        Ok(())
+    }
+
+    fn step(&mut self, input: Input) {
+        let orders = self.core.step(input, now());
+        for order in orders.into_iter().flatten() {
+            self.carry_out(order);
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Reply(reply) => self.say(self.request_id, reply),
+            Order::Start => self.start_postgres(),
+            Order::Promote => self.promote(),
+            Order::Stop(mode) => {
+                if self.core.is_fencing() {
+                    self.fenced = true;
+                    say!("the lease is about to end: stopping PostgreSQL");
+                }
+                self.stop_postgres(mode);
+            }
+            Order::KillPostgres => {
+                if !self.fenced {
+                    say!("the lease has ended: killing PostgreSQL");
+                }
+                self.fenced = true;
+                self.kill_postgres();
+            }
+            Order::KillAgent => {
+                if let Some((pid, _)) = &self.agent {
+                    say!("the agent has not answered for {}s: starting it anew", HANG_AFTER.as_secs());
+                    let _ = kill_process(*pid, Signal::KILL);
+                }
+            }
+            Order::SpawnAgent => self.spawn_agent(),
+        }
+    }
+
+    fn say(&mut self, id: u32, body: Reply) {
+        if let Some((_, socket)) = &self.agent {
+            let bytes = Message { id, body }.encode();
+            // An agent that does not read is about to be replaced and will ask for the state.
+            let _ = send(socket, &bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        }
+    }
+
+    fn spawn_agent(&mut self) {
+        if self.agent.is_some() || self.leaving.is_some() {
+            return;
+        }
+        let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        let started = pair.map_err(io::Error::from).and_then(|(ours, theirs)| {
+            let child = Child {
+                program: self.program,
+                argv: &self.agent_argv,
+                envp: &self.agent_env,
+                descriptor: Some(theirs.as_fd()),
+                death_signal: 0,
+            };
+            Ok((sys::spawn(&child)?, ours))
+        });
+        match started {
+            Ok(agent) => {
+                self.agent = Some(agent);
+                self.step(Input::AgentStarted);
+            }
+            Err(error) => {
+                say!("cannot start the agent: {error}");
+                // As if it had started and ended at once: the core waits before the next try.
+                self.step(Input::AgentStarted);
+                self.step(Input::AgentEnded);
+            }
+        }
+    }
+
+    fn read_messages(&mut self) {
+        for _ in 0..64 {
+            let Some((_, socket)) = &self.agent else { return };
+            match recv(socket, &mut self.message[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) | Err(_) => return,
+                Ok((length, _)) => self.length = length,
+            }
+            let decoded = Message::<Request>::decode(self.message.get(..self.length).unwrap_or_default());
+            match decoded {
+                Err(why) => self.say(0, Reply::Refused(why)),
+                Ok(Message { id, body }) => {
+                    self.request_id = id;
+                    self.take(body);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Start(mode) => match self.open_data_dir() {
+                Some(is_standby) if mode == StartMode::Replica && !is_standby => {
+                    return self.say(self.request_id, Reply::Refused(WhyRefused::NotAStandby));
+                }
+                Some(_) => {}
+                None => return self.say(self.request_id, Reply::Refused(WhyRefused::Malformed)),
+            },
+            Request::Adopt { pid, .. } => {
+                let fd = i32::try_from(pid).ok().and_then(Pid::from_raw).and_then(|pid| {
+                    Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?))
+                });
+                if self.postmaster.is_some() || fd.is_none() || self.open_data_dir().is_none() {
+                    return self.say(self.request_id, Reply::Refused(WhyRefused::NotRunning));
+                }
+                self.postmaster = fd;
+            }
+            Request::Exit { code } => self.leaving = Some(Leaving { code, kill_at: None }),
+            _ => {}
+        }
+        self.step(Input::Request(request));
+    }
+
+    /// The texts behind the head of the message in hand.
+    fn texts(message: &[u8]) -> impl Iterator<Item = &CStr> {
+        message.get(HEAD..).unwrap_or_default().split_inclusive(|byte| *byte == 0).map_while(|text| {
+            CStr::from_bytes_with_nul(text).ok()
+        })
+    }
+
+    /// Opens the data directory that the message names; says whether it is a standby's.
+    fn open_data_dir(&mut self) -> Option<bool> {
+        let path = Self::texts(self.message.get(..self.length)?).next()?;
+        let dir =
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let id = DirId::of(path).ok()?;
+        let standby = rustix::fs::statat(&dir, c"standby.signal", rustix::fs::AtFlags::empty()).is_ok();
+        self.data = Some((dir, id));
+        Some(standby)
+    }
+
+    fn start_postgres(&mut self) {
+        self.fenced = false;
+        let message = self.message.get(..self.length).unwrap_or_default();
+        let program = Self::texts(message).nth(1);
+        let filled = self.postgres_argv.fill(Self::texts(message).skip(1));
+        let started = match program {
+            Some(program) if filled => sys::spawn(&Child {
+                program,
+                argv: &self.postgres_argv,
+                envp: &self.postgres_env,
+                descriptor: None,
+                death_signal: libc::SIGQUIT,
+            }),
+            _ => Err(io::Error::other("malformed command line")),
+        };
+        let watched = started.and_then(|pid| Ok((pid, pidfd_open(pid, PidfdFlags::empty())?)));
+        match watched {
+            Ok((pid, fd)) => {
+                self.postmaster = Some((pid, fd));
+                self.step(Input::Started { pid: pid.as_raw_nonzero().get().unsigned_abs() });
+            }
+            Err(error) => {
+                say!("cannot start PostgreSQL: {error}");
+                self.step(Input::NotStarted);
+            }
+        }
+    }
+
+    /// What `pg_ctl promote` does: a file, and a signal to the postmaster.
+    fn promote(&mut self) {
+        let (Some((dir, _)), Some((pid, _))) = (&self.data, &self.postmaster) else { return };
+        let file = rustix::fs::openat(
+            dir,
+            c"promote",
+            OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC,
+            Mode::from_raw_mode(0o600),
+        );
+        if file.is_ok() {
+            let _ = kill_process(*pid, Signal::USR1);
+        } else {
+            say!("cannot write the promote file in the data directory");
+        }
+    }
+
+    fn stop_postgres(&self, mode: StopMode) {
+        if let Some((pid, _)) = &self.postmaster {
+            let signal = match mode {
+                StopMode::Fast => Signal::INT,
+                StopMode::Immediate => Signal::QUIT,
+            };
+            let _ = kill_process(*pid, signal);
+        }
+    }
+
+    fn kill_postgres(&mut self) {
+        let postmaster = self.postmaster.as_ref().map(|(pid, _)| raw(*pid));
+        let data = self.data.as_ref().map(|(_, id)| *id);
+        let agent = self.agent.as_ref().map(|(pid, _)| raw(*pid));
+        self.processes.kill_postgres(postmaster, data, agent);
+    }
+
+    fn signal(&mut self, signal: i32) {
+        match signal {
+            libc::SIGCHLD => {}
+            libc::SIGUSR2 => {
+                // Start the agent anew, from the binary that is installed now; PostgreSQL goes on.
+                self.to_agent(Signal::USR2);
+            }
+            libc::SIGHUP => self.to_agent(Signal::HUP),
+            _ if self.leaving.is_some_and(|leaving| leaving.kill_at.is_some()) => {
+                self.stop_postgres(StopMode::Immediate);
+            }
+            _ => {
+                if self.leaving.is_none() {
+                    self.leaving = Some(Leaving { code: 0, kill_at: None });
+                }
+                self.to_agent(Signal::TERM);
+            }
+        }
+    }
+
+    fn to_agent(&self, signal: Signal) {
+        if let Some((pid, _)) = &self.agent {
+            let _ = kill_process(*pid, signal);
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+            if self.agent.as_ref().is_some_and(|(agent, _)| *agent == pid) {
+                // What it had sent before its end still counts.
+                self.read_messages();
+                self.agent = None;
+                self.step(Input::AgentEnded);
+                self.end_agents_children();
+            }
+            if self.postmaster.as_ref().is_some_and(|(postmaster, _)| *postmaster == pid) {
+                self.status = status.as_raw();
+            }
+        }
+    }
+
+    /// A base backup or a pg_rewind of the agent that has died must not go on beside that of the next one.
+    fn end_agents_children(&mut self) {
+        let me = raw(rustix::process::getpid());
+        let postmaster = self.postmaster.as_ref().map(|(pid, _)| raw(*pid));
+        for _ in 0..100 {
+            if self.processes.kill_descendants(me, &[postmaster]) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// When the postmaster has ended, kills what is left of it and then says so.
+    fn watch_postmaster(&mut self) {
+        let Some((_, fd)) = &self.postmaster else { return };
+        let mut fds = [PollFd::new(fd, PollFlags::IN)];
+        if !poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0) {
+            return;
+        }
+        let data = self.data.as_ref().map(|(_, id)| *id);
+        let agent = self.agent.as_ref().map(|(pid, _)| raw(*pid));
+        for _ in 0..1000 {
+            if self.processes.kill_postgres(None, data, agent) == 0 {
+                break;
+            }
+            self.reap();
+        }
+        self.postmaster = None;
+        self.step(Input::PostgresEnded);
+        let (status, fenced) = (self.status, self.fenced);
+        self.say(0, Reply::PostgresEnded { status, fenced });
+        self.fenced = false;
+    }
+
+    /// When the agent has ended for good: stops PostgreSQL, and gives the exit code once that has ended too.
+    fn leave(&mut self) -> Option<u8> {
+        let leaving = self.leaving?;
+        if self.agent.is_some() {
+            return None;
+        }
+        if self.postmaster.is_none() {
+            return Some(leaving.code);
+        }
+        match leaving.kill_at {
+            None => {
+                say!("the agent has ended: stopping PostgreSQL");
+                self.leaving = Some(Leaving { kill_at: Some(now() + LAST_STOP), ..leaving });
+                self.stop_postgres(StopMode::Fast);
+            }
+            Some(at) if now() >= at => self.kill_postgres(),
+            Some(_) => {}
+        }
+        None
+    }
+}
+
+fn raw(pid: Pid) -> u32 {
+    pid.as_raw_nonzero().get().unsigned_abs()
+}
+
+/// The guard's environment, as far as `keep` wants it, with Patroni's one renaming.
+fn environment(keep: impl Fn(&[u8]) -> bool) -> Vec<CString> {
+    use std::os::unix::ffi::OsStrExt;
+    std::env::vars_os()
+        .filter(|(name, _)| keep(name.as_bytes()))
+        .filter_map(|(name, value)| {
+            let name = match name.as_bytes() {
+                b"PG_MALLOC_ARENA_MAX" => b"MALLOC_ARENA_MAX",
+                other => other,
+            };
+            CString::new([name, b"=", value.as_bytes()].concat()).ok()
+        })
+        .collect()
+}

@@ -1,0 +1,169 @@
+//! System calls that have no safe wrapper: fork and exec, and a descriptor for signals.
+
+use std::{
+    ffi::{CStr, c_char, c_int},
+    io,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    ptr,
+};
+
+use rustix::process::Pid;
+
+/// The signals that the guard reads from its descriptor; children get them unblocked again.
+const WATCHED: [c_int; 6] =
+    [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGCHLD, libc::SIGUSR2];
+
+/// Blocks the watched signals and returns a descriptor to read them from.
+pub(crate) fn signal_descriptor() -> io::Result<OwnedFd> {
+    let set = watched_set();
+    // JUSTIFICATION: signalfd has no safe wrapper in the libraries we use.
+    // SAFETY: `set` is initialised and outlives the calls; the returned descriptor is owned by nobody else.
+    unsafe {
+        if libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let fd = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// The next signal from the descriptor, if one is waiting.
+pub(crate) fn next_signal(fd: BorrowedFd<'_>) -> Option<c_int> {
+    let mut buffer = [0u8; size_of::<libc::signalfd_siginfo>()];
+    match rustix::io::read(fd, &mut buffer) {
+        Ok(length) if length == buffer.len() => {
+            // The signal's number is the first field of the structure.
+            Some(c_int::from_ne_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]))
+        }
+        _ => None,
+    }
+}
+
+fn watched_set() -> libc::sigset_t {
+    // JUSTIFICATION: the kernel's signal sets have no safe constructor.
+    // SAFETY: sigemptyset initialises the set before anything reads it.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in WATCHED {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        set
+    }
+}
+
+/// A null-terminated vector of C strings for exec; built before the guard's loop where it can be.
+pub(crate) struct Vector(Vec<*const c_char>);
+
+impl Vector {
+    /// A vector that has room for `capacity` strings and never grows.
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Vector(Vec::with_capacity(capacity + 1))
+    }
+
+    /// Points at `strings`, which must stay alive until the next `fill` or until the last `spawn`. False if there are
+    /// too many.
+    pub(crate) fn fill<'a>(&mut self, strings: impl Iterator<Item = &'a CStr>) -> bool {
+        self.0.clear();
+        for string in strings {
+            if self.0.len() + 1 >= self.0.capacity() {
+                return false;
+            }
+            self.0.push(string.as_ptr());
+        }
+        self.0.push(ptr::null());
+        true
+    }
+}
+
+/// How a child differs from the guard.
+pub(crate) struct Child<'a> {
+    pub(crate) program: &'a CStr,
+    pub(crate) argv: &'a Vector,
+    pub(crate) envp: &'a Vector,
+    /// Given to the child as descriptor 3.
+    pub(crate) descriptor: Option<BorrowedFd<'a>>,
+    /// Sent to the child by the kernel when the guard dies.
+    pub(crate) death_signal: c_int,
+}
+
+/// Starts a program in a session of its own. Returns when exec has succeeded or failed.
+pub(crate) fn spawn(child: &Child<'_>) -> io::Result<Pid> {
+    let (report_in, report_out) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let descriptor = child.descriptor.map_or(-1, |fd| fd.as_raw_fd());
+    let guard = rustix::process::getpid();
+    // JUSTIFICATION: std's Command allocates and cannot set a parent-death signal before the parent may be gone.
+    // SAFETY: the guard has one thread, so the child may run any code; it only calls functions that are safe after
+    // fork, on memory that was prepared before, and ends in exec or _exit. The vectors end in a null pointer and point
+    // at strings that the caller keeps alive.
+    let pid = unsafe {
+        match libc::fork() {
+            -1 => return Err(io::Error::last_os_error()),
+            0 => {
+                let error = become_program(child, descriptor, guard.as_raw_nonzero().get());
+                let code = error.to_ne_bytes();
+                libc::write(report_out.as_raw_fd(), code.as_ptr().cast(), code.len());
+                libc::_exit(127)
+            }
+            pid => pid,
+        }
+    };
+    drop(report_out);
+    let mut code = [0u8; 4];
+    match rustix::io::retry_on_intr(|| rustix::io::read(&report_in, &mut code)) {
+        Ok(4) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(code))),
+        _ => Pid::from_raw(pid).ok_or_else(|| io::Error::other("fork gave no pid")),
+    }
+}
+
+/// The child's side of [`spawn`]; returns errno if exec did not succeed.
+///
+/// # Safety
+/// Must run in a child that was just forked from a process with one thread.
+unsafe fn become_program(child: &Child<'_>, descriptor: c_int, guard: c_int) -> c_int {
+    // JUSTIFICATION: between fork and exec only raw calls are allowed.
+    // SAFETY: async-signal-safe calls on prepared memory.
+    unsafe {
+        libc::setsid();
+        libc::prctl(libc::PR_SET_PDEATHSIG, child.death_signal as libc::c_ulong);
+        if libc::getppid() != guard {
+            // The guard died before the death signal was set.
+            libc::_exit(126);
+        }
+        if descriptor >= 0 {
+            if descriptor == 3 {
+                libc::fcntl(3, libc::F_SETFD, 0);
+            } else if libc::dup2(descriptor, 3) < 0 {
+                return *libc::__errno_location();
+            }
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::execve(child.program.as_ptr(), child.argv.0.as_ptr(), child.envp.0.as_ptr());
+        *libc::__errno_location()
+    }
+}
+
+/// Takes ownership of the descriptor that [`spawn`] gave this process, once, and closes it for programs that this
+/// process starts.
+pub(crate) fn take_descriptor() -> Option<OwnedFd> {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return None;
+    }
+    // JUSTIFICATION: an inherited descriptor is a number until somebody vouches for it.
+    // SAFETY: descriptor 3 was opened by the guard for this process and is taken only once; fcntl checks that it is
+    // open at all.
+    unsafe {
+        if libc::fcntl(3, libc::F_SETFD, libc::FD_CLOEXEC) != 0 {
+            return None;
+        }
+        Some(OwnedFd::from_raw_fd(3))
+    }
+}

@@ -1,0 +1,107 @@
+//! Somebody else leads.
+
+use std::time::Duration;
+
+use howdah_dcs::View;
+
+use crate::{
+    Action, Effect, Plan, Reason, Request, Running, Snapshot, Upstream,
+    bootstrap::{source, upstream},
+    decide::SOON,
+    slots,
+};
+
+/// A replica that has not streamed for so long looks whether its WAL belongs to the leader's history.
+const SUSPICIOUS: Duration = Duration::from_secs(3);
+
+pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
+    let Some(leader) = &view.leader else { return };
+    if leader.name == snapshot.me.name {
+        // A name is not a leadership. If that life is really over, its lease ends by itself.
+        plan.because(Reason::OwnNameOtherLife).wake(snapshot.now + SOON * 5);
+        if !running.in_recovery && !snapshot.config.pause {
+            plan.begin(snapshot, Action::StopPrimary);
+        }
+        return;
+    }
+    if !running.in_recovery {
+        if snapshot.config.pause {
+            plan.because(Reason::Paused);
+        } else {
+            plan.because(Reason::NotLeaderAnyMore);
+            plan.begin(snapshot, Action::StopPrimary);
+        }
+        return;
+    }
+    if let Some(request) = &snapshot.request {
+        requested(snapshot, view, request, plan);
+        return;
+    }
+    let Some(wanted) = desired_upstream(snapshot, view) else {
+        plan.because(Reason::LeaderHasNoAddress { leader: leader.name.clone() });
+        return;
+    };
+    plan.because(Reason::Following { leader: leader.name.clone() });
+    let pointed = running.upstream.as_ref().is_some_and(|(host, port)| *host == wanted.host && *port == wanted.port);
+    if !pointed && !snapshot.me.tags.nostream() {
+        plan.effect(Effect::Follow(Some(wanted)));
+        plan.wake(snapshot.now + SOON * 5);
+    }
+    watch_streaming(snapshot, view, running, plan);
+    if snapshot.action.is_none() && !snapshot.config.pause {
+        slots::replica(snapshot, view, running, plan);
+    }
+}
+
+/// A replica that does not stream may have WAL that the leader has not.
+fn watch_streaming(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
+    if running.streaming || snapshot.me.tags.nostream() {
+        plan.memory.not_streaming_since = None;
+        plan.memory.checked_term = None;
+        return;
+    }
+    let since = *plan.memory.not_streaming_since.get_or_insert(snapshot.now);
+    plan.wake(snapshot.now + SOON * 5);
+    let Some((name, member)) = view.leader_member() else { return };
+    let term = view.leader.as_ref().map(|leader| leader.term);
+    let checked = plan.memory.checked_term == term;
+    if snapshot.config.pause || checked || snapshot.now < since + SUSPICIOUS || !member.is_running() {
+        return;
+    }
+    if let Some(leader) = upstream(name, member) {
+        plan.memory.checked_term = term;
+        plan.because(Reason::CheckingTimeline { leader: name.clone() });
+        plan.begin(snapshot, Action::Rejoin { leader });
+    }
+}
+
+/// The member that this replica should stream from: `replicatefrom` where that member runs, else the leader.
+pub(crate) fn desired_upstream(snapshot: &Snapshot, view: &View) -> Option<Upstream> {
+    let wanted = snapshot.me.tags.replicatefrom().and_then(|name| {
+        view.members.iter().find(|(other, member)| {
+            other.as_str() == name && **other != snapshot.me.name && member.is_running()
+        })
+    });
+    let (name, member) = wanted.or_else(|| view.leader_member())?;
+    upstream(name, member)
+}
+
+pub(crate) fn requested(snapshot: &Snapshot, view: &View, request: &Request, plan: &mut Plan) {
+    match request {
+        Request::Restart => {
+            plan.because(Reason::UserRequest { action: "restart" });
+            plan.effect(Effect::Begin(Action::Restart { primary: None, follow: desired_upstream(snapshot, view) }));
+        }
+        Request::Reinitialize { from_leader } => match source(snapshot, view) {
+            Some((preferred, follow)) => {
+                let from = if *from_leader { follow.clone() } else { preferred };
+                plan.because(Reason::UserRequest { action: "reinitialize" });
+                plan.effect(Effect::Begin(Action::Reinitialize { from, follow }));
+            }
+            None => {
+                plan.because(Reason::RequestRefused { why: "Cluster has no leader, can not reinitialize" });
+            }
+        },
+        Request::Shutdown => {}
+    }
+}

@@ -1,0 +1,141 @@
+//! Switchover and failover on request, seen from the leader; and who can take over at all.
+
+use std::time::Duration;
+
+use howdah_config::SyncMode;
+use howdah_dcs::{Cond, FailoverRequest, Key, Member, View};
+use howdah_types::{Lsn, MemberName};
+
+use crate::{Action, Effect, Peer, Plan, Reason, Running, Snapshot, decide::SOON};
+
+/// Answers older than this say nothing about who can take over.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// Handles the failover key. True when the plan is complete.
+pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) -> bool {
+    let Some(request) = &view.failover.value else { return false };
+    let drop_it = |plan: &mut Plan, reason: Reason| {
+        plan.because(reason);
+        plan.effect(Effect::Put {
+            key: Key::Failover,
+            value: FailoverRequest::NONE.to_owned(),
+            cond: Cond::Rev(view.failover.rev),
+        });
+        false
+    };
+    if let Some(leader) = request.leader.as_ref().filter(|leader| **leader != snapshot.me.name) {
+        return drop_it(plan, Reason::RequestForOtherLeader { leader: leader.clone() });
+    }
+    if request.candidate.as_ref() == Some(&snapshot.me.name) {
+        return drop_it(plan, Reason::CandidateIsMe);
+    }
+    if let Some(at) = &request.scheduled_at {
+        let Ok(moment) = at.parse::<jiff::Timestamp>() else {
+            return drop_it(plan, Reason::ScheduleMissed { at: at.clone() });
+        };
+        let ahead = moment.as_second() - snapshot.wall;
+        let slack = i64::try_from(snapshot.config.timers.loop_wait.as_secs()).unwrap_or(10);
+        if ahead > 0 || snapshot.config.pause {
+            plan.because(Reason::ScheduledFor { at: at.clone() });
+            plan.wake(snapshot.now + Duration::from_secs(ahead.max(1).unsigned_abs()));
+            return false;
+        }
+        if ahead < -(slack * 3 / 2) {
+            return drop_it(plan, Reason::ScheduleMissed { at: at.clone() });
+        }
+    }
+    if snapshot.config.pause && request.candidate.is_none() {
+        return drop_it(plan, Reason::Paused);
+    }
+    let _ = running;
+    match probed_candidate(snapshot, view, Some(request), plan) {
+        Some(Ok(_)) => {
+            plan.because(Reason::HandingOver { candidate: request.candidate.clone() });
+            plan.memory.yield_until = Some(snapshot.now + snapshot.config.timers.loop_wait * 2);
+            plan.effect(Effect::Begin(Action::HandOver { candidate: request.candidate.clone() }));
+            true
+        }
+        Some(Err(Reason::AskingPeers)) => {
+            plan.because(Reason::AskingPeers);
+            true
+        }
+        Some(Err(_)) | None => drop_it(plan, Reason::NoGoodCandidate),
+    }
+}
+
+/// The member that could take over, judged by answers that are fresh; asks for answers where they are not. `None`
+/// when no member comes into question.
+pub(crate) fn probed_candidate(
+    snapshot: &Snapshot,
+    view: &View,
+    request: Option<&FailoverRequest>,
+    plan: &mut Plan,
+) -> Option<Result<MemberName, Reason>> {
+    let names: Vec<MemberName> = candidates(snapshot, view, request).map(|(name, _)| name.clone()).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let asked = snapshot.peers.asked_at.filter(|at| snapshot.now.since(*at) < FRESH);
+    let answered = |name: &MemberName| snapshot.peers.answers.contains_key(name);
+    if asked.is_none() || (!snapshot.peers.complete && !names.iter().all(answered)) {
+        if asked.is_none() {
+            plan.effect(Effect::ProbePeers(names));
+        }
+        plan.wake(snapshot.now + SOON);
+        return Some(Err(Reason::AskingPeers));
+    }
+    let forced = request.is_some_and(|request| !request.is_switchover());
+    let best = names
+        .into_iter()
+        .filter_map(|name| {
+            let peer = snapshot.peers.answers.get(&name)?;
+            eligible(snapshot, view, peer, forced).is_ok().then_some((peer.lsn, peer.priority, name))
+        })
+        .max_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    Some(best.map(|(_, _, name)| name).ok_or(Reason::NoGoodCandidate))
+}
+
+/// The members that may be asked whether they take over: not us, reachable by REST, not `nofailover`, the named one
+/// if one is named, and in synchronous mode only synchronous standbys (unless it is a failover, which may lose data).
+pub fn candidates<'a>(
+    snapshot: &'a Snapshot,
+    view: &'a View,
+    request: Option<&'a FailoverRequest>,
+) -> impl Iterator<Item = (&'a MemberName, &'a Member)> {
+    let named = request.and_then(|request| request.candidate.as_ref());
+    let forced = request.is_some_and(|request| !request.is_switchover());
+    let sync = view.sync.value.as_ref().filter(|_| snapshot.config.synchronous_mode != SyncMode::Off && !forced);
+    view.members.iter().filter(move |(name, member)| {
+        **name != snapshot.me.name
+            && member.api_base().is_some()
+            && !member.tags.nofailover()
+            && named.is_none_or(|named| named == *name)
+            && sync.is_none_or(|sync| sync.standbys().any(|s| s.eq_ignore_ascii_case(name.as_str())))
+    })
+}
+
+/// Whether a member that answered can take over.
+///
+/// # Errors
+/// Why not.
+pub fn eligible(snapshot: &Snapshot, view: &View, peer: &Peer, forced: bool) -> Result<(), Reason> {
+    if peer.nofailover || !peer.running || peer.primary {
+        return Err(Reason::NoFailover);
+    }
+    let optime = match &snapshot.postgres {
+        crate::Postgres::Running(running) if !running.in_recovery => running.lsn,
+        _ => view.status.optime.unwrap_or(Lsn(0)),
+    };
+    let limit = snapshot.config.maximum_lag_on_failover;
+    let bytes = optime.ahead_of(peer.lsn);
+    if bytes > limit && !forced {
+        return Err(Reason::Lagging { bytes, limit });
+    }
+    if snapshot.config.check_timeline
+        && let (Some(cluster), Some(theirs)) = (view.timeline(), peer.timeline)
+        && theirs < cluster
+    {
+        return Err(Reason::OldTimeline);
+    }
+    Ok(())
+}

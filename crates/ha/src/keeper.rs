@@ -1,0 +1,520 @@
+//! The lease keeper: the only writer of the leader key. Sans I/O: it says what to send and hears how that ended.
+
+use std::time::Duration;
+
+use howdah_dcs::{Done, LeaseId, Op, Outcome, Refusal, Term};
+use howdah_types::{BootTime, MemberName};
+use serde::Serialize;
+
+use crate::Margins;
+
+/// What the main loop may want of the keeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// Try once to become leader, unless it is later than this when the try would be sent.
+    Acquire {
+        /// The decision is stale after that.
+        not_after: BootTime,
+    },
+    /// Give leadership back. PostgreSQL must have stopped.
+    Release,
+    /// The length of leases from the next one on.
+    Ttl(Duration),
+    /// Maintenance mode: the lease is renewed, the guard does not watch it.
+    Paused(bool),
+}
+
+/// What the keeper hears.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum KeeperInput {
+    /// Time passed.
+    Tick,
+    /// From the main loop.
+    Command(Command),
+    /// How the operation that was sent last ended.
+    Answer(Outcome),
+}
+
+/// What the keeper tells the guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GuardCall {
+    /// The lease is confirmed until `deadline`.
+    Arm {
+        /// The leadership.
+        term: Term,
+        /// The lease.
+        lease: LeaseId,
+        /// D - m1.
+        stop_at: BootTime,
+        /// D - m2.
+        kill_at: BootTime,
+        /// D.
+        deadline: BootTime,
+    },
+    /// Leadership was given back.
+    Disarm(Term),
+    /// Maintenance mode.
+    Pause(Term),
+    /// The store says that this leadership is over.
+    Lost(Term),
+}
+
+/// What the keeper wants done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum KeeperOutput {
+    /// Send this to the store. Its outcome is [`Outcome::Unknown`] if no answer came by `deadline`.
+    Send {
+        /// What.
+        op: Op,
+        /// When to give up.
+        deadline: BootTime,
+    },
+    /// Tell the guard, before anything else happens.
+    Guard(GuardCall),
+}
+
+/// Whether this life of this agent leads, as far as it knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub enum LeaseState {
+    /// It does not.
+    #[default]
+    None,
+    /// An answer was lost, or the lease may have run out: nothing may be concluded.
+    Unsure,
+    /// It does, until `deadline` at least.
+    Held {
+        /// The leadership.
+        term: Term,
+        /// PostgreSQL stops at this moment unless the lease is renewed.
+        stop_at: BootTime,
+        /// D.
+        deadline: BootTime,
+    },
+}
+
+impl LeaseState {
+    /// The term and the moment up to which something new may be begun under it.
+    #[must_use]
+    pub fn held(&self, now: BootTime) -> Option<(Term, BootTime)> {
+        match self {
+            LeaseState::Held { term, stop_at, .. } if now < *stop_at => Some((*term, *stop_at)),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Lease {
+    id: LeaseId,
+    /// What the store granted.
+    ttl: Duration,
+    /// When the last renewal that was confirmed had been *sent*: the store counts from a later moment.
+    sent: BootTime,
+}
+
+impl Lease {
+    fn deadline(&self) -> BootTime {
+        self.sent + self.ttl
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Leadership {
+    No,
+    Unsure,
+    Yes(Term),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Want {
+    Nothing,
+    Acquire { not_after: BootTime },
+    Release,
+}
+
+/// After an operation that did not succeed the next one waits so long.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// The keeper's state. One operation is under way at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Keeper {
+    me: MemberName,
+    ttl: Duration,
+    lease: Option<Lease>,
+    leadership: Leadership,
+    /// The term that the guard was last armed with and that has not ended for it.
+    armed: Option<Term>,
+    want: Want,
+    paused: bool,
+    pending: Option<(Op, BootTime)>,
+    next_try: BootTime,
+}
+
+impl Keeper {
+    /// A keeper without a lease.
+    #[must_use]
+    pub fn new(me: MemberName, ttl: Duration) -> Self {
+        Keeper {
+            me,
+            ttl,
+            lease: None,
+            leadership: Leadership::No,
+            armed: None,
+            want: Want::Nothing,
+            paused: false,
+            pending: None,
+            next_try: BootTime(0),
+        }
+    }
+
+    /// Goes on with the leadership of an earlier life of this agent, which the living guard hands over. It is not held
+    /// before the store has confirmed it.
+    #[must_use]
+    pub fn adopt(mut self, term: Term, lease: LeaseId, deadline: BootTime) -> Self {
+        let sent = deadline - self.ttl;
+        self.lease = Some(Lease { id: lease, ttl: self.ttl, sent });
+        self.leadership = Leadership::Unsure;
+        self.armed = Some(term);
+        self
+    }
+
+    /// The lease that this life of the agent has, for its member record.
+    #[must_use]
+    pub fn lease(&self) -> Option<LeaseId> {
+        self.lease.map(|lease| lease.id)
+    }
+
+    /// Whether it leads.
+    #[must_use]
+    pub fn state(&self, now: BootTime) -> LeaseState {
+        match (self.leadership, self.lease) {
+            (Leadership::Yes(term), Some(lease)) if now < lease.deadline() => LeaseState::Held {
+                term,
+                stop_at: Margins::of(lease.ttl).stop_at(lease.deadline()),
+                deadline: lease.deadline(),
+            },
+            (Leadership::Yes(_) | Leadership::Unsure, _) => LeaseState::Unsure,
+            (Leadership::No, _) => LeaseState::None,
+        }
+    }
+
+    /// When [`KeeperInput::Tick`] is due.
+    #[must_use]
+    pub fn next_tick(&self) -> BootTime {
+        if self.pending.is_some() {
+            return BootTime::FAR_FUTURE;
+        }
+        let soon = self.lease.is_none() || self.leadership == Leadership::Unsure || self.want != Want::Nothing;
+        match self.lease {
+            Some(lease) if !soon => (lease.sent + lease.ttl / 3).max(self.next_try),
+            _ => self.next_try,
+        }
+    }
+
+    /// Takes one input and says what to do.
+    #[must_use]
+    pub fn step(&mut self, input: KeeperInput, now: BootTime) -> Vec<KeeperOutput> {
+        let mut out = Vec::new();
+        match input {
+            KeeperInput::Tick => {}
+            KeeperInput::Command(command) => self.command(command, &mut out),
+            KeeperInput::Answer(outcome) => {
+                if let Some((op, sent)) = self.pending.take() {
+                    self.answer(&op, sent, outcome, now, &mut out);
+                }
+            }
+        }
+        if let Some(lease) = self.lease
+            && matches!(self.leadership, Leadership::Yes(_))
+            && now >= lease.deadline()
+        {
+            self.leadership = Leadership::Unsure;
+        }
+        if self.pending.is_none() && now >= self.next_tick() {
+            let op = self.next_op(now);
+            let patience = (self.ttl / 10).clamp(Duration::from_secs(1), Duration::from_secs(3));
+            self.pending = Some((op.clone(), now));
+            out.push(KeeperOutput::Send { op, deadline: now + patience });
+        }
+        out
+    }
+
+    fn command(&mut self, command: Command, out: &mut Vec<KeeperOutput>) {
+        match command {
+            Command::Acquire { not_after } => {
+                if self.leadership == Leadership::No {
+                    self.want = Want::Acquire { not_after };
+                }
+            }
+            Command::Release => {
+                if self.leadership != Leadership::No {
+                    self.want = Want::Release;
+                }
+            }
+            Command::Ttl(ttl) => self.ttl = ttl,
+            Command::Paused(paused) => {
+                if paused
+                    && !self.paused
+                    && let Some(term) = self.armed.take()
+                {
+                    out.push(KeeperOutput::Guard(GuardCall::Pause(term)));
+                }
+                if !paused && self.paused {
+                    // Confirm at once, so that the guard is armed again.
+                    self.next_try = BootTime(0);
+                    if matches!(self.leadership, Leadership::Yes(_)) {
+                        self.leadership = Leadership::Unsure;
+                    }
+                }
+                self.paused = paused;
+            }
+        }
+    }
+
+    fn next_op(&mut self, now: BootTime) -> Op {
+        let Some(lease) = self.lease else { return Op::Grant { ttl: self.ttl } };
+        if self.leadership == Leadership::No && lease.ttl != self.ttl && self.want == Want::Nothing {
+            self.lease = None;
+            return Op::Revoke { lease: lease.id };
+        }
+        match self.want {
+            Want::Release => Op::Release { lease: lease.id },
+            Want::Acquire { not_after } if self.leadership == Leadership::No => {
+                if now >= not_after {
+                    self.want = Want::Nothing;
+                    return Op::Renew { lease: lease.id };
+                }
+                // A term that begins with an old renewal would soon end.
+                if now >= lease.sent + lease.ttl / 3 {
+                    return Op::Renew { lease: lease.id };
+                }
+                Op::Acquire { me: self.me.clone(), lease: lease.id }
+            }
+            Want::Acquire { .. } | Want::Nothing => Op::Renew { lease: lease.id },
+        }
+    }
+
+    fn answer(&mut self, op: &Op, sent: BootTime, outcome: Outcome, now: BootTime, out: &mut Vec<KeeperOutput>) {
+        if matches!(outcome, Outcome::Failed(_) | Outcome::Unknown(_)) {
+            self.next_try = now + RETRY;
+        }
+        match (op, outcome) {
+            (Op::Grant { .. }, Outcome::Done(Done::Lease { lease, ttl })) => {
+                self.lease = Some(Lease { id: lease, ttl, sent });
+                // What the store grants differently it will grant so again.
+                self.ttl = ttl;
+            }
+            (Op::Renew { .. }, Outcome::Done(Done::Renewed { ttl, leader })) => {
+                if let Some(lease) = &mut self.lease {
+                    lease.sent = sent;
+                    lease.ttl = ttl;
+                }
+                match leader.filter(|leader| leader.lease == self.lease()) {
+                    Some(leader) => self.lead(leader.term, out),
+                    None => self.over(out),
+                }
+            }
+            (Op::Acquire { .. }, Outcome::Done(Done::Acquired { term })) => self.lead(term, out),
+            (Op::Acquire { .. }, Outcome::Refused(Refusal::HasLeader(leader))) => {
+                self.want = Want::Nothing;
+                // An earlier try whose answer was lost may have succeeded.
+                if leader.lease == self.lease() {
+                    self.lead(leader.term, out);
+                }
+            }
+            (Op::Acquire { .. }, Outcome::Unknown(_)) => {
+                self.want = Want::Nothing;
+                self.leadership = Leadership::Unsure;
+            }
+            (Op::Acquire { .. }, Outcome::Failed(_)) => self.want = Want::Nothing,
+            (Op::Release { .. }, Outcome::Done(_) | Outcome::Refused(Refusal::Condition)) => {
+                self.want = Want::Nothing;
+                self.leadership = Leadership::No;
+                if let Some(term) = self.armed.take() {
+                    out.push(KeeperOutput::Guard(GuardCall::Disarm(term)));
+                }
+            }
+            (Op::Release { .. }, Outcome::Unknown(_)) => self.leadership = Leadership::Unsure,
+            (Op::Renew { .. } | Op::Acquire { .. } | Op::Release { .. }, Outcome::Refused(Refusal::NoLease)) => {
+                self.lease = None;
+                self.over(out);
+            }
+            _ => {}
+        }
+    }
+
+    fn lead(&mut self, term: Term, out: &mut Vec<KeeperOutput>) {
+        self.leadership = Leadership::Yes(term);
+        if matches!(self.want, Want::Acquire { .. }) {
+            self.want = Want::Nothing;
+        }
+        let Some(lease) = self.lease else { return };
+        if let Some(old) = self.armed.filter(|old| *old != term) {
+            out.push(KeeperOutput::Guard(GuardCall::Lost(old)));
+        }
+        if self.paused {
+            return;
+        }
+        self.armed = Some(term);
+        let deadline = lease.deadline();
+        let margins = Margins::of(lease.ttl);
+        out.push(KeeperOutput::Guard(GuardCall::Arm {
+            term,
+            lease: lease.id,
+            stop_at: margins.stop_at(deadline),
+            kill_at: margins.kill_at(deadline),
+            deadline,
+        }));
+    }
+
+    /// The store has said that we do not lead.
+    fn over(&mut self, out: &mut Vec<KeeperOutput>) {
+        self.leadership = Leadership::No;
+        if self.want == Want::Release {
+            self.want = Want::Nothing;
+        }
+        if let Some(term) = self.armed.take() {
+            out.push(KeeperOutput::Guard(GuardCall::Lost(term)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use howdah_dcs::{LeaderKey, MemStore};
+
+    const TTL: Duration = Duration::from_secs(30);
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime::from_secs(seconds)
+    }
+
+    fn name(text: &str) -> MemberName {
+        MemberName::new(text).unwrap()
+    }
+
+    /// Runs the keeper against a store until it is quiet at `now`; returns what it told the guard.
+    fn settle(keeper: &mut Keeper, store: &mut MemStore, input: KeeperInput, now: BootTime) -> Vec<GuardCall> {
+        let mut calls = Vec::new();
+        let mut outputs = keeper.step(input, now);
+        while let Some(output) = outputs.pop() {
+            match output {
+                KeeperOutput::Guard(call) => calls.push(call),
+                KeeperOutput::Send { op, .. } => {
+                    let outcome = store.apply(&op, now);
+                    outputs.extend(keeper.step(KeeperInput::Answer(outcome), now));
+                }
+            }
+        }
+        calls
+    }
+
+    fn acquire(not_after: u64) -> KeeperInput {
+        KeeperInput::Command(Command::Acquire { not_after: at(not_after) })
+    }
+
+    #[test]
+    fn the_deadline_counts_from_the_sending() {
+        let mut store = MemStore::default();
+        let mut keeper = Keeper::new(name("a"), TTL);
+        settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
+        let calls = settle(&mut keeper, &mut store, acquire(2), at(1));
+        assert!(matches!(calls[..], [GuardCall::Arm { deadline, .. }] if deadline == at(30)), "{calls:?}");
+
+        // The renewal is sent at 10; its answer comes at 14 and counts from 10.
+        let sent = keeper.step(KeeperInput::Tick, at(10));
+        let [KeeperOutput::Send { op, .. }] = &sent[..] else { panic!("{sent:?}") };
+        let outcome = store.apply(op, at(11));
+        let calls = keeper.step(KeeperInput::Answer(outcome), at(14));
+        assert!(
+            matches!(calls[..], [KeeperOutput::Guard(GuardCall::Arm { deadline, .. })] if deadline == at(40)),
+            "{calls:?}"
+        );
+    }
+
+    #[test]
+    fn a_lost_answer_is_read_before_anything_is_concluded() {
+        let mut store = MemStore::default();
+        let mut keeper = Keeper::new(name("a"), TTL);
+        settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
+        let out = keeper.step(acquire(2), at(1));
+        let [KeeperOutput::Send { op, .. }] = &out[..] else { panic!("{out:?}") };
+        store.apply(op, at(1));
+        assert!(keeper.step(KeeperInput::Answer(Outcome::Unknown("timeout".into())), at(2)).is_empty());
+        assert_eq!(keeper.state(at(2)), LeaseState::Unsure);
+        let calls = settle(&mut keeper, &mut store, KeeperInput::Tick, at(3));
+        assert!(matches!(calls[..], [GuardCall::Arm { .. }]), "{calls:?}");
+        assert!(matches!(keeper.state(at(3)), LeaseState::Held { .. }));
+    }
+
+    #[test]
+    fn refused_by_our_own_key_is_leading() {
+        let mut keeper = Keeper::new(name("a"), TTL);
+        let mut store = MemStore::default();
+        settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
+        let _ = keeper.step(acquire(2), at(1));
+        let mine = LeaderKey { name: name("a"), lease: keeper.lease(), term: Term(9) };
+        let _ = keeper.step(KeeperInput::Answer(Outcome::Refused(Refusal::HasLeader(mine))), at(1));
+        assert!(keeper.state(at(1)).held(at(1)).is_some());
+        // The same name in another life is somebody else.
+        let mut second = Keeper::new(name("a"), TTL);
+        settle(&mut second, &mut store, KeeperInput::Tick, at(1));
+        let _ = second.step(acquire(3), at(1));
+        let other = LeaderKey { name: name("a"), lease: Some(LeaseId(99)), term: Term(9) };
+        let _ = second.step(KeeperInput::Answer(Outcome::Refused(Refusal::HasLeader(other))), at(1));
+        assert_eq!(second.state(at(1)), LeaseState::None);
+    }
+
+    #[test]
+    fn a_deleted_leader_key_is_a_lost_lease() {
+        let mut store = MemStore::default();
+        let mut keeper = Keeper::new(name("a"), TTL);
+        settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
+        settle(&mut keeper, &mut store, acquire(2), at(1));
+        store.apply(&Op::Release { lease: keeper.lease().unwrap() }, at(5));
+        let calls = settle(&mut keeper, &mut store, KeeperInput::Tick, at(10));
+        assert!(matches!(calls[..], [GuardCall::Lost(_)]), "{calls:?}");
+    }
+
+    #[test]
+    fn a_stale_decision_to_acquire_is_dropped() {
+        let mut store = MemStore::default();
+        let mut keeper = Keeper::new(name("a"), TTL);
+        settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
+        settle(&mut keeper, &mut store, acquire(2), at(5));
+        assert_eq!(store.leader(), None);
+    }
+
+    #[test]
+    fn adopted_leadership_is_held_only_after_the_store_confirms_it() {
+        let mut store = MemStore::default();
+        let mut first = Keeper::new(name("a"), TTL);
+        settle(&mut first, &mut store, KeeperInput::Tick, at(0));
+        settle(&mut first, &mut store, acquire(2), at(1));
+        let LeaseState::Held { term, deadline, .. } = first.state(at(1)) else { panic!() };
+        let mut second = Keeper::new(name("a"), TTL).adopt(term, first.lease().unwrap(), deadline);
+        assert_eq!(second.state(at(2)), LeaseState::Unsure);
+        settle(&mut second, &mut store, KeeperInput::Tick, at(2));
+        assert!(second.state(at(2)).held(at(2)).is_some());
+        let mut late = Keeper::new(name("a"), TTL).adopt(term, first.lease().unwrap(), deadline);
+        let calls = settle(&mut late, &mut store, KeeperInput::Tick, at(99));
+        assert!(matches!(calls[..], [GuardCall::Lost(_)]), "{calls:?}");
+    }
+
+    #[test]
+    fn release_disarms_and_pause_stops_arming() {
+        let mut store = MemStore::default();
+        let mut keeper = Keeper::new(name("a"), TTL);
+        settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
+        settle(&mut keeper, &mut store, acquire(2), at(1));
+        let pause = |on| KeeperInput::Command(Command::Paused(on));
+        assert!(matches!(settle(&mut keeper, &mut store, pause(true), at(2))[..], [GuardCall::Pause(_)]));
+        assert!(settle(&mut keeper, &mut store, KeeperInput::Tick, at(11)).is_empty());
+        assert!(matches!(settle(&mut keeper, &mut store, pause(false), at(12))[..], [GuardCall::Arm { .. }]));
+        let calls = settle(&mut keeper, &mut store, KeeperInput::Command(Command::Release), at(13));
+        assert!(matches!(calls[..], [GuardCall::Disarm(_)]), "{calls:?}");
+        assert_eq!(store.leader(), None);
+        assert_eq!(keeper.state(at(13)), LeaseState::None);
+    }
+}

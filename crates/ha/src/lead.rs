@@ -1,0 +1,136 @@
+//! We hold the lease and PostgreSQL runs.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use howdah_config::SyncMode;
+use howdah_dcs::{Cond, FailoverRequest, Key, Status, SyncState, View};
+use howdah_types::Lsn;
+
+use crate::{
+    Action, Effect, Plan, Reason, Request, Running, Snapshot, decide::SOON, handover, slots, sync,
+};
+
+pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
+    let Some((term, stop_at)) = snapshot.lease.held(snapshot.now) else {
+        plan.because(Reason::LeaseUnsure).wake(snapshot.now + SOON);
+        return;
+    };
+    if running.in_recovery {
+        return become_primary(snapshot, view, running, plan);
+    }
+    plan.because(Reason::Leading { term });
+    match &snapshot.request {
+        Some(Request::Restart) => {
+            plan.because(Reason::UserRequest { action: "restart" });
+            plan.effect(Effect::Begin(Action::Restart { primary: Some((term, stop_at)), follow: None }));
+            return;
+        }
+        Some(Request::Reinitialize { .. }) => {
+            plan.because(Reason::RequestRefused { why: "I am the leader, can not reinitialize" });
+        }
+        Some(Request::Shutdown) | None => {}
+    }
+    if view.initialize.as_deref() != Some(running.system_id.to_string().as_str()) {
+        // Absent after somebody wiped the store, or still empty after our own bootstrap.
+        plan.effect(Effect::Put {
+            key: Key::Initialize,
+            value: running.system_id.to_string(),
+            cond: Cond::Always,
+        });
+    }
+    if handover::as_leader(snapshot, view, running, plan) {
+        return;
+    }
+    sync::as_leader(snapshot, view, running, plan);
+    if !snapshot.config.pause {
+        slots::leader(snapshot, view, running, plan);
+    }
+    status(snapshot, view, running, plan);
+    history(view, running, plan);
+    if running.checkpoint_timeline < running.timeline {
+        plan.begin(snapshot, Action::Checkpoint);
+    }
+}
+
+/// We have won the race, or were asked to take over. Conditions are looked at again with a view that is newer than
+/// our leadership: between the decision to acquire and its effect any time may have passed.
+fn become_primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
+    let Some((term, not_after)) = snapshot.lease.held(snapshot.now) else { return };
+    if !view.leader.as_ref().is_some_and(|leader| leader.term == term) {
+        plan.because(Reason::LeaseUnsure).wake(snapshot.now + SOON);
+        return;
+    }
+    let me = snapshot.me.name.as_str();
+    let requested = view.failover.value.as_ref();
+    let forced = requested.is_some_and(|r| !r.is_switchover() && r.candidate.as_ref() == Some(&snapshot.me.name));
+    if snapshot.config.synchronous_mode != SyncMode::Off {
+        if view.sync.value.as_ref().is_some_and(|sync| !sync.includes(me)) && !forced {
+            plan.because(Reason::NotSynchronous).effect(Effect::Release);
+            return;
+        }
+        // First nobody else may take over; then commits may be acknowledged.
+        let alone = SyncState::new(me, &[]);
+        if view.sync.value.as_ref() != Some(&alone) {
+            plan.effect(Effect::Put {
+                key: Key::Sync,
+                value: serde_json::to_string(&alone).unwrap_or_default(),
+                cond: Cond::Rev(view.sync.rev),
+            });
+        }
+    }
+    let names = if snapshot.config.synchronous_mode == SyncMode::Strict { "*" } else { "" };
+    if running.sync_names != names {
+        plan.effect(Effect::SetSyncNames(names.to_owned()));
+    }
+    if requested.is_some() {
+        plan.effect(Effect::Put {
+            key: Key::Failover,
+            value: FailoverRequest::NONE.to_owned(),
+            cond: Cond::Rev(view.failover.rev),
+        });
+    }
+    plan.because(Reason::Promoting { term });
+    plan.memory.sync_since = None;
+    plan.begin(snapshot, Action::Promote { term, not_after });
+}
+
+/// Publishes our position, at most once a `loop_wait` (replicas of Patroni wake at every change), and the slots that
+/// other members should keep WAL for.
+fn status(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
+    let due = plan
+        .memory
+        .status_at
+        .is_none_or(|at| snapshot.now >= at + snapshot.config.timers.loop_wait.min(Duration::from_secs(10)));
+    if !due {
+        return;
+    }
+    let slots: BTreeMap<String, Lsn> = running
+        .slots
+        .iter()
+        .filter_map(|slot| Some((slot.name.clone(), slot.restart_lsn?)))
+        .chain([(snapshot.me.name.slot_name(), running.lsn)])
+        .collect();
+    let retained = slots::retained(snapshot, view, running);
+    let status = Status {
+        optime: Some(running.lsn),
+        slots: Some(slots),
+        retain_slots: (!retained.is_empty()).then_some(retained),
+    };
+    if status != view.status {
+        plan.effect(Effect::Put {
+            key: Key::Status,
+            value: serde_json::to_string(&status).unwrap_or_default(),
+            cond: Cond::Always,
+        });
+    }
+    plan.memory.status_at = Some(snapshot.now);
+}
+
+/// Adds the row of the newest timeline when it is missing.
+fn history(view: &View, running: &Running, plan: &mut Plan) {
+    let known = view.history.as_ref().and_then(|rows| rows.last()).map(|row| row.timeline.0);
+    let wanted = running.timeline.0.checked_sub(1).filter(|previous| *previous > 0);
+    if known != wanted || view.history.is_none() {
+        plan.effect(Effect::WriteHistory);
+    }
+}

@@ -1,0 +1,45 @@
+//! What a member of a cluster decides: [`decide`] takes a [`Snapshot`] of everything it knows and returns a [`Plan`]
+//! of effects with the reasons for them. [`Keeper`] decides about the leader lease.
+//!
+//! Pure: no clock, network, file or thread, and the same snapshot always gives the same plan. The model checker and
+//! the simulator run this code itself. Must not depend on anything that does I/O.
+//!
+//! ```text
+//!   Snapshot ─► decide.rs ─┬─ no data ──────────► bootstrap.rs       Keeper (keeper.rs)
+//!   (snapshot.rs)          ├─ stopped ──────────► recover.rs           Tick, Command, Outcome
+//!                          ├─ leads ────────────► lead.rs                 │
+//!                          │     ├─ handover.rs (switchover, failover)    ▼
+//!                          │     ├─ sync.rs (synchronous standby)      store operations,
+//!                          │     └─ slots.rs                           Arm / Disarm / Lost for the guard
+//!                          ├─ a leader exists ──► follow.rs
+//!                          └─ nobody leads ─────► race.rs           margins.rs: m1 and m2
+//!   Plan (plan.rs): effects in order, next wake-up, memory, reasons (reason.rs)   gate.rs: checked again when done
+//! ```
+
+mod bootstrap;
+mod decide;
+mod follow;
+pub mod gate;
+mod handover;
+mod keeper;
+mod lead;
+mod margins;
+mod plan;
+mod race;
+mod reason;
+mod recover;
+mod slots;
+mod snapshot;
+mod sync;
+
+pub use decide::decide;
+pub use handover::{candidates, eligible};
+pub use keeper::{Command, GuardCall, Keeper, KeeperInput, KeeperOutput, LeaseState};
+pub use margins::Margins;
+pub use plan::{Action, Effect, Plan, Upstream};
+pub use reason::Reason;
+pub use slots::SlotChange;
+pub use snapshot::{
+    Dcs, LastLeader, Me, Memory, Peer, Peers, Postgres, Request, Running, RunningAction, Slot, Snapshot, Stopped, WalSender,
+};
+pub use sync::quote_sync_name;

@@ -1,0 +1,159 @@
+use howdah_dcs::{Cond, Key, Term};
+use howdah_types::{BootTime, MemberName};
+use serde::Serialize;
+
+use crate::{Memory, Reason, SlotChange};
+
+/// What a member does now, and why.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Plan {
+    /// In this order; the first that is refused, fails or stays unknown ends the plan, and the next decision begins
+    /// with a new read.
+    pub effects: Vec<Effect>,
+    /// Decide again at this moment at the latest.
+    pub next_wake: BootTime,
+    /// For the next decision.
+    pub memory: Memory,
+    /// Why: the first is the headline.
+    pub reasons: Vec<Reason>,
+}
+
+/// One thing to do. Whatever depends on what was read says so, and is checked again when it is carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Effect {
+    /// Try to become leader; dropped if it is later than `not_after`.
+    Acquire {
+        /// The decision is stale after that.
+        not_after: BootTime,
+    },
+    /// Give leadership back; PostgreSQL does not run as primary.
+    Release,
+    /// Write a shared key.
+    Put {
+        /// Which.
+        key: Key,
+        /// What.
+        value: String,
+        /// When.
+        cond: Cond,
+    },
+    /// Delete a shared key.
+    Delete {
+        /// Which.
+        key: Key,
+        /// When.
+        cond: Cond,
+    },
+    /// Ask these members for their state.
+    ProbePeers(Vec<MemberName>),
+    /// Point the running replica at an upstream, or at none.
+    Follow(Option<Upstream>),
+    /// Set `synchronous_standby_names` on the running server.
+    SetSyncNames(String),
+    /// Create, drop or advance replication slots.
+    Slots(Vec<SlotChange>),
+    /// Write the row of the newest timeline to the history.
+    WriteHistory,
+    /// Begin a long action.
+    Begin(Action),
+    /// End the agent: something is wrong that a human must mend.
+    Fatal(Reason),
+}
+
+/// Where a replica streams from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Upstream {
+    /// The member.
+    pub name: MemberName,
+    /// Where its PostgreSQL is reached.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// A long action; one runs at a time, and the loop never waits for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Action {
+    /// Make a new cluster: initdb, roles, post_bootstrap.
+    Bootstrap,
+    /// Copy a running member and start as its replica.
+    Clone {
+        /// Whom to copy.
+        from: Upstream,
+        /// Whom to follow then.
+        follow: Upstream,
+    },
+    /// Start as replica.
+    StartReplica {
+        /// Whom to follow; nobody when nobody leads.
+        follow: Option<Upstream>,
+    },
+    /// Start as primary, in place, after a crash.
+    StartPrimary {
+        /// Under this leadership.
+        term: Term,
+        /// Not later.
+        not_after: BootTime,
+    },
+    /// Leave recovery.
+    Promote {
+        /// Under this leadership.
+        term: Term,
+        /// Not later.
+        not_after: BootTime,
+    },
+    /// Stop cleanly, hand leadership to a replica that has everything, and become its replica.
+    HandOver {
+        /// The member that shall take over; any that can if it is not named.
+        candidate: Option<MemberName>,
+    },
+    /// Stop a primary that no longer leads.
+    StopPrimary,
+    /// Find out whether our WAL belongs to the leader's history; rewind or copy anew where it does not; follow it.
+    Rejoin {
+        /// The leader.
+        leader: Upstream,
+    },
+    /// Write a checkpoint, so that others can rewind against the new timeline.
+    Checkpoint,
+    /// Stop and start in the same role.
+    Restart {
+        /// As primary, under this leadership and not later.
+        primary: Option<(Term, BootTime)>,
+        /// As replica of.
+        follow: Option<Upstream>,
+    },
+    /// Throw the data away and copy anew.
+    Reinitialize {
+        /// Whom to copy.
+        from: Upstream,
+        /// Whom to follow then.
+        follow: Upstream,
+    },
+    /// The agent ends: hand over if we lead, else stop.
+    Shutdown {
+        /// Give leadership to somebody.
+        hand_over: bool,
+    },
+}
+
+impl Action {
+    /// Its name in a few words, as Patroni's messages have it ("restart already in progress").
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::Bootstrap => "bootstrap",
+            Action::Clone { .. } => "bootstrap from leader",
+            Action::StartReplica { .. } => "starting as replica",
+            Action::StartPrimary { .. } => "starting as primary",
+            Action::Promote { .. } => "promote",
+            Action::HandOver { .. } => "switchover",
+            Action::StopPrimary => "demote",
+            Action::Rejoin { .. } => "rejoin",
+            Action::Checkpoint => "checkpoint",
+            Action::Restart { .. } => "restart",
+            Action::Reinitialize { .. } => "reinitialize",
+            Action::Shutdown { .. } => "shutdown",
+        }
+    }
+}

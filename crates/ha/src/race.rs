@@ -1,0 +1,190 @@
+//! Nobody leads.
+
+use std::time::Duration;
+
+use howdah_config::SyncMode;
+use howdah_dcs::{Cond, Key, View};
+use howdah_types::MemberName;
+
+use crate::{
+    Effect, Plan, Reason, Running, Snapshot,
+    decide::{DECISION_LIFE, SOON},
+    follow,
+};
+
+/// A leader that is not one of ours does not stop before its lease ends: it gets this long after it, unless it says
+/// itself that it is no primary.
+const FOREIGN_GRACE: Duration = Duration::from_secs(5);
+
+pub(crate) fn leaderless(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
+    plan.wake(snapshot.now + SOON);
+    if !running.in_recovery {
+        return primary(snapshot, view, running, plan);
+    }
+    if let Some(request) = &snapshot.request {
+        follow::requested(snapshot, view, request, plan);
+        return;
+    }
+    match may_race(snapshot, view, running, plan) {
+        Ok(reason) => {
+            plan.because(reason);
+            plan.effect(Effect::Acquire { not_after: snapshot.now + DECISION_LIFE });
+        }
+        Err(reason) => {
+            plan.because(reason);
+        }
+    }
+}
+
+/// A running primary whose lease is free: after pause, after our own bootstrap, or one that was running before the
+/// agent came. Its data is the cluster's, unless the cluster has moved on without it.
+fn primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
+    if view.timeline().is_some_and(|cluster| running.timeline < cluster) {
+        plan.because(Reason::OldTimeline);
+        if !snapshot.config.pause {
+            plan.begin(snapshot, crate::Action::StopPrimary);
+        }
+        return;
+    }
+    plan.because(Reason::PrimaryWithoutLeader);
+    if view.initialize.is_none() {
+        plan.because(Reason::AdoptingData);
+        plan.effect(Effect::Put {
+            key: Key::Initialize,
+            value: running.system_id.to_string(),
+            cond: Cond::Absent,
+        });
+    }
+    plan.effect(Effect::Acquire { not_after: snapshot.now + DECISION_LIFE });
+}
+
+/// Whether we are the one to take the lease; what for, or why not. Patroni's order of questions.
+fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) -> Result<Reason, Reason> {
+    let me = &snapshot.me.name;
+    let Some(since) = plan.memory.leaderless_since else { return Err(Reason::AskingPeers) };
+    if view.initialize.is_none() {
+        // A replica must not become the seed of a cluster whose store was wiped while its primary lives.
+        return Err(Reason::WaitingForBootstrap);
+    }
+    let request = view.failover.value.as_ref().filter(|request| request.scheduled_at.is_none());
+    let candidate = request.and_then(|request| request.candidate.as_ref());
+    if snapshot.config.pause && candidate != Some(me) {
+        return Err(Reason::Paused);
+    }
+    if snapshot.me.tags.nofailover() {
+        return Err(Reason::NoFailover);
+    }
+    let forced = request.is_some_and(|request| !request.is_switchover());
+    let sync = view.sync.value.as_ref().filter(|_| snapshot.config.synchronous_mode != SyncMode::Off);
+    if sync.is_some_and(|sync| !sync.includes(me.as_str())) && !(forced && candidate == Some(me)) {
+        return Err(Reason::NotSynchronous);
+    }
+    foreign_leader(snapshot, since, plan)?;
+    if candidate == Some(me) {
+        return Ok(Reason::CandidateIsMe);
+    }
+    if snapshot.memory.yield_until.is_some_and(|until| snapshot.now < until) {
+        return Err(Reason::Yielding);
+    }
+    if running.streaming {
+        // Two replicas that compare positions while WAL still comes refuse each other.
+        plan.effect(Effect::Follow(None));
+        return Err(Reason::HoldingReceiver);
+    }
+    // The named candidate has a moment; then whoever is best takes over.
+    let waits = snapshot.now < since + snapshot.config.timers.loop_wait;
+    if let Some(named) = candidate.filter(|named| waits && snapshot.peers.answers.contains_key(*named)) {
+        plan.effect(Effect::ProbePeers(vec![named.clone()]));
+        return Err(Reason::WaitingForCandidate { candidate: named.clone() });
+    }
+    let limit = snapshot.config.maximum_lag_on_failover;
+    let bytes = view.status.optime.map_or(0, |optime| optime.ahead_of(running.lsn));
+    if bytes > limit {
+        return Err(Reason::Lagging { bytes, limit });
+    }
+    if snapshot.config.check_timeline && view.timeline().is_some_and(|cluster| running.timeline < cluster) {
+        return Err(Reason::OldTimeline);
+    }
+    let voters: Vec<MemberName> = view
+        .members
+        .iter()
+        .filter(|(name, member)| {
+            *name != me
+                && member.api_base().is_some()
+                && !member.tags.nofailover()
+                && sync.is_none_or(|sync| sync.includes(name.as_str()))
+        })
+        .map(|(name, _)| name.clone())
+        .collect();
+    asked_since(snapshot, since, &voters, plan)?;
+    compare(snapshot, running, &voters, sync.map(|sync| sync.leader.as_str()))?;
+    Ok(Reason::Healthiest)
+}
+
+fn foreign_leader(snapshot: &Snapshot, since: howdah_types::BootTime, plan: &mut Plan) -> Result<(), Reason> {
+    let Some(last) = plan.memory.last_leader.clone().filter(|last| !last.ours && last.name != snapshot.me.name)
+    else {
+        return Ok(());
+    };
+    let stopped = snapshot.peers.asked_at.is_some_and(|asked| asked >= since)
+        && snapshot.peers.answers.get(&last.name).is_some_and(|peer| !peer.primary);
+    if stopped || snapshot.now >= since + FOREIGN_GRACE {
+        return Ok(());
+    }
+    asked_since(snapshot, since, std::slice::from_ref(&last.name), plan)?;
+    plan.effect(Effect::ProbePeers(vec![last.name.clone()]));
+    Err(Reason::GraceForForeignLeader { leader: last.name })
+}
+
+/// The others must have been asked after the leader was gone, and a moment ago.
+fn asked_since(
+    snapshot: &Snapshot,
+    since: howdah_types::BootTime,
+    names: &[MemberName],
+    plan: &mut Plan,
+) -> Result<(), Reason> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let fresh = snapshot
+        .peers
+        .asked_at
+        .is_some_and(|asked| asked >= since && snapshot.now.since(asked) < Duration::from_secs(3));
+    if !fresh {
+        plan.effect(Effect::ProbePeers(names.to_vec()));
+        return Err(Reason::AskingPeers);
+    }
+    if !snapshot.peers.complete {
+        return Err(Reason::AskingPeers);
+    }
+    Ok(())
+}
+
+/// Nobody who answered may be a primary, be ahead of us, or be equal with a higher priority. Who does not answer has
+/// no veto: with two members that is what makes a failover possible.
+fn compare(
+    snapshot: &Snapshot,
+    running: &Running,
+    voters: &[MemberName],
+    sync_leader: Option<&str>,
+) -> Result<(), Reason> {
+    let answers = voters.iter().filter_map(|name| Some((name, snapshot.peers.answers.get(name)?)));
+    for (name, peer) in answers {
+        if peer.primary {
+            return Err(Reason::PeerIsPrimary { peer: name.clone() });
+        }
+        if !peer.running || peer.nofailover {
+            continue;
+        }
+        let former_leader = sync_leader == Some(snapshot.me.name.as_str());
+        let bytes = peer.lsn.ahead_of(running.lsn);
+        if bytes > 0 && !former_leader {
+            return Err(Reason::PeerIsAhead { peer: name.clone(), bytes });
+        }
+        if peer.lsn == running.lsn && peer.priority > snapshot.me.tags.failover_priority() {
+            return Err(Reason::PeerHasPriority { peer: name.clone() });
+        }
+    }
+    Ok(())
+}
+

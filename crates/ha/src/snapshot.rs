@@ -1,0 +1,230 @@
+use std::collections::BTreeMap;
+
+use howdah_config::Dynamic;
+use howdah_dcs::{LeaseId, Term, View};
+use howdah_pgconf::DbState;
+use howdah_types::{BootTime, Lsn, MemberName, SystemId, Tags, Timeline};
+use serde::Serialize;
+
+use crate::{Action, LeaseState};
+
+/// Everything a member knows when it decides. Gathered before; nothing is asked for in between.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Now.
+    pub now: BootTime,
+    /// The time of day in seconds since 1970, only for what a user scheduled.
+    pub wall: i64,
+    /// Ourselves.
+    pub me: Me,
+    /// The cluster's configuration.
+    pub config: Dynamic,
+    /// The store.
+    pub dcs: Dcs,
+    /// Whether we lead.
+    pub lease: LeaseState,
+    /// Our PostgreSQL.
+    pub postgres: Postgres,
+    /// The long action that runs.
+    pub action: Option<RunningAction>,
+    /// What other members said when they were asked last.
+    pub peers: Peers,
+    /// What somebody asked of this member through its API, or the agent's own end.
+    pub request: Option<Request>,
+    /// What was remembered from the last decision.
+    pub memory: Memory,
+}
+
+/// What does not change while an agent runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Me {
+    /// Our name.
+    pub name: MemberName,
+    /// Our tags.
+    pub tags: Tags,
+    /// We have what a new cluster is made from.
+    pub may_bootstrap: bool,
+}
+
+/// What the store said.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Dcs {
+    /// A consistent read just before this decision.
+    Fresh(View),
+    /// It did not answer.
+    Down {
+        /// Since when.
+        since: BootTime,
+    },
+}
+
+/// Our PostgreSQL as it was seen just before this decision.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Postgres {
+    /// There is no data directory, or it is empty.
+    Missing,
+    /// It does not run.
+    Stopped(Stopped),
+    /// The postmaster lives and takes no connections yet, or does not answer.
+    Starting {
+        /// Since when.
+        since: BootTime,
+    },
+    /// It answers.
+    Running(Running),
+}
+
+/// A data directory without a postmaster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Stopped {
+    /// Which cluster it belongs to.
+    #[serde(serialize_with = "text")]
+    pub system_id: SystemId,
+    /// How it was stopped.
+    pub state: DbState,
+    /// The timeline of its last checkpoint.
+    pub timeline: Timeline,
+    /// Where its last checkpoint begins.
+    pub checkpoint: Lsn,
+    /// It has a `standby.signal`: it would start as replica.
+    pub standby: bool,
+}
+
+/// A PostgreSQL that answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Running {
+    /// Which cluster it belongs to.
+    #[serde(serialize_with = "text")]
+    pub system_id: SystemId,
+    /// It is a replica.
+    pub in_recovery: bool,
+    /// The timeline that it writes, or has received last.
+    pub timeline: Timeline,
+    /// The timeline of the control file, behind `timeline` until a checkpoint follows a promotion.
+    pub checkpoint_timeline: Timeline,
+    /// Primary: flushed. Replica: the larger of received and replayed.
+    pub lsn: Lsn,
+    /// Replica: a WAL receiver is connected.
+    pub streaming: bool,
+    /// Replica: host and port that it is told to stream from.
+    pub upstream: Option<(String, u16)>,
+    /// `synchronous_standby_names`
+    pub sync_names: String,
+    /// Who streams from us.
+    pub walsenders: Vec<WalSender>,
+    /// Our physical replication slots.
+    pub slots: Vec<Slot>,
+}
+
+/// One row of `pg_stat_replication`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct WalSender {
+    /// `application_name`, which is the member's name.
+    pub name: String,
+    /// `state` is `streaming`.
+    pub streaming: bool,
+    /// `sync_state` is `sync` or `quorum`.
+    pub sync: bool,
+    /// `flush_lsn`
+    pub lsn: Lsn,
+}
+
+/// One physical replication slot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Slot {
+    /// Its name.
+    pub name: String,
+    /// Somebody streams through it.
+    pub active: bool,
+    /// The oldest WAL that it keeps.
+    pub restart_lsn: Option<Lsn>,
+}
+
+fn text<S: serde::Serializer>(id: &SystemId, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(id)
+}
+
+/// The long action that runs, one at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunningAction {
+    /// Which.
+    pub action: Action,
+    /// Since when.
+    pub since: BootTime,
+}
+
+/// Answers of other members' `GET /patroni`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Peers {
+    /// When they were asked last.
+    pub asked_at: Option<BootTime>,
+    /// All have answered, or had their time.
+    pub complete: bool,
+    /// The answers; who did not answer is not in it.
+    pub answers: BTreeMap<MemberName, Peer>,
+}
+
+/// What one member said of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Peer {
+    /// Its PostgreSQL is a running primary.
+    pub primary: bool,
+    /// Its PostgreSQL answers.
+    pub running: bool,
+    /// Primary: flushed. Replica: the larger of received and replayed.
+    pub lsn: Lsn,
+    /// Its timeline.
+    pub timeline: Option<Timeline>,
+    /// It may not lead (tags, or a required watchdog that is unusable).
+    pub nofailover: bool,
+    /// Its priority.
+    pub priority: i64,
+}
+
+/// What somebody asked of this member.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Request {
+    /// `POST /restart`
+    Restart,
+    /// `POST /reinitialize`
+    Reinitialize {
+        /// Copy from the leader even if a replica is preferred.
+        from_leader: bool,
+    },
+    /// The agent ends (SIGTERM).
+    Shutdown,
+}
+
+/// What a decision remembers for the next ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct Memory {
+    /// The leader that was seen last.
+    pub last_leader: Option<LastLeader>,
+    /// Since when nobody leads.
+    pub leaderless_since: Option<BootTime>,
+    /// We have given leadership away and do not take part in a race before this moment.
+    pub yield_until: Option<BootTime>,
+    /// Since when we, a replica, do not stream although somebody leads.
+    pub not_streaming_since: Option<BootTime>,
+    /// We have checked whether our WAL belongs to this leadership.
+    pub checked_term: Option<Term>,
+    /// The synchronous standby that PostgreSQL was told of, and where its WAL ended then.
+    pub sync_since: Option<(String, Lsn)>,
+    /// When the status was written last.
+    pub status_at: Option<BootTime>,
+    /// When each slot's member was seen last.
+    pub slots_seen: BTreeMap<String, BootTime>,
+    /// A long action of this kind failed; the same is not begun again before this moment.
+    pub retry_at: Option<BootTime>,
+}
+
+/// Who led last.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct LastLeader {
+    /// Its name.
+    pub name: MemberName,
+    /// Its life.
+    pub lease: Option<LeaseId>,
+    /// It is an agent of ours, which stops PostgreSQL *before* its lease ends.
+    pub ours: bool,
+}

@@ -1,0 +1,74 @@
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Runs PostgreSQL so that somebody can sleep: high availability with provable fencing, compatible with Patroni.
+#[derive(Debug, Parser)]
+#[command(name = "howdah", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(after_help = "Called as 'patroni' or 'patronictl' (through a symbolic link) it behaves as those do.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one member of a cluster: its PostgreSQL, its agent, and the guard above both.
+    Agent(AgentArgs),
+    /// The agent below a guard.
+    #[command(hide = true)]
+    AgentWorker(AgentArgs),
+    /// Look at a cluster and change it, with patronictl's commands and output.
+    Ctl(howdah_ctl::CtlArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Run one member of a cluster: its PostgreSQL, its agent, and the guard above both.\n\n\
+        Reads Patroni's configuration (patroni.yml). Environment variables PATRONI_* override the file.\n\n\
+        SIGTERM or SIGINT hands leadership over and stops PostgreSQL; SIGHUP reads the configuration again; SIGUSR2 \
+        starts the agent anew from the installed binary and leaves PostgreSQL running.",
+    after_help = "Examples:\n  howdah agent /etc/patroni/patroni.yml\n  howdah agent --validate-config patroni.yml"
+)]
+pub struct AgentArgs {
+    /// A YAML file, or a directory of *.yml and *.yaml files that are merged in order of their names.
+    pub config: PathBuf,
+    /// Check the configuration, say what is wrong with it, and end.
+    #[arg(long)]
+    pub validate_config: bool,
+}
+
+/// Puts the right subcommand in when the binary was called by another name.
+pub fn as_called(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.collect();
+    let name = args.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+    let subcommand = match name {
+        name if name == OsStr::new("patroni") => Some("agent"),
+        name if name == OsStr::new("patronictl") => Some("ctl"),
+        _ => None,
+    };
+    if let Some(subcommand) = subcommand {
+        args.insert(1, subcommand.into());
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn other_names_are_other_commands() {
+        let args = as_called(["/usr/bin/patronictl", "list"].into_iter().map(OsString::from));
+        assert_eq!(args, ["/usr/bin/patronictl", "ctl", "list"]);
+    }
+}

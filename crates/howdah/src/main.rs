@@ -1,0 +1,66 @@
+//! The one binary: the tree of commands, and logging. Everything else lives in the crates it calls.
+
+mod cli;
+mod logging;
+
+use std::{
+    ffi::{CString, OsStr},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::Parser;
+use cli::{AgentArgs, Cli, Command};
+use howdah_agent::ConfigFile;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse_from(cli::as_called(std::env::args_os()));
+    let result = match cli.command {
+        Command::Agent(args) => agent(&args),
+        Command::AgentWorker(args) => worker(args),
+        Command::Ctl(args) => howdah_ctl::run(args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Checks the configuration, then becomes the guard, which starts this binary again as the agent.
+fn agent(args: &AgentArgs) -> anyhow::Result<u8> {
+    let file = ConfigFile { path: args.config.clone() };
+    let (_, warning) = file.read()?;
+    if args.validate_config {
+        match warning {
+            Some(warning) => println!("The configuration is usable. {warning}."),
+            None => println!("The configuration is usable."),
+        }
+        return Ok(0);
+    }
+    anyhow::ensure!(
+        !rustix::process::geteuid().is_root(),
+        "PostgreSQL does not run as root, and neither does its agent: start it as the owner of the data, for example \
+         with 'runuser -u postgres -- howdah agent {}'",
+        args.config.display()
+    );
+    let program = std::env::current_exe().context("finding this program")?;
+    let argv = [OsStr::new("howdah"), OsStr::new("agent-worker"), args.config.as_os_str()];
+    let argv = argv.into_iter().map(c_string).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(howdah_guard::run(&c_string(Path::new(&program).as_os_str())?, &argv)?)
+}
+
+fn worker(args: AgentArgs) -> anyhow::Result<u8> {
+    let file = ConfigFile { path: args.config };
+    let (config, _) = file.read()?;
+    logging::start(&config.log.level)?;
+    howdah_agent::run(file, logging::lost)
+}
+
+fn c_string(text: &OsStr) -> anyhow::Result<CString> {
+    CString::new(text.as_bytes()).context("an argument contains a zero byte")
+}

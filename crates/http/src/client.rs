@@ -1,0 +1,226 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use howdah_types::BootTime;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Method, Request,
+    body::Incoming,
+    client::conn::http1::{SendRequest, handshake},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
+};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::{HttpError, Url, timeout_at};
+
+/// Makes connections. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Client {
+    tls: Option<Arc<ClientConfig>>,
+    authorization: Option<String>,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Response {
+    /// The body as text; what is not UTF-8 is replaced.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// One keep-alive connection to one server.
+pub struct Connection {
+    url: Url,
+    sender: SendRequest<Full<Bytes>>,
+    authorization: Option<String>,
+}
+
+/// A body that is read as it comes.
+pub struct StreamBody {
+    body: Incoming,
+    url: String,
+}
+
+impl Client {
+    /// A client that speaks TLS with these settings to `https` addresses.
+    #[must_use]
+    pub fn new(tls: Option<Arc<ClientConfig>>) -> Self {
+        Client { tls, authorization: None }
+    }
+
+    /// Sends this `Authorization` header with every request.
+    #[must_use]
+    pub fn with_authorization(mut self, value: Option<String>) -> Self {
+        self.authorization = value;
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// Always [`HttpError::NotSent`].
+    pub async fn connect(&self, url: &Url, deadline: BootTime) -> Result<Connection, HttpError> {
+        let not_sent = |reason: String| HttpError::NotSent { url: url.base(), reason };
+        match timeout_at(deadline, self.open(url)).await {
+            Ok(Ok(sender)) => {
+                Ok(Connection { url: url.clone(), sender, authorization: self.authorization.clone() })
+            }
+            Ok(Err(reason)) => Err(not_sent(reason)),
+            Err(_) => Err(not_sent("no connection in time".into())),
+        }
+    }
+
+    async fn open(&self, url: &Url) -> Result<SendRequest<Full<Bytes>>, String> {
+        let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(|e| e.to_string())?;
+        stream.set_nodelay(true).map_err(|e| e.to_string())?;
+        notice_dead_peer(&stream);
+        if !url.secure {
+            return start(TokioIo::new(stream)).await;
+        }
+        let config = self.tls.clone().ok_or("no TLS settings for an https address")?;
+        let name = ServerName::try_from(url.host.clone()).map_err(|e| e.to_string())?;
+        let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|e| e.to_string())?;
+        start(TokioIo::new(stream)).await
+    }
+
+    /// One request on a connection of its own.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn request(
+        &self,
+        method: Method,
+        url: &Url,
+        body: Option<Bytes>,
+        deadline: BootTime,
+    ) -> Result<Response, HttpError> {
+        self.connect(url, deadline).await?.request(method, &url.path, body, deadline).await
+    }
+}
+
+/// A connection to a host that is gone without a word breaks after some seconds and not after hours.
+fn notice_dead_peer(stream: &TcpStream) {
+    use rustix::net::sockopt;
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, std::time::Duration::from_secs(5));
+    let _ = sockopt::set_tcp_keepintvl(stream, std::time::Duration::from_secs(2));
+    let _ = sockopt::set_tcp_keepcnt(stream, 3);
+    let _ = sockopt::set_tcp_user_timeout(stream, 10_000);
+}
+
+async fn start<S>(io: TokioIo<S>) -> Result<SendRequest<Full<Bytes>>, String>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = handshake(io).await.map_err(|e| e.to_string())?;
+    // Ends when the sender is dropped or the peer closes; there is nothing to hand on from it.
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::trace!(%error, "HTTP connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+impl Connection {
+    /// Whether another request can be sent.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn request(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        deadline: BootTime,
+    ) -> Result<Response, HttpError> {
+        let (status, stream) = self.open_stream(method, path, body, deadline).await?;
+        let url = stream.url;
+        match timeout_at(deadline, stream.body.collect()).await {
+            Ok(Ok(body)) => Ok(Response { status, body: body.to_bytes() }),
+            Ok(Err(error)) => Err(HttpError::Lost { url, reason: error.to_string() }),
+            Err(_) => Err(HttpError::Timeout { url }),
+        }
+    }
+
+    /// Sends a request and returns as soon as the answer begins.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn open_stream(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        deadline: BootTime,
+    ) -> Result<(u16, StreamBody), HttpError> {
+        let url = format!("{}{path}", self.url.base());
+        let path = if path.is_empty() { "/" } else { path };
+        let mut builder = Request::builder().method(method).uri(path).header(HOST, self.url.authority());
+        if let Some(value) = &self.authorization {
+            builder = builder.header(AUTHORIZATION, value);
+        }
+        if body.is_some() {
+            builder = builder.header(CONTENT_TYPE, "application/json");
+        }
+        let request = builder
+            .body(Full::new(body.unwrap_or_default()))
+            .map_err(|error| HttpError::NotSent { url: url.clone(), reason: error.to_string() })?;
+        match timeout_at(deadline, self.sender.ready()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(HttpError::NotSent { url, reason: error.to_string() }),
+            Err(_) => return Err(HttpError::NotSent { url, reason: "the connection is busy".into() }),
+        }
+        match timeout_at(deadline, self.sender.send_request(request)).await {
+            Ok(Ok(response)) => {
+                Ok((response.status().as_u16(), StreamBody { body: response.into_body(), url }))
+            }
+            Ok(Err(error)) if error.is_canceled() => {
+                Err(HttpError::NotSent { url, reason: error.to_string() })
+            }
+            Ok(Err(error)) => Err(HttpError::Lost { url, reason: error.to_string() }),
+            Err(_) => Err(HttpError::Timeout { url }),
+        }
+    }
+}
+
+impl StreamBody {
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, HttpError> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(error)) => {
+                    return Err(HttpError::Lost { url: self.url.clone(), reason: error.to_string() });
+                }
+            }
+        }
+    }
+}

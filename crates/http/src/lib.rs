@@ -1,0 +1,26 @@
+//! The one HTTP stack: a client with absolute deadlines, a server, and TLS for both, on hyper and rustls.
+//!
+//! What distinguishes it from a general client is the error: it says whether the request may have reached the server,
+//! because a write to the store must never be taken for lost when it may have happened.
+//!
+//! ```text
+//!   client.rs  Client ─► Connection (keep-alive) ─► Response       tls.rs  certificates from PEM files, one provider
+//!   error.rs   NotSent | Lost | Timeout                            server.rs  accept loop, one service per connection
+//! ```
+//!
+//! Must not depend on what is talked about: no cluster, no store, no agent.
+
+mod client;
+mod deadline;
+mod error;
+mod server;
+mod tls;
+mod url;
+
+pub use client::{Client, Connection, Response, StreamBody};
+pub use hyper::Method;
+pub use deadline::{sleep_until, timeout_at};
+pub use error::HttpError;
+pub use server::{Peer, Reply, ServerTls, serve};
+pub use tls::{TlsError, client_tls, server_tls};
+pub use url::{Url, basic_auth};

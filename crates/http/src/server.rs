@@ -1,0 +1,121 @@
+use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+/// What a handler returns.
+pub type Reply = hyper::Response<Full<Bytes>>;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// From where.
+    pub address: SocketAddr,
+    /// Presented a certificate that our CA has signed.
+    pub has_certificate: bool,
+}
+
+/// The TLS settings, which may change while the server runs.
+pub type ServerTls = watch::Receiver<Option<Arc<ServerConfig>>>;
+
+/// Connections served at a time: beyond that, clients wait in the kernel's queue. A health check needs none for longer
+/// than a millisecond.
+const CONNECTIONS: usize = 512;
+
+/// A client that sends no whole request head in this time is cut off.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves `handler` on `listener` until `stop` says true; then waits a moment for requests under way.
+pub async fn serve<H, F>(listener: TcpListener, tls: ServerTls, mut stop: watch::Receiver<bool>, handler: H)
+where
+    H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Reply> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let Some((stream, address, place)) = accepted else { continue };
+        let (tls, handler) = (tls.borrow().clone(), handler.clone());
+        connections.spawn(async move {
+            let _place = place;
+            connection(stream, address, tls, handler).await;
+        });
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(1), async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, address)) => Some((stream, address, place)),
+        Err(error) => {
+            tracing::warn!(%error, "Accepting a connection did not work.");
+            // Out of descriptors, most likely: let some be closed.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            None
+        }
+    }
+}
+
+async fn connection<H, F>(stream: TcpStream, address: SocketAddr, tls: Option<Arc<ServerConfig>>, handler: H)
+where
+    H: Fn(Request<Incoming>, Peer) -> F,
+    F: Future<Output = Reply>,
+{
+    let _ = stream.set_nodelay(true);
+    let Some(config) = tls else {
+        let peer = Peer { address, has_certificate: false };
+        return http(TokioIo::new(stream), peer, handler).await;
+    };
+    let handshake = TlsAcceptor::from(config).accept(stream);
+    match tokio::time::timeout(HEAD_TIMEOUT, handshake).await {
+        Ok(Ok(stream)) => {
+            let has_certificate = stream.get_ref().1.peer_certificates().is_some_and(|c| !c.is_empty());
+            http(TokioIo::new(stream), Peer { address, has_certificate }, handler).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, %address, "TLS handshake refused"),
+        Err(_) => tracing::debug!(%address, "TLS handshake timed out"),
+    }
+}
+
+async fn http<S, H, F>(io: TokioIo<S>, peer: Peer, handler: H)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    H: Fn(Request<Incoming>, Peer) -> F,
+    F: Future<Output = Reply>,
+{
+    let service = service_fn(|request| {
+        let reply = handler(request, peer);
+        async move { Ok::<_, Infallible>(reply.await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(16 * 1024)
+        .serve_connection(io, service)
+        .await;
+    if let Err(error) = served {
+        tracing::trace!(%error, address = %peer.address, "HTTP connection ended");
+    }
+}

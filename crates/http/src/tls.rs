@@ -1,0 +1,149 @@
+use std::{fs, path::Path, sync::Arc};
+
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::CryptoProvider,
+    server::WebPkiClientVerifier,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+use thiserror::Error;
+
+/// Why TLS could not be set up.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A PEM file is missing, unreadable or empty.
+    #[error("{path}: {reason}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The certificates do not fit.
+    #[error("TLS: {0}")]
+    Config(String),
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn config_error(error: impl std::fmt::Display) -> TlsError {
+    TlsError::Config(error.to_string())
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let fail = |reason: String| TlsError::File { path: path.display().to_string(), reason };
+    let pem = fs::read(path).map_err(|e| fail(e.to_string()))?;
+    let found: Vec<_> =
+        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| fail(e.to_string()))?;
+    if found.is_empty() {
+        return Err(fail("there is no certificate in it".into()));
+    }
+    Ok(found)
+}
+
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path)
+        .map_err(|e| TlsError::File { path: path.display().to_string(), reason: e.to_string() })
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        store.add(certificate).map_err(config_error)?;
+    }
+    Ok(store)
+}
+
+/// Settings of a client. Without a CA file or with `insecure`, server certificates are not checked, which is how
+/// Patroni's agents talk to each other.
+///
+/// # Errors
+/// A file is unusable.
+pub fn client_tls(
+    cafile: Option<&Path>,
+    client_cert: Option<(&Path, &Path)>,
+    insecure: bool,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(config_error)?;
+    let builder = match cafile.filter(|_| !insecure) {
+        Some(path) => builder.with_root_certificates(roots(path)?),
+        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked(provider()))),
+    };
+    let config = match client_cert {
+        Some((cert, private)) => {
+            builder.with_client_auth_cert(certificates(cert)?, key(private)?).map_err(config_error)?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    Ok(Arc::new(config))
+}
+
+/// Settings of a server; with `client_ca`, clients may present a certificate, or must if `required`.
+///
+/// # Errors
+/// A file is unusable.
+pub fn server_tls(
+    certfile: &Path,
+    keyfile: &Path,
+    client_ca: Option<&Path>,
+    required: bool,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(config_error)?;
+    let builder = match client_ca {
+        Some(path) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider());
+            let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
+            builder.with_client_cert_verifier(verifier.build().map_err(config_error)?)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let config =
+        builder.with_single_cert(certificates(certfile)?, key(keyfile)?).map_err(config_error)?;
+    Ok(Arc::new(config))
+}
+
+/// Accepts every certificate, but still checks that the peer has its key.
+#[derive(Debug)]
+struct Unchecked(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unchecked {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,24 @@
+//! PostgreSQL's own file formats and value rules: configuration files, connection strings, `pg_control`, timeline
+//! history, GUC values.
+//!
+//! Pure: text and bytes in, values out. Knows nothing of clusters or agents and must not depend on them.
+//!
+//! ```text
+//!   files.rs    postgresql.conf, pg_hba.conf, pg_ident.conf        guc.rs      values that compare as PostgreSQL compares
+//!   conninfo.rs primary_conninfo, DSN, .pgpass                     managed.rs  GUCs that only the agent sets
+//!   control.rs  pg_control, pg_controldata                         history.rs  timeline history files, rewind need
+//! ```
+
+mod conninfo;
+mod control;
+mod files;
+mod guc;
+mod history;
+mod managed;
+
+pub use conninfo::{Conninfo, pgpass_line};
+pub use control::{ControlData, ControlError, DbState, controldata_field};
+pub use files::{ConfFile, lines_file, quote_value};
+pub use guc::{GucKind, normalised, parse_number, same_value, unit_scale};
+pub use history::{Divergence, HistoryLine, divergence, parse_history};
+pub use managed::{ManagedGuc, MANAGED, managed_values};

@@ -1,0 +1,175 @@
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use howdah_config::{Dynamic, PostgresConfig};
+use howdah_pgconf::{ConfFile, Conninfo, lines_file, managed_values, pgpass_line};
+
+use crate::{PgError, Programs};
+
+/// Where a replica streams from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Host of the upstream.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// What the generated files say besides the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conf {
+    /// The upstream of a replica; `None` follows nobody.
+    pub upstream: Option<Source>,
+    /// `application_name` towards the upstream, which is the member's name.
+    pub member: String,
+    /// The slot to stream through.
+    pub slot: Option<String>,
+    /// `synchronous_standby_names`; `None` leaves the user's own.
+    pub sync_names: Option<String>,
+}
+
+impl Conf {
+    /// Writes `postgresql.conf`, `pg_hba.conf`, `pg_ident.conf` and the password file. Returns what was left out and
+    /// why.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write(
+        &self,
+        local: &PostgresConfig,
+        dynamic: &Dynamic,
+        programs: &Programs,
+        bootstrap_hba: &[String],
+    ) -> Result<Vec<String>, PgError> {
+        let dir = &local.data_dir;
+        keep_base(dir)?;
+        let mut warnings = Vec::new();
+        let base = local.custom_conf.as_ref().map_or_else(
+            || "postgresql.base.conf".to_owned(),
+            |path| path.display().to_string(),
+        );
+        let mut file = ConfFile::including(base);
+        for (name, value) in &dynamic.parameters {
+            if howdah_pgconf::MANAGED.iter().any(|guc| guc.name == name && guc.on_command_line) {
+                continue;
+            }
+            if is_recovery(name) {
+                warnings.push(format!("parameter {name} is set by the agent and left out"));
+            } else if programs.knows(name) {
+                file.set(name.clone(), value.clone());
+            } else {
+                warnings.push(format!(
+                    "parameter {name} is not known to PostgreSQL {} and left out",
+                    programs.version.major()
+                ));
+            }
+        }
+        for (guc, value) in managed_values(&dynamic.parameters).0 {
+            if !guc.on_command_line {
+                file.set(guc.name, value);
+            }
+        }
+        if let Some(names) = &self.sync_names {
+            file.set("synchronous_standby_names", names.clone());
+        }
+        file.set("recovery_target_timeline", "latest");
+        file.set("primary_conninfo", self.primary_conninfo(local));
+        file.set("primary_slot_name", self.slot.clone().unwrap_or_default());
+        write_atomically(&dir.join("postgresql.conf"), &file.render())?;
+
+        let hba = local.pg_hba.as_ref().or(dynamic.pg_hba.as_ref());
+        if let Some(lines) = hba {
+            write_atomically(&dir.join("pg_hba.conf"), &lines_file(lines))?;
+        } else if !bootstrap_hba.is_empty() {
+            append(&dir.join("pg_hba.conf"), bootstrap_hba)?;
+        }
+        if let Some(lines) = local.pg_ident.as_ref().or(dynamic.pg_ident.as_ref()) {
+            write_atomically(&dir.join("pg_ident.conf"), &lines_file(lines))?;
+        }
+        write_pgpass(local)?;
+        Ok(warnings)
+    }
+
+    /// The connection string towards the upstream; empty without one. The password is in a file, never here.
+    #[must_use]
+    pub fn primary_conninfo(&self, local: &PostgresConfig) -> String {
+        let Some(upstream) = &self.upstream else { return String::new() };
+        let mut info = Conninfo::default()
+            .with("user", &local.replication.username)
+            .with("passfile", local.pgpass.display().to_string())
+            .with("host", &upstream.host)
+            .with("port", upstream.port.to_string());
+        for (key, value) in &local.replication.ssl {
+            info = info.with(key, value);
+        }
+        if !local.replication.ssl.contains_key("sslmode") {
+            info = info.with("sslmode", "prefer");
+        }
+        info.with("application_name", &self.member).to_string()
+    }
+}
+
+fn is_recovery(name: &str) -> bool {
+    name.starts_with("recovery_target") || matches!(name, "primary_conninfo" | "primary_slot_name" | "promote_trigger_file")
+}
+
+/// The first time, the user's file becomes the base that is included; never twice.
+fn keep_base(dir: &Path) -> Result<(), PgError> {
+    let (conf, base) = (dir.join("postgresql.conf"), dir.join("postgresql.base.conf"));
+    if !base.exists() {
+        if conf.exists() {
+            fs::rename(&conf, &base).map_err(PgError::file(&conf))?;
+        } else {
+            write_atomically(&base, "")?;
+        }
+    }
+    Ok(())
+}
+
+/// The passwords of all roles that tools and replicas connect with.
+pub(crate) fn write_pgpass(local: &PostgresConfig) -> Result<(), PgError> {
+    let accounts = [Some(&local.replication), local.rewind.as_ref(), Some(&local.superuser)];
+    let mut seen = BTreeMap::new();
+    for account in accounts.into_iter().flatten() {
+        if let Some(password) = &account.password {
+            seen.entry(&account.username).or_insert(password);
+        }
+    }
+    let text: String = seen.iter().map(|(user, password)| any_host_line(user, password)).collect();
+    write_atomically(&local.pgpass, &text)
+}
+
+fn any_host_line(user: &str, password: &str) -> String {
+    // The host and port of whoever leads are not known beforehand.
+    pgpass_line("*", 0, "*", user, password).replacen(":0:", ":*:", 1)
+}
+
+/// Writes a file so that a reader, or a crash, sees the old text or the new one. Readable by its owner alone.
+pub(crate) fn write_atomically(path: &Path, text: &str) -> Result<(), PgError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    let temporary = PathBuf::from(name);
+    let write = || {
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(PgError::file(path))
+}
+
+fn append(path: &Path, lines: &[String]) -> Result<(), PgError> {
+    let old = fs::read_to_string(path).unwrap_or_default();
+    let missing: Vec<&String> = lines.iter().filter(|line| !old.lines().any(|known| known == line.as_str())).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let new: String = missing.iter().map(|line| format!("{line}\n")).collect();
+    write_atomically(path, &(old + &new))
+}

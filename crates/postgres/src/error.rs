@@ -1,0 +1,73 @@
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+/// What went wrong with the local PostgreSQL.
+#[derive(Debug, Error)]
+pub enum PgError {
+    /// A file or directory.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// `pg_control` is not readable as one.
+    #[error("{path}: {source}")]
+    Control {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: howdah_pgconf::ControlError,
+    },
+    /// A program is not there.
+    #[error("{program} was not found in {place}; install PostgreSQL, or set postgresql.bin_dir")]
+    NoProgram {
+        /// Which.
+        program: String,
+        /// Where it was looked for.
+        place: String,
+    },
+    /// A program failed; the end of what it said.
+    #[error("{program} failed ({status}): {output}")]
+    Tool {
+        /// Which.
+        program: String,
+        /// How it ended.
+        status: String,
+        /// Its last lines.
+        output: String,
+    },
+    /// A query failed.
+    #[error("{0}")]
+    Sql(String),
+    /// It did not happen in time.
+    #[error("{0} took too long")]
+    Timeout(&'static str),
+    /// The version cannot be run.
+    #[error("PostgreSQL {0} is not supported: from {oldest} on", oldest = howdah_types::PgVersion::OLDEST)]
+    Version(String),
+}
+
+impl PgError {
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> PgError {
+        let path = path.into();
+        move |source| PgError::File { path, source }
+    }
+}
+
+impl From<tokio_postgres::Error> for PgError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(db) => PgError::Sql(format!("{}: {}", db.severity(), db.message())),
+            None => {
+                let mut text = error.to_string();
+                if let Some(source) = std::error::Error::source(&error) {
+                    text = format!("{text}: {source}");
+                }
+                PgError::Sql(text)
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! One local PostgreSQL: its files, its tools and its SQL.
+//!
+//! Carries out and observes; decides nothing and knows no cluster and no store. It never starts or promotes
+//! PostgreSQL: it gives the command line, and the guard runs it.
+//!
+//! ```text
+//!   data_dir.rs  what lies there        conf.rs      postgresql.conf, pg_hba.conf, signal files
+//!   programs.rs  where the tools are    command.rs   the postmaster's command line
+//!   tools.rs     initdb, pg_basebackup, pg_rewind, user scripts
+//!   session.rs   one SQL connection     sample.rs    everything a decision needs, in one query
+//!   roles.rs     roles of a new cluster    slots.rs  replication slots    settings.rs  what needs a restart
+//! ```
+
+mod command;
+mod conf;
+mod data_dir;
+mod error;
+mod programs;
+mod roles;
+mod sample;
+mod server;
+mod session;
+mod settings;
+mod slots;
+mod tools;
+
+pub use command::command_line;
+pub use conf::{Conf, Source};
+pub use data_dir::{DataDir, Postmaster};
+pub use error::PgError;
+pub use programs::Programs;
+pub use sample::{Receiver, Sample, Sender, SlotRow};
+pub use server::Server;
+pub use session::{Session, Target};
+pub use settings::PendingRestart;
+pub use slots::{advance_slot, create_slot, drop_slot};
+pub use tools::{base_backup, initdb, run_script, rewind};

@@ -1,0 +1,192 @@
+use howdah_types::{BootTime, Lsn, Timeline};
+use serde::{Deserialize, Serialize};
+use tokio_postgres::SimpleQueryRow;
+
+use crate::{PgError, Session};
+
+/// Everything about a running server that a decision or a health check needs, from one query.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// It is a replica.
+    pub in_recovery: bool,
+    /// What it writes, or has received last.
+    pub timeline: Timeline,
+    /// The timeline of the last checkpoint.
+    pub checkpoint_timeline: Timeline,
+    /// Primary: flushed.
+    pub flushed: Lsn,
+    /// Replica: received and flushed.
+    pub received: Lsn,
+    /// Replica: replayed.
+    pub replayed: Lsn,
+    /// Replica: commit time of the last replayed transaction, as PostgreSQL prints it.
+    pub replayed_at: Option<String>,
+    /// Replica: replay is paused.
+    pub replay_paused: bool,
+    /// Replica: the WAL receiver.
+    pub receiver: Option<Receiver>,
+    /// `primary_conninfo`
+    pub primary_conninfo: String,
+    /// `synchronous_standby_names`
+    pub sync_names: String,
+    /// `pg_stat_replication`
+    pub senders: Vec<Sender>,
+    /// Physical slots.
+    pub slots: Vec<SlotRow>,
+    /// `server_version_num`
+    pub version: u32,
+    /// As PostgreSQL prints it.
+    pub started_at: String,
+    /// In seconds since 1970.
+    pub started_epoch: f64,
+    /// In seconds since 1970.
+    pub replayed_epoch: f64,
+    /// The WAL receiver, or the archive, delivers (`streaming`, `in archive recovery`).
+    pub replication_state: Option<&'static str>,
+}
+
+/// `pg_stat_wal_receiver`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Receiver {
+    /// `streaming` when it works.
+    pub status: Option<String>,
+    /// The timeline that comes.
+    pub received_tli: Option<u32>,
+    /// Where the upstream's WAL ended when it said so last; bytes.
+    pub latest_end: Option<u64>,
+}
+
+/// A row of `pg_stat_replication`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sender {
+    /// Role.
+    pub usename: Option<String>,
+    /// The member's name.
+    pub application_name: String,
+    /// From where.
+    pub client_addr: Option<String>,
+    /// `streaming` when it works.
+    pub state: String,
+    /// `async`, `potential`, `sync`, `quorum`
+    pub sync_state: String,
+    /// Its place in `synchronous_standby_names`.
+    pub sync_priority: i64,
+    /// `flush_lsn`, bytes.
+    #[serde(skip_serializing, default)]
+    pub flush: Option<u64>,
+}
+
+/// A physical row of `pg_replication_slots`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct SlotRow {
+    /// Its name.
+    pub slot_name: String,
+    /// In use.
+    pub active: bool,
+    /// The oldest WAL it keeps, bytes.
+    pub restart: Option<u64>,
+}
+
+const QUERY: &str = "
+WITH r AS (SELECT pg_is_in_recovery() AS rec)
+SELECT r.rec,
+  CASE WHEN r.rec THEN 0 ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END AS tli,
+  (SELECT timeline_id FROM pg_control_checkpoint()) AS checkpoint_tli,
+  (SELECT min_recovery_end_timeline FROM pg_control_recovery()) AS recovery_tli,
+  CASE WHEN r.rec THEN 0 ELSE pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint END AS flushed,
+  COALESCE(pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0'), 0)::bigint AS received,
+  COALESCE(pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0'), 0)::bigint AS replayed,
+  pg_last_xact_replay_timestamp()::text AS replayed_at,
+  COALESCE(EXTRACT(EPOCH FROM pg_last_xact_replay_timestamp()), 0) AS replayed_epoch,
+  CASE WHEN r.rec THEN pg_is_wal_replay_paused() ELSE false END AS paused,
+  (SELECT row_to_json(w) FROM (SELECT status, received_tli,
+     pg_wal_lsn_diff(latest_end_lsn, '0/0')::bigint AS latest_end FROM pg_stat_wal_receiver) w) AS receiver,
+  current_setting('primary_conninfo') AS conninfo,
+  current_setting('restore_command') AS restore_command,
+  current_setting('synchronous_standby_names') AS sync_names,
+  (SELECT COALESCE(json_agg(s), '[]') FROM (SELECT usename, application_name, client_addr::text, state, sync_state,
+     sync_priority, pg_wal_lsn_diff(flush_lsn, '0/0')::bigint AS flush FROM pg_stat_replication
+     WHERE state <> 'backup') s) AS senders,
+  (SELECT COALESCE(json_agg(s), '[]') FROM (SELECT slot_name, active,
+     pg_wal_lsn_diff(restart_lsn, '0/0')::bigint AS restart FROM pg_replication_slots
+     WHERE slot_type = 'physical' AND NOT temporary) s) AS slots,
+  current_setting('server_version_num') AS version,
+  pg_postmaster_start_time()::text AS started_at,
+  EXTRACT(EPOCH FROM pg_postmaster_start_time()) AS started_epoch
+FROM r";
+
+impl Sample {
+    /// Takes one.
+    ///
+    /// # Errors
+    /// The server does not answer by `deadline`.
+    pub async fn take(session: &Session, deadline: BootTime) -> Result<Self, PgError> {
+        let row = session.row(QUERY, deadline).await?;
+        Ok(Sample::from_row(&row))
+    }
+
+    fn from_row(row: &SimpleQueryRow) -> Self {
+        let text = |column: &str| row.try_get(column).ok().flatten().unwrap_or_default();
+        let number = |column: &str| text(column).parse::<u64>().unwrap_or(0);
+        let float = |column: &str| text(column).parse::<f64>().unwrap_or(0.0);
+        let timeline = |column: &str| Timeline(text(column).parse().unwrap_or(0));
+        let in_recovery = text("rec") == "t";
+        let receiver: Option<Receiver> = serde_json::from_str(text("receiver")).ok();
+        let received_tli = receiver.as_ref().and_then(|r| r.received_tli).unwrap_or(0);
+        let checkpoint_timeline = timeline("checkpoint_tli");
+        let timeline = if in_recovery {
+            timeline("recovery_tli").max(checkpoint_timeline).max(Timeline(received_tli))
+        } else {
+            timeline("tli")
+        };
+        let streams = receiver.as_ref().and_then(|r| r.status.as_deref()) == Some("streaming");
+        let replication_state = match (in_recovery, streams) {
+            (true, true) => Some("streaming"),
+            (true, false) if !text("restore_command").is_empty() => Some("in archive recovery"),
+            _ => None,
+        };
+        Sample {
+            in_recovery,
+            timeline,
+            checkpoint_timeline,
+            flushed: Lsn(number("flushed")),
+            received: Lsn(number("received")),
+            replayed: Lsn(number("replayed")),
+            replayed_at: Some(text("replayed_at").to_owned()).filter(|text| !text.is_empty()),
+            replay_paused: text("paused") == "t",
+            receiver,
+            primary_conninfo: text("conninfo").to_owned(),
+            sync_names: text("sync_names").to_owned(),
+            senders: serde_json::from_str(text("senders")).unwrap_or_default(),
+            slots: serde_json::from_str(text("slots")).unwrap_or_default(),
+            version: u32::try_from(number("version")).unwrap_or(0),
+            started_at: text("started_at").to_owned(),
+            started_epoch: float("started_epoch"),
+            replayed_epoch: float("replayed_epoch"),
+            replication_state,
+        }
+    }
+
+    /// Primary: flushed. Replica: the larger of received and replayed.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        if self.in_recovery { self.received.max(self.replayed) } else { self.flushed }
+    }
+
+    /// Replica: WAL comes from an upstream.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        self.replication_state == Some("streaming")
+    }
+
+    /// Replica: host and port in `primary_conninfo`.
+    #[must_use]
+    pub fn upstream(&self) -> Option<(String, u16)> {
+        let value = |key: &str| {
+            let start = self.primary_conninfo.find(&format!("{key}="))? + key.len() + 1;
+            let rest = self.primary_conninfo.get(start..)?;
+            Some(rest.split_whitespace().next()?.trim_matches('\'').to_owned())
+        };
+        Some((value("host")?, value("port")?.parse().ok()?))
+    }
+}

@@ -1,0 +1,205 @@
+use std::{fs, path::PathBuf, time::Duration};
+
+use howdah_config::{Dynamic, LocalConfig, PostgresConfig};
+use howdah_pgconf::{HistoryLine, parse_history};
+use howdah_types::{BootTime, MemberName, Scope, Timeline};
+
+use crate::{
+    Conf, DataDir, PgError, Programs, Session, Source, Target, command_line, conf::{write_atomically, write_pgpass}, roles,
+};
+
+/// One local PostgreSQL: its configuration, its directory and its programs. Holds no connection and no process.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// `postgresql` of the local configuration.
+    pub local: PostgresConfig,
+    /// The data directory.
+    pub dir: DataDir,
+    /// The programs.
+    pub programs: Programs,
+    name: MemberName,
+    scope: Scope,
+    bootstrap_hba: Vec<String>,
+}
+
+/// Between two looks at something that another process does, where nothing tells when it has happened.
+const LOOK: Duration = Duration::from_millis(10);
+
+impl Server {
+    /// The server that a configuration describes. Blocks while it asks the programs for their version.
+    ///
+    /// # Errors
+    /// The programs are missing or too old.
+    pub fn new(config: &LocalConfig) -> Result<Self, PgError> {
+        let local = config.postgresql.clone();
+        let programs = Programs::find(local.bin_dir.as_deref(), &local.bin_name)?;
+        Ok(Server {
+            dir: DataDir::new(&local.data_dir),
+            programs,
+            name: config.name.clone(),
+            scope: config.scope.clone(),
+            bootstrap_hba: config.bootstrap.as_ref().map(|b| b.pg_hba.clone()).unwrap_or_default(),
+            local,
+        })
+    }
+
+    /// Writes the configuration files for following `upstream`, or nobody.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write_conf(
+        &self,
+        dynamic: &Dynamic,
+        upstream: Option<Source>,
+        sync_names: Option<String>,
+    ) -> Result<(), PgError> {
+        let slot = (dynamic.use_slots && upstream.is_some()).then(|| self.name.slot_name());
+        let conf = Conf { upstream, member: self.name.to_string(), slot, sync_names };
+        for warning in conf.write(&self.local, dynamic, &self.programs, &self.bootstrap_hba)? {
+            tracing::warn!("{warning}");
+        }
+        Ok(())
+    }
+
+    /// Writes the file with the passwords for tools.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_pgpass(&self) -> Result<(), PgError> {
+        write_pgpass(&self.local)
+    }
+
+    /// The postmaster's command line.
+    ///
+    /// # Errors
+    /// `pg_controldata` cannot be run.
+    pub fn command_line(&self, dynamic: &Dynamic, as_replica: bool) -> Result<Vec<String>, PgError> {
+        command_line(&self.local, dynamic, &self.programs, &self.scope, as_replica)
+    }
+
+    /// Makes PostgreSQL start as replica, or as primary.
+    ///
+    /// # Errors
+    /// The signal file cannot be written or removed.
+    pub fn set_standby(&self, standby: bool) -> Result<(), PgError> {
+        let path = self.dir.path().join("standby.signal");
+        if standby {
+            return write_atomically(&path, "");
+        }
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(PgError::file(&path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells a running PostgreSQL to read its configuration again.
+    pub fn reload(&self) {
+        if let Some(postmaster) = self.dir.postmaster()
+            && let Some(pid) = i32::try_from(postmaster.pid).ok().and_then(rustix::process::Pid::from_raw)
+        {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::HUP);
+        }
+    }
+
+    /// Connects to the local server as superuser.
+    ///
+    /// # Errors
+    /// It does not answer by `deadline`.
+    pub async fn connect(&self, deadline: BootTime) -> Result<Session, PgError> {
+        let socket = self.socket_dir();
+        let host = socket.as_deref().unwrap_or_else(|| self.local.listen.local_host());
+        let target = Target {
+            host,
+            port: self.local.listen.port,
+            account: &self.local.superuser,
+            database: &self.local.database,
+        };
+        Session::connect(target, deadline).await
+    }
+
+    /// Connects to another member as whoever may read its timeline files.
+    ///
+    /// # Errors
+    /// It does not answer by `deadline`.
+    pub async fn connect_to(&self, other: &Source, deadline: BootTime) -> Result<Session, PgError> {
+        let account = self.local.rewind.as_ref().filter(|a| !a.username.is_empty()).unwrap_or(&self.local.superuser);
+        let target =
+            Target { host: &other.host, port: other.port, account, database: &self.local.database };
+        Session::connect(target, deadline).await
+    }
+
+    /// A connection string for a user's script.
+    #[must_use]
+    pub fn script_conninfo(&self) -> String {
+        let socket = self.socket_dir();
+        let host = socket.unwrap_or_else(|| self.local.listen.local_host().to_owned());
+        howdah_pgconf::Conninfo::default()
+            .with("host", host)
+            .with("port", self.local.listen.port.to_string())
+            .with("user", &self.local.superuser.username)
+            .with("dbname", &self.local.database)
+            .to_string()
+    }
+
+    /// Creates the roles of a new cluster.
+    ///
+    /// # Errors
+    /// PostgreSQL refuses.
+    pub async fn create_roles(&self, session: &Session, deadline: BootTime) -> Result<(), PgError> {
+        roles::create_roles(session, &self.local, deadline).await
+    }
+
+    /// Waits until the postmaster takes connections; an error when it has ended.
+    ///
+    /// # Errors
+    /// It has ended, or does not come up by `deadline`.
+    pub async fn wait_ready(&self, deadline: BootTime) -> Result<(), PgError> {
+        loop {
+            match self.dir.postmaster() {
+                Some(postmaster) if postmaster.accepts => return Ok(()),
+                _ if howdah_clock::now() >= deadline => return Err(PgError::Timeout("starting PostgreSQL")),
+                _ => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    /// Waits until the server is out of recovery.
+    ///
+    /// # Errors
+    /// It is not by `deadline`, or does not answer.
+    pub async fn wait_promoted(&self, session: &Session, deadline: BootTime) -> Result<(), PgError> {
+        loop {
+            let row = session.row("SELECT pg_is_in_recovery()", deadline).await?;
+            if row.get(0) == Some("f") {
+                return Ok(());
+            }
+            if howdah_clock::now() >= deadline {
+                return Err(PgError::Timeout("promoting PostgreSQL"));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// The lines of a timeline's local history file; empty for timeline 1 or when the file is gone.
+    #[must_use]
+    pub fn history(&self, timeline: Timeline) -> (Vec<HistoryLine>, Option<std::time::SystemTime>) {
+        let path = self.history_path(timeline);
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let modified = fs::metadata(&path).and_then(|meta| meta.modified()).ok();
+        (parse_history(&text), modified)
+    }
+
+    fn history_path(&self, timeline: Timeline) -> PathBuf {
+        self.dir.path().join("pg_wal").join(format!("{:08X}.history", timeline.0))
+    }
+
+    /// The directory of the Unix socket, when that is to be used. A relative one is relative to the data directory.
+    fn socket_dir(&self) -> Option<String> {
+        if !self.local.use_unix_socket {
+            return None;
+        }
+        let configured = self.local.parameters.get("unix_socket_directories");
+        let first = configured.map_or("/var/run/postgresql", |dirs| dirs.split(',').next().unwrap_or("").trim());
+        Some(self.dir.path().join(first).display().to_string())
+    }
+}

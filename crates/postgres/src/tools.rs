@@ -1,0 +1,140 @@
+use std::{
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{ExitStatus, Stdio},
+};
+
+use howdah_config::{Account, PostgresConfig};
+use howdah_pgconf::Conninfo;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::Command,
+};
+
+use crate::{PgError, Programs, Source, conf::write_atomically};
+
+/// Lines of a tool's output that are kept for an error.
+const KEPT_LINES: usize = 6;
+
+/// Makes a new data directory.
+///
+/// # Errors
+/// initdb fails.
+pub async fn initdb(local: &PostgresConfig, programs: &Programs, options: &[String]) -> Result<(), PgError> {
+    let pwfile = local.data_dir.with_extension("pwfile");
+    let mut command = Command::new(programs.path("initdb"));
+    command.arg("--pgdata").arg(&local.data_dir).arg(format!("--username={}", local.superuser.username));
+    if let Some(password) = &local.superuser.password {
+        write_atomically(&pwfile, password)?;
+        command.arg(format!("--pwfile={}", pwfile.display()));
+    }
+    let result = run("initdb", command.args(options), None).await;
+    let _ = std::fs::remove_file(&pwfile);
+    result
+}
+
+/// Copies a running server into the (empty) data directory.
+///
+/// # Errors
+/// pg_basebackup fails.
+pub async fn base_backup(local: &PostgresConfig, programs: &Programs, from: &Source) -> Result<(), PgError> {
+    let mut command = Command::new(programs.path("pg_basebackup"));
+    command
+        .arg(format!("--pgdata={}", local.data_dir.display()))
+        .arg("--wal-method=stream")
+        .arg(format!("--dbname={}", conninfo(local, &local.replication, from, None)))
+        .env("PGPASSFILE", &local.pgpass);
+    if !local.basebackup.iter().any(|option| option.starts_with("--checkpoint")) {
+        command.arg("--checkpoint=fast");
+    }
+    run("pg_basebackup", command.args(&local.basebackup), None).await
+}
+
+/// Makes the stopped data directory a possible replica of a leader whose history it has left.
+///
+/// # Errors
+/// pg_rewind fails.
+pub async fn rewind(local: &PostgresConfig, programs: &Programs, from: &Source) -> Result<(), PgError> {
+    let account = local.rewind.as_ref().filter(|account| !account.username.is_empty()).unwrap_or(&local.superuser);
+    let mut command = Command::new(programs.path("pg_rewind"));
+    command
+        .arg(format!("--target-pgdata={}", local.data_dir.display()))
+        .arg(format!("--source-server={}", conninfo(local, account, from, Some(&local.database))))
+        .env("PGPASSFILE", &local.pgpass)
+        .env("PGOPTIONS", "-c statement_timeout=0");
+    run("pg_rewind", &mut command, None).await
+}
+
+/// Runs a user's script through the shell, with arguments appended.
+///
+/// # Errors
+/// It does not end with success.
+pub async fn run_script(script: &str, args: &[&str], pgpass: Option<&Path>) -> Result<(), PgError> {
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(format!("{script} \"$@\"")).arg("sh").args(args);
+    run(script, &mut command, pgpass).await
+}
+
+/// A connection string for a tool. The password comes from the password file.
+fn conninfo(local: &PostgresConfig, account: &Account, to: &Source, database: Option<&str>) -> String {
+    let mut info = Conninfo::default()
+        .with("user", &account.username)
+        .with("host", &to.host)
+        .with("port", to.port.to_string())
+        .with("dbname", database.unwrap_or_default());
+    for (key, value) in &account.ssl {
+        info = info.with(key, value);
+    }
+    info.with("application_name", local.data_dir.file_name().and_then(|n| n.to_str()).unwrap_or("howdah")).to_string()
+}
+
+async fn run(name: &str, command: &mut Command, pgpass: Option<&Path>) -> Result<(), PgError> {
+    if let Some(path) = pgpass {
+        command.env("PGPASSFILE", path);
+    }
+    for variable in ["PATRONI_", "KUBERNETES_", "HOWDAH_"] {
+        for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with(variable)) {
+            command.env_remove(key);
+        }
+    }
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| PgError::File { path: name.into(), source })?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let (from_out, from_err, status) = tokio::join!(lines(name, out), lines(name, err), child.wait());
+    let status = status.map_err(|source| PgError::File { path: name.into(), source })?;
+    if status.success() {
+        return Ok(());
+    }
+    let output = if from_err.is_empty() { from_out } else { from_err };
+    Err(PgError::Tool { program: name.to_owned(), status: describe(status), output: output.join("; ") })
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (_, Some(signal)) => format!("signal {signal}"),
+        _ => "unknown".to_owned(),
+    }
+}
+
+/// Logs a tool's lines and returns the last ones.
+async fn lines(name: &str, pipe: Option<impl AsyncRead + Unpin>) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    let Some(pipe) = pipe else { return kept };
+    let mut reader = BufReader::new(pipe).lines();
+    while let Ok(Some(line)) = reader.next_line().await {
+        tracing::debug!(tool = name, "{line}");
+        if !line.trim().is_empty() {
+            kept.push(line);
+        }
+        if kept.len() > KEPT_LINES {
+            kept.remove(0);
+        }
+    }
+    kept
+}

@@ -1,0 +1,28 @@
+//! The documents of the agent's REST API, in Patroni's form: what is asked, what is answered, and which health check
+//! is met.
+//!
+//! Pure. Shared by whoever serves it (the agent), asks it (other agents, `howdah ctl`) and shows it. Must not depend
+//! on HTTP.
+//!
+//! ```text
+//!   facts.rs    MemberFacts: what a member publishes   health.rs   path + facts ─► 200 or 503
+//!   status.rs   GET /patroni, and a peer's reading     cluster.rs  GET /cluster, `ctl list`
+//!   metrics.rs  GET /metrics                           requests.rs POST bodies and their mistakes
+//! ```
+
+mod cluster;
+mod facts;
+mod health;
+mod metrics;
+mod requests;
+mod status;
+
+pub use cluster::{ClusterRow, cluster_document, cluster_rows};
+pub use facts::{MemberFacts, Position};
+pub use health::{Query, health, readiness};
+pub use metrics::metrics;
+pub use requests::{BadRequest, ReinitRequest, RestartRequest, SwitchoverRequest};
+pub use status::{PeerStatus, status_document};
+
+/// The version that peers and `patronictl` see: whose behaviour the API has.
+pub const PATRONI_VERSION: &str = "4.1.5";

@@ -1,0 +1,23 @@
+//! The words every other crate speaks: positions in the WAL, names, roles, tags, moments of time.
+//!
+//! Pure data, no I/O, no clock: a [`BootTime`] is made by whoever owns a clock and only compared here.
+//! Must not depend on anything but serde; every other crate of the workspace may depend on it.
+//!
+//! ```text
+//!   lsn.rs  Lsn, Timeline      name.rs  MemberName, Scope      role.rs  Role, PgState
+//!   time.rs BootTime           tags.rs  Tags                   version.rs PgVersion, SystemId
+//! ```
+
+mod lsn;
+mod name;
+mod role;
+mod tags;
+mod time;
+mod version;
+
+pub use lsn::{Lsn, Timeline};
+pub use name::{MemberName, NameError, Scope};
+pub use role::{PgState, Role};
+pub use tags::Tags;
+pub use time::BootTime;
+pub use version::{PgVersion, SystemId};

@@ -1,0 +1,56 @@
+use std::{fmt, ops, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// A moment on `CLOCK_BOOTTIME`, in nanoseconds since the machine started.
+///
+/// The only clock that leadership is computed with: it goes on while the machine is suspended (a lease does too)
+/// and never jumps. Moments of different machines must not be compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BootTime(pub u64);
+
+impl BootTime {
+    /// Later than every real moment.
+    pub const FAR_FUTURE: BootTime = BootTime(u64::MAX);
+
+    /// `seconds` after boot; for tests and the model.
+    #[must_use]
+    pub const fn from_secs(seconds: u64) -> Self {
+        BootTime(seconds * 1_000_000_000)
+    }
+
+    /// Time from `self` until `later`; zero when that is past.
+    #[must_use]
+    pub fn until(self, later: BootTime) -> Duration {
+        Duration::from_nanos(later.0.saturating_sub(self.0))
+    }
+
+    /// Time from `earlier` until `self`; zero when `earlier` is in the future.
+    #[must_use]
+    pub fn since(self, earlier: BootTime) -> Duration {
+        earlier.until(self)
+    }
+}
+
+impl ops::Add<Duration> for BootTime {
+    type Output = BootTime;
+
+    fn add(self, by: Duration) -> BootTime {
+        BootTime(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl ops::Sub<Duration> for BootTime {
+    type Output = BootTime;
+
+    fn sub(self, by: Duration) -> BootTime {
+        BootTime(self.0.saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl fmt::Display for BootTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}s", self.0 / 1_000_000_000, self.0 / 1_000_000 % 1000)
+    }
+}
