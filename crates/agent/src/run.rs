@@ -98,7 +98,7 @@ async fn begin(
     let (commands, api_commands) = mpsc::channel(API_COMMANDS);
     let published = Published::new(commands);
     let config = Arc::new(config);
-    let api = api::start(Arc::clone(&config), published.clone(), wake.clone())?;
+    let api = api::start(Arc::clone(&config), published.clone(), wake.clone()).await?;
     let watching = tokio::spawn(watch_store(store.watch(), wake.clone()));
     let (action_done, action_results) = mpsc::channel(2);
     let (stage, _) = watch::channel(None);

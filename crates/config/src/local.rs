@@ -416,3 +416,33 @@ fn options(section: &Reader<'_>, key: &str, refused: &[&str]) -> Result<Vec<Stri
     }
     Ok(args)
 }
+
+impl EtcdConfig {
+    /// Only the store of a configuration, for tools that need no more of it.
+    ///
+    /// # Errors
+    /// There is none, or it is not supported.
+    pub fn from_config(config: &Map<String, Value>) -> Result<Self, ConfigError> {
+        store(&Reader::root(config, ""))
+    }
+}
+
+impl CtlConfig {
+    /// Only the credentials of a configuration. `restapi` need not be complete.
+    ///
+    /// # Errors
+    /// A value is wrong.
+    pub fn from_config(config: &Map<String, Value>) -> Result<Self, ConfigError> {
+        let root = Reader::root(config, "");
+        let api = root.section("restapi")?;
+        let section = root.section("ctl")?;
+        Ok(CtlConfig {
+            authentication: match credentials(&section.section("authentication")?)? {
+                Some(own) => Some(own),
+                None => credentials(&api.section("authentication")?)?,
+            },
+            insecure: section.flag("insecure")?.unwrap_or(false),
+            cacert: section.text("cacert")?.or(api.text("cafile")?).map(PathBuf::from),
+        })
+    }
+}

@@ -1,6 +1,52 @@
-//! stub
-/// stub
-#[derive(Debug, clap::Args)]
-pub struct CtlArgs {}
-/// stub
-pub fn run(_: CtlArgs) -> anyhow::Result<u8> { Ok(0) }
+//! `howdah ctl`: patronictl's commands with patronictl's output.
+//!
+//! Reads the store directly, so that it works while every agent is down, and asks the agents' REST APIs for what they
+//! do. Scripts depend on the words it prints: they are Patroni's, also where ours would be others. Decides nothing.
+//!
+//! ```text
+//!   cli.rs      arguments            list.rs     list            history.rs  history
+//!   context.rs  store and members    members.rs  restart, reload, reinit
+//!   table.rs    pretty, tsv, …       handover.rs switchover, failover    config.rs  show-config, edit-config
+//!   prompt.rs   questions            pause.rs    pause, resume
+//! ```
+
+mod cli;
+mod config;
+mod context;
+mod handover;
+mod history;
+mod list;
+mod members;
+mod pause;
+mod prompt;
+mod table;
+
+pub use cli::CtlArgs;
+
+use cli::CtlCommand;
+use context::Context;
+
+/// Runs one command; returns the exit code.
+///
+/// # Errors
+/// What patronictl reports as `Error: …` with exit code 1.
+pub fn run(args: CtlArgs) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let context = Context::open(&args)?;
+        match args.command {
+            CtlCommand::List(list) => list::list(&context, &list).await?,
+            CtlCommand::Switchover(args) => handover::switchover(&context, &args).await?,
+            CtlCommand::Failover(args) => handover::failover(&context, &args).await?,
+            CtlCommand::Restart(args) => members::restart(&context, &args).await?,
+            CtlCommand::Reload(args) => members::reload(&context, &args).await?,
+            CtlCommand::Reinit(args) => members::reinit(&context, &args).await?,
+            CtlCommand::Pause(args) => pause::pause(&context, &args, true).await?,
+            CtlCommand::Resume(args) => pause::pause(&context, &args, false).await?,
+            CtlCommand::ShowConfig(args) => config::show(&context, &args).await?,
+            CtlCommand::EditConfig(args) => config::edit(&context, &args).await?,
+            CtlCommand::History(args) => history::history(&context, &args).await?,
+        }
+        Ok(0)
+    })
+}

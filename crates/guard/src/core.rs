@@ -229,9 +229,13 @@ impl Core {
 
     fn tick(&mut self, now: BootTime) -> Orders {
         let fence = self.tick_lease(now);
-        let agent = match self.agent {
-            Agent::Down { spawn_at } if now >= spawn_at => Some(Order::SpawnAgent),
-            Agent::Up { heard, .. } if now.since(heard) >= self.hang_after => Some(Order::KillAgent),
+        let agent = match &mut self.agent {
+            Agent::Down { spawn_at } if now >= *spawn_at => Some(Order::SpawnAgent),
+            Agent::Up { heard, .. } if now.since(*heard) >= self.hang_after => {
+                // If it does not die of that, it is killed again after the same time.
+                *heard = now;
+                Some(Order::KillAgent)
+            }
             _ => None,
         };
         [fence, agent]

@@ -8,6 +8,7 @@ use crate::{
     Action, Effect, Plan, Reason, Request, Running, Snapshot, Upstream,
     bootstrap::{source, upstream},
     decide::SOON,
+    recover::is_ready,
     slots,
 };
 
@@ -65,7 +66,7 @@ fn watch_streaming(snapshot: &Snapshot, view: &View, running: &Running, plan: &m
     let Some((name, member)) = view.leader_member() else { return };
     let term = view.leader.as_ref().map(|leader| leader.term);
     let checked = plan.memory.checked_term == term;
-    if snapshot.config.pause || checked || snapshot.now < since + SUSPICIOUS || !member.is_running() {
+    if snapshot.config.pause || checked || snapshot.now < since + SUSPICIOUS || !is_ready(member) {
         return;
     }
     if let Some(leader) = upstream(name, member) {

@@ -1,8 +1,8 @@
 //! PostgreSQL does not run, or not yet.
 
-use howdah_dcs::View;
+use howdah_dcs::{Member, View};
 use howdah_pgconf::DbState;
-use howdah_types::BootTime;
+use howdah_types::{BootTime, Role};
 
 use crate::{
     Action, Effect, LeaseState, Plan, Reason, Snapshot, Stopped, bootstrap::upstream,
@@ -65,8 +65,8 @@ fn without_lease(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut
     let leader = view.leader_member().filter(|(name, _)| **name != snapshot.me.name);
     match leader.and_then(|(name, member)| Some((upstream(name, member)?, member))) {
         Some((leader, member)) => {
-            if !member.is_running() {
-                plan.because(Reason::Following { leader: leader.name }).wake(snapshot.now + SOON * 5);
+            if !is_ready(member) {
+                plan.because(Reason::LeaderNotReady { leader: leader.name }).wake(snapshot.now + SOON);
             } else if stopped.standby {
                 let follow = desired_upstream(snapshot, view).unwrap_or(leader);
                 plan.because(Reason::Following { leader: follow.name.clone() });
@@ -91,6 +91,12 @@ fn without_lease(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut
             plan.begin(snapshot, Action::StartReplica { follow: None });
         }
     }
+}
+
+/// Whether a leader has been promoted and its timeline is in its control file: before that, nobody can compare with it
+/// or rewind against it.
+pub(crate) fn is_ready(leader: &Member) -> bool {
+    leader.is_running() && leader.role == Role::Primary && leader.checkpoint_after_promote != Some(false)
 }
 
 /// The postmaster lives and does not answer yet.

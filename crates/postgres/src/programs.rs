@@ -56,10 +56,19 @@ impl Programs {
         let name = self.names.get(name).map_or(name, String::as_str);
         match &self.dir {
             Some(dir) => dir.join(name),
-            None => std::env::var_os("PATH")
-                .and_then(|path| std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file()))
-                .unwrap_or_else(|| PathBuf::from(name)),
+            None => on_path(name).or_else(|| self.beside_server(name)).unwrap_or_else(|| PathBuf::from(name)),
         }
+    }
+
+    /// Debian links only some programs into `PATH`; the others are where the server's own file is.
+    fn beside_server(&self, name: &str) -> Option<PathBuf> {
+        let server = on_path(self.names.get("postgres").map_or("postgres", String::as_str))?;
+        let file = server.canonicalize().ok()?.parent()?.join(name);
+        if file.is_file() {
+            return Some(file);
+        }
+        let major = PathBuf::from(DEBIAN).join(self.version.major().to_string()).join("bin").join(name);
+        major.is_file().then_some(major)
     }
 
     /// Whether the server takes a setting of this name: it knows it, or it belongs to an extension.
@@ -76,6 +85,11 @@ impl Programs {
         })?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 fn newest_debian() -> Option<PathBuf> {

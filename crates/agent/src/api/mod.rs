@@ -50,12 +50,13 @@ impl ApiThread {
 }
 
 /// Binds the address and serves it.
-pub(crate) fn start(config: Arc<LocalConfig>, published: Published, wake: Wake) -> anyhow::Result<ApiThread> {
+pub(crate) async fn start(config: Arc<LocalConfig>, published: Published, wake: Wake) -> anyhow::Result<ApiThread> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
     let address = &config.restapi.listen;
-    let listener = runtime
-        .block_on(bind(&config.restapi))
+    let listener = bind(&config.restapi)
+        .await
+        .and_then(|listener| Ok(listener.into_std()?))
         .with_context(|| format!("restapi.listen: {address} cannot be listened on"))?;
     let tls = match &config.restapi.tls {
         None => None,
@@ -76,10 +77,18 @@ pub(crate) fn start(config: Arc<LocalConfig>, published: Published, wake: Wake) 
     let thread = std::thread::Builder::new().name("rest".to_owned()).spawn(move || {
         let api = Arc::new(api);
         let (_settings, tls) = watch::channel(tls);
-        runtime.block_on(howdah_http::serve(listener, tls, stopped, move |request, peer| {
-            let api = Arc::clone(&api);
-            async move { routes::route(&api, request, peer).await }
-        }));
+        runtime.block_on(async move {
+            match TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    howdah_http::serve(listener, tls, stopped, move |request, peer| {
+                        let api = Arc::clone(&api);
+                        async move { routes::route(&api, request, peer).await }
+                    })
+                    .await;
+                }
+                Err(error) => tracing::error!("The REST API cannot listen: {error}."),
+            }
+        });
     })?;
     Ok(ApiThread { stop, thread })
 }

@@ -1,0 +1,222 @@
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// `howdah ctl`
+#[derive(Debug, Args)]
+pub struct CtlArgs {
+    /// Configuration of the cluster: an agent's file will do. [default: patroni/patronictl.yaml in $XDG_CONFIG_HOME]
+    #[arg(short, long, env = "PATRONICTL_CONFIG_FILE", value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// The store, as etcd3://host:port/namespace; replaces the one in the file.
+    #[arg(short, long, visible_alias = "dcs", env = "DCS_URL", value_name = "URL")]
+    pub dcs_url: Option<String>,
+    /// Do not check the certificates of REST APIs.
+    #[arg(short = 'k', long)]
+    pub insecure: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CtlCommand,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum CtlCommand {
+    /// List the members of a cluster.
+    List(ListArgs),
+    /// Move the leadership to another member, losing nothing.
+    Switchover(SwitchoverArgs),
+    /// Make a member the leader although the present one may be dead; may lose what the member has not received.
+    Failover(FailoverArgs),
+    /// Restart PostgreSQL on members.
+    Restart(RestartArgs),
+    /// Let members read their configuration again.
+    Reload(ReloadArgs),
+    /// Throw the data of replicas away and copy it anew.
+    Reinit(ReinitArgs),
+    /// Begin maintenance mode: nothing is started, stopped or failed over by itself.
+    Pause(PauseArgs),
+    /// End maintenance mode.
+    Resume(PauseArgs),
+    /// Show the cluster-wide configuration.
+    ShowConfig(ClusterArg),
+    /// Change the cluster-wide configuration.
+    EditConfig(EditConfigArgs),
+    /// Show when the leadership has moved.
+    History(HistoryArgs),
+}
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table for people.
+    #[default]
+    Pretty,
+    /// Tab-separated values with a header line.
+    Tsv,
+    /// One array of objects.
+    Json,
+    /// A list of mappings.
+    #[value(alias = "yml")]
+    Yaml,
+}
+
+/// Arguments of `cluster`.
+#[derive(Debug, Args)]
+pub struct ClusterArg {
+    /// The cluster. [default: scope of the configuration file]
+    pub cluster_name: Option<String>,
+}
+
+/// Arguments of `list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Clusters. [default: scope of the configuration file]
+    pub cluster_names: Vec<String>,
+    /// Show all columns.
+    #[arg(short, long)]
+    pub extended: bool,
+    /// Print a time stamp first.
+    #[arg(short, long)]
+    pub timestamp: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Repeat every two seconds.
+    #[arg(short = 'W')]
+    pub watch_2: bool,
+    /// Repeat after so many seconds.
+    #[arg(short, long, value_name = "SECONDS")]
+    pub watch: Option<f64>,
+}
+
+/// Arguments of `switchover`.
+#[derive(Debug, Args)]
+pub struct SwitchoverArgs {
+    /// The cluster. [default: scope of the configuration file]
+    pub cluster_name: Option<String>,
+    /// The present leader; must match.
+    #[arg(long, alias = "primary", value_name = "NAME")]
+    pub leader: Option<String>,
+    /// The member that takes over. [default: whoever is best]
+    #[arg(long, value_name = "NAME")]
+    pub candidate: Option<String>,
+    /// When, such as 2026-01-02T03:04:05+01:00, or 'now'.
+    #[arg(long, value_name = "TIME")]
+    pub scheduled: Option<String>,
+    /// Ask nothing.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `failover`.
+#[derive(Debug, Args)]
+pub struct FailoverArgs {
+    /// The cluster. [default: scope of the configuration file]
+    pub cluster_name: Option<String>,
+    /// The member that takes over.
+    #[arg(long, value_name = "NAME")]
+    pub candidate: Option<String>,
+    /// Ask nothing.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Which members.
+#[derive(Debug, Args)]
+pub struct MembersArgs {
+    /// The cluster.
+    pub cluster_name: String,
+    /// Members. [default: all that fit]
+    pub member_names: Vec<String>,
+    /// Only members with this role.
+    #[arg(short, long, value_parser = ["leader", "primary", "replica", "standby", "any"])]
+    pub role: Option<String>,
+    /// Ask nothing.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `restart`.
+#[derive(Debug, Args)]
+pub struct RestartArgs {
+    /// Which.
+    #[command(flatten)]
+    pub members: MembersArgs,
+    /// One of them, by chance.
+    #[arg(long)]
+    pub any: bool,
+    /// Only members that wait for a restart.
+    #[arg(long)]
+    pub pending: bool,
+    /// Only members whose PostgreSQL is older than this.
+    #[arg(long, value_name = "VERSION")]
+    pub pg_version: Option<String>,
+}
+
+/// Arguments of `reload`.
+#[derive(Debug, Args)]
+pub struct ReloadArgs {
+    /// Which.
+    #[command(flatten)]
+    pub members: MembersArgs,
+}
+
+/// Arguments of `reinit`.
+#[derive(Debug, Args)]
+pub struct ReinitArgs {
+    /// Which.
+    #[command(flatten)]
+    pub members: MembersArgs,
+    /// Copy from the leader.
+    #[arg(long)]
+    pub from_leader: bool,
+    /// Wait until the copy is there.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// Arguments of `pause`.
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    /// The cluster. [default: scope of the configuration file]
+    pub cluster_name: Option<String>,
+    /// Wait until all members know.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// Arguments of `edit-config`.
+#[derive(Debug, Args)]
+pub struct EditConfigArgs {
+    /// The cluster. [default: scope of the configuration file]
+    pub cluster_name: Option<String>,
+    /// Do not print the difference.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Set one key: a.path=value, the value in YAML; null deletes. May be repeated.
+    #[arg(short, long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// Set one parameter of PostgreSQL: name=value. May be repeated.
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub pg: Vec<String>,
+    /// Merge a YAML file ('-' for standard input).
+    #[arg(long, value_name = "FILE")]
+    pub apply: Option<PathBuf>,
+    /// Replace everything by a YAML file ('-' for standard input).
+    #[arg(long, value_name = "FILE", conflicts_with = "apply")]
+    pub replace: Option<PathBuf>,
+    /// Ask nothing.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `history`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// The cluster. [default: scope of the configuration file]
+    pub cluster_name: Option<String>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+}

@@ -1,0 +1,154 @@
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use howdah_clock::now;
+use howdah_config::{CtlConfig, EtcdConfig, Source, env_layer, load, patch};
+use howdah_dcs::{KeyTree, Member, Store, View};
+use howdah_dcs_etcd::{Endpoints, EtcdStore};
+use howdah_http::{Client, HttpError, Method, Response, Url, basic_auth, client_tls};
+use howdah_types::{MemberName, Scope};
+use serde_json::{Map, Value};
+
+use crate::cli::CtlArgs;
+
+/// Patience with the store.
+pub(crate) const STORE: Duration = Duration::from_secs(10);
+
+/// A restart may write a large checkpoint, a switchover may wait twenty seconds.
+const API: Duration = Duration::from_secs(600);
+
+/// How to reach a cluster.
+pub(crate) struct Context {
+    namespace: String,
+    scope: Option<String>,
+    etcd: EtcdConfig,
+    client: Client,
+}
+
+/// One cluster.
+pub(crate) struct Cluster {
+    pub(crate) scope: Scope,
+    pub(crate) store: EtcdStore,
+    pub(crate) view: View,
+}
+
+impl Context {
+    /// Reads the configuration.
+    pub(crate) fn open(args: &CtlArgs) -> anyhow::Result<Self> {
+        let mut config = read_config(args)?;
+        patch(&mut config, &env_layer(std::env::vars()));
+        let namespace = text(&config, "namespace").unwrap_or_else(|| "service".to_owned());
+        let scope = text(&config, "scope");
+        let mut context = match &args.dcs_url {
+            Some(url) => {
+                let (etcd, path) = from_url(url)?;
+                Context { namespace: path.unwrap_or(namespace), scope, etcd, client: Client::default() }
+            }
+            None => Context { namespace, scope, etcd: EtcdConfig::from_config(&config)?, client: Client::default() },
+        };
+        let mut ctl = CtlConfig::from_config(&config)?;
+        ctl.insecure |= args.insecure;
+        let tls = client_tls(ctl.cacert.as_deref(), None, ctl.insecure)?;
+        let auth = ctl.authentication.map(|(user, password)| basic_auth(&user, &password));
+        context.client = Client::new(Some(tls)).with_authorization(auth);
+        Ok(context)
+    }
+
+    /// The cluster of that name, or of the configuration file.
+    pub(crate) async fn cluster(&self, name: Option<&str>) -> anyhow::Result<Cluster> {
+        let name = name.map(str::to_owned).or_else(|| self.scope.clone());
+        let name = name.context("no cluster: name it, or set 'scope' in the configuration file")?;
+        let scope = Scope::new(name)?;
+        let cert = self.etcd.client_cert.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
+        let endpoints =
+            Endpoints::new(&self.etcd.endpoints, self.etcd.auth.clone(), self.etcd.cacert.as_deref(), cert)?;
+        let store = EtcdStore::new(KeyTree::new(&self.namespace, &scope), endpoints);
+        let view = store.read(now() + STORE).await?;
+        Ok(Cluster { scope, store, view })
+    }
+
+    /// One request to a member's agent.
+    pub(crate) async fn call(
+        &self,
+        member: &Member,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Response, HttpError> {
+        let base = member.api_base().ok_or_else(|| HttpError::BadUrl(member.api_url.clone()))?;
+        let url = Url::parse(&format!("{base}/{path}"))?;
+        let body = body.map(|body| Bytes::from(body.to_string()));
+        self.client.request(method, &url, body.or(Some(Bytes::new())), now() + API).await
+    }
+}
+
+impl Cluster {
+    /// Reads it again.
+    pub(crate) async fn refresh(&mut self) -> anyhow::Result<()> {
+        self.view = self.store.read(now() + STORE).await?;
+        Ok(())
+    }
+
+    /// The members, the leader first: whoever is asked first is most likely to know.
+    pub(crate) fn leader_first(&self) -> Vec<(&MemberName, &Member)> {
+        let leader = self.view.leader.as_ref().map(|leader| &leader.name);
+        let mut members: Vec<_> = self.view.members.iter().collect();
+        members.sort_by_key(|(name, _)| Some(*name) != leader);
+        members
+    }
+
+    /// The name of the leader.
+    pub(crate) fn leader(&self) -> Option<&MemberName> {
+        self.view.leader.as_ref().map(|leader| &leader.name)
+    }
+
+    /// Whether maintenance mode is on.
+    pub(crate) fn is_paused(&self) -> bool {
+        let pause = self.view.config.value.as_ref().and_then(|config| config.get("pause"));
+        pause.is_some_and(|pause| howdah_config::parse_bool(pause) == Some(true))
+    }
+
+    /// A number of the dynamic configuration.
+    pub(crate) fn seconds(&self, key: &str, default: u64) -> u64 {
+        let value = self.view.config.value.as_ref().and_then(|config| config.get(key));
+        value.and_then(|value| howdah_config::parse_int(value, "s")).map_or(default, |n| n.unsigned_abs())
+    }
+}
+
+fn text(config: &Map<String, Value>, key: &str) -> Option<String> {
+    config.get(key).filter(|value| !value.is_null()).map(howdah_config::string_form)
+}
+
+fn read_config(args: &CtlArgs) -> anyhow::Result<Map<String, Value>> {
+    let (path, explicit) = match &args.config_file {
+        Some(path) => (path.clone(), true),
+        None => (default_file(), false),
+    };
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(load(&[Source { file: path.display().to_string(), text }])?),
+        Err(error) if explicit => {
+            Err(error).with_context(|| format!("Provided config file {} not existing or no read rights", path.display()))
+        }
+        Err(_) => Ok(Map::new()),
+    }
+}
+
+fn default_file() -> PathBuf {
+    let base = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+    base.or_else(home).unwrap_or_default().join("patroni/patronictl.yaml")
+}
+
+/// `etcd3://host:port/namespace`
+fn from_url(url: &str) -> anyhow::Result<(EtcdConfig, Option<String>)> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("etcd3", url));
+    anyhow::ensure!(
+        scheme == "etcd3",
+        "'{scheme}' is not supported as a store: write etcd3://host:port/namespace ('etcd' is its v2 API)"
+    );
+    let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let address = howdah_config::Listen::parse(address, 2379).map_err(anyhow::Error::msg)?;
+    let etcd = EtcdConfig { endpoints: vec![format!("http://{address}")], ..EtcdConfig::default() };
+    Ok((etcd, Some(path.to_owned()).filter(|path| !path.is_empty())))
+}
