@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use howdah_clock::now;
 use howdah_config::{Dynamic, LocalConfig, dynamic_from};
 use howdah_dcs::{Op, Outcome, Store, View};
-use howdah_guard::{Handover, Request as GuardRequest};
+use howdah_guard::{
+    Handover, Request as GuardRequest,
+    tree::{DirId, ProcessTable},
+};
 use howdah_ha::{
     Action, Command, Dcs, LeaseState, Me, Memory, Plan, Postgres, Request, RunningAction, Snapshot, Upstream, decide,
 };
@@ -91,6 +94,7 @@ impl Agent {
         loop {
             self.keeper.beat();
             if self.guard.is_gone() {
+                self.guard_died().await;
                 return 1;
             }
             let next_wake = self.turn().await;
@@ -113,6 +117,30 @@ impl Agent {
                 self.action_ended(result);
             }
         }
+    }
+
+    /// Without a guard nobody keeps the time: PostgreSQL ends now (the kernel has told the postmaster to quit; this
+    /// is for what is left), and only then may somebody else lead.
+    async fn guard_died(&self) {
+        tracing::error!("The guard has died: ending PostgreSQL and this agent.");
+        let me = Some(std::process::id());
+        let path = std::ffi::CString::new(self.server.dir.path().as_os_str().as_encoded_bytes()).ok();
+        let data = path.and_then(|path| DirId::of(&path).ok());
+        let Ok(mut processes) = ProcessTable::new() else { return };
+        let deadline = now() + Duration::from_secs(10);
+        loop {
+            let postmaster = self.server.dir.postmaster().map(|postmaster| postmaster.pid);
+            if processes.kill_postgres(postmaster, data, me) == 0 {
+                break;
+            }
+            if now() >= deadline {
+                tracing::error!("PostgreSQL cannot be killed; the lease is left to run out.");
+                return;
+            }
+            howdah_http::sleep_until(now() + Duration::from_millis(5)).await;
+        }
+        self.keeper.command(Command::Release).await;
+        self.keeper.wait_for(|status| status.state == LeaseState::None, now() + Duration::from_secs(3)).await;
     }
 
     /// One look at the world, one decision, its effects. Returns when the next one is due.

@@ -22,7 +22,7 @@ use crate::{
 pub(crate) async fn show(context: &Context, args: &ClusterArg) -> anyhow::Result<()> {
     let cluster = context.cluster(args.cluster_name.as_deref()).await?;
     let config = cluster.view.config.value.context("The config key does not exist in the cluster")?;
-    print!("{}", to_yaml(&Value::Object(config)));
+    println!("{}", to_yaml(&Value::Object(config)));
     Ok(())
 }
 

@@ -80,7 +80,7 @@ fn yaml(objects: &[Value]) -> String {
             text.push('\n');
         }
     }
-    text
+    text + "\n"
 }
 
 /// Block-style YAML with sorted keys, lists at the level of their key: the form that patronictl prints and edits.
@@ -133,7 +133,14 @@ fn scalar(value: &Value) -> String {
         Value::Array(_) => "[]".to_owned(),
         Value::Object(_) => "{}".to_owned(),
         Value::String(text) if text.contains('\n') => Value::from(text.as_str()).to_string(),
-        other => serde_saphyr::to_string(other).map_or_else(|_| other.to_string(), |text| text.trim_end().to_owned()),
+        other => {
+            let text = serde_saphyr::to_string(other).unwrap_or_else(|_| other.to_string());
+            let text = text.trim_end();
+            match text.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')) {
+                Some(inner) if !inner.contains(['\\', '\'', '"']) => format!("'{inner}'"),
+                _ => text.to_owned(),
+            }
+        }
     }
 }
 
@@ -222,8 +229,8 @@ mod tests {
     #[test]
     fn yaml_is_in_pythons_block_style() {
         let value = json!({"ttl": 30, "b": {"list": ["host all all 0.0.0.0/0 md5", "x"], "on": "on"}, "e": {}});
-        let wanted = "b:\n  list:\n  - host all all 0.0.0.0/0 md5\n  - x\n  \"on\": \"on\"\ne: {}\nttl: 30\n";
-        assert_eq!(to_yaml(&value).replace('\'', "\""), wanted);
+        let wanted = "b:\n  list:\n  - host all all 0.0.0.0/0 md5\n  - x\n  'on': 'on'\ne: {}\nttl: 30\n";
+        assert_eq!(to_yaml(&value), wanted);
         assert_eq!(Value::Object(mapping(&to_yaml(&value)).unwrap()), value);
     }
 }

@@ -77,6 +77,10 @@ impl Conf {
         if let Some(names) = &self.sync_names {
             file.set("synchronous_standby_names", names.clone());
         }
+        if !dynamic.parameters.contains_key("wal_retrieve_retry_interval") {
+            // PostgreSQL's 5 s would be added to every reconnection, and to every commit that waits for a standby.
+            file.set("wal_retrieve_retry_interval", "500ms");
+        }
         file.set("recovery_target_timeline", "latest");
         file.set("primary_conninfo", self.primary_conninfo(local));
         file.set("primary_slot_name", self.slot.clone().unwrap_or_default());

@@ -1,1 +1,26 @@
-//! stub
+//! Real clusters for tests and benchmarks: etcd, PostgreSQL and agents (ours, or Patroni as the peer) on free loopback
+//! ports, in a directory of their own, with the verbs that faults are made of.
+//!
+//! ```text
+//!   lab.rs     Lab: one etcd, some members       member.rs  one member: start, kill, freeze, its processes
+//!   etcd.rs    the store                         config.rs  its patroni.yml
+//!   writer.rs  sessions that write and log every acknowledgement      faults.rs  the faults      verdict.rs  who wrote when
+//! ```
+//!
+//! For development only: nothing of the product depends on it.
+
+mod config;
+mod etcd;
+mod faults;
+mod lab;
+mod member;
+mod verdict;
+mod writer;
+
+pub use config::Settings;
+pub use etcd::Etcd;
+pub use faults::{Fault, strike};
+pub use lab::{Lab, LabOptions, free_port, until};
+pub use member::{Flavour, Member};
+pub use verdict::{Verdict, judge};
+pub use writer::{Ack, Kind, Writers, connect, rows};

@@ -1,0 +1,257 @@
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use howdah_clock::now;
+use howdah_http::{Method, sleep_until};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Etcd, Flavour, Member, Settings, config::member_config};
+
+/// How a lab is made.
+#[derive(Clone, Debug)]
+pub struct LabOptions {
+    /// One agent each.
+    pub members: Vec<Flavour>,
+    /// What is different from the defaults.
+    pub settings: Settings,
+}
+
+/// One etcd and some members. Everything is killed and removed when it is dropped.
+pub struct Lab {
+    /// The members, in the order of their names `m0`, `m1`, …
+    pub members: Vec<Member>,
+    /// The store.
+    pub etcd: Etcd,
+    dir: TempDir,
+}
+
+impl LabOptions {
+    /// `count` members of ours.
+    ///
+    /// # Errors
+    /// The binary was not built.
+    pub fn howdah(count: usize) -> anyhow::Result<Self> {
+        let flavour = Flavour::Howdah(howdah_binary()?);
+        Ok(LabOptions { members: vec![flavour; count], settings: Settings::default() })
+    }
+
+    /// With this over the dynamic configuration.
+    #[must_use]
+    pub fn dynamic(mut self, dynamic: Value) -> Self {
+        self.settings.dynamic = dynamic;
+        self
+    }
+
+    /// With this over the local configuration.
+    #[must_use]
+    pub fn local(mut self, local: Value) -> Self {
+        self.settings.local = local;
+        self
+    }
+}
+
+impl Lab {
+    /// Starts etcd and writes the members' configurations; no agent runs yet.
+    ///
+    /// # Errors
+    /// etcd is not there.
+    pub async fn new(options: LabOptions) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("howdah-lab-").tempdir_in("/tmp")?;
+        let owner = unprivileged()?;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+        if let Some((uid, gid)) = owner {
+            chown(dir.path(), Some(uid), Some(gid))?;
+        }
+        let etcd = Etcd::start(dir.path()).await?;
+        let mut members = Vec::new();
+        for (i, flavour) in options.members.into_iter().enumerate() {
+            let name = format!("m{i}");
+            let ports = (free_port()?, free_port()?);
+            let text = member_config(&name, dir.path(), &etcd.address(), ports, &options.settings);
+            fs::write(dir.path().join(format!("{name}.yml")), text)?;
+            let flavour = match flavour {
+                // Where the checkout lies, the unprivileged user may not read.
+                Flavour::Howdah(program) => Flavour::Howdah(copy_program(&program, dir.path())?),
+                other => other,
+            };
+            members.push(Member {
+                name,
+                port: ports.0,
+                api: ports.1,
+                flavour,
+                dir: dir.path().to_owned(),
+                owner,
+                child: None,
+            });
+        }
+        Ok(Lab { members, etcd, dir })
+    }
+
+    /// A lab whose members all run: one leads, the others stream.
+    ///
+    /// # Errors
+    /// They do not come up.
+    pub async fn running(options: LabOptions) -> anyhow::Result<Self> {
+        let mut lab = Lab::new(options).await?;
+        lab.start_all()?;
+        lab.wait_healthy(Duration::from_secs(60)).await?;
+        Ok(lab)
+    }
+
+    /// Starts all agents.
+    ///
+    /// # Errors
+    /// One cannot be started.
+    pub fn start_all(&mut self) -> anyhow::Result<()> {
+        self.members.iter_mut().try_for_each(Member::start)
+    }
+
+    /// Where everything lies.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The member whose `/primary` check is met, by index.
+    pub async fn primary(&self) -> Option<usize> {
+        for (i, member) in self.members.iter().enumerate() {
+            if member.child.is_some()
+                && member.call(Method::GET, "/primary", None).await.is_ok_and(|answer| answer.status == 200)
+            {
+                return Some(i);
+            }
+        }
+        None
+    }
+
+    /// Waits until somebody is primary.
+    ///
+    /// # Errors
+    /// Nobody is in time.
+    pub async fn wait_primary(&self, patience: Duration) -> anyhow::Result<usize> {
+        let mut found = None;
+        until("a primary", patience, async || {
+            found = self.primary().await;
+            found.is_some()
+        })
+        .await
+        .with_context(|| self.logs())?;
+        found.context("no primary")
+    }
+
+    /// Waits until one member leads and all others that were started stream from it on its timeline.
+    ///
+    /// # Errors
+    /// They do not in time; the message has the logs.
+    pub async fn wait_healthy(&self, patience: Duration) -> anyhow::Result<()> {
+        until("all members are healthy", patience, async || self.is_healthy().await)
+            .await
+            .with_context(|| self.logs())
+    }
+
+    async fn is_healthy(&self) -> bool {
+        let mut timelines = Vec::new();
+        let mut primaries = 0;
+        for member in self.members.iter().filter(|member| member.child.is_some()) {
+            let status = member.status().await;
+            match (status["role"].as_str(), status["replication_state"].as_str()) {
+                (Some("primary" | "master"), _) if status["state"] == "running" => primaries += 1,
+                (Some("replica"), Some("streaming")) => {}
+                _ => return false,
+            }
+            timelines.push(status["timeline"].clone());
+        }
+        timelines.dedup();
+        primaries == 1 && timelines.len() == 1
+    }
+
+    /// A member that is not primary.
+    pub async fn a_replica(&self) -> Option<usize> {
+        let primary = self.primary().await?;
+        (0..self.members.len()).find(|i| *i != primary)
+    }
+
+    /// The ends of all logs, for a failed test.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let end = |member: &Member| {
+            let log = member.log();
+            let lines: Vec<&str> = log.lines().collect();
+            format!("--- {}\n{}\n", member.name, lines[lines.len().saturating_sub(40)..].join("\n"))
+        };
+        self.members.iter().map(end).collect()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            member.kill_node();
+        }
+        if std::env::var_os("HOWDAH_KEEP_LABS").is_some() {
+            eprintln!("kept: {}", self.dir.path().display());
+            self.dir.disable_cleanup(true);
+        }
+    }
+}
+
+/// Looks every 20 ms until `condition` holds.
+///
+/// # Errors
+/// It does not in time.
+pub async fn until(what: &str, patience: Duration, mut condition: impl AsyncFnMut() -> bool) -> anyhow::Result<()> {
+    let deadline = now() + patience;
+    while !condition().await {
+        anyhow::ensure!(now() < deadline, "waited {patience:?} in vain until {what}");
+        sleep_until(now() + Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// A port that was free a moment ago.
+///
+/// # Errors
+/// There is none.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// PostgreSQL does not run as root: whoever owns Debian's PostgreSQL files then.
+fn unprivileged() -> anyhow::Result<Option<(u32, u32)>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let passwd = fs::read_to_string("/etc/passwd")?;
+    let line = passwd.lines().find(|line| line.starts_with("postgres:"));
+    let fields: Vec<&str> = line.context("there is no user 'postgres': run script/setup")?.split(':').collect();
+    let number = |i: usize| fields.get(i).and_then(|text| text.parse().ok()).context("/etc/passwd");
+    Ok(Some((number(2)?, number(3)?)))
+}
+
+fn copy_program(program: &Path, dir: &Path) -> anyhow::Result<PathBuf> {
+    let copy = dir.join("howdah");
+    if !copy.exists() {
+        fs::copy(program, &copy).with_context(|| program.display().to_string())?;
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(copy)
+}
+
+/// `HOWDAH_BIN`, or the binary of the same build as this test.
+fn howdah_binary() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os("HOWDAH_BIN") {
+        return Ok(path.into());
+    }
+    let test = std::env::current_exe()?;
+    let found = test.ancestors().map(|dir| dir.join("howdah")).find(|path| path.is_file());
+    let path = found.context("the howdah binary was not built: run 'cargo build' first, or set HOWDAH_BIN")?;
+    anyhow::ensure!(fs::metadata(&path)?.size() > 0, "{} is empty", path.display());
+    Ok(path)
+}

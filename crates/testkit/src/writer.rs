@@ -1,0 +1,264 @@
+//! Clients that write, with sessions that were opened before the fault, and a log of every acknowledgement.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{SinkExt, StreamExt, future::poll_fn};
+use howdah_clock::now;
+use howdah_http::{sleep_until, timeout_at};
+use howdah_types::BootTime;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+
+/// How a writer writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One INSERT after the other.
+    Insert,
+    /// A procedure that loops over INSERT and COMMIT within one call: it goes on when the postmaster is gone.
+    Procedure,
+    /// COPY of a hundred rows, again and again.
+    Copy,
+}
+
+/// One acknowledgement that a client got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// By index in the lab.
+    pub member: usize,
+    /// The timeline that the member was on when the session was opened: its term.
+    pub term: u32,
+    /// When the client had it.
+    pub at: BootTime,
+    /// The row: `kind` and a number.
+    pub kind: Kind,
+    /// Number of the row; for COPY of the last of a hundred.
+    pub n: i64,
+}
+
+/// Writers of all kinds that run until they are stopped.
+pub struct Writers {
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    acks: mpsc::Receiver<Ack>,
+}
+
+/// Acknowledgements that may wait to be collected: minutes of them.
+const BACKLOG: usize = 4_000_000;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS acks (kind text, n bigint, PRIMARY KEY (kind, n));
+CREATE OR REPLACE PROCEDURE writes(start bigint) LANGUAGE plpgsql AS $$
+BEGIN
+  LOOP
+    INSERT INTO acks VALUES ('Procedure', start);
+    COMMIT;
+    RAISE NOTICE '%', start;
+    start := start + 1;
+    PERFORM pg_sleep(0.001);
+  END LOOP;
+END $$;";
+
+/// Connects to a member's PostgreSQL as superuser.
+///
+/// # Errors
+/// It does not answer.
+pub async fn connect(port: u16) -> Result<(Client, mpsc::Receiver<String>), tokio_postgres::Error> {
+    let mut config = Config::new();
+    config.host("127.0.0.1").port(port).user("postgres").password("super").dbname("postgres");
+    config.connect_timeout(Duration::from_secs(1));
+    let (client, mut connection) = config.connect(NoTls).await?;
+    let (notices, received) = mpsc::channel(100_000);
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+            if let AsyncMessage::Notice(notice) = message {
+                let _ = notices.try_send(notice.message().to_owned());
+            }
+        }
+    });
+    Ok((client, received))
+}
+
+impl Writers {
+    /// Makes the table on the primary and starts one writer of each kind against all `ports`.
+    ///
+    /// # Errors
+    /// The table cannot be made.
+    pub async fn start(ports: &[u16], primary: usize) -> anyhow::Result<Self> {
+        let (client, _) = connect(ports[primary]).await?;
+        client.batch_execute(SCHEMA).await?;
+        let (stop, stopped) = watch::channel(false);
+        let (log, acks) = mpsc::channel(BACKLOG);
+        let mut tasks = JoinSet::new();
+        let ports: Arc<[u16]> = ports.into();
+        for kind in [Kind::Insert, Kind::Procedure, Kind::Copy] {
+            let writer = Writer { kind, ports: Arc::clone(&ports), log: log.clone(), next: 1 };
+            let mut stopped = stopped.clone();
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = writer.run(primary) => {}
+                    _ = stopped.wait_for(|stop| *stop) => {}
+                }
+            });
+        }
+        Ok(Writers { stop, tasks, acks })
+    }
+
+    /// Waits until all kinds have been acknowledged after `since`, on any member.
+    ///
+    /// # Errors
+    /// They are not in time.
+    pub async fn wait_all(
+        &mut self,
+        seen: &mut Vec<Ack>,
+        since: BootTime,
+        patience: Duration,
+    ) -> anyhow::Result<()> {
+        let deadline = now() + patience;
+        let kinds = [Kind::Insert, Kind::Procedure, Kind::Copy];
+        loop {
+            let all = kinds.iter().all(|kind| seen.iter().rev().any(|ack| ack.kind == *kind && ack.at > since));
+            if all {
+                return Ok(());
+            }
+            match timeout_at(deadline, self.acks.recv()).await {
+                Ok(Some(ack)) => seen.push(ack),
+                _ => anyhow::bail!("writes were not acknowledged within {patience:?}"),
+            }
+        }
+    }
+
+    /// Takes what has come so far.
+    pub fn drain(&mut self, seen: &mut Vec<Ack>) {
+        while let Ok(ack) = self.acks.try_recv() {
+            seen.push(ack);
+        }
+    }
+
+    /// Stops all writers and returns what is left in the log.
+    pub async fn stop(mut self) -> Vec<Ack> {
+        let _ = self.stop.send(true);
+        while self.tasks.join_next().await.is_some() {}
+        let mut left = Vec::new();
+        while let Ok(ack) = self.acks.try_recv() {
+            left.push(ack);
+        }
+        left
+    }
+}
+
+struct Writer {
+    kind: Kind,
+    ports: Arc<[u16]>,
+    log: mpsc::Sender<Ack>,
+    next: i64,
+}
+
+impl Writer {
+    /// Writes in the session it has until that breaks; then looks for a member that takes writes. Sessions are kept
+    /// on the old member as long as it keeps them: that is what a fence must end.
+    async fn run(mut self, first: usize) {
+        let mut member = first;
+        loop {
+            if let Ok((client, notices)) = connect(self.ports[member]).await
+                && let Some(term) = term_of_primary(&client).await
+            {
+                match self.kind {
+                    Kind::Insert => self.inserts(&client, member, term).await,
+                    Kind::Procedure => self.procedure(&client, notices, member, term).await,
+                    Kind::Copy => self.copies(&client, member, term).await,
+                }
+            }
+            member = (member + 1) % self.ports.len();
+            sleep_until(now() + Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn inserts(&mut self, client: &Client, member: usize, term: u32) {
+        let Ok(insert) = client.prepare("INSERT INTO acks VALUES ('Insert', $1)").await else { return };
+        loop {
+            let n = self.take();
+            if client.execute(&insert, &[&n]).await.is_err() {
+                return;
+            }
+            self.acknowledged(member, term, n).await;
+            sleep_until(now() + Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn procedure(
+        &mut self,
+        client: &Client,
+        mut notices: mpsc::Receiver<String>,
+        member: usize,
+        term: u32,
+    ) {
+        let call = format!("CALL writes({})", self.next);
+        let running = client.batch_execute(&call);
+        tokio::pin!(running);
+        loop {
+            tokio::select! {
+                biased;
+                notice = notices.recv() => match notice.and_then(|text| text.parse::<i64>().ok()) {
+                    Some(n) => {
+                        self.next = n + 1;
+                        self.acknowledged(member, term, n).await;
+                    }
+                    None => break,
+                },
+                _ = &mut running => break,
+            }
+        }
+        // A row that was written and not acknowledged must not be written again.
+        self.next += 10;
+    }
+
+    async fn copies(&mut self, client: &Client, member: usize, term: u32) {
+        loop {
+            let first = self.next;
+            self.next += 100;
+            let Ok(sink) = client.copy_in::<_, bytes::Bytes>("COPY acks FROM STDIN").await else { return };
+            tokio::pin!(sink);
+            let rows: String = (first..first + 100).map(|n| format!("Copy\t{n}\n")).collect();
+            if sink.send(bytes::Bytes::from(rows)).await.is_err() || sink.finish().await.is_err() {
+                return;
+            }
+            self.acknowledged(member, term, first + 99).await;
+            sleep_until(now() + Duration::from_millis(5)).await;
+        }
+    }
+
+    fn take(&mut self) -> i64 {
+        let n = self.next;
+        self.next += 1;
+        n
+    }
+
+    async fn acknowledged(&self, member: usize, term: u32, n: i64) {
+        let _ = self.log.send(Ack { member, term, at: now(), kind: self.kind, n }).await;
+    }
+}
+
+async fn term_of_primary(client: &Client) -> Option<u32> {
+    let sql = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) WHERE NOT pg_is_in_recovery()";
+    let row = client.query_opt(sql, &[]).await.ok()??;
+    u32::from_str_radix(row.get::<_, &str>(0), 16).ok()
+}
+
+/// All rows that a member has, as kind and number.
+///
+/// # Errors
+/// It does not answer.
+pub async fn rows(port: u16) -> anyhow::Result<std::collections::HashSet<(String, i64)>> {
+    let (client, _) = connect(port).await?;
+    let stream = client.query_raw("SELECT kind, n FROM acks", std::iter::empty::<&str>()).await?;
+    tokio::pin!(stream);
+    let mut found = std::collections::HashSet::new();
+    while let Some(row) = stream.next().await {
+        let row = row?;
+        found.insert((row.get(0), row.get(1)));
+    }
+    Ok(found)
+}

@@ -1,0 +1,81 @@
+//! Strikes a cluster with faults, many times, and prints what the acknowledgements say.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use howdah_process_tests::{Tally, run_fault};
+use howdah_testkit::{Fault, Lab, LabOptions};
+use serde_json::json;
+
+/// Strikes a real cluster with faults and judges every acknowledgement of the writers that ran through them.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Runs of each fault.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Only these faults, by name. [default: all]
+    #[arg(long)]
+    fault: Vec<String>,
+    /// Synchronous mode: nothing may be lost.
+    #[arg(long)]
+    sync: bool,
+    /// Members of the cluster.
+    #[arg(long, default_value_t = 3)]
+    members: usize,
+    /// The lease in seconds (`howdah.ttl`).
+    #[arg(long, default_value_t = 8)]
+    ttl: u64,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args).await {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(bad) => {
+            eprintln!("{bad} faults broke a promise");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &Args) -> anyhow::Result<usize> {
+    let dynamic = json!({"loop_wait": 5, "howdah": {"ttl": args.ttl}, "synchronous_mode": args.sync});
+    let mut lab = Lab::running(LabOptions::howdah(args.members)?.dynamic(dynamic)).await?;
+    println!(
+        "{} members, lease {} s, {}",
+        args.members,
+        args.ttl,
+        if args.sync { "synchronous" } else { "asynchronous" }
+    );
+    println!("{:<24} {:>5} {:>27} {:>12} {:>10} {:>9}", "fault", "runs", "outage ms min/median/max", "overlap ms", "lost rows", "acks");
+    let mut bad = 0;
+    for fault in Fault::ALL {
+        if !args.fault.is_empty() && !args.fault.iter().any(|name| name == fault.name()) {
+            continue;
+        }
+        let mut tally = Tally::default();
+        for _ in 0..args.runs {
+            tally.verdicts.push(run_fault(&mut lab, fault).await?);
+        }
+        let (min, median, max) = tally.outages();
+        let acks: usize = tally.verdicts.iter().map(|verdict| verdict.acked).sum();
+        println!(
+            "{fault:<24} {:>5} {:>27} {:>12} {:>10} {acks:>9}",
+            args.runs,
+            format!("{min} / {median} / {max}"),
+            tally.overlap(),
+            tally.lost()
+        );
+        // What no local process can cover in asynchronous mode, docs/safety.md says.
+        let excused = fault == Fault::BothFrozen && !args.sync;
+        let overlaps = tally.overlap() > 0 && !excused;
+        let loses = args.sync && tally.lost() > 0;
+        bad += usize::from(overlaps || loses);
+    }
+    Ok(bad)
+}

@@ -1,0 +1,63 @@
+use std::time::Duration;
+
+use howdah_clock::now;
+use howdah_testkit::{Ack, Fault, Lab, Verdict, Writers, judge, rows, strike};
+
+/// How long a cluster may take to deal with one fault.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What many runs of one fault have shown.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// The verdict of each run.
+    pub verdicts: Vec<Verdict>,
+}
+
+impl Tally {
+    /// Outages in milliseconds: smallest, median, largest.
+    #[must_use]
+    pub fn outages(&self) -> (u128, u128, u128) {
+        let mut all: Vec<u128> = self.verdicts.iter().map(|verdict| verdict.outage.as_millis()).collect();
+        all.sort_unstable();
+        let at = |i: usize| all.get(i).copied().unwrap_or(0);
+        (at(0), at(all.len() / 2), at(all.len().saturating_sub(1)))
+    }
+
+    /// The longest time that two members acknowledged, in milliseconds.
+    #[must_use]
+    pub fn overlap(&self) -> u128 {
+        self.verdicts.iter().map(|verdict| verdict.overlap.as_millis()).max().unwrap_or(0)
+    }
+
+    /// Rows lost in all.
+    #[must_use]
+    pub fn lost(&self) -> usize {
+        self.verdicts.iter().map(|verdict| verdict.lost).sum()
+    }
+}
+
+/// One fault against a healthy cluster: writers begin before it, and the cluster is healthy again after it.
+///
+/// # Errors
+/// The cluster does not recover.
+pub async fn run_fault(lab: &mut Lab, fault: Fault) -> anyhow::Result<Verdict> {
+    lab.wait_healthy(PATIENCE).await?;
+    let primary = lab.wait_primary(PATIENCE).await?;
+    let ports: Vec<u16> = lab.members.iter().map(|member| member.port).collect();
+    let (client, _) = howdah_testkit::connect(ports[primary]).await?;
+    client.batch_execute("DROP TABLE IF EXISTS acks").await?;
+    drop(client);
+    let mut writers = Writers::start(&ports, primary).await?;
+    let mut acks: Vec<Ack> = Vec::new();
+    writers.wait_all(&mut acks, now(), Duration::from_secs(20)).await?;
+    let struck = now();
+    strike(lab, fault, PATIENCE).await?;
+    // Until the cluster is whole, and writes are acknowledged after that.
+    lab.wait_healthy(PATIENCE).await?;
+    writers.drain(&mut acks);
+    writers.wait_all(&mut acks, now(), Duration::from_secs(20)).await?;
+    acks.extend(writers.stop().await);
+    let primary = lab.wait_primary(PATIENCE).await?;
+    let rows = rows(lab.members[primary].port).await?;
+    Ok(judge(&acks, struck, &rows))
+}
