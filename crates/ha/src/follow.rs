@@ -15,6 +15,9 @@ use crate::{
 /// A replica that has not streamed for so long looks whether its WAL belongs to the leader's history.
 const SUSPICIOUS: Duration = Duration::from_secs(3);
 
+/// And looks again after so long: the last look may have failed for a reason that is gone.
+const CHECK_AGAIN: Duration = Duration::from_secs(10);
+
 pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     let Some(leader) = &view.leader else { return };
     if leader.name == snapshot.me.name {
@@ -58,19 +61,18 @@ pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: 
 fn watch_streaming(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     if running.streaming || snapshot.me.tags.nostream() {
         plan.memory.not_streaming_since = None;
-        plan.memory.checked_term = None;
+        plan.memory.checked_at = None;
         return;
     }
     let since = *plan.memory.not_streaming_since.get_or_insert(snapshot.now);
     plan.wake(snapshot.now + SOON * 5);
     let Some((name, member)) = view.leader_member() else { return };
-    let term = view.leader.as_ref().map(|leader| leader.term);
-    let checked = plan.memory.checked_term == term;
+    let checked = plan.memory.checked_at.is_some_and(|at| snapshot.now < at + CHECK_AGAIN);
     if snapshot.config.pause || checked || snapshot.now < since + SUSPICIOUS || !is_ready(member) {
         return;
     }
     if let Some(leader) = upstream(name, member) {
-        plan.memory.checked_term = term;
+        plan.memory.checked_at = Some(snapshot.now);
         plan.because(Reason::CheckingTimeline { leader: name.clone() });
         plan.begin(snapshot, Action::Rejoin { leader });
     }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use howdah_config::Dynamic;
-use howdah_dcs::{LeaseId, Term, View};
+use howdah_dcs::{LeaseId, View};
 use howdah_pgconf::DbState;
 use howdah_types::{BootTime, Lsn, MemberName, SystemId, Tags, Timeline};
 use serde::Serialize;
@@ -206,8 +206,8 @@ pub struct Memory {
     pub yield_until: Option<BootTime>,
     /// Since when we, a replica, do not stream although somebody leads.
     pub not_streaming_since: Option<BootTime>,
-    /// We have checked whether our WAL belongs to this leadership.
-    pub checked_term: Option<Term>,
+    /// When we looked last whether our WAL belongs to the leader's history.
+    pub checked_at: Option<BootTime>,
     /// The synchronous standby that PostgreSQL was told of, and where its WAL ended then.
     pub sync_since: Option<(String, Lsn)>,
     /// When the status was written last.

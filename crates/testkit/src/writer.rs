@@ -94,14 +94,15 @@ impl Writers {
         let mut tasks = JoinSet::new();
         let ports: Arc<[u16]> = ports.into();
         for kind in [Kind::Insert, Kind::Procedure, Kind::Copy] {
-            let writer = Writer { kind, ports: Arc::clone(&ports), log: log.clone(), next: 1 };
-            let mut stopped = stopped.clone();
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = writer.run(primary) => {}
-                    _ = stopped.wait_for(|stop| *stop) => {}
-                }
-            });
+            let writer = Writer { kind, ports: Arc::clone(&ports), pinned: false, log: log.clone(), next: 1 };
+            spawn(&mut tasks, writer, primary, stopped.clone());
+        }
+        // Sessions stay where they are while they can. One more writer on every member finds a second primary.
+        for member in 0..ports.len() {
+            let next = (i64::try_from(member)? + 1) * 1_000_000_000_000;
+            let writer =
+                Writer { kind: Kind::Insert, ports: Arc::clone(&ports), pinned: true, log: log.clone(), next };
+            spawn(&mut tasks, writer, member, stopped.clone());
         }
         Ok(Writers { stop, tasks, acks })
     }
@@ -149,9 +150,20 @@ impl Writers {
     }
 }
 
+fn spawn(tasks: &mut JoinSet<()>, writer: Writer, member: usize, mut stopped: watch::Receiver<bool>) {
+    tasks.spawn(async move {
+        tokio::select! {
+            () = writer.run(member) => {}
+            _ = stopped.wait_for(|stop| *stop) => {}
+        }
+    });
+}
+
 struct Writer {
     kind: Kind,
     ports: Arc<[u16]>,
+    /// Stays with its member.
+    pinned: bool,
     log: mpsc::Sender<Ack>,
     next: i64,
 }
@@ -171,8 +183,10 @@ impl Writer {
                     Kind::Copy => self.copies(&client, member, term).await,
                 }
             }
-            member = (member + 1) % self.ports.len();
-            sleep_until(now() + Duration::from_millis(5)).await;
+            if !self.pinned {
+                member = (member + 1) % self.ports.len();
+            }
+            sleep_until(now() + Duration::from_millis(if self.pinned { 50 } else { 5 })).await;
         }
     }
 

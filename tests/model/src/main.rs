@@ -1,0 +1,137 @@
+//! `howdah-model`: explores the model exhaustively, simulates it from seeds, and tells a run again.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use howdah_model::{Settings, explore, retell, simulate};
+
+/// Lets the machine look for a way to break the promises of `docs/safety.md`.
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Every placement of a few faults.
+    Explore {
+        /// Faults at most.
+        #[arg(long, default_value_t = 1)]
+        faults: u8,
+        /// In synchronous mode.
+        #[arg(long)]
+        sync: bool,
+    },
+    /// Many faults by chance, over a longer time.
+    Simulate {
+        /// Runs.
+        #[arg(long, default_value_t = 2000)]
+        runs: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// In synchronous mode.
+        #[arg(long)]
+        sync: bool,
+    },
+    /// Look in all ways, in both modes, until something is found: for planted faults.
+    Hunt,
+    /// Tell one simulated run again, with the reasons of every decision.
+    Replay {
+        /// Its seed.
+        seed: u64,
+        /// In synchronous mode.
+        #[arg(long)]
+        sync: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Explore { faults, sync } => {
+            let mut settings = Settings::new(*sync)?;
+            settings.budget = *faults;
+            let found = explore(&settings)?;
+            println!(
+                "{} states, {} paths, up to {faults} faults, {}",
+                found.states,
+                found.paths,
+                mode(*sync)
+            );
+            if let Some((path, violation)) = &found.violation {
+                for line in retell(&settings, path)? {
+                    println!("{line}");
+                }
+                println!("FOUND: {violation}");
+            }
+            Ok(found.violation.is_none())
+        }
+        Command::Simulate { runs, seed, sync } => {
+            let settings = simulation(*sync)?;
+            let mut faults = 0;
+            for seed in *seed..*seed + *runs {
+                let result = simulate(&settings, seed, false)?;
+                faults += result.faults;
+                if let Some(violation) = result.violation {
+                    tell(&settings, seed)?;
+                    println!("FOUND at seed {seed}: {violation}");
+                    let flag = if *sync { " --sync" } else { "" };
+                    println!("tell it again: howdah-model replay {seed}{flag}");
+                    return Ok(false);
+                }
+            }
+            println!("{runs} runs, {faults} faults, {}", mode(*sync));
+            Ok(true)
+        }
+        Command::Hunt => {
+            for sync in [false, true] {
+                if !run(&Command::Explore { faults: 1, sync })?
+                    || !run(&Command::Simulate { runs: 4000, seed: 1, sync })?
+                {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+        Command::Replay { seed, sync } => {
+            tell(&simulation(*sync)?, *seed)?;
+            Ok(true)
+        }
+    }
+}
+
+/// Long runs with all faults. Agent and guard may freeze together only where that is covered.
+fn simulation(sync: bool) -> anyhow::Result<Settings> {
+    let mut settings = Settings::new(sync)?;
+    settings.faults.both_freeze = sync;
+    settings.budget = 12;
+    settings.calm_after = 160;
+    settings.end = 260;
+    settings.hang_after = 5;
+    settings.commits = 60;
+    Ok(settings)
+}
+
+fn tell(settings: &Settings, seed: u64) -> anyhow::Result<()> {
+    let result = simulate(settings, seed, true)?;
+    for line in &result.story {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+fn mode(sync: bool) -> &'static str {
+    if sync { "synchronous" } else { "asynchronous" }
+}

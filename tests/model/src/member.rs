@@ -1,0 +1,158 @@
+use std::time::Duration;
+
+use howdah_dcs::{HowdahMark, LeaseId, Member as Record, Op, Outcome, Term};
+use howdah_guard::Core;
+use howdah_ha::{Action, Effect, Keeper, Memory, Peers, Request};
+use howdah_types::{BootTime, Lsn, MemberName, PgState, Role, SystemId, Timeline};
+
+use crate::settings::Settings;
+
+/// One record of WAL: the leadership it was written under, and its number.
+pub(crate) type Entry = (u64, u32);
+
+/// The life of an agent's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Agent {
+    Runs,
+    /// Does nothing until then.
+    Frozen(u64),
+    Dead,
+}
+
+/// A PostgreSQL and its data.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Pg {
+    pub(crate) up: bool,
+    pub(crate) primary: bool,
+    /// It has a `standby.signal`.
+    pub(crate) standby: bool,
+    /// It was stopped cleanly as primary.
+    pub(crate) clean: bool,
+    pub(crate) timeline: u32,
+    pub(crate) wal: Vec<Entry>,
+    /// The leadership under which it writes.
+    pub(crate) term: u64,
+    /// Whom it streams from, by index.
+    pub(crate) upstream: Option<usize>,
+    pub(crate) sync_names: String,
+}
+
+/// A long action and how far it has come.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Doing {
+    pub(crate) action: Action,
+    pub(crate) since: BootTime,
+    pub(crate) phase: u8,
+}
+
+/// One member.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Node {
+    pub(crate) name: MemberName,
+    pub(crate) agent: Agent,
+    pub(crate) guard: Core,
+    /// The guard has an agent, as far as it knows.
+    pub(crate) agent_known: bool,
+    pub(crate) guard_frozen_until: u64,
+    /// The whole node is off until then.
+    pub(crate) off_until: u64,
+    /// Cut off from store and peers until then.
+    pub(crate) cut_until: u64,
+    pub(crate) keeper: Keeper,
+    /// Sent by the keeper and not delivered yet.
+    pub(crate) sent: Option<Op>,
+    /// An answer that waits for the agent to thaw.
+    pub(crate) answer: Option<Outcome>,
+    pub(crate) memory: Memory,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) doing: Option<Doing>,
+    pub(crate) peers: Peers,
+    pub(crate) request: Option<Request>,
+    pub(crate) pg: Pg,
+    pub(crate) record: String,
+}
+
+/// The system identifier of every data directory in the world.
+pub(crate) const SYSTEM: SystemId = SystemId(1);
+
+/// Bytes per record of WAL.
+pub(crate) const RECORD: u64 = 100;
+
+impl Node {
+    pub(crate) fn new(i: usize, settings: &Settings, now: BootTime) -> anyhow::Result<Self> {
+        let name = MemberName::new(format!("m{i}"))?;
+        Ok(Node {
+            agent: Agent::Dead,
+            agent_known: false,
+            guard: Core::new(Duration::from_secs(settings.hang_after), now),
+            guard_frozen_until: 0,
+            off_until: 0,
+            cut_until: 0,
+            keeper: Keeper::new(name.clone(), ttl(settings)),
+            sent: None,
+            answer: None,
+            memory: Memory::default(),
+            effects: Vec::new(),
+            doing: None,
+            peers: Peers::default(),
+            request: None,
+            pg: Pg {
+                up: false,
+                primary: false,
+                standby: true,
+                clean: false,
+                timeline: 1,
+                wal: Vec::new(),
+                term: 0,
+                upstream: None,
+                sync_names: String::new(),
+            },
+            record: String::new(),
+            name,
+        })
+    }
+
+    /// A new agent begins, below the guard that lives.
+    pub(crate) fn new_agent(&mut self, settings: &Settings) {
+        let keeper = Keeper::new(self.name.clone(), ttl(settings));
+        let handover = self.guard.handover();
+        self.keeper = match handover.term {
+            Some(term) => keeper.adopt(Term(term), LeaseId(handover.lease), handover.deadline),
+            None => keeper,
+        };
+        self.memory = Memory::default();
+        self.effects.clear();
+        self.doing = None;
+        self.sent = None;
+        self.answer = None;
+        self.peers = Peers::default();
+        self.record.clear();
+    }
+
+    pub(crate) fn lsn(&self) -> Lsn {
+        Lsn(1 + self.pg.wal.len() as u64 * RECORD)
+    }
+
+    /// Its record in the store, as the agent would write it.
+    pub(crate) fn wanted_record(&self, i: usize) -> String {
+        let (state, role) = match (self.pg.up, self.pg.primary) {
+            (true, true) => (PgState::Running, Role::Primary),
+            (true, false) => (PgState::Running, Role::Replica),
+            (false, _) => (PgState::Stopped, Role::Demoted),
+        };
+        let record = Record {
+            conn_url: format!("postgres://h:{i}/d"),
+            api_url: format!("http://h:{i}/patroni"),
+            state,
+            role,
+            timeline: Some(Timeline(self.pg.timeline)),
+            howdah: Some(HowdahMark { version: "0".to_owned() }),
+            ..Record::default()
+        };
+        serde_json::to_string(&record).unwrap_or_default()
+    }
+}
+
+pub(crate) fn ttl(settings: &Settings) -> Duration {
+    settings.dynamic.timers.short_ttl.unwrap_or(settings.dynamic.timers.ttl)
+}

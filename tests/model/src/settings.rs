@@ -1,0 +1,64 @@
+use howdah_config::{Dynamic, LocalConfig, Source, dynamic_from, load};
+use serde_json::json;
+
+/// Steps of time in a second.
+pub(crate) const TICKS: u64 = 2;
+
+/// Which faults the environment may choose.
+#[derive(Clone, Copy, Debug)]
+pub struct Faults {
+    /// Answers of the store are lost, requests are dropped, or carried out late.
+    pub network: bool,
+    /// Members are cut off from the store and from each other.
+    pub partitions: bool,
+    /// PostgreSQL, agents and whole nodes die.
+    pub deaths: bool,
+    /// Agents freeze between a decision and its effect, or between a request and its answer.
+    pub freezes: bool,
+    /// Agent and guard freeze together: not covered in asynchronous mode.
+    pub both_freeze: bool,
+}
+
+/// What is fixed in one world.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The cluster's configuration.
+    pub(crate) dynamic: Dynamic,
+    /// What the environment may do.
+    pub faults: Faults,
+    /// How often it may do something.
+    pub budget: u8,
+    /// From this tick on it does nothing more.
+    pub calm_after: u64,
+    /// The world ends at this tick.
+    pub end: u64,
+    /// The guard kills an agent that is silent for so many seconds.
+    pub hang_after: u64,
+    /// Commits in all; the log of a world that is explored exhaustively must stay short.
+    pub commits: usize,
+}
+
+impl Settings {
+    /// A cluster with a lease of six seconds.
+    ///
+    /// # Errors
+    /// The built-in configuration is wrong, which a test would show.
+    pub fn new(sync: bool) -> anyhow::Result<Self> {
+        let text = "name: a\nscope: s\nrestapi: {listen: '127.0.0.1:1'}\netcd3: {host: 'h:1'}\npostgresql:\n  \
+            listen: 127.0.0.1:1\n  data_dir: /d\n  authentication: {replication: {username: r}}\n";
+        let config = load(&[Source { file: "model".into(), text: text.into() }])?;
+        let local = LocalConfig::from_value(&config, text, std::path::Path::new("/"))?;
+        let dynamic = json!({"synchronous_mode": sync, "loop_wait": 2, "howdah": {"ttl": 6},
+            "postgresql": {"use_slots": false}});
+        let dynamic = dynamic_from(&dynamic.as_object().cloned().unwrap_or_default(), &local.postgresql)?;
+        Ok(Settings {
+            dynamic,
+            faults: Faults { network: true, partitions: true, deaths: true, freezes: true, both_freeze: false },
+            budget: 1,
+            calm_after: 18,
+            end: 64,
+            hang_after: 60,
+            commits: 3,
+        })
+    }
+}
