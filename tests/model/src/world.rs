@@ -434,7 +434,7 @@ impl World {
             }
             2 if network > 0 => self.keeper(i, KeeperInput::Answer(lost())),
             3 | 4 if network > 0 => {
-                let delay = if choice == 3 { 2 } else { 8 };
+                let delay = if choice == 3 { 1 } else { 8 };
                 self.late.push((self.tick + delay * TICKS, op));
                 self.keeper(i, KeeperInput::Answer(lost()));
             }
