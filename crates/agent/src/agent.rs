@@ -3,20 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use howdah_clock::now;
-use howdah_config::{Dynamic, LocalConfig, dynamic_from};
+use howdah_config::{Dynamic, LocalConfig, SyncMode, dynamic_from};
 use howdah_dcs::{Op, Outcome, Store, View};
 use howdah_guard::{
     Handover, Request as GuardRequest,
     tree::{DirId, ProcessTable},
 };
 use howdah_ha::{
-    Action, Command, Dcs, LeaseState, Me, Memory, Plan, Postgres, Request, RunningAction, Snapshot, Upstream, decide,
+    Action, Command, Dcs, LeaseState, Me, Memory, Plan, Postgres, Request, RunningAction, Snapshot, Upstream,
+    decide,
 };
 use howdah_http::Client;
 use howdah_pgconf::DbState;
 use howdah_postgres::{PendingRestart, Server};
 use howdah_rest::{MemberFacts, Position};
-use howdah_types::{BootTime, PgState, Role};
+use howdah_types::{BootTime, PgState, Role, Tags};
 use serde_json::{Map, Value};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -49,6 +50,11 @@ pub(crate) struct Agent {
     pub(crate) server: Server,
     pub(crate) dynamic: Arc<Dynamic>,
     pub(crate) config_rev: Option<u64>,
+    /// The configuration as it is stored, to write it back into a store that was wiped.
+    pub(crate) raw_config: Option<Map<String, Value>>,
+    /// The stored configuration is not understood.
+    pub(crate) config_is_strange: bool,
+    pub(crate) keeper_paused: bool,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) keeper: KeeperLink,
     pub(crate) guard: GuardLink,
@@ -126,7 +132,9 @@ impl Agent {
         let me = Some(std::process::id());
         let path = std::ffi::CString::new(self.server.dir.path().as_os_str().as_encoded_bytes()).ok();
         let data = path.and_then(|path| DirId::of(&path).ok());
-        let Ok(mut processes) = ProcessTable::new() else { return };
+        let Ok(mut processes) = ProcessTable::new() else {
+            return;
+        };
         let deadline = now() + Duration::from_secs(10);
         loop {
             let postmaster = self.server.dir.postmaster().map(|postmaster| postmaster.pid);
@@ -140,7 +148,12 @@ impl Agent {
             howdah_http::sleep_until(now() + Duration::from_millis(5)).await;
         }
         self.keeper.command(Command::Release).await;
-        self.keeper.wait_for(|status| status.state == LeaseState::None, now() + Duration::from_secs(3)).await;
+        self.keeper
+            .wait_for(
+                |status| status.state == LeaseState::None,
+                now() + Duration::from_secs(3),
+            )
+            .await;
     }
 
     /// One look at the world, one decision, its effects. Returns when the next one is due.
@@ -166,12 +179,8 @@ impl Agent {
         if let Some(view) = &view {
             self.take_config(view).await;
         }
-        let Some(postgres) = self.observer.look(&self.server).await else {
-            let why = self.observer.unreadable.clone().unwrap_or_default();
-            self.say(format!("the data directory cannot be read: {why}"));
-            self.touch(view.as_deref(), None).await;
-            return now() + SAMPLE_EVERY;
-        };
+        let postgres = self.observer.look(&self.server).await;
+        self.heed(&postgres).await;
         self.prober.collect();
         let snapshot = self.snapshot(view.as_deref(), postgres);
         let plan = decide(&snapshot);
@@ -180,7 +189,10 @@ impl Agent {
         let next_wake = plan.next_wake;
         self.publish(view.as_deref(), &snapshot, &plan);
         self.answer_request(&plan);
-        let view_for_effects = view.clone().or_else(|| self.last_view.clone()).unwrap_or_default();
+        let view_for_effects = view
+            .clone()
+            .or_else(|| self.last_view.clone())
+            .unwrap_or_default();
         for effect in plan.effects {
             self.keeper.beat();
             if self.carry_out(effect, &view_for_effects).await == Next::Stop {
@@ -198,19 +210,25 @@ impl Agent {
             wall: jiff::Timestamp::now().as_second(),
             me: Me {
                 name: self.config.name.clone(),
-                tags: self.config.tags.clone(),
+                tags: self.tags(),
                 may_bootstrap: self.config.bootstrap.is_some(),
             },
             config: (*self.dynamic).clone(),
             dcs: match view {
                 Some(view) => Dcs::Fresh(view.clone()),
-                None => Dcs::Down { since: self.store_down_since.unwrap_or_else(now) },
+                None => Dcs::Down {
+                    since: self.store_down_since.unwrap_or_else(now),
+                },
             },
             lease: self.keeper.status().state,
             postgres,
             action: self.running.clone(),
             peers: self.prober.peers.clone(),
             request: self.request.as_ref().map(|(request, _)| request.clone()),
+            told_upstream: self
+                .upstream
+                .as_ref()
+                .map(|upstream| (upstream.host.clone(), upstream.port)),
             memory: self.memory.clone(),
         }
     }
@@ -222,18 +240,61 @@ impl Agent {
             return;
         }
         self.config_rev = Some(view.config.rev);
+        self.config_is_strange = false;
+        self.raw_config = Some(config.clone());
         match dynamic_from(config, &self.config.postgresql) {
             Ok(dynamic) => self.apply(dynamic, view).await,
-            Err(error) => tracing::error!("The cluster's configuration is not taken: {error}."),
+            Err(error) => {
+                // What is wanted is not known, so this member neither takes leadership nor counts for it.
+                tracing::error!("The cluster's configuration is not taken: {error}.");
+                self.config_is_strange = true;
+            }
+        }
+    }
+
+    /// Our tags, and `nofailover` while the cluster's configuration is not understood.
+    pub(crate) fn tags(&self) -> Tags {
+        if !self.config_is_strange {
+            return self.config.tags.clone();
+        }
+        let mut tags = self.config.tags.published();
+        tags.insert("nofailover".to_owned(), true.into());
+        Tags::new(tags)
+    }
+
+    /// What follows from a look at PostgreSQL before anything is decided.
+    async fn heed(&mut self, postgres: &Postgres) {
+        if let Some(why) = self.observer.unreadable.clone() {
+            self.say(format!("the data directory cannot be read: {why}"));
+        }
+        let Postgres::Running(running) = postgres else {
+            return;
+        };
+        if self.dynamic.synchronous_mode != SyncMode::Off && self.sync_names.is_none() {
+            // A new agent finds what the last one had set.
+            self.sync_names = Some(running.sync_names.clone());
+        }
+        let paused = self.dynamic.pause && !running.in_recovery;
+        if paused != self.keeper_paused {
+            self.keeper_paused = paused;
+            self.keeper.command(Command::Paused(paused)).await;
         }
     }
 
     async fn apply(&mut self, dynamic: Dynamic, view: &View) {
-        for warning in dynamic.warnings.iter().filter(|warning| !self.dynamic.warnings.contains(warning)) {
+        for warning in dynamic
+            .warnings
+            .iter()
+            .filter(|warning| !self.dynamic.warnings.contains(warning))
+        {
             tracing::warn!("Configuration: {warning}.");
         }
         let all_ours = view.members.values().all(|member| member.howdah.is_some());
-        let ttl = dynamic.timers.short_ttl.filter(|_| all_ours).unwrap_or(dynamic.timers.ttl);
+        let ttl = dynamic
+            .timers
+            .short_ttl
+            .filter(|_| all_ours)
+            .unwrap_or(dynamic.timers.ttl);
         self.keeper.command(Command::Ttl(ttl)).await;
         self.dynamic = Arc::new(dynamic);
         if self.observer.sample.is_some() {
@@ -249,7 +310,9 @@ impl Agent {
             self.check_pending = true;
             return;
         };
-        let Some(session) = self.observer.session().filter(|_| self.check_pending) else { return };
+        let Some(session) = self.observer.session().filter(|_| self.check_pending) else {
+            return;
+        };
         match PendingRestart::find(session, &self.dynamic, now() + READ_PATIENCE).await {
             Ok(found) => {
                 let found = found.to_json();
@@ -263,13 +326,16 @@ impl Agent {
 
     /// Writes our record, when it is due.
     async fn touch(&mut self, view: Option<&View>, snapshot: Option<&Snapshot>) {
-        let (Some(view), Some(lease)) = (view, self.keeper.status().lease) else { return };
+        let (Some(view), Some(lease)) = (view, self.keeper.status().lease) else {
+            return;
+        };
         if !view.members.contains_key(&self.config.name) {
             self.publisher.forget();
         }
         let (state, role) = self.state_and_role(snapshot);
         let record = member::record(
             &self.config,
+            &self.tags(),
             &member::Now {
                 state,
                 role,
@@ -279,7 +345,10 @@ impl Agent {
                 leads: view.led_by(lease),
             },
         );
-        if !self.publisher.due(&record, lease, now(), self.dynamic.timers.loop_wait) {
+        if !self
+            .publisher
+            .due(&record, lease, now(), self.dynamic.timers.loop_wait)
+        {
             return;
         }
         let op = Op::PutMember {
@@ -301,23 +370,42 @@ impl Agent {
         let leads = snapshot.is_some_and(|s| s.lease.held(s.now).is_some());
         let seen = match snapshot.map(|s| &s.postgres) {
             Some(Postgres::Running(running)) => {
-                let role = if running.in_recovery { Role::Replica } else { Role::Primary };
+                let role = if running.in_recovery {
+                    Role::Replica
+                } else {
+                    Role::Primary
+                };
                 (PgState::Running, role)
             }
-            Some(Postgres::Starting { .. }) => {
-                (PgState::Starting, if leads { Role::Primary } else { Role::Replica })
-            }
+            Some(Postgres::Starting { .. }) => (
+                PgState::Starting,
+                if leads { Role::Primary } else { Role::Replica },
+            ),
             Some(Postgres::Stopped(stopped)) => {
                 let crashed = !matches!(stopped.state, DbState::ShutDown | DbState::ShutDownInRecovery);
-                let role = if stopped.standby { Role::Replica } else { Role::Demoted };
-                (if crashed { PgState::Crashed } else { PgState::Stopped }, role)
+                let role = if stopped.standby {
+                    Role::Replica
+                } else {
+                    Role::Demoted
+                };
+                (
+                    if crashed {
+                        PgState::Crashed
+                    } else {
+                        PgState::Stopped
+                    },
+                    role,
+                )
             }
+            Some(Postgres::Unreadable) => (PgState::Unknown, Role::Demoted),
             Some(Postgres::Missing) | None => (PgState::Stopped, Role::Uninitialized),
         };
         let staged = *self.stage.borrow();
         match (&self.running, staged) {
             // The action says what is going on while the server does not answer, or answers still as what it was.
-            (Some(_), Some((state, role))) if seen.0 != PgState::Running || role == Role::Promoted => (state, role),
+            (Some(_), Some((state, role))) if seen.0 != PgState::Running || role == Role::Promoted => {
+                (state, role)
+            }
             (Some(running), Some((state, role)))
                 if matches!(running.action, Action::HandOver { .. } | Action::Shutdown { .. }) =>
             {
@@ -329,7 +417,11 @@ impl Agent {
 
     fn publish(&mut self, view: Option<&View>, snapshot: &Snapshot, plan: &Plan) {
         let (state, role) = self.state_and_role(Some(snapshot));
-        let sample = self.observer.sample.as_ref().filter(|_| state == PgState::Running);
+        let sample = self
+            .observer
+            .sample
+            .as_ref()
+            .filter(|_| state == PgState::Running);
         let position = sample.map(|sample| {
             if sample.in_recovery {
                 Position::Replica {
@@ -339,10 +431,17 @@ impl Agent {
                     replayed_epoch: sample.replayed_epoch,
                     paused: sample.replay_paused,
                     timeline: sample.timeline,
-                    latest_end: sample.receiver.as_ref().and_then(|r| r.latest_end).map(howdah_types::Lsn),
+                    latest_end: sample
+                        .receiver
+                        .as_ref()
+                        .and_then(|r| r.latest_end)
+                        .map(howdah_types::Lsn),
                 }
             } else {
-                Position::Primary { location: sample.flushed, timeline: sample.timeline }
+                Position::Primary {
+                    location: sample.flushed,
+                    timeline: sample.timeline,
+                }
             }
         });
         let me = self.config.name.as_str();
@@ -356,27 +455,35 @@ impl Agent {
                 LeaseState::Held { deadline, .. } if self.is_primary_or_paused(snapshot) => deadline,
                 _ => BootTime(0),
             },
-            tags: self.config.tags.clone(),
+            tags: self.tags(),
             position,
             postmaster_start_time: sample.map(|sample| sample.started_at.clone()),
             postmaster_start_epoch: sample.map_or(0.0, |sample| sample.started_epoch),
             server_version: sample.map(|sample| sample.version),
             replication_state: sample.and_then(|sample| sample.replication_state),
-            replication: sample.map(|s| s.senders.iter().map(replication_row).collect()).unwrap_or_default(),
+            replication: sample
+                .map(|s| s.senders.iter().map(replication_row).collect())
+                .unwrap_or_default(),
             system_id: self.observer.system_id().map(|id| id.to_string()),
             sync_standby: sync.is_some_and(|sync| sync.standbys().any(|name| name.eq_ignore_ascii_case(me))),
             pause: self.dynamic.pause,
             cluster_unlocked: view.is_some_and(|view| view.leader.is_none()),
             dcs_last_seen: self.seen_at,
             has_view: self.last_view.is_some()
-                && self.store_down_since.is_none_or(|since| now().since(since) < self.dynamic.timers.ttl),
+                && self
+                    .store_down_since
+                    .is_none_or(|since| now().since(since) < self.dynamic.timers.ttl),
             leader_lsn: self.last_view.as_ref().and_then(|view| view.status.optime),
             pending_restart: self.pending.clone(),
             next_run: plan.next_wake,
             ttl_nanos: u64::try_from(self.dynamic.timers.ttl.as_nanos()).unwrap_or(u64::MAX),
             lag_limit: self.dynamic.maximum_lag_on_failover,
             log_lost: (self.log_lost)(),
-            reasons: plan.reasons.iter().filter_map(|reason| serde_json::to_value(reason).ok()).collect(),
+            reasons: plan
+                .reasons
+                .iter()
+                .filter_map(|reason| serde_json::to_value(reason).ok())
+                .collect(),
         });
         self.role_change(role);
     }
@@ -397,7 +504,9 @@ impl Agent {
         }
         let first = self.last_role == Role::Uninitialized;
         self.last_role = role;
-        let Some(script) = self.config.postgresql.on_role_change.clone().filter(|_| !first) else { return };
+        let Some(script) = self.config.postgresql.on_role_change.clone().filter(|_| !first) else {
+            return;
+        };
         let scope = self.config.scope.to_string();
         if let Some(old) = self.callback.take() {
             old.abort();
@@ -411,7 +520,9 @@ impl Agent {
     }
 
     fn say_plan(&mut self, plan: &Plan, snapshot: &Snapshot) {
-        let Some(headline) = plan.reasons.first() else { return };
+        let Some(headline) = plan.reasons.first() else {
+            return;
+        };
         let mut sentence = headline.to_string();
         for reason in plan.reasons.iter().skip(1) {
             sentence.push_str("; ");
@@ -483,7 +594,10 @@ impl Agent {
         {
             let _ = answer.send(Err(why.to_owned()));
         }
-        let begun = plan.effects.iter().any(|e| matches!(e, Effect::Begin(Action::Reinitialize { .. })));
+        let begun = plan
+            .effects
+            .iter()
+            .any(|e| matches!(e, Effect::Begin(Action::Reinitialize { .. })));
         if begun
             && let Some((Request::Reinitialize { .. }, answer)) = self.request.take()
             && let Some(answer) = answer
@@ -495,23 +609,27 @@ impl Agent {
     async fn api_command(&mut self, command: ApiCommand) {
         match command {
             ApiCommand::Restart(answer) => self.ask(Request::Restart, answer),
-            ApiCommand::Reinitialize { from_leader, force, done } => {
-                if force && let Some(task) = self.action_task.take() {
-                    task.abort();
-                    self.running = None;
-                    self.stage.send_replace(None);
+            ApiCommand::Reinitialize {
+                from_leader,
+                force,
+                done,
+            } => {
+                if force {
+                    self.drop_action();
                 }
                 self.memory.retry_at = None;
                 self.ask(Request::Reinitialize { from_leader }, done);
             }
             ApiCommand::Reload => self.reload(),
             ApiCommand::Refresh(done) => {
-                if let Some(postgres) = self.observer.look(&self.server).await {
-                    let view = self.last_view.clone();
-                    let snapshot = self.snapshot(view.as_deref(), postgres);
-                    let plan = Plan { next_wake: now(), ..Plan::default() };
-                    self.publish(view.as_deref(), &snapshot, &plan);
-                }
+                let postgres = self.observer.look(&self.server).await;
+                let view = self.last_view.clone();
+                let snapshot = self.snapshot(view.as_deref(), postgres);
+                let plan = Plan {
+                    next_wake: now(),
+                    ..Plan::default()
+                };
+                self.publish(view.as_deref(), &snapshot, &plan);
                 let _ = done.send(());
             }
         }
@@ -527,6 +645,15 @@ impl Agent {
         }
     }
 
+    /// Ends the action that runs, where it stands.
+    pub(crate) fn drop_action(&mut self) {
+        if let Some(task) = self.action_task.take() {
+            task.abort();
+        }
+        self.running = None;
+        self.stage.send_replace(None);
+    }
+
     /// SIGTERM. A second one while the first is served changes nothing here: the guard has its own limit.
     fn terminate(&mut self) {
         tracing::info!("Told to end.");
@@ -537,13 +664,14 @@ impl Agent {
         let may_drop = self.running.as_ref().is_some_and(|running| {
             matches!(
                 running.action,
-                Action::Clone { .. } | Action::Rejoin { .. } | Action::Checkpoint | Action::Reinitialize { .. }
+                Action::Clone { .. }
+                    | Action::Rejoin { .. }
+                    | Action::Checkpoint
+                    | Action::Reinitialize { .. }
             )
         });
-        if may_drop && let Some(task) = self.action_task.take() {
-            task.abort();
-            self.running = None;
-            self.stage.send_replace(None);
+        if may_drop {
+            self.drop_action();
         }
         self.request = Some((Request::Shutdown, None));
     }
@@ -556,8 +684,16 @@ impl Agent {
                     tracing::warn!("Configuration: {warning}.");
                 }
                 let fixed = (&config.name, &config.scope, &config.postgresql.data_dir);
-                if fixed != (&self.config.name, &self.config.scope, &self.config.postgresql.data_dir) {
-                    tracing::error!("name, scope and data_dir do not change while the agent runs: restart it.");
+                if fixed
+                    != (
+                        &self.config.name,
+                        &self.config.scope,
+                        &self.config.postgresql.data_dir,
+                    )
+                {
+                    tracing::error!(
+                        "name, scope and data_dir do not change while the agent runs: restart it."
+                    );
                     return;
                 }
                 self.server.local = config.postgresql.clone();
@@ -578,16 +714,32 @@ impl Agent {
 
     /// Tells the guard of a PostgreSQL that was running before both of us.
     pub(crate) async fn adopt(&mut self, handover: &Handover) {
-        let Some(postmaster) = self.server.dir.postmaster() else { return };
+        let Some(postmaster) = self.server.dir.postmaster() else {
+            return;
+        };
         if handover.pid == postmaster.pid {
             return;
         }
-        let Some(postgres) = self.observer.look(&self.server).await else { return };
+        let postgres = self.observer.look(&self.server).await;
         let may_write = !matches!(&postgres, Postgres::Running(running) if running.in_recovery);
-        tracing::info!(pid = postmaster.pid, may_write, "PostgreSQL runs already; taking it over.");
+        tracing::info!(
+            pid = postmaster.pid,
+            may_write,
+            "PostgreSQL runs already; taking it over."
+        );
         let mut tail = self.server.dir.path().display().to_string().into_bytes();
         tail.push(0);
-        let request = GuardRequest::Adopt { pid: postmaster.pid, may_write };
+        // A primary that gets no lease in the length of one is ended, unless the cluster is paused.
+        let patience = if self.dynamic.pause {
+            Duration::MAX
+        } else {
+            self.dynamic.timers.ttl
+        };
+        let request = GuardRequest::Adopt {
+            pid: postmaster.pid,
+            may_write,
+            not_after: now() + patience,
+        };
         if let Err(error) = self.guard.ask(request, tail, now() + READ_PATIENCE).await {
             tracing::error!(%error, "The guard does not take the running PostgreSQL over.");
         }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use howdah_clock::now;
 use howdah_config::SyncMode;
 use howdah_dcs::{Cond, HistoryEntry, Key, Op, Outcome, View, history_to_json};
-use howdah_ha::{Action, Command, Effect, RunningAction, SlotChange, gate};
+use howdah_ha::{Action, Command, Effect, RunningAction, SlotChange, gate, quote_sync_name};
 use howdah_postgres::{advance_slot, create_slot, drop_slot};
 use howdah_types::Timeline;
 
@@ -59,6 +59,22 @@ impl Agent {
             }
             Effect::Slots(changes) => self.change_slots(changes).await,
             Effect::WriteHistory => self.write_history(view).await,
+            Effect::Claim => match self.keeper.status().lease {
+                Some(lease) => self.write(Op::Claim { lease }).await,
+                None => Next::Stop,
+            },
+            Effect::RestoreConfig => match self.raw_config.clone() {
+                Some(config) => {
+                    let value = serde_json::Value::Object(config).to_string();
+                    self.write(Op::Put {
+                        key: Key::Config,
+                        value,
+                        cond: Cond::Absent,
+                    })
+                    .await
+                }
+                None => Next::Go,
+            },
             Effect::Begin(action) => self.begin(action, view),
             Effect::Fatal(reason) => {
                 tracing::error!("{reason}.");
@@ -81,8 +97,15 @@ impl Agent {
 
     /// Writes the configuration files and lets a running server read them.
     pub(crate) fn rewrite_conf(&mut self) -> Next {
-        let upstream = self.upstream.as_ref().filter(|_| !self.config.tags.nostream()).map(source);
-        match self.server.write_conf(&self.dynamic, upstream, self.wanted_sync_names()) {
+        let upstream = self
+            .upstream
+            .as_ref()
+            .filter(|_| !self.config.tags.nostream())
+            .map(source);
+        match self
+            .server
+            .write_conf(&self.dynamic, upstream, self.wanted_sync_names())
+        {
             Ok(()) => {
                 self.server.reload();
                 Next::Go
@@ -99,12 +122,26 @@ impl Agent {
         if self.dynamic.synchronous_mode == SyncMode::Off {
             return None;
         }
-        let current = self.observer.sample.as_ref().map(|sample| sample.sync_names.clone());
-        Some(self.sync_names.clone().or(current).unwrap_or_default())
+        self.sync_names
+            .clone()
+            .or_else(|| Some(self.published_sync_names()))
+    }
+
+    /// What the store says must be waited for: used until a running server, or a decision, has said it.
+    fn published_sync_names(&self) -> String {
+        let sync = self.last_view.as_ref().and_then(|view| view.sync.value.as_ref());
+        let mine = sync.filter(|sync| sync.leader == self.config.name.as_str());
+        match mine.and_then(|sync| sync.standbys().next()) {
+            Some(standby) => quote_sync_name(standby),
+            None if self.dynamic.synchronous_mode == SyncMode::Strict => "*".to_owned(),
+            None => String::new(),
+        }
     }
 
     async fn change_slots(&mut self, changes: Vec<SlotChange>) -> Next {
-        let Some(session) = self.observer.session() else { return Next::Stop };
+        let Some(session) = self.observer.session() else {
+            return Next::Stop;
+        };
         let deadline = now() + WRITE_PATIENCE;
         for change in changes {
             let (result, what) = match &change {
@@ -123,7 +160,9 @@ impl Agent {
     /// Puts the rows of the local history file into the store. When and by whom a timeline was begun is taken over
     /// from what is stored there.
     async fn write_history(&mut self, view: &View) -> Next {
-        let Some(timeline) = self.observer.sample.as_ref().map(|sample| sample.timeline) else { return Next::Go };
+        let Some(timeline) = self.observer.sample.as_ref().map(|sample| sample.timeline) else {
+            return Next::Go;
+        };
         let (lines, modified) = self.server.history(timeline);
         if lines.is_empty() && timeline > Timeline(1) {
             return Next::Go;
@@ -135,10 +174,14 @@ impl Agent {
             .into_iter()
             .enumerate()
             .map(|(i, line)| {
-                let known = stored.iter().find(|row| row.timeline == line.timeline && row.lsn == line.switch);
+                let known = stored
+                    .iter()
+                    .find(|row| row.timeline == line.timeline && row.lsn == line.switch);
                 let newest = i + 1 == count;
                 let timestamp = known.and_then(|row| row.timestamp.clone()).or_else(|| {
-                    written.filter(|_| newest).map(|time| time.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string())
+                    written
+                        .filter(|_| newest)
+                        .map(|time| time.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string())
                 });
                 let new_leader = known
                     .and_then(|row| row.new_leader.clone())
@@ -157,27 +200,47 @@ impl Agent {
             rows.drain(..rows.len() - limit);
         }
         let value = history_to_json(&rows).to_string();
-        self.write(Op::Put { key: Key::History, value, cond: Cond::Always }).await
+        self.write(Op::Put {
+            key: Key::History,
+            value,
+            cond: Cond::Always,
+        })
+        .await
     }
 
     /// Begins a long action, if it may still happen.
     fn begin(&mut self, action: Action, view: &Arc<View>) -> Next {
+        if let Some(running) = &self.running {
+            if running.action != Action::Checkpoint {
+                return Next::Stop;
+            }
+            // A checkpoint goes on in the server; nobody needs to wait for it.
+            self.drop_action();
+        }
         let lease = self.keeper.status().state;
         if let Err(stale) = gate::admit(&action, lease, now()) {
-            tracing::info!(action = action.name(), ?stale, "Not begun: the decision is stale.");
+            tracing::info!(
+                action = action.name(),
+                ?stale,
+                "Not begun: the decision is stale."
+            );
             return Next::Stop;
         }
         tracing::info!("Beginning: {}.", action.name());
         if let Action::StartReplica { follow } | Action::Restart { follow, .. } = &action {
             self.upstream = follow.clone();
         }
-        if let Action::Clone { follow, .. } | Action::Reinitialize { follow, .. } | Action::Rejoin { leader: follow } =
-            &action
+        if let Action::Clone { follow, .. }
+        | Action::Reinitialize { follow, .. }
+        | Action::Rejoin { leader: follow } = &action
         {
             self.upstream = Some(follow.clone());
         }
         let outside = self.outside(view);
-        self.running = Some(RunningAction { action: action.clone(), since: now() });
+        self.running = Some(RunningAction {
+            action: action.clone(),
+            since: now(),
+        });
         let done = self.action_done.clone();
         let (name, wake) = (action.name(), self.wake.clone());
         self.action_task = Some(tokio::spawn(async move {

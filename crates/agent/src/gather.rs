@@ -35,38 +35,39 @@ impl Observer {
         self.session.as_ref()
     }
 
-    /// Looks. `None`: the directory is there and cannot be read, so nothing may be concluded.
-    pub(crate) async fn look(&mut self, server: &Server) -> Option<Postgres> {
+    /// Looks.
+    pub(crate) async fn look(&mut self, server: &Server) -> Postgres {
         self.unreadable = None;
         match server.dir.is_missing() {
             Ok(false) if !Incomplete::of(server).is_marked() => {}
             Ok(_) => {
                 self.forget();
                 self.system_id = None;
-                return Some(Postgres::Missing);
+                return Postgres::Missing;
             }
             Err(error) => {
                 self.unreadable = Some(error.to_string());
-                return None;
+                return Postgres::Unreadable;
             }
         }
         let control = match server.dir.control() {
             Ok(control) => control,
             Err(error) => {
                 self.unreadable = Some(error.to_string());
-                return None;
+                return Postgres::Unreadable;
             }
         };
         self.system_id = Some(control.system_id);
         let Some(postmaster) = server.dir.postmaster() else {
             self.forget();
-            return Some(Postgres::Stopped(Stopped {
+            return Postgres::Stopped(Stopped {
                 system_id: control.system_id,
                 state: control.state,
                 timeline: control.timeline,
                 checkpoint: control.checkpoint,
                 standby: server.dir.is_standby(),
-            }));
+                damaged: Incomplete::rewind_of(server).is_marked(),
+            });
         };
         if postmaster.accepts
             && let Some(sample) = self.take_sample(server).await
@@ -74,10 +75,12 @@ impl Observer {
             self.starting_since = None;
             let running = running(control.system_id, &sample);
             self.sample = Some(sample);
-            return Some(Postgres::Running(running));
+            return Postgres::Running(running);
         }
         self.sample = None;
-        Some(Postgres::Starting { since: *self.starting_since.get_or_insert_with(now) })
+        Postgres::Starting {
+            since: *self.starting_since.get_or_insert_with(now),
+        }
     }
 
     async fn take_sample(&mut self, server: &Server) -> Option<Sample> {

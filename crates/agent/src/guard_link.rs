@@ -1,9 +1,4 @@
-use std::{
-    collections::BTreeMap,
-    io::ErrorKind,
-    os::fd::AsFd,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, io::ErrorKind, os::fd::AsFd, sync::Arc};
 
 use howdah_clock::now;
 use howdah_guard::{GuardClient, GuardError, Handover, Reply, Request, WhyRefused};
@@ -57,7 +52,12 @@ impl GuardLink {
     }
 
     /// Asks and waits for the reply.
-    pub(crate) async fn ask(&self, request: Request, tail: Vec<u8>, deadline: BootTime) -> Result<Reply, GuardError> {
+    pub(crate) async fn ask(
+        &self,
+        request: Request,
+        tail: Vec<u8>,
+        deadline: BootTime,
+    ) -> Result<Reply, GuardError> {
         let (answer, reply) = oneshot::channel();
         if self.asks.send((request, tail, answer)).await.is_err() {
             return Err(GuardError::Gone);

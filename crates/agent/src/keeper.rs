@@ -8,11 +8,16 @@ use howdah_http::sleep_until;
 use howdah_types::BootTime;
 use tokio::sync::{mpsc, watch};
 
+use crate::guard_link::GuardLink;
+
 /// Commands that wait; the loop gives a handful in a decision.
 const COMMANDS: usize = 16;
 
 /// How often the guard hears that the agent lives.
 const ALIVE: Duration = Duration::from_secs(1);
+
+/// The guard says at once whether PostgreSQL may still write, or is frozen.
+const DISARM: Duration = Duration::from_secs(2);
 
 /// The loop awaits nothing for longer than this without a sign of life; beyond it the agent counts as hung.
 const LOOP_LIMIT: Duration = Duration::from_secs(15);
@@ -41,20 +46,40 @@ impl KeeperLink {
         keeper: Keeper,
         open: impl FnOnce() -> anyhow::Result<S> + Send + 'static,
         guard: Arc<GuardClient>,
+        link: GuardLink,
     ) -> anyhow::Result<Self> {
         let (commands, commanded) = mpsc::channel(COMMANDS);
         let (publish, status) = watch::channel(KeeperStatus::default());
         let (heartbeat, beats) = watch::channel(now());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
-            runtime.block_on(async move {
-                match open() {
-                    Ok(store) => KeeperTask { keeper, store, guard, publish, beats }.run(commanded).await,
-                    Err(error) => tracing::error!("The store cannot be opened: {error:#}."),
-                }
-            });
-        })?;
-        Ok(KeeperLink { commands, status, heartbeat })
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        std::thread::Builder::new()
+            .name("keeper".to_owned())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    match open() {
+                        Ok(store) => {
+                            KeeperTask {
+                                keeper,
+                                store,
+                                guard,
+                                link,
+                                publish,
+                                beats,
+                            }
+                            .run(commanded)
+                            .await
+                        }
+                        Err(error) => tracing::error!("The store cannot be opened: {error:#}."),
+                    }
+                });
+            })?;
+        Ok(KeeperLink {
+            commands,
+            status,
+            heartbeat,
+        })
     }
 
     /// Tells the keeper something. Waits only while sixteen commands wait before it.
@@ -75,9 +100,16 @@ impl KeeperLink {
     }
 
     /// Waits until `wanted` holds of what it publishes.
-    pub(crate) async fn wait_for(&self, wanted: impl FnMut(&KeeperStatus) -> bool, deadline: BootTime) -> bool {
+    pub(crate) async fn wait_for(
+        &self,
+        wanted: impl FnMut(&KeeperStatus) -> bool,
+        deadline: BootTime,
+    ) -> bool {
         let mut status = self.status.clone();
-        matches!(howdah_http::timeout_at(deadline, status.wait_for(wanted)).await, Ok(Ok(_)))
+        matches!(
+            howdah_http::timeout_at(deadline, status.wait_for(wanted)).await,
+            Ok(Ok(_))
+        )
     }
 
     /// The loop lives.
@@ -90,6 +122,7 @@ struct KeeperTask<S> {
     keeper: Keeper,
     store: S,
     guard: Arc<GuardClient>,
+    link: GuardLink,
     publish: watch::Sender<KeeperStatus>,
     beats: watch::Receiver<BootTime>,
 }
@@ -97,16 +130,29 @@ struct KeeperTask<S> {
 impl<S: Store> KeeperTask<S> {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut under_way: Option<(Op, BootTime)> = None;
+        let mut disarm = None;
         let mut next_alive = now();
         let mut input = KeeperInput::Tick;
         loop {
             for output in self.keeper.step(input, now()) {
                 match output {
                     KeeperOutput::Send { op, deadline } => under_way = Some((op, deadline)),
+                    KeeperOutput::Guard(GuardCall::Disarm(term)) => disarm = Some(term),
                     KeeperOutput::Guard(call) => self.tell_guard(call),
                 }
             }
             self.publish();
+            if let Some(term) = disarm.take() {
+                let answer = self
+                    .link
+                    .ask(Request::Disarm { term: term.0 }, Vec::new(), now() + DISARM)
+                    .await;
+                if let Err(error) = &answer {
+                    tracing::warn!(%error, "The lease is kept: the guard does not give it back.");
+                }
+                input = KeeperInput::Disarmed(answer.is_ok());
+                continue;
+            }
             input = loop {
                 if now() >= next_alive {
                     next_alive = now() + ALIVE;
@@ -158,9 +204,19 @@ impl<S: Store> KeeperTask<S> {
 
     fn tell_guard(&self, call: GuardCall) {
         let request = match call {
-            GuardCall::Arm { term, lease, stop_at, kill_at, deadline } => {
-                Request::Arm(Arm { term: term.0, lease: lease.0, stop_at, kill_at, deadline })
-            }
+            GuardCall::Arm {
+                term,
+                lease,
+                stop_at,
+                kill_at,
+                deadline,
+            } => Request::Arm(Arm {
+                term: term.0,
+                lease: lease.0,
+                stop_at,
+                kill_at,
+                deadline,
+            }),
             GuardCall::Disarm(term) => Request::Disarm { term: term.0 },
             GuardCall::Pause(term) => Request::Pause { term: term.0 },
             GuardCall::Lost(term) => {
@@ -175,7 +231,11 @@ impl<S: Store> KeeperTask<S> {
     }
 
     fn publish(&self) {
-        let status = KeeperStatus { state: self.keeper.state(now()), lease: self.keeper.lease() };
-        self.publish.send_if_modified(|known| std::mem::replace(known, status) != status);
+        let status = KeeperStatus {
+            state: self.keeper.state(now()),
+            lease: self.keeper.lease(),
+        };
+        self.publish
+            .send_if_modified(|known| std::mem::replace(known, status) != status);
     }
 }

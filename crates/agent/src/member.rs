@@ -6,7 +6,7 @@ use howdah_config::LocalConfig;
 use howdah_dcs::{HowdahMark, LeaseId, Member};
 use howdah_postgres::Sample;
 use howdah_rest::PATRONI_VERSION;
-use howdah_types::{BootTime, PgState, Role};
+use howdah_types::{BootTime, PgState, Role, Tags};
 use serde_json::{Map, Value};
 
 /// What our record says besides the configuration.
@@ -20,9 +20,13 @@ pub(crate) struct Now<'a> {
 }
 
 /// The record.
-pub(crate) fn record(config: &LocalConfig, now: &Now<'_>) -> Member {
+pub(crate) fn record(config: &LocalConfig, tags: &Tags, now: &Now<'_>) -> Member {
     let pg = &config.postgresql;
-    let scheme = if config.restapi.tls.is_some() { "https" } else { "http" };
+    let scheme = if config.restapi.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     let sample = now.sample.filter(|_| now.state == PgState::Running);
     let replica = sample.filter(|sample| sample.in_recovery);
     let behind_checkpoint = sample.is_some_and(|s| !s.in_recovery && s.checkpoint_timeline < s.timeline);
@@ -32,19 +36,26 @@ pub(crate) fn record(config: &LocalConfig, now: &Now<'_>) -> Member {
         state: now.state,
         role: now.role,
         version: PATRONI_VERSION.to_owned(),
-        proxy_url: pg.proxy_address.as_ref().map(|address| format!("postgres://{address}/{}", pg.database)),
+        proxy_url: pg
+            .proxy_address
+            .as_ref()
+            .map(|address| format!("postgres://{address}/{}", pg.database)),
         checkpoint_after_promote: (now.leads && behind_checkpoint).then_some(false),
-        tags: howdah_types::Tags::new(config.tags.published()),
+        tags: Tags::new(tags.published()),
         pending_restart: !now.pending_restart.is_empty(),
         pending_restart_reason: (!now.pending_restart.is_empty()).then(|| now.pending_restart.clone()),
         xlog_location: sample.map(Sample::lsn),
         receive_lsn: replica.map(|sample| sample.received),
         replay_lsn: replica.map(|sample| sample.replayed),
-        replication_state: replica.and_then(|sample| sample.replication_state).map(str::to_owned),
+        replication_state: replica
+            .and_then(|sample| sample.replication_state)
+            .map(str::to_owned),
         timeline: sample.map(|sample| sample.timeline),
         scheduled_restart: None,
         pause: now.pause,
-        howdah: Some(HowdahMark { version: env!("CARGO_PKG_VERSION").to_owned() }),
+        howdah: Some(HowdahMark {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }),
         other: Map::new(),
     }
 }
@@ -81,5 +92,10 @@ impl Publisher {
 }
 
 fn without_position(member: &Member) -> Member {
-    Member { xlog_location: None, receive_lsn: None, replay_lsn: None, ..member.clone() }
+    Member {
+        xlog_location: None,
+        receive_lsn: None,
+        replay_lsn: None,
+        ..member.clone()
+    }
 }

@@ -45,14 +45,17 @@ impl Outside {
         let as_replica = mode == StartMode::Replica;
         self.server.set_standby(as_replica)?;
         let upstream = upstream.filter(|_| !self.config.tags.nostream()).map(source);
-        self.server.write_conf(&self.dynamic, upstream, self.sync_names.clone())?;
+        self.server
+            .write_conf(&self.dynamic, upstream, self.sync_names.clone())?;
         let mut tail = Vec::new();
         let line = self.server.command_line(&self.dynamic, as_replica)?;
         for text in std::iter::once(self.server.dir.path().display().to_string()).chain(line) {
             tail.extend_from_slice(text.as_bytes());
             tail.push(0);
         }
-        self.guard.ask(Request::Start(mode), tail, now() + GUARD_PATIENCE).await?;
+        self.guard
+            .ask(Request::Start(mode), tail, now() + GUARD_PATIENCE)
+            .await?;
         Ok(())
     }
 
@@ -80,7 +83,9 @@ impl Outside {
         tracing::warn!("PostgreSQL does not stop; stopping it at once.");
         self.ask_guard(Request::Stop(StopMode::Immediate)).await?;
         anyhow::ensure!(
-            self.guard.wait_ended(before, now() + Duration::from_secs(30)).await,
+            self.guard
+                .wait_ended(before, now() + Duration::from_secs(30))
+                .await,
             "PostgreSQL does not stop"
         );
         Ok(())
@@ -109,5 +114,8 @@ impl Outside {
 }
 
 pub(crate) fn source(upstream: &Upstream) -> Source {
-    Source { host: upstream.host.clone(), port: upstream.port }
+    Source {
+        host: upstream.host.clone(),
+        port: upstream.port,
+    }
 }

@@ -27,7 +27,12 @@ pub(crate) struct Prober {
 
 impl Prober {
     pub(crate) fn new(client: Client, wake: Wake) -> Self {
-        Prober { client, wake, round: JoinSet::new(), peers: Peers::default() }
+        Prober {
+            client,
+            wake,
+            round: JoinSet::new(),
+            peers: Peers::default(),
+        }
     }
 
     /// Begins a round; one that is under way for the same members goes on.
@@ -35,10 +40,21 @@ impl Prober {
         if !self.round.is_empty() {
             return;
         }
-        self.peers = Peers { asked_at: Some(now()), complete: false, answers: Default::default() };
+        self.peers = Peers {
+            asked_at: Some(now()),
+            asked: names.iter().cloned().collect(),
+            complete: false,
+            answers: Default::default(),
+        };
         for name in names {
-            let Some(base) = view.members.get(name).and_then(|member| member.api_base()) else { continue };
-            let patience = if last_leader == Some(name) { PATIENCE_LEADER } else { PATIENCE };
+            let Some(base) = view.members.get(name).and_then(|member| member.api_base()) else {
+                continue;
+            };
+            let patience = if last_leader == Some(name) {
+                PATIENCE_LEADER
+            } else {
+                PATIENCE
+            };
             let (client, wake) = (self.client.clone(), self.wake.clone());
             let (name, url) = (name.clone(), format!("{base}/patroni"));
             self.round.spawn(async move {

@@ -36,7 +36,10 @@ pub(crate) enum ApiCommand {
 
 impl Published {
     pub(crate) fn new(commands: mpsc::Sender<ApiCommand>) -> Self {
-        Published { facts: Arc::new(ArcSwapOption::empty()), commands }
+        Published {
+            facts: Arc::new(ArcSwapOption::empty()),
+            commands,
+        }
     }
 
     /// The last facts; `None` before the first look.

@@ -72,28 +72,41 @@ async fn begin(
 ) -> anyhow::Result<u8> {
     let wake = Wake::default();
     let link = GuardLink::start(Arc::clone(&guard), wake.clone())?;
-    let handover = link.hello(now() + Duration::from_secs(5)).await.context("greeting the guard")?;
+    let handover = link
+        .hello(now() + Duration::from_secs(5))
+        .await
+        .context("greeting the guard")?;
     let mut signals = Signals {
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
         hangup: signal(SignalKind::hangup())?,
     };
     let store: Arc<dyn Store> = Arc::new(open_store(&config)?);
-    let Some(view) = first_view(store.as_ref(), &guard, &mut signals).await? else { return Ok(0) };
+    let Some(view) = first_view(store.as_ref(), &guard, &mut signals).await? else {
+        return Ok(0);
+    };
     let peers = peer_client(&config)?;
     if handover.pid == 0 {
         refuse_double(&config, &view, &peers).await?;
     }
-    let initial = view.config.value.clone().or_else(|| config.bootstrap.as_ref().map(|b| b.dcs.clone()));
+    let initial = view
+        .config
+        .value
+        .clone()
+        .or_else(|| config.bootstrap.as_ref().map(|b| b.dcs.clone()));
     let dynamic = dynamic_from(&initial.unwrap_or_default(), &config.postgresql)?;
     for warning in &dynamic.warnings {
         tracing::warn!("Configuration: {warning}.");
     }
     let all_ours = view.members.values().all(|member| member.howdah.is_some());
-    let ttl = dynamic.timers.short_ttl.filter(|_| all_ours).unwrap_or(dynamic.timers.ttl);
+    let ttl = dynamic
+        .timers
+        .short_ttl
+        .filter(|_| all_ours)
+        .unwrap_or(dynamic.timers.ttl);
     let keeper = adopted(Keeper::new(config.name.clone(), ttl), &handover);
     let for_keeper = config.clone();
-    let keeper = KeeperLink::start(keeper, move || open_store(&for_keeper), guard)?;
+    let keeper = KeeperLink::start(keeper, move || open_store(&for_keeper), guard, link.clone())?;
 
     let (commands, api_commands) = mpsc::channel(API_COMMANDS);
     let published = Published::new(commands);
@@ -107,6 +120,9 @@ async fn begin(
         server,
         dynamic: Arc::new(dynamic),
         config_rev: view.config.value.is_some().then_some(view.config.rev),
+        raw_config: view.config.value.clone(),
+        config_is_strange: false,
+        keeper_paused: false,
         store,
         keeper,
         guard: link,
@@ -184,9 +200,13 @@ async fn first_view(
 
 /// Two agents of one name would take turns at one record.
 async fn refuse_double(config: &LocalConfig, view: &View, client: &Client) -> anyhow::Result<()> {
-    let Some(base) = view.members.get(&config.name).and_then(Member::api_base) else { return Ok(()) };
+    let Some(base) = view.members.get(&config.name).and_then(Member::api_base) else {
+        return Ok(());
+    };
     let url = Url::parse(&format!("{base}/liveness"))?;
-    let answer = client.request(Method::GET, &url, None, now() + Duration::from_secs(3)).await;
+    let answer = client
+        .request(Method::GET, &url, None, now() + Duration::from_secs(3))
+        .await;
     anyhow::ensure!(
         answer.is_err(),
         "a member named '{}' is already running at {base}: give this one another name",

@@ -47,7 +47,10 @@ impl ConfigFile {
         let sources = self.sources()?;
         let mut merged = load(&sources).map_err(SetupError::Config)?;
         patch(&mut merged, &env_layer(std::env::vars()));
-        let text = sources.first().filter(|_| sources.len() == 1).map_or("", |source| source.text.as_str());
+        let text = sources
+            .first()
+            .filter(|_| sources.len() == 1)
+            .map_or("", |source| source.text.as_str());
         let cwd = std::env::current_dir().map_err(|e| SetupError::File(PathBuf::from("."), e))?;
         let config = LocalConfig::from_value(&merged, text, &cwd).map_err(SetupError::Config)?;
         if let Some(bootstrap) = &config.bootstrap {
@@ -59,7 +62,10 @@ impl ConfigFile {
     fn sources(&self) -> Result<Vec<Source>, SetupError> {
         let read = |path: &Path| {
             let text = fs::read_to_string(path).map_err(|e| SetupError::File(path.to_owned(), e))?;
-            Ok(Source { file: path.display().to_string(), text })
+            Ok(Source {
+                file: path.display().to_string(),
+                text,
+            })
         };
         if !self.path.is_dir() {
             return Ok(vec![read(&self.path)?]);
@@ -78,9 +84,20 @@ impl ConfigFile {
 /// A store with a connection of its own. Each thread has one.
 pub(crate) fn open_store(config: &LocalConfig) -> anyhow::Result<EtcdStore> {
     let etcd = &config.etcd3;
-    let client_cert = etcd.client_cert.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
-    let endpoints = Endpoints::new(&etcd.endpoints, etcd.auth.clone(), etcd.cacert.as_deref(), client_cert)?;
-    Ok(EtcdStore::new(KeyTree::new(&config.namespace, &config.scope), endpoints))
+    let client_cert = etcd
+        .client_cert
+        .as_ref()
+        .map(|(cert, key)| (cert.as_path(), key.as_path()));
+    let endpoints = Endpoints::new(
+        &etcd.endpoints,
+        etcd.auth.clone(),
+        etcd.cacert.as_deref(),
+        client_cert,
+    )?;
+    Ok(EtcdStore::new(
+        KeyTree::new(&config.namespace, &config.scope),
+        endpoints,
+    ))
 }
 
 /// The client for other members' REST APIs. Between agents certificates are checked only if a CA is configured and
@@ -88,6 +105,9 @@ pub(crate) fn open_store(config: &LocalConfig) -> anyhow::Result<EtcdStore> {
 pub(crate) fn peer_client(config: &LocalConfig) -> Result<Client, TlsError> {
     let ctl = &config.ctl;
     let tls = client_tls(ctl.cacert.as_deref(), None, ctl.insecure)?;
-    let authorization = ctl.authentication.as_ref().map(|(user, password)| basic_auth(user, password));
+    let authorization = ctl
+        .authentication
+        .as_ref()
+        .map(|(user, password)| basic_auth(user, password));
     Ok(Client::new(Some(tls)).with_authorization(authorization))
 }

@@ -27,6 +27,8 @@ pub struct Dynamic {
     pub member_slots_ttl: Duration,
     /// Permanent physical slots, by name.
     pub permanent_slots: Vec<String>,
+    /// Physical slots that are left alone, by name.
+    pub ignore_slots: Vec<String>,
     /// Maintenance mode: nothing is started, stopped or failed over.
     pub pause: bool,
     /// Physical slots for members.
@@ -101,21 +103,39 @@ pub enum DynamicError {
 pub fn dynamic_from(config: &Map<String, Value>, local: &PostgresConfig) -> Result<Dynamic, DynamicError> {
     let root = Reader::root(config, "");
     let mut warnings = Vec::new();
-    let KeyReport { not_acted_on, unknown } = dynamic_key_report(config);
-    if let Some(line) = (KeyReport { not_acted_on, unknown }).warning() {
+    let KeyReport {
+        not_acted_on,
+        unknown,
+    } = dynamic_key_report(config);
+    if let Some(line) = (KeyReport {
+        not_acted_on,
+        unknown,
+    })
+    .warning()
+    {
         warnings.push(line);
     }
     refuse_unsupported(&root)?;
 
     let mut section = root.section("postgresql")?.map();
-    for excluded in ["connect_address", "proxy_address", "listen", "config_dir", "data_dir", "pgpass", "authentication"] {
+    for excluded in [
+        "connect_address",
+        "proxy_address",
+        "listen",
+        "config_dir",
+        "data_dir",
+        "pgpass",
+        "authentication",
+    ] {
         section.shift_remove(excluded);
     }
     let use_slots = Reader::root(&section, "").flag("use_slots")?.unwrap_or(true);
     let mut parameters = texts(section.get("parameters"));
     for (name, value) in &local.parameters {
         if howdah_pgconf::MANAGED.iter().any(|guc| guc.name == name) {
-            warnings.push(format!("postgresql.parameters.{name} is cluster-wide: set it with edit-config"));
+            warnings.push(format!(
+                "postgresql.parameters.{name} is cluster-wide: set it with edit-config"
+            ));
         } else {
             parameters.insert(name.clone(), value.clone());
         }
@@ -146,17 +166,21 @@ pub fn dynamic_from(config: &Map<String, Value>, local: &PostgresConfig) -> Resu
     let seconds = |value: Option<i64>, default: u64| Duration::from_secs(value.map_or(default, non_negative));
     Ok(Dynamic {
         timers: timers(&root, &mut warnings)?,
-        maximum_lag_on_failover: root.int("maximum_lag_on_failover", "B")?.map_or(1_048_576, non_negative),
+        maximum_lag_on_failover: root
+            .int("maximum_lag_on_failover", "B")?
+            .map_or(1_048_576, non_negative),
         maximum_lag_on_syncnode: root
             .int("maximum_lag_on_syncnode", "B")?
             .filter(|lag| *lag > 0)
             .map(non_negative),
-        max_timelines_history: usize::try_from(root.int("max_timelines_history", "")?.unwrap_or(0)).unwrap_or(0),
+        max_timelines_history: usize::try_from(root.int("max_timelines_history", "")?.unwrap_or(0))
+            .unwrap_or(0),
         primary_start_timeout: seconds(start_timeout, 300),
         synchronous_mode,
         check_timeline: root.flag("check_timeline")?.unwrap_or(false),
         member_slots_ttl: seconds(root.int("member_slots_ttl", "s")?, 1800),
         permanent_slots: permanent_slots(&root, &mut warnings)?,
+        ignore_slots: ignored_slots(&root),
         pause: root.flag("pause")?.unwrap_or(false),
         use_slots,
         use_pg_rewind: flag("use_pg_rewind")?,
@@ -175,14 +199,24 @@ fn non_negative(value: i64) -> u64 {
 
 /// Modes that change what is safe must not be ignored: better no leader than a wrong one.
 fn refuse_unsupported(root: &Reader<'_>) -> Result<(), DynamicError> {
-    if root.text("synchronous_mode").ok().flatten().is_some_and(|mode| mode == "quorum") {
+    if root
+        .text("synchronous_mode")
+        .ok()
+        .flatten()
+        .is_some_and(|mode| mode == "quorum")
+    {
         return Err(DynamicError::Unsupported(
             "synchronous_mode: quorum is not supported yet; use 'true' (one synchronous standby)".into(),
         ));
     }
     let standby = root.section("standby_cluster").map_err(DynamicError::from)?;
-    if ["host", "port", "restore_command"].iter().any(|key| standby.value(key).is_some()) {
-        return Err(DynamicError::Unsupported("standby_cluster is not supported yet".into()));
+    if ["host", "port", "restore_command"]
+        .iter()
+        .any(|key| standby.value(key).is_some())
+    {
+        return Err(DynamicError::Unsupported(
+            "standby_cluster is not supported yet".into(),
+        ));
     }
     Ok(())
 }
@@ -194,7 +228,9 @@ fn permanent_slots(root: &Reader<'_>, warnings: &mut Vec<String>) -> Result<Vec<
             match slot.get("type").and_then(Value::as_str) {
                 None | Some("physical") => names.push(name),
                 Some(other) => {
-                    warnings.push(format!("{key}.{name}: {other} slots are not supported yet; it is left alone"));
+                    warnings.push(format!(
+                        "{key}.{name}: {other} slots are not supported yet; it is left alone"
+                    ));
                 }
             }
         }
@@ -202,6 +238,14 @@ fn permanent_slots(root: &Reader<'_>, warnings: &mut Vec<String>) -> Result<Vec<
     names.sort();
     names.dedup();
     Ok(names)
+}
+
+/// Slots that are matched by their name; a matcher without one would match all of its kind, which are not ours to drop
+/// either way.
+fn ignored_slots(root: &Reader<'_>) -> Vec<String> {
+    let matchers = root.value("ignore_slots").and_then(Value::as_array);
+    let name = |matcher: &Value| Some(matcher.get("name")?.as_str()?.to_owned());
+    matchers.into_iter().flatten().filter_map(name).collect()
 }
 
 fn texts(value: Option<&Value>) -> BTreeMap<String, String> {
@@ -228,10 +272,14 @@ fn timers(root: &Reader<'_>, warnings: &mut Vec<String>) -> Result<Timers, Confi
     if 1 + 2 * retry_timeout > ttl {
         loop_wait = 1;
         retry_timeout = (ttl - 1) / 2;
-        warnings.push(format!("ttl={ttl} is too short for these timers: loop_wait=1, retry_timeout={retry_timeout}"));
+        warnings.push(format!(
+            "ttl={ttl} is too short for these timers: loop_wait=1, retry_timeout={retry_timeout}"
+        ));
     } else if loop_wait + 2 * retry_timeout > ttl {
         loop_wait = ttl - 2 * retry_timeout;
-        warnings.push(format!("loop_wait + 2*retry_timeout is longer than ttl={ttl}: loop_wait={loop_wait}"));
+        warnings.push(format!(
+            "loop_wait + 2*retry_timeout is longer than ttl={ttl}: loop_wait={loop_wait}"
+        ));
     }
     let howdah = root.section("howdah")?;
     let short = match howdah.int("ttl", "s")? {
@@ -254,7 +302,11 @@ mod tests {
     use serde_json::json;
 
     fn local(text: &str) -> LocalConfig {
-        let config = load(&[Source { file: "a.yml".into(), text: text.into() }]).unwrap();
+        let config = load(&[Source {
+            file: "a.yml".into(),
+            text: text.into(),
+        }])
+        .unwrap();
         LocalConfig::from_value(&config, text, std::path::Path::new("/w")).unwrap()
     }
 
@@ -270,17 +322,29 @@ mod tests {
     fn timers_are_corrected_as_patroni_does() {
         let of = |value| {
             let timers = dynamic(value).unwrap().timers;
-            (timers.ttl.as_secs(), timers.loop_wait.as_secs(), timers.retry_timeout.as_secs())
+            (
+                timers.ttl.as_secs(),
+                timers.loop_wait.as_secs(),
+                timers.retry_timeout.as_secs(),
+            )
         };
         assert_eq!(of(json!({})), (30, 10, 10));
-        assert_eq!(of(json!({"ttl": 10, "loop_wait": 5, "retry_timeout": 5})), (20, 5, 5));
-        assert_eq!(of(json!({"ttl": 30, "loop_wait": 15, "retry_timeout": 10})), (30, 10, 10));
+        assert_eq!(
+            of(json!({"ttl": 10, "loop_wait": 5, "retry_timeout": 5})),
+            (20, 5, 5)
+        );
+        assert_eq!(
+            of(json!({"ttl": 30, "loop_wait": 15, "retry_timeout": 10})),
+            (30, 10, 10)
+        );
         assert_eq!(of(json!({"ttl": 20, "retry_timeout": 15})), (20, 1, 9));
     }
 
     #[test]
     fn local_parameters_win_except_the_cluster_wide_ones() {
-        let config = dynamic(json!({"postgresql": {"parameters": {"work_mem": "4MB", "max_connections": 50}}})).unwrap();
+        let config =
+            dynamic(json!({"postgresql": {"parameters": {"work_mem": "4MB", "max_connections": 50}}}))
+                .unwrap();
         assert_eq!(config.parameters["work_mem"], "8MB");
         assert_eq!(config.parameters["max_connections"], "50");
         assert!(!config.parameters.contains_key("port"));
@@ -298,18 +362,37 @@ mod tests {
 
     #[test]
     fn relative_paths_and_errors_with_lines() {
-        assert_eq!(local(LOCAL).postgresql.data_dir, std::path::Path::new("/w/data/a"));
+        assert_eq!(
+            local(LOCAL).postgresql.data_dir,
+            std::path::Path::new("/w/data/a")
+        );
         let text = LOCAL.replace("127.0.0.1:5432", "':5432'");
-        let config = load(&[Source { file: "a.yml".into(), text: text.clone() }]).unwrap();
+        let config = load(&[Source {
+            file: "a.yml".into(),
+            text: text.clone(),
+        }])
+        .unwrap();
         let error = LocalConfig::from_value(&config, &text, std::path::Path::new("/w")).unwrap_err();
-        assert!(error.to_string().starts_with("postgresql.listen (line 6): "), "{error}");
+        assert!(
+            error.to_string().starts_with("postgresql.listen (line 6): "),
+            "{error}"
+        );
     }
 
     #[test]
     fn the_v2_store_is_refused_with_the_way_out() {
         let text = LOCAL.replace("etcd3:", "etcd:");
-        let config = load(&[Source { file: "a.yml".into(), text: text.clone() }]).unwrap();
-        let error = LocalConfig::from_value(&config, &text, std::path::Path::new("/w")).unwrap_err().to_string();
-        assert!(error.contains("rename the section to 'etcd3:'") && error.contains("line 4"), "{error}");
+        let config = load(&[Source {
+            file: "a.yml".into(),
+            text: text.clone(),
+        }])
+        .unwrap();
+        let error = LocalConfig::from_value(&config, &text, std::path::Path::new("/w"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("rename the section to 'etcd3:'") && error.contains("line 4"),
+            "{error}"
+        );
     }
 }

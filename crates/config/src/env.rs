@@ -18,22 +18,76 @@ const EXACT: &[(&str, &str)] = &[
 
 /// Section prefixes: `PATRONI_<prefix>_<KEY>` → `<section>.<key>`.
 const SECTIONS: &[(&str, &str, &[&str])] = &[
-    ("LOG_", "log", &[
-        "TYPE", "LEVEL", "TRACEBACK_LEVEL", "FORMAT", "DATEFORMAT", "STATIC_FIELDS", "MAX_QUEUE_SIZE", "DIR", "MODE",
-        "FILE_SIZE", "FILE_NUM", "LOGGERS", "DEDUPLICATE_HEARTBEAT_LOGS",
-    ]),
-    ("RESTAPI_", "restapi", &[
-        "LISTEN", "CONNECT_ADDRESS", "CERTFILE", "KEYFILE", "KEYFILE_PASSWORD", "CAFILE", "CIPHERS", "VERIFY_CLIENT",
-        "HTTP_EXTRA_HEADERS", "HTTPS_EXTRA_HEADERS", "ALLOWLIST", "ALLOWLIST_INCLUDE_MEMBERS", "REQUEST_QUEUE_SIZE",
-        "SERVER_TOKENS",
-    ]),
-    ("CTL_", "ctl", &["INSECURE", "CACERT", "CERTFILE", "KEYFILE", "KEYFILE_PASSWORD"]),
-    ("POSTGRESQL_BIN_", "postgresql.bin_name", &[
-        "PG_CTL", "INITDB", "PG_CONTROLDATA", "PG_BASEBACKUP", "POSTGRES", "PG_ISREADY", "PG_REWIND",
-    ]),
-    ("POSTGRESQL_", "postgresql", &[
-        "LISTEN", "CONNECT_ADDRESS", "PROXY_ADDRESS", "CONFIG_DIR", "DATA_DIR", "PGPASS", "BIN_DIR",
-    ]),
+    (
+        "LOG_",
+        "log",
+        &[
+            "TYPE",
+            "LEVEL",
+            "TRACEBACK_LEVEL",
+            "FORMAT",
+            "DATEFORMAT",
+            "STATIC_FIELDS",
+            "MAX_QUEUE_SIZE",
+            "DIR",
+            "MODE",
+            "FILE_SIZE",
+            "FILE_NUM",
+            "LOGGERS",
+            "DEDUPLICATE_HEARTBEAT_LOGS",
+        ],
+    ),
+    (
+        "RESTAPI_",
+        "restapi",
+        &[
+            "LISTEN",
+            "CONNECT_ADDRESS",
+            "CERTFILE",
+            "KEYFILE",
+            "KEYFILE_PASSWORD",
+            "CAFILE",
+            "CIPHERS",
+            "VERIFY_CLIENT",
+            "HTTP_EXTRA_HEADERS",
+            "HTTPS_EXTRA_HEADERS",
+            "ALLOWLIST",
+            "ALLOWLIST_INCLUDE_MEMBERS",
+            "REQUEST_QUEUE_SIZE",
+            "SERVER_TOKENS",
+        ],
+    ),
+    (
+        "CTL_",
+        "ctl",
+        &["INSECURE", "CACERT", "CERTFILE", "KEYFILE", "KEYFILE_PASSWORD"],
+    ),
+    (
+        "POSTGRESQL_BIN_",
+        "postgresql.bin_name",
+        &[
+            "PG_CTL",
+            "INITDB",
+            "PG_CONTROLDATA",
+            "PG_BASEBACKUP",
+            "POSTGRES",
+            "PG_ISREADY",
+            "PG_REWIND",
+        ],
+    ),
+    (
+        "POSTGRESQL_",
+        "postgresql",
+        &[
+            "LISTEN",
+            "CONNECT_ADDRESS",
+            "PROXY_ADDRESS",
+            "CONFIG_DIR",
+            "DATA_DIR",
+            "PGPASS",
+            "BIN_DIR",
+        ],
+    ),
     ("SUPERUSER_", "postgresql.authentication.superuser", ACCOUNT),
     ("REPLICATION_", "postgresql.authentication.replication", ACCOUNT),
     ("REWIND_", "postgresql.authentication.rewind", ACCOUNT),
@@ -42,23 +96,65 @@ const SECTIONS: &[(&str, &str, &[&str])] = &[
     ("CONSUL_", "consul", &["HOST", "URL", "PORT", "TOKEN", "VERIFY"]),
     ("ZOOKEEPER_", "zookeeper", &["HOSTS"]),
     ("EXHIBITOR_", "exhibitor", &["HOSTS", "PORT"]),
-    ("RAFT_", "raft", &["SELF_ADDR", "BIND_ADDR", "PARTNER_ADDRS", "DATA_DIR", "PASSWORD"]),
+    (
+        "RAFT_",
+        "raft",
+        &["SELF_ADDR", "BIND_ADDR", "PARTNER_ADDRS", "DATA_DIR", "PASSWORD"],
+    ),
     ("CITUS_", "citus", &["GROUP", "DATABASE"]),
-    ("KUBERNETES_", "kubernetes", &[
-        "LABELS", "NAMESPACE", "CONTEXT", "SCOPE_LABEL", "ROLE_LABEL", "LEADER_LABEL_VALUE", "FOLLOWER_LABEL_VALUE",
-        "STANDBY_LEADER_LABEL_VALUE", "TMP_ROLE_LABEL", "USE_ENDPOINTS", "POD_IP", "PORTS", "CACERT",
-        "BYPASS_API_SERVICE", "RETRIABLE_HTTP_CODES", "BOOTSTRAP_LABELS",
-    ]),
+    (
+        "KUBERNETES_",
+        "kubernetes",
+        &[
+            "LABELS",
+            "NAMESPACE",
+            "CONTEXT",
+            "SCOPE_LABEL",
+            "ROLE_LABEL",
+            "LEADER_LABEL_VALUE",
+            "FOLLOWER_LABEL_VALUE",
+            "STANDBY_LEADER_LABEL_VALUE",
+            "TMP_ROLE_LABEL",
+            "USE_ENDPOINTS",
+            "POD_IP",
+            "PORTS",
+            "CACERT",
+            "BYPASS_API_SERVICE",
+            "RETRIABLE_HTTP_CODES",
+            "BOOTSTRAP_LABELS",
+        ],
+    ),
 ];
 
 const ACCOUNT: &[&str] = &[
-    "USERNAME", "PASSWORD", "SSLMODE", "SSLCERT", "SSLKEY", "SSLPASSWORD", "SSLROOTCERT", "SSLCRL", "SSLCRLDIR",
-    "GSSENCMODE", "CHANNEL_BINDING", "SSLNEGOTIATION",
+    "USERNAME",
+    "PASSWORD",
+    "SSLMODE",
+    "SSLCERT",
+    "SSLKEY",
+    "SSLPASSWORD",
+    "SSLROOTCERT",
+    "SSLCRL",
+    "SSLCRLDIR",
+    "GSSENCMODE",
+    "CHANNEL_BINDING",
+    "SSLNEGOTIATION",
 ];
 
 const ETCD: &[&str] = &[
-    "HOST", "HOSTS", "URL", "PROXY", "SRV", "SRV_SUFFIX", "PROTOCOL", "USE_PROXIES", "CACERT", "CERT", "KEY",
-    "USERNAME", "PASSWORD",
+    "HOST",
+    "HOSTS",
+    "URL",
+    "PROXY",
+    "SRV",
+    "SRV_SUFFIX",
+    "PROTOCOL",
+    "USE_PROXIES",
+    "CACERT",
+    "CERT",
+    "KEY",
+    "USERNAME",
+    "PASSWORD",
 ];
 
 /// Values that are texts even where they look like something else.
@@ -69,7 +165,9 @@ const ALWAYS_TEXT: &[&str] = &["PASSWORD", "USERNAME", "NAME", "SCOPE", "TOKEN"]
 pub fn env_layer(variables: impl IntoIterator<Item = (String, String)>) -> Map<String, Value> {
     let mut layer = Map::new();
     for (name, text) in variables {
-        let Some(suffix) = name.strip_prefix("PATRONI_") else { continue };
+        let Some(suffix) = name.strip_prefix("PATRONI_") else {
+            continue;
+        };
         if let Some(path) = path_of(suffix) {
             let key = suffix.rsplit('_').next().unwrap_or(suffix);
             insert(&mut layer, &path, typed(&text, ALWAYS_TEXT.contains(&key)));
@@ -84,14 +182,16 @@ fn path_of(suffix: &str) -> Option<String> {
     }
     SECTIONS.iter().find_map(|(prefix, section, keys)| {
         let key = suffix.strip_prefix(prefix)?;
-        keys.contains(&key).then(|| format!("{section}.{}", key.to_lowercase()))
+        keys.contains(&key)
+            .then(|| format!("{section}.{}", key.to_lowercase()))
     })
 }
 
 fn typed(text: &str, is_text: bool) -> Value {
     let trimmed = text.trim();
     let structured = trimmed.starts_with(['[', '{']) || trimmed.starts_with("- ");
-    if !is_text && structured
+    if !is_text
+        && structured
         && let Ok(value) = serde_saphyr::from_str::<Value>(text)
     {
         return value;

@@ -16,13 +16,22 @@ impl Listen {
     /// What is wrong, in words.
     pub fn parse(text: &str, default_port: u16) -> Result<Self, String> {
         let (hosts, port) = match text.rsplit_once(':') {
-            Some((hosts, port)) if !port.contains(']') => (hosts, port.trim().parse().map_err(|_| format!("'{port}' is not a port"))?),
+            Some((hosts, port)) if !port.contains(']') => (
+                hosts,
+                port.trim()
+                    .parse()
+                    .map_err(|_| format!("'{port}' is not a port"))?,
+            ),
             _ => (text, default_port),
         };
-        let hosts: Vec<String> =
-            hosts.split(',').map(|host| host.trim().trim_matches(['[', ']']).to_owned()).collect();
+        let hosts: Vec<String> = hosts
+            .split(',')
+            .map(|host| host.trim().trim_matches(['[', ']']).to_owned())
+            .collect();
         if hosts.iter().any(String::is_empty) {
-            return Err(format!("'{text}' has no host (write host:port, or *:port for all addresses)"));
+            return Err(format!(
+                "'{text}' has no host (write host:port, or *:port for all addresses)"
+            ));
         }
         if hosts.len() > 1 && hosts.iter().any(|host| host == "*") {
             return Err(format!("'{text}': * stands alone"));
@@ -50,7 +59,11 @@ impl Listen {
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.hosts.join(",");
-        if host.contains(':') { write!(f, "[{host}]:{}", self.port) } else { write!(f, "{host}:{}", self.port) }
+        if host.contains(':') {
+            write!(f, "[{host}]:{}", self.port)
+        } else {
+            write!(f, "{host}:{}", self.port)
+        }
     }
 }
 
@@ -60,7 +73,10 @@ mod tests {
 
     #[test]
     fn forms() {
-        assert_eq!(Listen::parse("127.0.0.1:5433", 1).unwrap().to_string(), "127.0.0.1:5433");
+        assert_eq!(
+            Listen::parse("127.0.0.1:5433", 1).unwrap().to_string(),
+            "127.0.0.1:5433"
+        );
         assert_eq!(Listen::parse("*:5432", 1).unwrap().local_host(), "127.0.0.1");
         assert_eq!(Listen::parse("[::1]:8008", 1).unwrap().hosts, ["::1"]);
         assert_eq!(Listen::parse("a,b:1", 9).unwrap().listen_addresses(), "a,b");

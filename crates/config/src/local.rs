@@ -187,11 +187,19 @@ impl LocalConfig {
             name: MemberName::new(name).map_err(|error| root.error("name", &error.to_string()))?,
             scope: Scope::new(scope).map_err(|error| root.error("scope", &error.to_string()))?,
             namespace: root.text("namespace")?.unwrap_or_else(|| "service".into()),
-            log: LogConfig { level: root.section("log")?.text("level")?.unwrap_or_else(|| "INFO".into()) },
+            log: LogConfig {
+                level: root
+                    .section("log")?
+                    .text("level")?
+                    .unwrap_or_else(|| "INFO".into()),
+            },
             restapi,
             ctl,
             postgresql: postgresql(&root.section("postgresql")?, cwd)?,
-            bootstrap: bootstrap.exists().then(|| bootstrap_section(&bootstrap)).transpose()?,
+            bootstrap: bootstrap
+                .exists()
+                .then(|| bootstrap_section(&bootstrap))
+                .transpose()?,
             etcd3,
             tags: Tags::new(root.section("tags")?.map()),
         })
@@ -217,13 +225,17 @@ fn store(root: &Reader<'_>) -> Result<EtcdConfig, ConfigError> {
             return Err(root.error(other, "is not supported yet as a store; use 'etcd3:'"));
         }
     }
-    Err(root.error("etcd3", "is missing: name the store, for example 'etcd3: {host: 127.0.0.1:2379}'"))
+    Err(root.error(
+        "etcd3",
+        "is missing: name the store, for example 'etcd3: {host: 127.0.0.1:2379}'",
+    ))
 }
 
 fn etcd(section: &Reader<'_>) -> Result<EtcdConfig, ConfigError> {
     let secure = section.value("cacert").is_some() || section.value("cert").is_some();
-    let protocol =
-        section.text("protocol")?.unwrap_or_else(|| if secure { "https".into() } else { "http".into() });
+    let protocol = section
+        .text("protocol")?
+        .unwrap_or_else(|| if secure { "https".into() } else { "http".into() });
     for unsupported in ["srv", "proxy"] {
         if section.value(unsupported).is_some() {
             return Err(section.error(unsupported, "is not supported yet; list the endpoints in 'hosts'"));
@@ -254,7 +266,12 @@ fn etcd(section: &Reader<'_>) -> Result<EtcdConfig, ConfigError> {
         (Some(cert), None) => Some((cert.clone(), cert)),
         _ => None,
     };
-    Ok(EtcdConfig { endpoints, auth: credentials(section)?, cacert: path("cacert")?, client_cert })
+    Ok(EtcdConfig {
+        endpoints,
+        auth: credentials(section)?,
+        cacert: path("cacert")?,
+        client_cert,
+    })
 }
 
 fn credentials(section: &Reader<'_>) -> Result<Option<(String, String)>, ConfigError> {
@@ -266,7 +283,8 @@ fn credentials(section: &Reader<'_>) -> Result<Option<(String, String)>, ConfigE
 }
 
 fn restapi(api: &Reader<'_>, cwd: &Path) -> Result<RestApiConfig, ConfigError> {
-    let address = |key: &str, text: &str| Listen::parse(text, 8008).map_err(|message| api.error(key, &message));
+    let address =
+        |key: &str, text: &str| Listen::parse(text, 8008).map_err(|message| api.error(key, &message));
     let listen = address("listen", &api.required("listen")?)?;
     let connect_address = match api.text("connect_address")? {
         Some(text) => address("connect_address", &text)?,
@@ -281,17 +299,30 @@ fn restapi(api: &Reader<'_>, cwd: &Path) -> Result<RestApiConfig, ConfigError> {
     };
     let cafile = path("cafile")?;
     if verify_client != VerifyClient::None && cafile.is_none() {
-        return Err(api.error("verify_client", "needs 'cafile', the CA that signs the clients' certificates"));
+        return Err(api.error(
+            "verify_client",
+            "needs 'cafile', the CA that signs the clients' certificates",
+        ));
     }
     let tls = match path("certfile")? {
         None => None,
         Some(certfile) => {
             let keyfile = path("keyfile")?.unwrap_or_else(|| certfile.clone());
-            Some(ApiTls { certfile, keyfile, cafile, verify_client })
+            Some(ApiTls {
+                certfile,
+                keyfile,
+                cafile,
+                verify_client,
+            })
         }
     };
     let authentication = credentials(&api.section("authentication")?)?;
-    Ok(RestApiConfig { listen, connect_address, authentication, tls })
+    Ok(RestApiConfig {
+        listen,
+        connect_address,
+        authentication,
+        tls,
+    })
 }
 
 fn ctl(section: &Reader<'_>, restapi: &RestApiConfig, cwd: &Path) -> Result<CtlConfig, ConfigError> {
@@ -334,11 +365,18 @@ fn postgresql(section: &Reader<'_>, cwd: &Path) -> Result<PostgresConfig, Config
     }
     let replication = account(&auth.section("replication")?)?;
     if replication.username.is_empty() {
-        return Err(auth.section("replication")?.error("username", "is required: replicas connect as this role"));
+        return Err(auth
+            .section("replication")?
+            .error("username", "is required: replicas connect as this role"));
     }
     let rewind = auth.section("rewind")?;
     let strings = |reader: &Reader<'_>| -> BTreeMap<String, String> {
-        reader.map().iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), string_form(v))).collect()
+        reader
+            .map()
+            .iter()
+            .filter(|(_, v)| !v.is_null())
+            .map(|(k, v)| (k.clone(), string_form(v)))
+            .collect()
     };
     let callbacks = section.section("callbacks")?;
     Ok(PostgresConfig {
@@ -350,7 +388,10 @@ fn postgresql(section: &Reader<'_>, cwd: &Path) -> Result<PostgresConfig, Config
             None => data_dir.with_extension("pgpass"),
         },
         data_dir,
-        bin_dir: section.text("bin_dir")?.filter(|dir| !dir.is_empty()).map(|dir| cwd.join(dir)),
+        bin_dir: section
+            .text("bin_dir")?
+            .filter(|dir| !dir.is_empty())
+            .map(|dir| cwd.join(dir)),
         bin_name: strings(&section.section("bin_name")?),
         database: section.text("database")?.unwrap_or_else(|| "postgres".into()),
         superuser,
@@ -369,7 +410,17 @@ fn postgresql(section: &Reader<'_>, cwd: &Path) -> Result<PostgresConfig, Config
 
 const INITDB_REFUSED: &[&str] = &["pgdata", "nosync", "pwfile", "sync-only", "version"];
 const BASEBACKUP_REFUSED: &[&str] = &[
-    "pgdata", "format", "wal-method", "xlog-method", "gzip", "version", "dbname", "host", "port", "username", "password",
+    "pgdata",
+    "format",
+    "wal-method",
+    "xlog-method",
+    "gzip",
+    "version",
+    "dbname",
+    "host",
+    "port",
+    "username",
+    "password",
 ];
 
 fn bootstrap_section(section: &Reader<'_>) -> Result<Bootstrap, ConfigError> {
@@ -396,7 +447,9 @@ fn options(section: &Reader<'_>, key: &str, refused: &[&str]) -> Result<Vec<Stri
         Some(Value::Array(items)) => {
             for item in items {
                 match item {
-                    Value::Object(map) => pairs.extend(map.iter().map(|(k, v)| (k.clone(), Some(string_form(v))))),
+                    Value::Object(map) => {
+                        pairs.extend(map.iter().map(|(k, v)| (k.clone(), Some(string_form(v)))))
+                    }
                     other => pairs.push((string_form(other), None)),
                 }
             }

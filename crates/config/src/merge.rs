@@ -31,7 +31,10 @@ pub fn patch(target: &mut Map<String, Value>, changes: &Map<String, Value>) -> b
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(
-            map.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), without_nulls(v))).collect(),
+            map.iter()
+                .filter(|(_, v)| !v.is_null())
+                .map(|(k, v)| (k.clone(), without_nulls(v)))
+                .collect(),
         ),
         other => other.clone(),
     }
@@ -61,9 +64,13 @@ mod tests {
     #[test]
     fn null_deletes_and_mappings_merge() {
         let mut target = object(json!({"ttl": 30, "postgresql": {"parameters": {"a": 1, "b": 2}}}));
-        let changes = object(json!({"ttl": null, "postgresql": {"parameters": {"a": "1", "c": {"x": null}}}}));
+        let changes =
+            object(json!({"ttl": null, "postgresql": {"parameters": {"a": "1", "c": {"x": null}}}}));
         assert!(patch(&mut target, &changes));
-        assert_eq!(Value::Object(target), json!({"postgresql": {"parameters": {"a": 1, "b": 2, "c": {}}}}));
+        assert_eq!(
+            Value::Object(target),
+            json!({"postgresql": {"parameters": {"a": 1, "b": 2, "c": {}}}})
+        );
     }
 
     proptest! {
@@ -78,9 +85,14 @@ mod tests {
     }
 
     fn mapping() -> impl Strategy<Value = Map<String, Value>> {
-        let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), (0..3i64).prop_map(Value::from)];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (0..3i64).prop_map(Value::from)
+        ];
         let value = leaf.prop_recursive(3, 12, 3, |inner| {
-            prop::collection::btree_map("[ab]", inner, 0..3).prop_map(|m| Value::Object(m.into_iter().collect()))
+            prop::collection::btree_map("[ab]", inner, 0..3)
+                .prop_map(|m| Value::Object(m.into_iter().collect()))
         });
         prop::collection::btree_map("[abc]", value, 0..4).prop_map(|m| m.into_iter().collect())
     }

@@ -35,7 +35,11 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn root(map: &'a Map<String, Value>, text: &'a str) -> Self {
-        Reader { path: String::new(), map: Some(map), text }
+        Reader {
+            path: String::new(),
+            map: Some(map),
+            text,
+        }
     }
 
     /// The mapping below `key`; one that is absent or null reads as empty.
@@ -45,7 +49,11 @@ impl<'a> Reader<'a> {
             Some(Value::Object(map)) => Some(map),
             Some(_) => return Err(self.error(key, "must be a mapping")),
         };
-        Ok(Reader { path: self.join(key), map, text: self.text })
+        Ok(Reader {
+            path: self.join(key),
+            map,
+            text: self.text,
+        })
     }
 
     pub(crate) fn exists(&self) -> bool {
@@ -78,7 +86,9 @@ impl<'a> Reader<'a> {
     pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, ConfigError> {
         match self.value(key) {
             None => Ok(None),
-            Some(value) => parse_bool(value).map(Some).ok_or_else(|| self.error(key, "must be true or false")),
+            Some(value) => parse_bool(value)
+                .map(Some)
+                .ok_or_else(|| self.error(key, "must be true or false")),
         }
     }
 
@@ -86,7 +96,9 @@ impl<'a> Reader<'a> {
     pub(crate) fn int(&self, key: &str, unit: &str) -> Result<Option<i64>, ConfigError> {
         match self.value(key) {
             None => Ok(None),
-            Some(value) => parse_int(value, unit).map(Some).ok_or_else(|| self.error(key, "must be a number")),
+            Some(value) => parse_int(value, unit)
+                .map(Some)
+                .ok_or_else(|| self.error(key, "must be a number")),
         }
     }
 
@@ -95,9 +107,12 @@ impl<'a> Reader<'a> {
         match self.value(key) {
             None => Ok(None),
             Some(Value::Array(items)) => Ok(Some(items.iter().map(crate::string_form).collect())),
-            Some(Value::String(text)) => {
-                Ok(Some(text.split(',').map(|item| item.trim().to_owned()).filter(|i| !i.is_empty()).collect()))
-            }
+            Some(Value::String(text)) => Ok(Some(
+                text.split(',')
+                    .map(|item| item.trim().to_owned())
+                    .filter(|i| !i.is_empty())
+                    .collect(),
+            )),
             Some(_) => Err(self.error(key, "must be a list")),
         }
     }
@@ -114,11 +129,19 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn error(&self, key: &str, message: &str) -> ConfigError {
         let path = self.join(key);
-        ConfigError::Value { line: line_of(self.text, &path), path, message: message.to_owned() }
+        ConfigError::Value {
+            line: line_of(self.text, &path),
+            path,
+            message: message.to_owned(),
+        }
     }
 
     fn join(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 }
 
@@ -162,7 +185,9 @@ fn line_of(text: &str, path: &str) -> Option<usize> {
             let trimmed = line.trim_start();
             let indent = line.len() - trimmed.len();
             let deeper = depth.is_none_or(|depth| indent > depth);
-            let here = trimmed.strip_prefix(segment).is_some_and(|rest| rest.starts_with(':'));
+            let here = trimmed
+                .strip_prefix(segment)
+                .is_some_and(|rest| rest.starts_with(':'));
             (deeper && here).then_some((number + 1, indent))
         });
         match at {
@@ -183,8 +208,12 @@ mod tests {
 
     #[test]
     fn lines_are_found_by_indentation() {
-        let text = "name: a\npostgresql:\n  listen: x\n  authentication:\n    superuser:\n      username: u\n";
-        assert_eq!(line_of(text, "postgresql.authentication.superuser.username"), Some(6));
+        let text =
+            "name: a\npostgresql:\n  listen: x\n  authentication:\n    superuser:\n      username: u\n";
+        assert_eq!(
+            line_of(text, "postgresql.authentication.superuser.username"),
+            Some(6)
+        );
         assert_eq!(line_of(text, "postgresql.data_dir"), Some(2));
         assert_eq!(line_of(text, "restapi"), None);
     }

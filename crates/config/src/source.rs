@@ -18,7 +18,10 @@ pub struct Source {
 pub fn load(sources: &[Source]) -> Result<Map<String, Value>, ConfigError> {
     let mut merged = Map::new();
     for source in sources {
-        let syntax = |message: String| ConfigError::Syntax { file: source.file.clone(), message };
+        let syntax = |message: String| ConfigError::Syntax {
+            file: source.file.clone(),
+            message,
+        };
         // Patroni's files are YAML 1.1 in practice: the last of two equal keys wins and 0755 is octal.
         let options = serde_saphyr::options! {
             duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
@@ -42,12 +45,19 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Source {
-        Source { file: "a.yml".into(), text: text.into() }
+        Source {
+            file: "a.yml".into(),
+            text: text.into(),
+        }
     }
 
     #[test]
     fn later_files_win_and_errors_have_a_place() {
-        let merged = load(&[source("ttl: 30\nname: a\nmode: 0755\n"), source("ttl: 20\nname: null\n")]).unwrap();
+        let merged = load(&[
+            source("ttl: 30\nname: a\nmode: 0755\n"),
+            source("ttl: 20\nname: null\n"),
+        ])
+        .unwrap();
         assert_eq!(Value::Object(merged), serde_json::json!({"ttl": 20, "mode": 493}));
         let error = load(&[source("a: [1\nb: 2\n")]).unwrap_err().to_string();
         assert!(error.starts_with("a.yml: ") && error.contains("line"), "{error}");

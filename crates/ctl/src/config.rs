@@ -21,26 +21,49 @@ use crate::{
 
 pub(crate) async fn show(context: &Context, args: &ClusterArg) -> anyhow::Result<()> {
     let cluster = context.cluster(args.cluster_name.as_deref()).await?;
-    let config = cluster.view.config.value.context("The config key does not exist in the cluster")?;
+    let config = cluster
+        .view
+        .config
+        .value
+        .context("The config key does not exist in the cluster")?;
     println!("{}", to_yaml(&Value::Object(config)));
     Ok(())
 }
 
 pub(crate) async fn edit(context: &Context, args: &EditConfigArgs) -> anyhow::Result<()> {
     let cluster = context.cluster(args.cluster_name.as_deref()).await?;
-    let old = cluster.view.config.value.clone().context("The config key does not exist in the cluster")?;
+    let old = cluster
+        .view
+        .config
+        .value
+        .clone()
+        .context("The config key does not exist in the cluster")?;
     let before = to_yaml(&Value::Object(old.clone()));
-    let by_options = !args.set.is_empty() || !args.pg.is_empty() || args.apply.is_some() || args.replace.is_some();
-    let new = if by_options { changed(old, args)? } else { mapping(&in_editor(cluster.scope.as_str(), &before)?)? };
+    let by_options =
+        !args.set.is_empty() || !args.pg.is_empty() || args.apply.is_some() || args.replace.is_some();
+    let new = if by_options {
+        changed(old, args)?
+    } else {
+        mapping(&in_editor(cluster.scope.as_str(), &before)?)?
+    };
     let after = to_yaml(&Value::Object(new.clone()));
     if before == after {
         println!("Not changed");
         return Ok(());
     }
     if !args.quiet {
-        print!("{}", TextDiff::from_lines(&before, &after).unified_diff().context_radius(3).header("", ""));
+        print!(
+            "{}",
+            TextDiff::from_lines(&before, &after)
+                .unified_diff()
+                .context_radius(3)
+                .header("", "")
+        );
     }
-    let from_stdin = [&args.apply, &args.replace].into_iter().flatten().any(|path| path == Path::new("-"));
+    let from_stdin = [&args.apply, &args.replace]
+        .into_iter()
+        .flatten()
+        .any(|path| path == Path::new("-"));
     if from_stdin && !args.force {
         println!("Use --force option to apply changes");
         return Ok(());
@@ -72,9 +95,9 @@ fn changed(old: Map<String, Value>, args: &EditConfigArgs) -> anyhow::Result<Map
     }
     for (option, prefix) in [(&args.set, ""), (&args.pg, "postgresql.parameters.")] {
         for pair in option {
-            let (path, text) = pair.split_once('=').with_context(|| {
-                format!("Invalid parameter setting '{pair}': write name=value")
-            })?;
+            let (path, text) = pair
+                .split_once('=')
+                .with_context(|| format!("Invalid parameter setting '{pair}': write name=value"))?;
             let value = serde_saphyr::from_str(text).unwrap_or_else(|_| Value::from(text));
             set(&mut config, &format!("{prefix}{}", path.trim()), value);
         }
@@ -129,9 +152,16 @@ fn in_editor(cluster: &str, text: &str) -> anyhow::Result<String> {
         std::io::stdin().is_terminal(),
         "there is no terminal for an editor: use --set, --pg, --apply or --replace"
     );
-    let mut file = tempfile::Builder::new().prefix(&format!("{cluster}-config-")).suffix(".yaml").tempfile()?;
+    let mut file = tempfile::Builder::new()
+        .prefix(&format!("{cluster}-config-"))
+        .suffix(".yaml")
+        .tempfile()?;
     file.write_all(text.as_bytes())?;
-    let editors = [std::env::var("EDITOR").unwrap_or_default(), "editor".to_owned(), "vi".to_owned()];
+    let editors = [
+        std::env::var("EDITOR").unwrap_or_default(),
+        "editor".to_owned(),
+        "vi".to_owned(),
+    ];
     for editor in editors.iter().filter(|editor| !editor.is_empty()) {
         match Command::new(editor).arg(file.path()).status() {
             Ok(status) => {
@@ -152,7 +182,10 @@ mod tests {
 
     #[test]
     fn paths_are_set_and_emptied() {
-        let mut config = json!({"ttl": 30, "postgresql": {"parameters": {"a": 1}}}).as_object().unwrap().clone();
+        let mut config = json!({"ttl": 30, "postgresql": {"parameters": {"a": 1}}})
+            .as_object()
+            .unwrap()
+            .clone();
         set(&mut config, "postgresql.parameters.pg_stat.track", json!("all"));
         set(&mut config, "postgresql.parameters.a", Value::Null);
         set(&mut config, "slots.x.type", json!("physical"));

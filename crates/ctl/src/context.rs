@@ -43,14 +43,26 @@ impl Context {
         let mut context = match &args.dcs_url {
             Some(url) => {
                 let (etcd, path) = from_url(url)?;
-                Context { namespace: path.unwrap_or(namespace), scope, etcd, client: Client::default() }
+                Context {
+                    namespace: path.unwrap_or(namespace),
+                    scope,
+                    etcd,
+                    client: Client::default(),
+                }
             }
-            None => Context { namespace, scope, etcd: EtcdConfig::from_config(&config)?, client: Client::default() },
+            None => Context {
+                namespace,
+                scope,
+                etcd: EtcdConfig::from_config(&config)?,
+                client: Client::default(),
+            },
         };
         let mut ctl = CtlConfig::from_config(&config)?;
         ctl.insecure |= args.insecure;
         let tls = client_tls(ctl.cacert.as_deref(), None, ctl.insecure)?;
-        let auth = ctl.authentication.map(|(user, password)| basic_auth(&user, &password));
+        let auth = ctl
+            .authentication
+            .map(|(user, password)| basic_auth(&user, &password));
         context.client = Client::new(Some(tls)).with_authorization(auth);
         Ok(context)
     }
@@ -60,9 +72,17 @@ impl Context {
         let name = name.map(str::to_owned).or_else(|| self.scope.clone());
         let name = name.context("no cluster: name it, or set 'scope' in the configuration file")?;
         let scope = Scope::new(name)?;
-        let cert = self.etcd.client_cert.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
-        let endpoints =
-            Endpoints::new(&self.etcd.endpoints, self.etcd.auth.clone(), self.etcd.cacert.as_deref(), cert)?;
+        let cert = self
+            .etcd
+            .client_cert
+            .as_ref()
+            .map(|(cert, key)| (cert.as_path(), key.as_path()));
+        let endpoints = Endpoints::new(
+            &self.etcd.endpoints,
+            self.etcd.auth.clone(),
+            self.etcd.cacert.as_deref(),
+            cert,
+        )?;
         let store = EtcdStore::new(KeyTree::new(&self.namespace, &scope), endpoints);
         let view = store.read(now() + STORE).await?;
         Ok(Cluster { scope, store, view })
@@ -76,10 +96,14 @@ impl Context {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Response, HttpError> {
-        let base = member.api_base().ok_or_else(|| HttpError::BadUrl(member.api_url.clone()))?;
+        let base = member
+            .api_base()
+            .ok_or_else(|| HttpError::BadUrl(member.api_url.clone()))?;
         let url = Url::parse(&format!("{base}/{path}"))?;
         let body = body.map(|body| Bytes::from(body.to_string()));
-        self.client.request(method, &url, body.or(Some(Bytes::new())), now() + API).await
+        self.client
+            .request(method, &url, body.or(Some(Bytes::new())), now() + API)
+            .await
     }
 }
 
@@ -105,19 +129,29 @@ impl Cluster {
 
     /// Whether maintenance mode is on.
     pub(crate) fn is_paused(&self) -> bool {
-        let pause = self.view.config.value.as_ref().and_then(|config| config.get("pause"));
+        let pause = self
+            .view
+            .config
+            .value
+            .as_ref()
+            .and_then(|config| config.get("pause"));
         pause.is_some_and(|pause| howdah_config::parse_bool(pause) == Some(true))
     }
 
     /// A number of the dynamic configuration.
     pub(crate) fn seconds(&self, key: &str, default: u64) -> u64 {
         let value = self.view.config.value.as_ref().and_then(|config| config.get(key));
-        value.and_then(|value| howdah_config::parse_int(value, "s")).map_or(default, |n| n.unsigned_abs())
+        value
+            .and_then(|value| howdah_config::parse_int(value, "s"))
+            .map_or(default, |n| n.unsigned_abs())
     }
 }
 
 fn text(config: &Map<String, Value>, key: &str) -> Option<String> {
-    config.get(key).filter(|value| !value.is_null()).map(howdah_config::string_form)
+    config
+        .get(key)
+        .filter(|value| !value.is_null())
+        .map(howdah_config::string_form)
 }
 
 fn read_config(args: &CtlArgs) -> anyhow::Result<Map<String, Value>> {
@@ -126,10 +160,16 @@ fn read_config(args: &CtlArgs) -> anyhow::Result<Map<String, Value>> {
         None => (default_file(), false),
     };
     match fs::read_to_string(&path) {
-        Ok(text) => Ok(load(&[Source { file: path.display().to_string(), text }])?),
-        Err(error) if explicit => {
-            Err(error).with_context(|| format!("Provided config file {} not existing or no read rights", path.display()))
-        }
+        Ok(text) => Ok(load(&[Source {
+            file: path.display().to_string(),
+            text,
+        }])?),
+        Err(error) if explicit => Err(error).with_context(|| {
+            format!(
+                "Provided config file {} not existing or no read rights",
+                path.display()
+            )
+        }),
         Err(_) => Ok(Map::new()),
     }
 }
@@ -137,7 +177,9 @@ fn read_config(args: &CtlArgs) -> anyhow::Result<Map<String, Value>> {
 fn default_file() -> PathBuf {
     let base = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
-    base.or_else(home).unwrap_or_default().join("patroni/patronictl.yaml")
+    base.or_else(home)
+        .unwrap_or_default()
+        .join("patroni/patronictl.yaml")
 }
 
 /// `etcd3://host:port/namespace`
@@ -149,6 +191,9 @@ fn from_url(url: &str) -> anyhow::Result<(EtcdConfig, Option<String>)> {
     );
     let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
     let address = howdah_config::Listen::parse(address, 2379).map_err(anyhow::Error::msg)?;
-    let etcd = EtcdConfig { endpoints: vec![format!("http://{address}")], ..EtcdConfig::default() };
+    let etcd = EtcdConfig {
+        endpoints: vec![format!("http://{address}")],
+        ..EtcdConfig::default()
+    };
     Ok((etcd, Some(path.to_owned()).filter(|path| !path.is_empty())))
 }

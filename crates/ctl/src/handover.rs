@@ -12,7 +12,9 @@ use crate::{
 pub(crate) async fn switchover(context: &Context, args: &SwitchoverArgs) -> anyhow::Result<()> {
     let cluster = context.cluster(args.cluster_name.as_deref()).await?;
     show(&cluster);
-    let Some(current) = cluster.leader() else { anyhow::bail!("This cluster has no leader") };
+    let Some(current) = cluster.leader() else {
+        anyhow::bail!("This cluster has no leader")
+    };
     let leader = match &args.leader {
         Some(leader) => leader.clone(),
         None if args.force => current.to_string(),
@@ -30,7 +32,10 @@ pub(crate) async fn switchover(context: &Context, args: &SwitchoverArgs) -> anyh
     let scheduled = match &args.scheduled {
         Some(text) => moment(text)?,
         None if args.force => None,
-        None => moment(&prompt::ask_or("When should the switchover take place (ISO 8601 with offset)", "now")?)?,
+        None => moment(&prompt::ask_or(
+            "When should the switchover take place (ISO 8601 with offset)",
+            "now",
+        )?)?,
     };
     if !args.force {
         let question = match &scheduled {
@@ -59,22 +64,32 @@ pub(crate) async fn failover(context: &Context, args: &FailoverArgs) -> anyhow::
     let cluster = context.cluster(args.cluster_name.as_deref()).await?;
     show(&cluster);
     let candidate = candidate(&cluster, args.candidate.as_deref(), args.force)?;
-    let Some(candidate) = candidate else { anyhow::bail!("Failover could be performed only to a specific candidate") };
+    let Some(candidate) = candidate else {
+        anyhow::bail!("Failover could be performed only to a specific candidate")
+    };
     anyhow::ensure!(
         cluster.leader().map(MemberName::as_str) != Some(candidate.as_str()),
         "Member {candidate} is already the leader of cluster {}",
         cluster.scope
     );
     if !args.force {
-        let asynchronous =
-            cluster.view.sync.value.as_ref().is_some_and(|sync| !sync.includes(&candidate));
+        let asynchronous = cluster
+            .view
+            .sync
+            .value
+            .as_ref()
+            .is_some_and(|sync| !sync.includes(&candidate));
         if asynchronous {
             let question = format!("Are you sure you want to failover to the asynchronous node {candidate}?");
             prompt::confirm(&question, "Aborting failover")?;
         }
-        let demoting =
-            cluster.leader().map_or_else(String::new, |leader| format!(", demoting current leader {leader}"));
-        let question = format!("Are you sure you want to failover cluster {}{demoting}?", cluster.scope);
+        let demoting = cluster.leader().map_or_else(String::new, |leader| {
+            format!(", demoting current leader {leader}")
+        });
+        let question = format!(
+            "Are you sure you want to failover cluster {}{demoting}?",
+            cluster.scope
+        );
         prompt::confirm(&question, "Aborting failover")?;
     }
     request(context, cluster, "failover", &json!({ "candidate": candidate })).await
@@ -108,7 +123,11 @@ fn candidate(cluster: &Cluster, given: Option<&str>, force: bool) -> anyhow::Res
         cluster.view.members.keys().any(|name| name.as_str() == chosen),
         "Member {chosen} does not exist in cluster {}{}",
         cluster.scope,
-        if given.is_some() { "" } else { " or is tagged as nofailover" }
+        if given.is_some() {
+            ""
+        } else {
+            " or is tagged as nofailover"
+        }
     );
     Ok(Some(chosen))
 }
@@ -124,20 +143,38 @@ fn moment(text: &str) -> anyhow::Result<Option<String>> {
     let local = text.parse::<jiff::civil::DateTime>().map_err(|_| {
         anyhow::anyhow!("Unable to parse scheduled timestamp ({text}). It should be in an unambiguous format, e.g. ISO 8601")
     })?;
-    Ok(Some(local.to_zoned(jiff::tz::TimeZone::system())?.timestamp().to_string()))
+    Ok(Some(
+        local
+            .to_zoned(jiff::tz::TimeZone::system())?
+            .timestamp()
+            .to_string(),
+    ))
 }
 
 /// Asks the leader, or the candidate when nobody leads.
 async fn request(context: &Context, mut cluster: Cluster, what: &str, body: &Value) -> anyhow::Result<()> {
-    let target = cluster.leader().map(ToString::to_string).or_else(|| body["candidate"].as_str().map(str::to_owned));
-    let member = cluster.view.members.iter().find(|(name, _)| Some(name.as_str()) == target.as_deref());
-    let Some((_, member)) = member else { anyhow::bail!("no member can be asked for the {what}") };
+    let target = cluster
+        .leader()
+        .map(ToString::to_string)
+        .or_else(|| body["candidate"].as_str().map(str::to_owned));
+    let member = cluster
+        .view
+        .members
+        .iter()
+        .find(|(name, _)| Some(name.as_str()) == target.as_deref());
+    let Some((_, member)) = member else {
+        anyhow::bail!("no member can be asked for the {what}")
+    };
     let answer = context.call(member, Method::POST, what, Some(body)).await?;
     let now = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S%.5f").to_string();
     if matches!(answer.status, 200 | 202) {
         println!("{now} {}", answer.text());
     } else {
-        let title = if what == "failover" { "Failover" } else { "Switchover" };
+        let title = if what == "failover" {
+            "Failover"
+        } else {
+            "Switchover"
+        };
         println!("{title} failed, details: {}, {}", answer.status, answer.text());
     }
     cluster.refresh().await?;

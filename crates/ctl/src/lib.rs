@@ -31,7 +31,9 @@ use context::Context;
 /// # Errors
 /// What patronictl reports as `Error: …` with exit code 1.
 pub fn run(args: CtlArgs) -> anyhow::Result<u8> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let context = Context::open(&args)?;
         match args.command {

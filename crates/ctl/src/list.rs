@@ -59,7 +59,11 @@ fn describe(cluster: &Cluster, args: &ListArgs) -> String {
 
 /// The columns in Patroni's order; the last four only if somebody has a value, or all are wanted.
 fn table(scope: &str, rows: &[ClusterRow], pretty: bool, extended: bool) -> (Vec<Column>, Vec<Vec<Value>>) {
-    let lag = |key: &'static str| Column { key, title: "Lag", right: true };
+    let lag = |key: &'static str| Column {
+        key,
+        title: "Lag",
+        right: true,
+    };
     let mut columns = vec![
         column("Member", false),
         column("Host", false),
@@ -75,17 +79,28 @@ fn table(scope: &str, rows: &[ClusterRow], pretty: bool, extended: bool) -> (Vec
         columns.insert(0, column("Cluster", false));
     }
     let with_port = needs_port(rows);
-    let mut cells: Vec<Vec<Value>> =
-        rows.iter().map(|row| basic_cells(scope, row, pretty, with_port)).collect();
+    let mut cells: Vec<Vec<Value>> = rows
+        .iter()
+        .map(|row| basic_cells(scope, row, pretty, with_port))
+        .collect();
     let optional: [(Column, fn(&ClusterRow, bool) -> Value); 4] = [
         (column("Pending restart", false), |row, _| {
-            if row.pending_restart.is_some() { "*".into() } else { Value::Null }
+            if row.pending_restart.is_some() {
+                "*".into()
+            } else {
+                Value::Null
+            }
         }),
         (column("Pending restart reason", false), |row, pretty| {
-            row.pending_restart.as_ref().map_or(Value::Null, |reason| pending_reason(reason, pretty))
+            row.pending_restart
+                .as_ref()
+                .map_or(Value::Null, |reason| pending_reason(reason, pretty))
         }),
         (column("Scheduled restart", false), |row, _| {
-            row.scheduled_restart.as_ref().and_then(|plan| plan.get("schedule").cloned()).unwrap_or(Value::Null)
+            row.scheduled_restart
+                .as_ref()
+                .and_then(|plan| plan.get("schedule").cloned())
+                .unwrap_or(Value::Null)
         }),
         (column("Tags", false), |row, pretty| tags(&row.tags, pretty)),
     ];
@@ -149,8 +164,10 @@ fn megabytes(bytes: u64) -> u64 {
 /// The port is shown when it is not the usual one, or members share a host.
 fn needs_port(rows: &[ClusterRow]) -> bool {
     let unusual = rows.iter().any(|row| row.port.is_some_and(|port| port != 5432));
-    let shared =
-        rows.iter().enumerate().any(|(i, row)| rows.iter().skip(i + 1).any(|other| other.host == row.host));
+    let shared = rows
+        .iter()
+        .enumerate()
+        .any(|(i, row)| rows.iter().skip(i + 1).any(|other| other.host == row.host));
     unusual || shared
 }
 
@@ -158,12 +175,25 @@ fn pending_reason(reason: &Map<String, Value>, pretty: bool) -> Value {
     let lines: Vec<String> = reason
         .iter()
         .map(|(name, change)| {
-            let side = |key: &str| change.get(key).map(howdah_config::string_form).unwrap_or_default();
+            let side = |key: &str| {
+                change
+                    .get(key)
+                    .map(howdah_config::string_form)
+                    .unwrap_or_default()
+            };
             let line = format!("{name}: {}->{}", side("old_value"), side("new_value"));
-            if pretty && line.len() > 50 { format!("{name}: [hidden - too long]") } else { line }
+            if pretty && line.len() > 50 {
+                format!("{name}: [hidden - too long]")
+            } else {
+                line
+            }
         })
         .collect();
-    if lines.is_empty() { Value::Null } else { lines.join("\n").into() }
+    if lines.is_empty() {
+        Value::Null
+    } else {
+        lines.join("\n").into()
+    }
 }
 
 fn tags(tags: &Map<String, Value>, pretty: bool) -> Value {
@@ -173,7 +203,10 @@ fn tags(tags: &Map<String, Value>, pretty: bool) -> Value {
     if !pretty {
         return json!(tags);
     }
-    let lines: Vec<String> = tags.iter().map(|(k, v)| format!("{k}: {}", crate::table::cell(v))).collect();
+    let lines: Vec<String> = tags
+        .iter()
+        .map(|(k, v)| format!("{k}: {}", crate::table::cell(v)))
+        .collect();
     lines.join("\n").into()
 }
 
@@ -182,7 +215,12 @@ fn footer(cluster: &Cluster) -> String {
     if cluster.is_paused() {
         text += " Maintenance mode: on\n";
     }
-    let scheduled = cluster.view.failover.value.as_ref().filter(|request| request.scheduled_at.is_some());
+    let scheduled = cluster
+        .view
+        .failover
+        .value
+        .as_ref()
+        .filter(|request| request.scheduled_at.is_some());
     if let Some(request) = scheduled {
         let title = " Switchover scheduled at: ";
         text += &format!("{title}{}\n", request.scheduled_at.clone().unwrap_or_default());

@@ -31,7 +31,12 @@ pub(crate) async fn restart(context: &Context, args: &RestartArgs) -> anyhow::Re
     let body = Value::Object(body);
     for (name, member) in &chosen {
         let answer = context.call(member, Method::POST, "restart", Some(&body)).await;
-        tell(answer, 200, &format!("Success: restart on member {name}"), &format!("restart for member {name}"));
+        tell(
+            answer,
+            200,
+            &format!("Success: restart on member {name}"),
+            &format!("restart for member {name}"),
+        );
     }
     Ok(())
 }
@@ -41,8 +46,9 @@ pub(crate) async fn reload(context: &Context, args: &ReloadArgs) -> anyhow::Resu
     let seconds = cluster.seconds("loop_wait", 10);
     for (name, member) in &choose(&cluster, &args.members, "reload", |_| true)? {
         let answer = context.call(member, Method::POST, "reload", None).await;
-        let done =
-            format!("Reload request received for member {name} and will be processed within {seconds} seconds");
+        let done = format!(
+            "Reload request received for member {name} and will be processed within {seconds} seconds"
+        );
         tell(answer, 202, &done, &format!("reload for member {name}"));
     }
     Ok(())
@@ -51,18 +57,26 @@ pub(crate) async fn reload(context: &Context, args: &ReloadArgs) -> anyhow::Resu
 pub(crate) async fn reinit(context: &Context, args: &ReinitArgs) -> anyhow::Result<()> {
     let cluster = context.cluster(Some(&args.members.cluster_name)).await?;
     let leader = cluster.leader().cloned();
-    let chosen = choose(&cluster, &args.members, "reinitialize", |name| Some(name) != leader.as_ref())?;
+    let chosen = choose(&cluster, &args.members, "reinitialize", |name| {
+        Some(name) != leader.as_ref()
+    })?;
     anyhow::ensure!(!chosen.is_empty(), "No replica among provided members");
     let mut waiting = Vec::new();
     for (name, member) in chosen {
         let body = json!({"force": args.members.force, "from_leader": args.from_leader});
-        let mut answer = context.call(&member, Method::POST, "reinitialize", Some(&body)).await;
-        let busy = answer.as_ref().is_ok_and(|r| r.status == 503 && r.text().contains("already in progress"));
+        let mut answer = context
+            .call(&member, Method::POST, "reinitialize", Some(&body))
+            .await;
+        let busy = answer
+            .as_ref()
+            .is_ok_and(|r| r.status == 503 && r.text().contains("already in progress"));
         if busy && !args.members.force {
             let question = "Do you want to cancel it and reinitialize anyway?";
             if prompt::confirm(question, "no").is_ok() {
                 let body = json!({"force": true, "from_leader": args.from_leader});
-                answer = context.call(&member, Method::POST, "reinitialize", Some(&body)).await;
+                answer = context
+                    .call(&member, Method::POST, "reinitialize", Some(&body))
+                    .await;
             }
         }
         let done = format!("Success: reinitialize for member {name}");
@@ -83,7 +97,9 @@ pub(crate) async fn reinit(context: &Context, args: &ReinitArgs) -> anyhow::Resu
 async fn wait_for_copy(context: &Context, member: &Member) {
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let Ok(answer) = context.call(member, Method::GET, "patroni", None).await else { continue };
+        let Ok(answer) = context.call(member, Method::GET, "patroni", None).await else {
+            continue;
+        };
         let status: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         if status["state"] == "running" {
             return;
@@ -99,7 +115,11 @@ fn tell(answer: Result<Response, howdah_http::HttpError>, wanted: u16, success: 
             true
         }
         Ok(answer) => {
-            println!("Failed: {what}, status code={}, ({})", answer.status, answer.text());
+            println!(
+                "Failed: {what}, status code={}, ({})",
+                answer.status,
+                answer.text()
+            );
             false
         }
         Err(error) => {
@@ -133,7 +153,10 @@ fn choose(
     let mut names = args.member_names.clone();
     if names.is_empty() && !args.force && args.role.is_none() {
         let known: Vec<&str> = cluster.view.members.keys().map(MemberName::as_str).collect();
-        let answer = prompt::ask(&format!("Which member do you want to {action} [{}]?", known.join(", ")))?;
+        let answer = prompt::ask(&format!(
+            "Which member do you want to {action} [{}]?",
+            known.join(", ")
+        ))?;
         names.push(answer);
     }
     let chosen: Chosen = cluster

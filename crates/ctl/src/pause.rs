@@ -29,7 +29,11 @@ pub(crate) async fn pause(context: &Context, args: &PauseArgs, on: bool) -> anyh
             }
             Ok(answer) => {
                 let verb = if on { "pause" } else { "resume" };
-                println!("Failed: {verb} cluster management status code={}, ({})", answer.status, answer.text());
+                println!(
+                    "Failed: {verb} cluster management status code={}, ({})",
+                    answer.status,
+                    answer.text()
+                );
                 return Ok(());
             }
             Err(error) => last = Some(error),

@@ -14,7 +14,11 @@ pub(crate) fn ask(question: &str) -> anyhow::Result<String> {
 /// Asks; an empty answer is `default`.
 pub(crate) fn ask_or(question: &str, default: &str) -> anyhow::Result<String> {
     let answer = ask(&format!("{question} [{default}]"))?;
-    Ok(if answer.is_empty() { default.to_owned() } else { answer })
+    Ok(if answer.is_empty() {
+        default.to_owned()
+    } else {
+        answer
+    })
 }
 
 /// Asks for a yes; anything else aborts with `refusal`.

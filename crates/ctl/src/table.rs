@@ -12,7 +12,11 @@ pub(crate) struct Column {
 }
 
 pub(crate) const fn column(title: &'static str, right: bool) -> Column {
-    Column { key: title, title, right }
+    Column {
+        key: title,
+        title,
+        right,
+    }
 }
 
 /// Prints rows. `header` is put into the top border of the pretty form. Empty values are left out of JSON and YAML.
@@ -29,7 +33,11 @@ fn objects(columns: &[Column], rows: &[Vec<Value>]) -> Vec<Value> {
     rows.iter()
         .map(|row| {
             let pairs = columns.iter().zip(row).filter(|(_, value)| !is_empty(value));
-            Value::Object(pairs.map(|(column, value)| (column.key.to_owned(), value.clone())).collect())
+            Value::Object(
+                pairs
+                    .map(|(column, value)| (column.key.to_owned(), value.clone()))
+                    .collect(),
+            )
         })
         .collect()
 }
@@ -62,9 +70,14 @@ fn tsv(columns: &[Column], rows: &[Vec<Value>]) -> String {
 /// JSON with the blanks that Python's serialiser puts in, since scripts compare texts.
 pub(crate) fn python_json(value: &Value) -> String {
     match value {
-        Value::Array(items) => format!("[{}]", items.iter().map(python_json).collect::<Vec<_>>().join(", ")),
+        Value::Array(items) => format!(
+            "[{}]",
+            items.iter().map(python_json).collect::<Vec<_>>().join(", ")
+        ),
         Value::Object(map) => {
-            let pairs = map.iter().map(|(k, v)| format!("{}: {}", Value::from(k.as_str()), python_json(v)));
+            let pairs = map
+                .iter()
+                .map(|(k, v)| format!("{}: {}", Value::from(k.as_str()), python_json(v)));
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
         }
         other => other.to_string(),
@@ -147,23 +160,43 @@ fn scalar(value: &Value) -> String {
 fn pretty(columns: &[Column], rows: &[Vec<Value>], header: &str) -> String {
     let cells: Vec<Vec<Vec<String>>> = rows
         .iter()
-        .map(|row| row.iter().map(|value| cell(value).split('\n').map(str::to_owned).collect()).collect())
+        .map(|row| {
+            row.iter()
+                .map(|value| cell(value).split('\n').map(str::to_owned).collect())
+                .collect()
+        })
         .collect();
     let widths: Vec<usize> = columns
         .iter()
         .enumerate()
         .map(|(i, column)| {
-            let widest = cells.iter().filter_map(|row| row.get(i)).flatten().map(|line| line.width()).max();
+            let widest = cells
+                .iter()
+                .filter_map(|row| row.get(i))
+                .flatten()
+                .map(|line| line.width())
+                .max();
             widest.unwrap_or(0).max(column.title.width())
         })
         .collect();
-    let rule: String =
-        widths.iter().map(|width| format!("+{}", "-".repeat(width + 2))).collect::<String>() + "+\n";
+    let rule: String = widths
+        .iter()
+        .map(|width| format!("+{}", "-".repeat(width + 2)))
+        .collect::<String>()
+        + "+\n";
     let line = |texts: Vec<&str>| -> String {
-        let parts = texts.iter().zip(columns).zip(&widths).map(|((text, column), width)| {
-            let blanks = " ".repeat(width.saturating_sub(text.width()));
-            if column.right { format!("| {blanks}{text} ") } else { format!("| {text}{blanks} ") }
-        });
+        let parts = texts
+            .iter()
+            .zip(columns)
+            .zip(&widths)
+            .map(|((text, column), width)| {
+                let blanks = " ".repeat(width.saturating_sub(text.width()));
+                if column.right {
+                    format!("| {blanks}{text} ")
+                } else {
+                    format!("| {text}{blanks} ")
+                }
+            });
         parts.collect::<String>() + "|\n"
     };
     let multi = cells.iter().flatten().any(|lines| lines.len() > 1);
@@ -176,7 +209,11 @@ fn pretty(columns: &[Column], rows: &[Vec<Value>], header: &str) -> String {
         }
         let height = row.iter().map(Vec::len).max().unwrap_or(1);
         for i in 0..height {
-            out += &line(row.iter().map(|lines| lines.get(i).map_or("", String::as_str)).collect());
+            out += &line(
+                row.iter()
+                    .map(|lines| lines.get(i).map_or("", String::as_str))
+                    .collect(),
+            );
         }
     }
     out + &rule
@@ -208,7 +245,10 @@ mod tests {
 
     #[test]
     fn the_title_sits_in_the_border() {
-        let rows = vec![vec![json!("postgresql0"), json!(12)], vec![json!("b"), Value::Null]];
+        let rows = vec![
+            vec![json!("postgresql0"), json!(12)],
+            vec![json!("b"), Value::Null],
+        ];
         let text = render(COLUMNS, &rows, Format::Pretty, " Cluster: x (1) ");
         let wanted = "\
 + Cluster: x (1) --+
@@ -219,7 +259,10 @@ mod tests {
 +-------------+----+
 ";
         assert_eq!(text, wanted);
-        assert_eq!(render(COLUMNS, &rows, Format::Tsv, ""), "Member\tTL\npostgresql0\t12\nb\t\n");
+        assert_eq!(
+            render(COLUMNS, &rows, Format::Tsv, ""),
+            "Member\tTL\npostgresql0\t12\nb\t\n"
+        );
         assert_eq!(
             render(COLUMNS, &rows, Format::Json, ""),
             "[{\"Member\": \"postgresql0\", \"TL\": 12}, {\"Member\": \"b\"}]\n"
@@ -228,7 +271,8 @@ mod tests {
 
     #[test]
     fn yaml_is_in_pythons_block_style() {
-        let value = json!({"ttl": 30, "b": {"list": ["host all all 0.0.0.0/0 md5", "x"], "on": "on"}, "e": {}});
+        let value =
+            json!({"ttl": 30, "b": {"list": ["host all all 0.0.0.0/0 md5", "x"], "on": "on"}, "e": {}});
         let wanted = "b:\n  list:\n  - host all all 0.0.0.0/0 md5\n  - x\n  'on': 'on'\ne: {}\nttl: 30\n";
         assert_eq!(to_yaml(&value), wanted);
         assert_eq!(Value::Object(mapping(&to_yaml(&value)).unwrap()), value);

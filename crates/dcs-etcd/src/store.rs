@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use howdah_dcs::{
-    Answer, Done, KeyTree, LeaseId, Op, Outcome, Refusal, Store, StoreError, Term, View, Watcher,
+    Answer, Done, Key, KeyTree, LeaseId, Op, Outcome, Refusal, Store, StoreError, Term, View, Watcher,
 };
 use howdah_types::BootTime;
 use serde_json::{Value, json};
@@ -28,7 +28,11 @@ impl EtcdStore {
     #[must_use]
     pub fn new(tree: KeyTree, endpoints: Endpoints) -> Self {
         let transport = Arc::new(Mutex::new(Transport::new(endpoints.clone())));
-        EtcdStore { tree, endpoints, transport }
+        EtcdStore {
+            tree,
+            endpoints,
+            transport,
+        }
     }
 
     async fn post(&self, path: &str, body: &Value, deadline: BootTime) -> Result<Value, Failure> {
@@ -43,7 +47,9 @@ impl EtcdStore {
         match op {
             Op::Grant { ttl } => {
                 let seconds = ttl.as_secs().to_string();
-                let answer = self.post("/lease/grant", &json!({ "TTL": seconds }), deadline).await?;
+                let answer = self
+                    .post("/lease/grant", &json!({ "TTL": seconds }), deadline)
+                    .await?;
                 let lease = LeaseId(wire::integer(&answer["ID"]));
                 let ttl = Duration::from_secs(wire::integer(&answer["TTL"]));
                 Ok(Outcome::Done(Done::Lease { lease, ttl }))
@@ -68,13 +74,17 @@ impl EtcdStore {
         }
         let body = json!({ "key": wire::b64(&self.tree.leader()) });
         let range = self.post("/kv/range", &body, deadline).await?;
-        Ok(Outcome::Done(Done::Renewed { ttl, leader: wire::leader_key(&range) }))
+        Ok(Outcome::Done(Done::Renewed {
+            ttl,
+            leader: wire::leader_key(&range),
+        }))
     }
 
     async fn transact(&self, op: &Op, deadline: BootTime) -> Result<Outcome, Failure> {
         let path = match op {
             Op::PutMember { me, .. } => self.tree.member(me),
             Op::Put { key, .. } | Op::Delete { key, .. } => self.tree.path(*key),
+            Op::Claim { .. } => self.tree.path(Key::Initialize),
             _ => String::new(),
         };
         let Some(body) = wire::transaction(op, &self.tree.leader(), &path) else {
@@ -92,6 +102,15 @@ impl EtcdStore {
                     None => Outcome::Refused(Refusal::Condition),
                 }
             }
+            (Op::Claim { lease }, false) => {
+                let found = wire::raw_key(&answer["responses"][0]["response_range"]["kvs"][0]);
+                let ours = found.value.is_empty() && found.lease == Some(*lease);
+                if ours {
+                    Outcome::Done(Done::Written { rev })
+                } else {
+                    Outcome::Refused(Refusal::Condition)
+                }
+            }
             (_, true) => Outcome::Done(Done::Written { rev }),
             (_, false) => Outcome::Refused(Refusal::Condition),
         })
@@ -105,9 +124,10 @@ impl Store for EtcdStore {
                 Ok(outcome) => outcome,
                 Err(Failure::NotSent(reason)) => Outcome::Failed(reason),
                 Err(Failure::Unknown(reason)) => Outcome::Unknown(reason),
-                Err(Failure::Error { code: NOT_FOUND, message }) if message.contains("lease") => {
-                    Outcome::Refused(Refusal::NoLease)
-                }
+                Err(Failure::Error {
+                    code: NOT_FOUND,
+                    message,
+                }) if message.contains("lease") => Outcome::Refused(Refusal::NoLease),
                 Err(Failure::Error { message, .. }) => Outcome::Failed(message),
             }
         })
@@ -117,10 +137,15 @@ impl Store for EtcdStore {
         Box::pin(async move {
             let prefix = self.tree.prefix();
             let body = json!({ "key": wire::b64(prefix), "range_end": wire::range_end(prefix) });
-            let answer = self.post("/kv/range", &body, deadline).await.map_err(store_error)?;
+            let answer = self
+                .post("/kv/range", &body, deadline)
+                .await
+                .map_err(store_error)?;
             let rev = wire::integer(&answer["header"]["revision"]);
             if rev == 0 {
-                return Err(StoreError::Protocol(format!("a range answer without a revision: {answer}")));
+                return Err(StoreError::Protocol(format!(
+                    "a range answer without a revision: {answer}"
+                )));
             }
             let keys = answer["kvs"].as_array().into_iter().flatten().map(wire::raw_key);
             Ok(View::from_keys(&self.tree, rev, keys))
@@ -135,7 +160,10 @@ impl Store for EtcdStore {
 pub(crate) fn store_error(failure: Failure) -> StoreError {
     match failure {
         Failure::NotSent(reason) | Failure::Unknown(reason) => StoreError::Unreachable(reason),
-        Failure::Error { code: 7 | 16, message } => StoreError::Auth(message),
+        Failure::Error {
+            code: 7 | 16,
+            message,
+        } => StoreError::Auth(message),
         Failure::Error { message, .. } => StoreError::Protocol(message),
     }
 }

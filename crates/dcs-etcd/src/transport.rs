@@ -36,13 +36,20 @@ impl Endpoints {
         cacert: Option<&Path>,
         client_cert: Option<(&Path, &Path)>,
     ) -> Result<Self, SetupError> {
-        let urls = endpoints.iter().map(|text| Url::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let urls = endpoints
+            .iter()
+            .map(|text| Url::parse(text))
+            .collect::<Result<Vec<_>, _>>()?;
         let tls = if urls.iter().any(|url| url.secure) {
             Some(client_tls(cacert, client_cert, false)?)
         } else {
             None
         };
-        Ok(Endpoints { urls, client: Client::new(tls), auth })
+        Ok(Endpoints {
+            urls,
+            client: Client::new(tls),
+            auth,
+        })
     }
 }
 
@@ -70,16 +77,28 @@ pub(crate) const NOT_FOUND: u64 = 5;
 
 impl Transport {
     pub(crate) fn new(endpoints: Endpoints) -> Self {
-        Transport { endpoints, current: 0, connection: None, token: None }
+        Transport {
+            endpoints,
+            current: 0,
+            connection: None,
+            token: None,
+        }
     }
 
     /// Sends one request. An endpoint that cannot be reached is passed over; one that may have acted is not.
-    pub(crate) async fn post(&mut self, path: &str, body: &Value, deadline: BootTime) -> Result<Value, Failure> {
+    pub(crate) async fn post(
+        &mut self,
+        path: &str,
+        body: &Value,
+        deadline: BootTime,
+    ) -> Result<Value, Failure> {
         let mut refreshed = false;
         loop {
             let answer = self.post_once(path, body, deadline).await;
             match answer {
-                Err(Failure::Error { code, message }) if !refreshed && self.token_is_stale(code, &message) => {
+                Err(Failure::Error { code, message })
+                    if !refreshed && self.token_is_stale(code, &message) =>
+                {
                     refreshed = true;
                     self.token = None;
                     self.connection = None;
@@ -100,13 +119,20 @@ impl Transport {
         let Some(connection) = self.connection.as_mut() else {
             return Err(Failure::NotSent("no connection".into()));
         };
-        let opened =
-            connection.open_stream(hyper_post(), &format!("/v3{path}"), Some(to_bytes(body)), deadline).await;
+        let opened = connection
+            .open_stream(
+                hyper_post(),
+                &format!("/v3{path}"),
+                Some(to_bytes(body)),
+                deadline,
+            )
+            .await;
         match opened {
             Ok((200, stream)) => Ok(stream),
-            Ok((status, _)) => {
-                Err(Failure::Error { code: u64::from(status), message: format!("status {status}") })
-            }
+            Ok((status, _)) => Err(Failure::Error {
+                code: u64::from(status),
+                message: format!("status {status}"),
+            }),
             Err(error) => {
                 self.move_on();
                 Err(failure(&error))
@@ -124,9 +150,14 @@ impl Transport {
                 }
                 continue;
             }
-            let Some(connection) = self.connection.as_mut() else { break };
+            let Some(connection) = self.connection.as_mut() else {
+                break;
+            };
             let path = format!("/v3{path}");
-            match connection.request(hyper_post(), &path, Some(to_bytes(body)), deadline).await {
+            match connection
+                .request(hyper_post(), &path, Some(to_bytes(body)), deadline)
+                .await
+            {
                 Ok(response) => {
                     let value: Value = serde_json::from_slice(&response.body).unwrap_or(Value::Null);
                     return self.judge(response.status, value, &response.text());
@@ -150,8 +181,15 @@ impl Transport {
         if status == 200 && value.get("error").is_none() {
             return Ok(value);
         }
-        let error = value.get("error").filter(|error| error.is_object()).unwrap_or(&value);
-        let code = error.get("code").or_else(|| error.get("grpc_code")).and_then(Value::as_u64).unwrap_or(0);
+        let error = value
+            .get("error")
+            .filter(|error| error.is_object())
+            .unwrap_or(&value);
+        let code = error
+            .get("code")
+            .or_else(|| error.get("grpc_code"))
+            .and_then(Value::as_u64)
+            .unwrap_or(0);
         let message = error
             .get("message")
             .or_else(|| error.get("error"))
@@ -171,7 +209,10 @@ impl Transport {
     fn token_is_stale(&self, code: u64, message: &str) -> bool {
         // Invalid argument (no user given), unauthenticated, permission denied, with auth switched on.
         self.endpoints.auth.is_some()
-            && (code == 16 || code == 7 || message.contains("user name is empty") || message.contains("token"))
+            && (code == 16
+                || code == 7
+                || message.contains("user name is empty")
+                || message.contains("token"))
     }
 
     fn move_on(&mut self) {
@@ -192,7 +233,11 @@ impl Transport {
         // One dead endpoint must not use up the time of the living ones.
         let now = howdah_clock::now();
         let share = now + now.until(deadline) / u32::try_from(self.endpoints.urls.len()).unwrap_or(1).max(1);
-        let client = self.endpoints.client.clone().with_authorization(self.token.clone());
+        let client = self
+            .endpoints
+            .client
+            .clone()
+            .with_authorization(self.token.clone());
         match client.connect(&url, share).await {
             Ok(connection) => self.connection = Some(connection),
             Err(error) => {
@@ -207,21 +252,42 @@ impl Transport {
     }
 
     async fn authenticate(&mut self, url: &Url, deadline: BootTime) -> Result<(), Failure> {
-        let Some((name, password)) = self.endpoints.auth.clone() else { return Ok(()) };
-        let Some(connection) = self.connection.as_mut() else { return Ok(()) };
+        let Some((name, password)) = self.endpoints.auth.clone() else {
+            return Ok(());
+        };
+        let Some(connection) = self.connection.as_mut() else {
+            return Ok(());
+        };
         let body = json!({"name": name, "password": password});
         let answer = connection
-            .request(hyper_post(), "/v3/auth/authenticate", Some(to_bytes(&body)), deadline)
+            .request(
+                hyper_post(),
+                "/v3/auth/authenticate",
+                Some(to_bytes(&body)),
+                deadline,
+            )
             .await
             .map_err(|error| Failure::NotSent(error.to_string()))?;
         let value: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         let Some(token) = value["token"].as_str() else {
-            let message = value["message"].as_str().unwrap_or("authentication refused").to_owned();
+            let message = value["message"]
+                .as_str()
+                .unwrap_or("authentication refused")
+                .to_owned();
             return Err(Failure::Error { code: 16, message });
         };
         self.token = Some(token.to_owned());
-        let client = self.endpoints.client.clone().with_authorization(self.token.clone());
-        self.connection = Some(client.connect(url, deadline).await.map_err(|error| failure(&error))?);
+        let client = self
+            .endpoints
+            .client
+            .clone()
+            .with_authorization(self.token.clone());
+        self.connection = Some(
+            client
+                .connect(url, deadline)
+                .await
+                .map_err(|error| failure(&error))?,
+        );
         Ok(())
     }
 }
@@ -235,5 +301,9 @@ fn to_bytes(body: &Value) -> Bytes {
 }
 
 fn failure(error: &HttpError) -> Failure {
-    if error.never_sent() { Failure::NotSent(error.to_string()) } else { Failure::Unknown(error.to_string()) }
+    if error.never_sent() {
+        Failure::NotSent(error.to_string())
+    } else {
+        Failure::Unknown(error.to_string())
+    }
 }

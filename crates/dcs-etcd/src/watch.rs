@@ -18,8 +18,13 @@ pub(crate) struct EtcdWatcher {
 
 impl EtcdWatcher {
     pub(crate) fn new(prefix: &str, endpoints: Endpoints) -> Self {
-        let body = json!({"create_request": {"key": wire::b64(prefix), "range_end": wire::range_end(prefix)}});
-        EtcdWatcher { body, transport: Transport::new(endpoints), stream: None }
+        let body =
+            json!({"create_request": {"key": wire::b64(prefix), "range_end": wire::range_end(prefix)}});
+        EtcdWatcher {
+            body,
+            transport: Transport::new(endpoints),
+            stream: None,
+        }
     }
 
     async fn next_change(&mut self) -> Result<(), StoreError> {
@@ -27,8 +32,11 @@ impl EtcdWatcher {
             Some(stream) => stream,
             None => {
                 let deadline = howdah_clock::now() + BEGIN;
-                let stream =
-                    self.transport.stream("/watch", &self.body, deadline).await.map_err(store_error)?;
+                let stream = self
+                    .transport
+                    .stream("/watch", &self.body, deadline)
+                    .await
+                    .map_err(store_error)?;
                 self.stream.insert(stream)
             }
         };

@@ -9,7 +9,10 @@ pub(crate) fn b64(text: &str) -> String {
 }
 
 fn text(value: &Value) -> String {
-    let bytes = value.as_str().and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
+    let bytes = value
+        .as_str()
+        .and_then(|text| STANDARD.decode(text).ok())
+        .unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -53,7 +56,11 @@ pub(crate) fn raw_key(kv: &Value) -> RawKey {
 /// The leader key from the first pair of a range answer.
 pub(crate) fn leader_key(range: &Value) -> Option<LeaderKey> {
     let raw = raw_key(range["kvs"].get(0)?);
-    Some(LeaderKey { name: MemberName::new(raw.value).ok()?, lease: raw.lease, term: Term(raw.created) })
+    Some(LeaderKey {
+        name: MemberName::new(raw.value).ok()?,
+        lease: raw.lease,
+        term: Term(raw.created),
+    })
 }
 
 fn put(path: &str, value: &str, lease: Option<LeaseId>) -> Value {
@@ -90,6 +97,11 @@ pub(crate) fn transaction(op: &Op, leader: &str, path: &str) -> Option<Value> {
             "success": [{"request_delete_range": {"key": b64(leader)}}],
         }),
         Op::PutMember { lease, value, .. } => json!({"success": [put(path, value, Some(*lease))]}),
+        Op::Claim { lease } => json!({
+            "compare": compare(path, Cond::Absent),
+            "success": [put(path, "", Some(*lease))],
+            "failure": [{"request_range": {"key": b64(path)}}],
+        }),
         Op::Put { value, cond, .. } => {
             json!({"compare": compare(path, *cond), "success": [put(path, value, None)]})
         }

@@ -32,12 +32,19 @@ impl FailoverRequest {
             Ok(raw) => raw,
             Err(_) => {
                 let (leader, member) = text.split_once(':')?;
-                Raw { leader: Some(leader.into()), member: Some(member.into()), scheduled_at: None }
+                Raw {
+                    leader: Some(leader.into()),
+                    member: Some(member.into()),
+                    scheduled_at: None,
+                }
             }
         };
         let name = |text: Option<String>| text.and_then(|text| MemberName::new(text).ok());
-        let request =
-            FailoverRequest { leader: name(raw.leader), candidate: name(raw.member), scheduled_at: raw.scheduled_at };
+        let request = FailoverRequest {
+            leader: name(raw.leader),
+            candidate: name(raw.member),
+            scheduled_at: raw.scheduled_at,
+        };
         (request != FailoverRequest::default()).then_some(request)
     }
 
@@ -54,7 +61,13 @@ mod tests {
 
     #[test]
     fn all_forms_of_none() {
-        for none in ["", "{}", r#"{"leader":null,"member":null}"#, r#"{"leader":""}"#, "nonsense"] {
+        for none in [
+            "",
+            "{}",
+            r#"{"leader":null,"member":null}"#,
+            r#"{"leader":""}"#,
+            "nonsense",
+        ] {
             assert_eq!(FailoverRequest::parse(none), None, "{none}");
         }
     }

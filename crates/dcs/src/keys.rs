@@ -44,7 +44,11 @@ impl KeyTree {
     #[must_use]
     pub fn new(namespace: &str, scope: &Scope) -> Self {
         let mut prefix = String::new();
-        for part in namespace.split('/').chain([scope.as_str()]).filter(|part| !part.is_empty()) {
+        for part in namespace
+            .split('/')
+            .chain([scope.as_str()])
+            .filter(|part| !part.is_empty())
+        {
             prefix.push('/');
             prefix.push_str(part);
         }
@@ -88,6 +92,9 @@ mod tests {
             assert_eq!(KeyTree::new(namespace, &scope).leader(), "/service/batman/leader");
         }
         let member = MemberName::new("pg0").unwrap();
-        assert_eq!(KeyTree::new("/a/b", &scope).member(&member), "/a/b/batman/members/pg0");
+        assert_eq!(
+            KeyTree::new("/a/b", &scope).member(&member),
+            "/a/b/batman/members/pg0"
+        );
     }
 }

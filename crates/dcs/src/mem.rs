@@ -14,6 +14,8 @@ pub struct MemStore {
     leader: Option<LeaderKey>,
     members: BTreeMap<MemberName, (String, LeaseId)>,
     keys: BTreeMap<Key, (String, u64)>,
+    /// The lease that the empty `initialize` is bound to.
+    claim: Option<LeaseId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,8 +27,12 @@ struct Lease {
 impl MemStore {
     /// Ends the leases that have run out, with the keys bound to them.
     pub fn expire(&mut self, now: BootTime) {
-        let gone: Vec<LeaseId> =
-            self.leases.iter().filter(|(_, lease)| lease.expires <= now).map(|(id, _)| *id).collect();
+        let gone: Vec<LeaseId> = self
+            .leases
+            .iter()
+            .filter(|(_, lease)| lease.expires <= now)
+            .map(|(id, _)| *id)
+            .collect();
         for id in gone {
             self.end_lease(id);
         }
@@ -52,13 +58,22 @@ impl MemStore {
             Op::Grant { ttl } => {
                 self.next_lease += 1;
                 let lease = LeaseId(self.next_lease);
-                self.leases.insert(lease, Lease { ttl: *ttl, expires: now + *ttl });
+                self.leases.insert(
+                    lease,
+                    Lease {
+                        ttl: *ttl,
+                        expires: now + *ttl,
+                    },
+                );
                 Ok(Done::Lease { lease, ttl: *ttl })
             }
             Op::Renew { lease } => {
                 let found = self.leases.get_mut(lease).ok_or(Refusal::NoLease)?;
                 found.expires = now + found.ttl;
-                Ok(Done::Renewed { ttl: found.ttl, leader: self.leader.clone() })
+                Ok(Done::Renewed {
+                    ttl: found.ttl,
+                    leader: self.leader.clone(),
+                })
             }
             Op::Revoke { lease } => {
                 self.end_lease(*lease);
@@ -70,11 +85,19 @@ impl MemStore {
                     return Err(Refusal::HasLeader(leader.clone()));
                 }
                 let term = Term(self.bump());
-                self.leader = Some(LeaderKey { name: me.clone(), lease: Some(*lease), term });
+                self.leader = Some(LeaderKey {
+                    name: me.clone(),
+                    lease: Some(*lease),
+                    term,
+                });
                 Ok(Done::Acquired { term })
             }
             Op::Release { lease } => {
-                if self.leader.as_ref().is_some_and(|leader| leader.lease == Some(*lease)) {
+                if self
+                    .leader
+                    .as_ref()
+                    .is_some_and(|leader| leader.lease == Some(*lease))
+                {
                     self.leader = None;
                     Ok(Done::Written { rev: self.bump() })
                 } else {
@@ -86,8 +109,21 @@ impl MemStore {
                 self.members.insert(me.clone(), (value.clone(), *lease));
                 Ok(Done::Written { rev: self.bump() })
             }
+            Op::Claim { lease } => {
+                self.leases.get(lease).ok_or(Refusal::NoLease)?;
+                if self.claim != Some(*lease) {
+                    self.check(Key::Initialize, Cond::Absent)?;
+                    let rev = self.bump();
+                    self.keys.insert(Key::Initialize, (String::new(), rev));
+                    self.claim = Some(*lease);
+                }
+                Ok(Done::Written { rev: self.rev })
+            }
             Op::Put { key, value, cond } => {
                 self.check(*key, *cond)?;
+                if *key == Key::Initialize {
+                    self.claim = None;
+                }
                 let rev = self.bump();
                 self.keys.insert(*key, (value.clone(), rev));
                 Ok(Done::Written { rev })
@@ -110,11 +146,18 @@ impl MemStore {
             modified,
             lease,
         };
-        let keys = self.keys.iter().map(|(key, (value, rev))| raw(tree.path(*key), value.clone(), *rev, None));
-        let members =
-            self.members.iter().map(|(name, (value, lease))| raw(tree.member(name), value.clone(), 1, Some(*lease)));
-        let leader =
-            self.leader.iter().map(|key| raw(tree.leader(), key.name.to_string(), key.term.0, key.lease));
+        let keys = self
+            .keys
+            .iter()
+            .map(|(key, (value, rev))| raw(tree.path(*key), value.clone(), *rev, None));
+        let members = self
+            .members
+            .iter()
+            .map(|(name, (value, lease))| raw(tree.member(name), value.clone(), 1, Some(*lease)));
+        let leader = self
+            .leader
+            .iter()
+            .map(|key| raw(tree.leader(), key.name.to_string(), key.term.0, key.lease));
         View::from_keys(tree, self.rev, keys.chain(members).chain(leader))
     }
 
@@ -138,9 +181,15 @@ impl MemStore {
         if self.leases.remove(&id).is_none() {
             return;
         }
+        if self.claim.take_if(|claim| *claim == id).is_some() {
+            self.keys.remove(&Key::Initialize);
+        }
         let members = self.members.len();
         self.members.retain(|_, (_, lease)| *lease != id);
-        let led = self.leader.as_ref().is_some_and(|leader| leader.lease == Some(id));
+        let led = self
+            .leader
+            .as_ref()
+            .is_some_and(|leader| leader.lease == Some(id));
         if led {
             self.leader = None;
         }
@@ -184,23 +233,47 @@ mod tests {
             panic!("a must lead")
         };
         let wants = Op::Acquire { me: b, lease: lb };
-        assert!(matches!(store.apply(&wants, at(20)), Outcome::Refused(Refusal::HasLeader(_))));
+        assert!(matches!(
+            store.apply(&wants, at(20)),
+            Outcome::Refused(Refusal::HasLeader(_))
+        ));
         store.apply(&Op::Renew { lease: lb }, at(20));
         let Outcome::Done(Done::Acquired { term: second }) = store.apply(&wants, at(31)) else {
             panic!("the lease of a has run out")
         };
         assert!(second > first);
-        assert_eq!(store.apply(&Op::Release { lease: la }, at(32)), Outcome::Refused(Refusal::Condition));
-        assert_eq!(store.apply(&Op::Renew { lease: la }, at(32)), Outcome::Refused(Refusal::NoLease));
+        assert_eq!(
+            store.apply(&Op::Release { lease: la }, at(32)),
+            Outcome::Refused(Refusal::Condition)
+        );
+        assert_eq!(
+            store.apply(&Op::Renew { lease: la }, at(32)),
+            Outcome::Refused(Refusal::NoLease)
+        );
     }
 
     #[test]
     fn conditions_compare_revisions() {
         let mut store = MemStore::default();
-        let put = |cond| Op::Put { key: Key::Sync, value: "{}".into(), cond };
-        let Outcome::Done(Done::Written { rev }) = store.apply(&put(Cond::Absent), at(0)) else { panic!() };
-        assert_eq!(store.apply(&put(Cond::Absent), at(0)), Outcome::Refused(Refusal::Condition));
-        assert!(matches!(store.apply(&put(Cond::Rev(rev)), at(0)), Outcome::Done(_)));
-        assert_eq!(store.apply(&put(Cond::Rev(rev)), at(0)), Outcome::Refused(Refusal::Condition));
+        let put = |cond| Op::Put {
+            key: Key::Sync,
+            value: "{}".into(),
+            cond,
+        };
+        let Outcome::Done(Done::Written { rev }) = store.apply(&put(Cond::Absent), at(0)) else {
+            panic!()
+        };
+        assert_eq!(
+            store.apply(&put(Cond::Absent), at(0)),
+            Outcome::Refused(Refusal::Condition)
+        );
+        assert!(matches!(
+            store.apply(&put(Cond::Rev(rev)), at(0)),
+            Outcome::Done(_)
+        ));
+        assert_eq!(
+            store.apply(&put(Cond::Rev(rev)), at(0)),
+            Outcome::Refused(Refusal::Condition)
+        );
     }
 }

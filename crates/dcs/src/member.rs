@@ -87,14 +87,22 @@ impl Member {
         match serde_json::from_str(text) {
             Ok(member) => member,
             Err(_) if text.starts_with("postgres") => Member::from_bare_url(text),
-            Err(_) => Member { state: PgState::Unknown, ..Member::default() },
+            Err(_) => Member {
+                state: PgState::Unknown,
+                ..Member::default()
+            },
         }
     }
 
     fn from_bare_url(text: &str) -> Self {
         let (conn_url, query) = text.split_once('?').unwrap_or((text, ""));
         let api_url = query.strip_prefix("application_name=").unwrap_or_default();
-        Member { conn_url: conn_url.into(), api_url: api_url.into(), state: PgState::Unknown, ..Member::default() }
+        Member {
+            conn_url: conn_url.into(),
+            api_url: api_url.into(),
+            state: PgState::Unknown,
+            ..Member::default()
+        }
     }
 
     /// Host and port of its PostgreSQL.
@@ -113,7 +121,11 @@ impl Member {
     #[must_use]
     pub fn api_base(&self) -> Option<&str> {
         let start = self.api_url.find("://")? + 3;
-        let end = self.api_url.get(start..)?.find('/').map_or(self.api_url.len(), |i| start + i);
+        let end = self
+            .api_url
+            .get(start..)?
+            .find('/')
+            .map_or(self.api_url.len(), |i| start + i);
         self.api_url.get(..end)
     }
 

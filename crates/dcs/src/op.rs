@@ -80,6 +80,12 @@ pub enum Op {
         /// The record, JSON.
         value: String,
     },
+    /// Create the key `initialize`, empty and bound to this lease, if it does not exist; done as well if it is already
+    /// bound to this lease.
+    Claim {
+        /// The life that bootstraps.
+        lease: LeaseId,
+    },
     /// Write one of the shared keys.
     Put {
         /// Which.

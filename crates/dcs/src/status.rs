@@ -23,7 +23,10 @@ impl Status {
     pub fn parse(text: &str) -> Self {
         // A bare number is how the position was written before Patroni 2.1.
         match text.trim().parse() {
-            Ok(optime) => Status { optime: Some(Lsn(optime)), ..Status::default() },
+            Ok(optime) => Status {
+                optime: Some(Lsn(optime)),
+                ..Status::default()
+            },
             Err(_) => serde_json::from_str(text).unwrap_or_default(),
         }
     }

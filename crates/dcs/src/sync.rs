@@ -44,7 +44,11 @@ impl SyncState {
 
     /// The standbys.
     pub fn standbys(&self) -> impl Iterator<Item = &str> {
-        self.sync_standby.iter().flat_map(|names| names.split(',')).map(str::trim).filter(|n| !n.is_empty())
+        self.sync_standby
+            .iter()
+            .flat_map(|names| names.split(','))
+            .map(str::trim)
+            .filter(|n| !n.is_empty())
     }
 
     /// Whether a member is the leader or a synchronous standby. PostgreSQL compares names without case.

@@ -58,15 +58,23 @@ impl View {
     /// stop ours.
     #[must_use]
     pub fn from_keys(tree: &KeyTree, rev: u64, keys: impl IntoIterator<Item = RawKey>) -> Self {
-        let mut view = View { rev, ..View::default() };
+        let mut view = View {
+            rev,
+            ..View::default()
+        };
         let mut legacy_optime = None;
         for key in keys {
-            let Some(path) = key.path.strip_prefix(tree.prefix()) else { continue };
+            let Some(path) = key.path.strip_prefix(tree.prefix()) else {
+                continue;
+            };
             match path {
                 "initialize" => view.initialize = Some(key.value),
                 "config" => {
                     let value = serde_json::from_str(&key.value).ok();
-                    view.config = Versioned { value, rev: key.modified };
+                    view.config = Versioned {
+                        value,
+                        rev: key.modified,
+                    };
                 }
                 "leader" => {
                     view.leader = MemberName::new(key.value).ok().map(|name| LeaderKey {
@@ -78,10 +86,17 @@ impl View {
                 "status" => view.status = Status::parse(&key.value),
                 "optime/leader" => legacy_optime = key.value.trim().parse().ok(),
                 "failover" => {
-                    view.failover =
-                        Versioned { value: FailoverRequest::parse(&key.value), rev: key.modified };
+                    view.failover = Versioned {
+                        value: FailoverRequest::parse(&key.value),
+                        rev: key.modified,
+                    };
                 }
-                "sync" => view.sync = Versioned { value: SyncState::parse(&key.value), rev: key.modified },
+                "sync" => {
+                    view.sync = Versioned {
+                        value: SyncState::parse(&key.value),
+                        rev: key.modified,
+                    }
+                }
                 "history" => view.history = crate::history_from_json(&key.value),
                 other => {
                     if let Some(name) = other.strip_prefix("members/")
@@ -101,7 +116,9 @@ impl View {
     /// Whether the leader key is bound to this life. A name alone proves nothing.
     #[must_use]
     pub fn led_by(&self, lease: LeaseId) -> bool {
-        self.leader.as_ref().is_some_and(|leader| leader.lease == Some(lease))
+        self.leader
+            .as_ref()
+            .is_some_and(|leader| leader.lease == Some(lease))
     }
 
     /// The leader's record, if there is one.
@@ -114,6 +131,10 @@ impl View {
     #[must_use]
     pub fn timeline(&self) -> Option<Timeline> {
         let history = self.history.as_ref()?;
-        Some(history.last().map_or(Timeline(1), |line| Timeline(line.timeline.0 + 1)))
+        Some(
+            history
+                .last()
+                .map_or(Timeline(1), |line| Timeline(line.timeline.0 + 1)),
+        )
     }
 }

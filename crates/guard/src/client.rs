@@ -7,10 +7,7 @@ use std::{
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use thiserror::Error;
 
-use crate::{
-    MAX_MESSAGE, Message, Reply, Request, WhyRefused,
-    protocol::HEAD,
-};
+use crate::{MAX_MESSAGE, Message, Reply, Request, WhyRefused, protocol::HEAD};
 
 /// Why talking to the guard did not work.
 #[derive(Debug, Error)]
@@ -40,7 +37,10 @@ impl GuardClient {
     /// Takes the descriptor that the guard left for its agent.
     #[must_use]
     pub fn new(socket: OwnedFd) -> Self {
-        GuardClient { socket, next: AtomicU32::new(1) }
+        GuardClient {
+            socket,
+            next: AtomicU32::new(1),
+        }
     }
 
     /// Sends a request and returns its number. `tail` is the command line of a start, else empty: texts, each ended by
@@ -53,9 +53,9 @@ impl GuardClient {
         let head = Message { id, body }.encode();
         let mut buffer = [0u8; MAX_MESSAGE];
         let length = HEAD + tail.len();
-        let room = buffer.get_mut(..length).ok_or_else(|| {
-            GuardError::System(io::Error::other("PostgreSQL's command line is too long"))
-        })?;
+        let room = buffer
+            .get_mut(..length)
+            .ok_or_else(|| GuardError::System(io::Error::other("PostgreSQL's command line is too long")))?;
         room[..HEAD].copy_from_slice(&head);
         room[HEAD..].copy_from_slice(tail);
         match send(&self.socket, room, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {

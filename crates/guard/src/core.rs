@@ -17,7 +17,9 @@ pub enum StopMode {
 
 impl StopMode {
     pub(crate) fn from_code(code: u64) -> Option<Self> {
-        [StopMode::Fast, StopMode::Immediate].into_iter().find(|mode| *mode as u64 == code)
+        [StopMode::Fast, StopMode::Immediate]
+            .into_iter()
+            .find(|mode| *mode as u64 == code)
     }
 }
 
@@ -89,8 +91,13 @@ const RESPAWN_PAUSE: Duration = Duration::from_secs(1);
 enum Postgres {
     Down,
     /// `Order::Start` was given.
-    Starting { writes: bool },
-    Up { pid: u32, writes: bool },
+    Starting {
+        writes: bool,
+    },
+    Up {
+        pid: u32,
+        writes: bool,
+    },
 }
 
 /// Between a calm guard and a dead PostgreSQL.
@@ -106,8 +113,13 @@ enum Fence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Agent {
     /// Starts at this moment at the earliest.
-    Down { spawn_at: BootTime },
-    Up { heard: BootTime, since: BootTime },
+    Down {
+        spawn_at: BootTime,
+    },
+    Up {
+        heard: BootTime,
+        since: BootTime,
+    },
 }
 
 /// The guard's state.
@@ -166,11 +178,17 @@ impl Core {
                     Agent::Up { since, .. } if now.since(since) < RESPAWN_PAUSE => now + RESPAWN_PAUSE,
                     _ => now,
                 };
+                // The store may be another one, with lower terms, when the next agent comes; nothing that the last one
+                // sent can still arrive.
+                self.newest_term = 0;
                 self.agent = Agent::Down { spawn_at };
                 NOTHING
             }
             Input::AgentStarted => {
-                self.agent = Agent::Up { heard: now, since: now };
+                self.agent = Agent::Up {
+                    heard: now,
+                    since: now,
+                };
                 NOTHING
             }
         }
@@ -218,7 +236,10 @@ impl Core {
     /// Whether PostgreSQL was started as primary or promoted and still runs.
     #[must_use]
     pub fn may_write(&self) -> bool {
-        matches!(self.postgres, Postgres::Up { writes: true, .. } | Postgres::Starting { writes: true })
+        matches!(
+            self.postgres,
+            Postgres::Up { writes: true, .. } | Postgres::Starting { writes: true }
+        )
     }
 
     /// Whether the guard is ending PostgreSQL.
@@ -289,16 +310,24 @@ impl Core {
                 if self.may_write() {
                     return Err(WhyRefused::MayWrite);
                 }
-                self.armed.take_if(|arm| arm.term == term);
+                if self.armed.take_if(|arm| arm.term == term).is_some() {
+                    self.newest_term = 0;
+                }
                 Ok(ok)
             }
             Request::Pause { term } => {
                 self.calm()?;
-                self.armed.take_if(|arm| arm.term == term).ok_or(WhyRefused::NotArmed)?;
+                self.armed
+                    .take_if(|arm| arm.term == term)
+                    .ok_or(WhyRefused::NotArmed)?;
                 Ok(ok)
             }
             Request::Lost { term } => {
-                if self.armed.take_if(|arm| arm.term == term).is_none() || !self.may_write() {
+                if self.armed.take_if(|arm| arm.term == term).is_none() {
+                    return Ok(ok);
+                }
+                self.newest_term = 0;
+                if !self.may_write() {
                     return Ok(ok);
                 }
                 self.fence = Fence::Killing;
@@ -318,11 +347,19 @@ impl Core {
                 self.pid().ok_or(WhyRefused::NotRunning)?;
                 Ok([Some(Order::Stop(mode)), ok[0]])
             }
-            Request::Adopt { pid, may_write } => {
+            Request::Adopt {
+                pid,
+                may_write,
+                not_after,
+            } => {
                 if self.postgres != Postgres::Down {
                     return Err(WhyRefused::Running);
                 }
-                self.postgres = Postgres::Up { pid, writes: may_write };
+                self.postgres = Postgres::Up {
+                    pid,
+                    writes: may_write,
+                };
+                self.unleased_until = may_write.then_some(not_after);
                 Ok(ok)
             }
         }
@@ -337,7 +374,9 @@ impl Core {
             return Err(WhyRefused::TooLate);
         }
         // A renewal that was sent before another one is not newer, whichever arrives last.
-        let known = self.armed.filter(|known| known.term == arm.term && known.deadline > arm.deadline);
+        let known = self
+            .armed
+            .filter(|known| known.term == arm.term && known.deadline > arm.deadline);
         self.armed = Some(known.unwrap_or(arm));
         self.newest_term = arm.term;
         self.unleased_until = None;
@@ -369,7 +408,10 @@ impl Core {
 
     /// The right to make PostgreSQL writable: the armed leadership, in time.
     fn authority(&self, term: u64, not_after: BootTime, now: BootTime) -> Result<(), WhyRefused> {
-        let arm = self.armed.filter(|arm| arm.term == term).ok_or(WhyRefused::NotArmed)?;
+        let arm = self
+            .armed
+            .filter(|arm| arm.term == term)
+            .ok_or(WhyRefused::NotArmed)?;
         if now >= not_after || now >= arm.stop_at {
             return Err(WhyRefused::TooLate);
         }
@@ -377,7 +419,11 @@ impl Core {
     }
 
     fn calm(&self) -> Result<(), WhyRefused> {
-        if self.fence == Fence::No { Ok(()) } else { Err(WhyRefused::Fencing) }
+        if self.fence == Fence::No {
+            Ok(())
+        } else {
+            Err(WhyRefused::Fencing)
+        }
     }
 }
 
@@ -419,7 +465,15 @@ mod tests {
     fn primary(deadline: u64) -> Core {
         let mut core = Core::new(HANG, at(0));
         ask(&mut core, arm(1, deadline), 0).unwrap();
-        ask(&mut core, Request::Start(StartMode::Primary { term: 1, not_after: at(3) }), 1).unwrap();
+        ask(
+            &mut core,
+            Request::Start(StartMode::Primary {
+                term: 1,
+                not_after: at(3),
+            }),
+            1,
+        )
+        .unwrap();
         let _ = core.step(Input::Started { pid: 42 }, at(1));
         core
     }
@@ -427,14 +481,26 @@ mod tests {
     #[test]
     fn a_primary_is_stopped_then_killed_before_its_lease_ends() {
         let mut core = primary(30);
-        assert_eq!(core.next_tick(at(1)).0, at(0).0, "an agent is to be started first");
+        assert_eq!(
+            core.next_tick(at(1)).0,
+            at(0).0,
+            "an agent is to be started first"
+        );
         let _ = core.step(Input::AgentStarted, at(1));
         assert_eq!(core.tick_lease(at(25)), None);
         assert_eq!(core.tick_lease(at(26)), Some(Order::Stop(StopMode::Fast)));
         assert_eq!(core.tick_lease(at(27)), None);
-        assert_eq!(ask(&mut core, arm(1, 60), 27), Err(WhyRefused::Fencing), "a late renewal does not save it");
+        assert_eq!(
+            ask(&mut core, arm(1, 60), 27),
+            Err(WhyRefused::Fencing),
+            "a late renewal does not save it"
+        );
         assert_eq!(core.tick_lease(at(29)), Some(Order::KillPostgres));
-        assert_eq!(core.tick_lease(at(30)), Some(Order::KillPostgres), "until nothing is left");
+        assert_eq!(
+            core.tick_lease(at(30)),
+            Some(Order::KillPostgres),
+            "until nothing is left"
+        );
         let _ = core.step(Input::PostgresEnded, at(30));
         assert_eq!(core.tick_lease(at(31)), None);
         assert!(!core.may_write() && !core.is_fencing());
@@ -445,11 +511,18 @@ mod tests {
         let mut core = Core::new(HANG, at(0));
         ask(&mut core, Request::Start(StartMode::Replica), 0).unwrap();
         let _ = core.step(Input::Started { pid: 42 }, at(0));
-        let promote = |term, not_after| Request::Promote { term, not_after: at(not_after) };
+        let promote = |term, not_after| Request::Promote {
+            term,
+            not_after: at(not_after),
+        };
         assert_eq!(ask(&mut core, promote(1, 9), 1), Err(WhyRefused::NotArmed));
         ask(&mut core, arm(5, 30), 1).unwrap();
         assert_eq!(ask(&mut core, promote(4, 9), 2), Err(WhyRefused::NotArmed));
-        assert_eq!(ask(&mut core, promote(5, 9), 9), Err(WhyRefused::TooLate), "a thawed agent cannot promote late");
+        assert_eq!(
+            ask(&mut core, promote(5, 9), 9),
+            Err(WhyRefused::TooLate),
+            "a thawed agent cannot promote late"
+        );
         assert_eq!(ask(&mut core, promote(5, 99), 26), Err(WhyRefused::TooLate));
         assert_eq!(ask(&mut core, arm(4, 40), 3), Err(WhyRefused::OldTerm));
         assert_eq!(ask(&mut core, promote(5, 9), 3), Ok(Some(Order::Promote)));
@@ -459,15 +532,24 @@ mod tests {
     #[test]
     fn a_lost_lease_kills_at_once_and_only_its_own_term() {
         let mut core = primary(30);
-        assert_eq!(ask(&mut core, Request::Lost { term: 9 }, 2).unwrap(), Some(Order::Reply(Reply::Ok { pid: 0 })));
+        assert_eq!(
+            ask(&mut core, Request::Lost { term: 9 }, 2).unwrap(),
+            Some(Order::Reply(Reply::Ok { pid: 0 }))
+        );
         assert!(!core.is_fencing());
-        assert_eq!(ask(&mut core, Request::Lost { term: 1 }, 2).unwrap(), Some(Order::KillPostgres));
+        assert_eq!(
+            ask(&mut core, Request::Lost { term: 1 }, 2).unwrap(),
+            Some(Order::KillPostgres)
+        );
     }
 
     #[test]
     fn a_writer_is_never_disarmed_except_in_pause() {
         let mut core = primary(30);
-        assert_eq!(ask(&mut core, Request::Disarm { term: 1 }, 2), Err(WhyRefused::MayWrite));
+        assert_eq!(
+            ask(&mut core, Request::Disarm { term: 1 }, 2),
+            Err(WhyRefused::MayWrite)
+        );
         ask(&mut core, Request::Pause { term: 1 }, 2).unwrap();
         assert_eq!(core.tick_lease(at(1000)), None);
         ask(&mut core, arm(1, 2000), 1001).unwrap();
@@ -477,10 +559,32 @@ mod tests {
     #[test]
     fn a_first_primary_must_get_a_lease() {
         let mut core = Core::new(HANG, at(0));
-        ask(&mut core, Request::Start(StartMode::Bootstrap { not_after: at(60) }), 0).unwrap();
+        ask(
+            &mut core,
+            Request::Start(StartMode::Bootstrap { not_after: at(60) }),
+            0,
+        )
+        .unwrap();
         let _ = core.step(Input::Started { pid: 42 }, at(0));
         assert_eq!(core.tick_lease(at(59)), None);
         assert_eq!(core.tick_lease(at(60)), Some(Order::KillPostgres));
+    }
+
+    #[test]
+    fn an_adopted_primary_must_get_a_lease_too() {
+        let mut core = Core::new(HANG, at(0));
+        ask(
+            &mut core,
+            Request::Adopt {
+                pid: 7,
+                may_write: true,
+                not_after: at(30),
+            },
+            0,
+        )
+        .unwrap();
+        assert_eq!(core.tick_lease(at(29)), None);
+        assert_eq!(core.tick_lease(at(30)), Some(Order::KillPostgres));
     }
 
     #[test]
@@ -496,6 +600,9 @@ mod tests {
         let Ok(Some(Order::Reply(Reply::State(state)))) = ask(&mut core, Request::Hello, 10) else {
             panic!("a state")
         };
-        assert_eq!((state.pid, state.term, state.lease, state.may_write), (42, Some(1), 7, true));
+        assert_eq!(
+            (state.pid, state.term, state.lease, state.may_write),
+            (42, Some(1), 7, true)
+        );
     }
 }

@@ -84,6 +84,8 @@ pub enum Request {
         pid: u32,
         /// It is a primary.
         may_write: bool,
+        /// A primary is ended if no lease was armed by then.
+        not_after: BootTime,
     },
     /// The agent is about to end for good.
     Exit {
@@ -123,10 +125,20 @@ impl WhyRefused {
     fn from_code(code: u64) -> Self {
         use WhyRefused as W;
         let all = [
-            W::Version, W::OldTerm, W::NotArmed, W::TooLate, W::Fencing, W::Running, W::NotRunning, W::MayWrite,
-            W::System, W::NotAStandby,
+            W::Version,
+            W::OldTerm,
+            W::NotArmed,
+            W::TooLate,
+            W::Fencing,
+            W::Running,
+            W::NotRunning,
+            W::MayWrite,
+            W::System,
+            W::NotAStandby,
         ];
-        all.into_iter().find(|why| *why as u64 == code).unwrap_or(W::Malformed)
+        all.into_iter()
+            .find(|why| *why as u64 == code)
+            .unwrap_or(W::Malformed)
     }
 }
 
@@ -186,7 +198,11 @@ fn decode(bytes: &[u8]) -> Result<(u8, u32, [u64; 5]), WhyRefused> {
         word.copy_from_slice(&head[8 + i * 8..16 + i * 8]);
         *field = u64::from_le_bytes(word);
     }
-    Ok((head[1], u32::from_le_bytes([head[4], head[5], head[6], head[7]]), fields))
+    Ok((
+        head[1],
+        u32::from_le_bytes([head[4], head[5], head[6], head[7]]),
+        fields,
+    ))
 }
 
 impl Message<Request> {
@@ -203,7 +219,11 @@ impl Message<Request> {
             Request::Start(StartMode::Bootstrap { not_after }) => (7, [2, 0, not_after.0, 0, 0]),
             Request::Promote { term, not_after } => (8, [term, not_after.0, 0, 0, 0]),
             Request::Stop(mode) => (9, [mode as u64, 0, 0, 0, 0]),
-            Request::Adopt { pid, may_write } => (10, [u64::from(pid), u64::from(may_write), 0, 0, 0]),
+            Request::Adopt {
+                pid,
+                may_write,
+                not_after,
+            } => (10, [u64::from(pid), u64::from(may_write), not_after.0, 0, 0]),
             Request::Exit { code } => (11, [u64::from(code), 0, 0, 0, 0]),
         };
         encode(kind, self.id, fields)
@@ -226,17 +246,28 @@ impl Message<Request> {
             6 => Request::Lost { term: f[0] },
             7 => Request::Start(match f[0] {
                 0 => StartMode::Replica,
-                1 => StartMode::Primary { term: f[1], not_after: BootTime(f[2]) },
-                2 => StartMode::Bootstrap { not_after: BootTime(f[2]) },
+                1 => StartMode::Primary {
+                    term: f[1],
+                    not_after: BootTime(f[2]),
+                },
+                2 => StartMode::Bootstrap {
+                    not_after: BootTime(f[2]),
+                },
                 _ => return Err(WhyRefused::Malformed),
             }),
-            8 => Request::Promote { term: f[0], not_after: BootTime(f[1]) },
+            8 => Request::Promote {
+                term: f[0],
+                not_after: BootTime(f[1]),
+            },
             9 => Request::Stop(crate::StopMode::from_code(f[0]).ok_or(WhyRefused::Malformed)?),
             10 => Request::Adopt {
                 pid: u32::try_from(f[0]).map_err(|_| WhyRefused::Malformed)?,
                 may_write: f[1] != 0,
+                not_after: BootTime(f[2]),
             },
-            11 => Request::Exit { code: u8::try_from(f[0]).unwrap_or(1) },
+            11 => Request::Exit {
+                code: u8::try_from(f[0]).unwrap_or(1),
+            },
             _ => return Err(WhyRefused::Malformed),
         };
         Ok(Message { id, body })
@@ -250,11 +281,21 @@ impl Message<Reply> {
             Reply::Refused(why) => (102, [why as u64, 0, 0, 0, 0]),
             Reply::State(h) => {
                 let flags = u64::from(h.may_write) | u64::from(h.term.is_some()) << 1;
-                (103, [u64::from(h.pid), flags, h.term.unwrap_or(0), h.lease, h.deadline.0])
+                (
+                    103,
+                    [
+                        u64::from(h.pid),
+                        flags,
+                        h.term.unwrap_or(0),
+                        h.lease,
+                        h.deadline.0,
+                    ],
+                )
             }
-            Reply::PostgresEnded { status, fenced } => {
-                (104, [u64::from(status.cast_unsigned()), u64::from(fenced), 0, 0, 0])
-            }
+            Reply::PostgresEnded { status, fenced } => (
+                104,
+                [u64::from(status.cast_unsigned()), u64::from(fenced), 0, 0, 0],
+            ),
         };
         encode(kind, self.id, fields)
     }
@@ -272,7 +313,10 @@ impl Message<Reply> {
                 lease: f[3],
                 deadline: BootTime(f[4]),
             }),
-            104 => Reply::PostgresEnded { status: pid.cast_signed(), fenced: f[1] != 0 },
+            104 => Reply::PostgresEnded {
+                status: pid.cast_signed(),
+                fenced: f[1] != 0,
+            },
             _ => return Err(WhyRefused::Malformed),
         };
         Ok(Message { id, body })
@@ -289,11 +333,24 @@ mod tests {
         let t = BootTime(7);
         for body in [
             Request::Hello,
-            Request::Arm(Arm { term: 1, lease: 2, stop_at: t, kill_at: t, deadline: t }),
-            Request::Start(StartMode::Primary { term: 3, not_after: t }),
+            Request::Arm(Arm {
+                term: 1,
+                lease: 2,
+                stop_at: t,
+                kill_at: t,
+                deadline: t,
+            }),
+            Request::Start(StartMode::Primary {
+                term: 3,
+                not_after: t,
+            }),
             Request::Start(StartMode::Bootstrap { not_after: t }),
             Request::Stop(StopMode::Immediate),
-            Request::Adopt { pid: 4, may_write: true },
+            Request::Adopt {
+                pid: 4,
+                may_write: true,
+                not_after: t,
+            },
             Request::Exit { code: 1 },
         ] {
             let message = Message { id: 9, body };
@@ -301,8 +358,17 @@ mod tests {
         }
         for body in [
             Reply::Refused(WhyRefused::NotAStandby),
-            Reply::State(Handover { pid: 1, may_write: true, term: Some(0), lease: 5, deadline: t }),
-            Reply::PostgresEnded { status: -1, fenced: true },
+            Reply::State(Handover {
+                pid: 1,
+                may_write: true,
+                term: Some(0),
+                lease: 5,
+                deadline: t,
+            }),
+            Reply::PostgresEnded {
+                status: -1,
+                fenced: true,
+            },
         ] {
             let message = Message { id: 0, body };
             assert_eq!(Message::<Reply>::decode(&message.encode()), Ok(message));
@@ -311,9 +377,16 @@ mod tests {
 
     #[test]
     fn another_version_is_refused_as_such() {
-        let mut bytes = Message { id: 1, body: Request::Hello }.encode();
+        let mut bytes = Message {
+            id: 1,
+            body: Request::Hello,
+        }
+        .encode();
         bytes[0] = 2;
         assert_eq!(Message::<Request>::decode(&bytes), Err(WhyRefused::Version));
-        assert_eq!(Message::<Request>::decode(&bytes[..5]), Err(WhyRefused::Malformed));
+        assert_eq!(
+            Message::<Request>::decode(&bytes[..5]),
+            Err(WhyRefused::Malformed)
+        );
     }
 }

@@ -80,7 +80,10 @@ struct Leaving {
 impl<'a> Guard<'a> {
     fn new(program: &'a CStr, args: &[CString]) -> io::Result<Self> {
         let signals = sys::signal_descriptor()?;
-        let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        let timer = timerfd_create(
+            TimerfdClockId::Boottime,
+            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+        )?;
         // Orphans of PostgreSQL and of the agent come to us and not to init.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
 
@@ -91,7 +94,9 @@ impl<'a> Guard<'a> {
         let mut agent_env = Vector::with_capacity(own.len() + 1);
         agent_env.fill(own.iter().map(CString::as_c_str).chain([for_agent.as_c_str()]));
         let kept: Vec<CString> = environment(|name| {
-            !name.starts_with(b"PATRONI_") && !name.starts_with(b"KUBERNETES_") && !name.starts_with(b"HOWDAH_")
+            !name.starts_with(b"PATRONI_")
+                && !name.starts_with(b"KUBERNETES_")
+                && !name.starts_with(b"HOWDAH_")
                 && name != b"NOTIFY_SOCKET"
         });
         let mut postgres_env = Vector::with_capacity(kept.len());
@@ -143,8 +148,15 @@ impl<'a> Guard<'a> {
     fn wait(&self) -> io::Result<()> {
         let current = now();
         let mut due = self.core.next_tick(current);
-        if let Some(Leaving { kill_at: Some(at), .. }) = self.leaving {
-            due = if current >= at { current + Duration::from_millis(20) } else { due.min(at) };
+        if let Some(Leaving {
+            kill_at: Some(at), ..
+        }) = self.leaving
+        {
+            due = if current >= at {
+                current + Duration::from_millis(20)
+            } else {
+                due.min(at)
+            };
         }
         // A timer that is set to zero is off; one in the past fires at once.
         let at = due.0.clamp(1, i64::MAX.unsigned_abs());
@@ -152,16 +164,28 @@ impl<'a> Guard<'a> {
             tv_sec: i64::try_from(at / 1_000_000_000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(at % 1_000_000_000).unwrap_or(0),
         };
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let spec = Itimerspec { it_interval: zero, it_value: value };
+        let zero = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let spec = Itimerspec {
+            it_interval: zero,
+            it_value: value,
+        };
         timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &spec)?;
 
         let fallback = self.signals.as_fd();
         let mut fds = [
             PollFd::new(&self.signals, PollFlags::IN),
             PollFd::new(&self.timer, PollFlags::IN),
-            PollFd::from_borrowed_fd(self.agent.as_ref().map_or(fallback, |(_, s)| s.as_fd()), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.postmaster.as_ref().map_or(fallback, |(_, p)| p.as_fd()), PollFlags::IN),
+            PollFd::from_borrowed_fd(
+                self.agent.as_ref().map_or(fallback, |(_, s)| s.as_fd()),
+                PollFlags::IN,
+            ),
+            PollFd::from_borrowed_fd(
+                self.postmaster.as_ref().map_or(fallback, |(_, p)| p.as_fd()),
+                PollFlags::IN,
+            ),
         ];
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -200,7 +224,10 @@ impl<'a> Guard<'a> {
             }
             Order::KillAgent => {
                 if let Some((pid, _)) = &self.agent {
-                    say!("the agent has not answered for {}s: starting it anew", HANG_AFTER.as_secs());
+                    say!(
+                        "the agent has not answered for {}s: starting it anew",
+                        HANG_AFTER.as_secs()
+                    );
                     let _ = kill_process(*pid, Signal::KILL);
                 }
             }
@@ -220,7 +247,12 @@ impl<'a> Guard<'a> {
         if self.agent.is_some() || self.leaving.is_some() {
             return;
         }
-        let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        let pair = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        );
         let started = pair.map_err(io::Error::from).and_then(|(ours, theirs)| {
             let child = Child {
                 program: self.program,
@@ -273,9 +305,10 @@ impl<'a> Guard<'a> {
                 None => return self.say(self.request_id, Reply::Refused(WhyRefused::Malformed)),
             },
             Request::Adopt { pid, .. } => {
-                let fd = i32::try_from(pid).ok().and_then(Pid::from_raw).and_then(|pid| {
-                    Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?))
-                });
+                let fd = i32::try_from(pid)
+                    .ok()
+                    .and_then(Pid::from_raw)
+                    .and_then(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)));
                 if self.postmaster.is_some() || fd.is_none() || self.open_data_dir().is_none() {
                     return self.say(self.request_id, Reply::Refused(WhyRefused::NotRunning));
                 }
@@ -289,16 +322,22 @@ impl<'a> Guard<'a> {
 
     /// The texts behind the head of the message in hand.
     fn texts(message: &[u8]) -> impl Iterator<Item = &CStr> {
-        message.get(HEAD..).unwrap_or_default().split_inclusive(|byte| *byte == 0).map_while(|text| {
-            CStr::from_bytes_with_nul(text).ok()
-        })
+        message
+            .get(HEAD..)
+            .unwrap_or_default()
+            .split_inclusive(|byte| *byte == 0)
+            .map_while(|text| CStr::from_bytes_with_nul(text).ok())
     }
 
     /// Opens the data directory that the message names; says whether it is a standby's.
     fn open_data_dir(&mut self) -> Option<bool> {
         let path = Self::texts(self.message.get(..self.length)?).next()?;
-        let dir =
-            rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let dir = rustix::fs::open(
+            path,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .ok()?;
         let id = DirId::of(path).ok()?;
         let standby = rustix::fs::statat(&dir, c"standby.signal", rustix::fs::AtFlags::empty()).is_ok();
         self.data = Some((dir, id));
@@ -324,7 +363,9 @@ impl<'a> Guard<'a> {
         match watched {
             Ok((pid, fd)) => {
                 self.postmaster = Some((pid, fd));
-                self.step(Input::Started { pid: pid.as_raw_nonzero().get().unsigned_abs() });
+                self.step(Input::Started {
+                    pid: pid.as_raw_nonzero().get().unsigned_abs(),
+                });
             }
             Err(error) => {
                 say!("cannot start PostgreSQL: {error}");
@@ -335,7 +376,9 @@ impl<'a> Guard<'a> {
 
     /// What `pg_ctl promote` does: a file, and a signal to the postmaster.
     fn promote(&mut self) {
-        let (Some((dir, _)), Some((pid, _))) = (&self.data, &self.postmaster) else { return };
+        let (Some((dir, _)), Some((pid, _))) = (&self.data, &self.postmaster) else {
+            return;
+        };
         let file = rustix::fs::openat(
             dir,
             c"promote",
@@ -377,10 +420,13 @@ impl<'a> Guard<'a> {
             _ if self.leaving.is_some_and(|leaving| leaving.kill_at.is_some()) => {
                 self.stop_postgres(StopMode::Immediate);
             }
+            // Told twice: the agent is not waited for, PostgreSQL still gets a clean stop from us.
+            _ if self.leaving.is_some() => self.to_agent(Signal::KILL),
             _ => {
-                if self.leaving.is_none() {
-                    self.leaving = Some(Leaving { code: 0, kill_at: None });
-                }
+                self.leaving = Some(Leaving {
+                    code: 0,
+                    kill_at: None,
+                });
                 self.to_agent(Signal::TERM);
             }
         }
@@ -401,7 +447,11 @@ impl<'a> Guard<'a> {
                 self.step(Input::AgentEnded);
                 self.end_agents_children();
             }
-            if self.postmaster.as_ref().is_some_and(|(postmaster, _)| *postmaster == pid) {
+            if self
+                .postmaster
+                .as_ref()
+                .is_some_and(|(postmaster, _)| *postmaster == pid)
+            {
                 self.status = status.as_raw();
             }
         }
@@ -422,7 +472,15 @@ impl<'a> Guard<'a> {
     fn watch_postmaster(&mut self) {
         let Some((_, fd)) = &self.postmaster else { return };
         let mut fds = [PollFd::new(fd, PollFlags::IN)];
-        if !poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0) {
+        if !poll(
+            &mut fds,
+            Some(&Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            }),
+        )
+        .is_ok_and(|ready| ready > 0)
+        {
             return;
         }
         let data = self.data.as_ref().map(|(_, id)| *id);
@@ -452,7 +510,10 @@ impl<'a> Guard<'a> {
         match leaving.kill_at {
             None => {
                 say!("the agent has ended: stopping PostgreSQL");
-                self.leaving = Some(Leaving { kill_at: Some(now() + LAST_STOP), ..leaving });
+                self.leaving = Some(Leaving {
+                    kill_at: Some(now() + LAST_STOP),
+                    ..leaving
+                });
                 self.stop_postgres(StopMode::Fast);
             }
             Some(at) if now() >= at => self.kill_postgres(),

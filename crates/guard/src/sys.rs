@@ -10,8 +10,14 @@ use std::{
 use rustix::process::Pid;
 
 /// The signals that the guard reads from its descriptor; children get them unblocked again.
-const WATCHED: [c_int; 6] =
-    [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGCHLD, libc::SIGUSR2];
+const WATCHED: [c_int; 6] = [
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGHUP,
+    libc::SIGCHLD,
+    libc::SIGUSR2,
+];
 
 /// Blocks the watched signals and returns a descriptor to read them from.
 pub(crate) fn signal_descriptor() -> io::Result<OwnedFd> {
@@ -144,7 +150,11 @@ unsafe fn become_program(child: &Child<'_>, descriptor: c_int, guard: c_int) -> 
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        libc::execve(child.program.as_ptr(), child.argv.0.as_ptr(), child.envp.0.as_ptr());
+        libc::execve(
+            child.program.as_ptr(),
+            child.argv.0.as_ptr(),
+            child.envp.0.as_ptr(),
+        );
         *libc::__errno_location()
     }
 }

@@ -52,7 +52,10 @@ impl DirId {
     }
 
     fn from_stat(stat: &Stat) -> Self {
-        DirId { device: stat.st_dev, inode: stat.st_ino }
+        DirId {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        }
     }
 }
 
@@ -62,15 +65,27 @@ impl ProcessTable {
     /// # Errors
     /// There is no `/proc`.
     pub fn new() -> io::Result<Self> {
-        let proc = rustix::fs::open("/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(ProcessTable { proc, entries: Vec::with_capacity(CAPACITY) })
+        let proc = rustix::fs::open(
+            "/proc",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        Ok(ProcessTable {
+            proc,
+            entries: Vec::with_capacity(CAPACITY),
+        })
     }
 
     /// Kills what belongs to a PostgreSQL, once. Returns how many processes were still alive; call again until it is
     /// zero. `spare` and its descendants (the agent) are never touched, nor is the caller.
     ///
     /// With a postmaster, that is frozen first, so that it cannot start new processes, and killed last.
-    pub fn kill_postgres(&mut self, postmaster: Option<u32>, data: Option<DirId>, spare: Option<u32>) -> usize {
+    pub fn kill_postgres(
+        &mut self,
+        postmaster: Option<u32>,
+        data: Option<DirId>,
+        spare: Option<u32>,
+    ) -> usize {
         if let Some(pid) = postmaster {
             signal(pid, Signal::STOP);
         }
@@ -82,7 +97,11 @@ impl ProcessTable {
         }
         self.unmark_family(spare);
         let mut alive = 0;
-        for entry in self.entries.iter().filter(|e| e.marked && !e.dead && e.pid != me && Some(e.pid) != postmaster) {
+        for entry in self
+            .entries
+            .iter()
+            .filter(|e| e.marked && !e.dead && e.pid != me && Some(e.pid) != postmaster)
+        {
             signal(entry.pid, Signal::KILL);
             alive += 1;
         }
@@ -104,7 +123,11 @@ impl ProcessTable {
             self.unmark_family(*one);
         }
         let mut alive = 0;
-        for entry in self.entries.iter().filter(|entry| entry.marked && !entry.dead && entry.pid != root) {
+        for entry in self
+            .entries
+            .iter()
+            .filter(|entry| entry.marked && !entry.dead && entry.pid != root)
+        {
             signal(entry.pid, Signal::KILL);
             alive += 1;
         }
@@ -124,7 +147,9 @@ impl ProcessTable {
         };
         let mut dir = RawDir::new(&dir, &mut buffer);
         while let Some(Ok(found)) = dir.next() {
-            let Some(pid) = number(found.file_name().to_bytes()) else { continue };
+            let Some(pid) = number(found.file_name().to_bytes()) else {
+                continue;
+            };
             if self.entries.len() == self.entries.capacity() {
                 return;
             }
@@ -152,7 +177,9 @@ impl ProcessTable {
         while changed {
             changed = false;
             for i in 0..self.entries.len() {
-                let Some(entry) = self.entries.get(i).copied() else { break };
+                let Some(entry) = self.entries.get(i).copied() else {
+                    break;
+                };
                 if entry.marked && self.is_family(entry.parent, root) {
                     if let Some(entry) = self.entries.get_mut(i) {
                         entry.marked = false;
@@ -182,9 +209,13 @@ impl ProcessTable {
         while changed {
             changed = false;
             for i in 0..self.entries.len() {
-                let Some(entry) = self.entries.get(i).copied() else { break };
-                let parent_marked =
-                    self.entries.iter().any(|other| other.pid == entry.parent && other.marked == to);
+                let Some(entry) = self.entries.get(i).copied() else {
+                    break;
+                };
+                let parent_marked = self
+                    .entries
+                    .iter()
+                    .any(|other| other.pid == entry.parent && other.marked == to);
                 if entry.marked != to && parent_marked {
                     if let Some(entry) = self.entries.get_mut(i) {
                         entry.marked = to;
@@ -197,7 +228,9 @@ impl ProcessTable {
 
     fn mark_working_in(&mut self, data: DirId) {
         for i in 0..self.entries.len() {
-            let Some(entry) = self.entries.get(i).copied() else { break };
+            let Some(entry) = self.entries.get(i).copied() else {
+                break;
+            };
             let mut path = Path::new();
             let _ = write!(path, "{}/cwd\0", entry.pid);
             let works_there = path.as_cstr().is_some_and(|path| {
@@ -224,8 +257,13 @@ fn number(digits: &[u8]) -> Option<u32> {
 fn read_stat(proc: std::os::fd::BorrowedFd<'_>, pid: u32) -> Option<Entry> {
     let mut path = Path::new();
     write!(path, "{pid}/stat\0").ok()?;
-    let file =
-        rustix::fs::openat(proc, path.as_cstr()?, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let file = rustix::fs::openat(
+        proc,
+        path.as_cstr()?,
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()?;
     let mut buffer = [0u8; 512];
     let length = rustix::io::read(&file, &mut buffer).ok()?;
     let text = buffer.get(..length)?;
@@ -234,7 +272,12 @@ fn read_stat(proc: std::os::fd::BorrowedFd<'_>, pid: u32) -> Option<Entry> {
     let mut fields = text.get(after..)?.split(|byte| *byte == b' ');
     let state = *fields.next()?.first()?;
     let parent = number(fields.next()?)?;
-    Some(Entry { pid, parent, dead: matches!(state, b'Z' | b'X'), marked: false })
+    Some(Entry {
+        pid,
+        parent,
+        dead: matches!(state, b'Z' | b'X'),
+        marked: false,
+    })
 }
 
 /// A short path on the stack.
@@ -245,7 +288,10 @@ struct Path {
 
 impl Path {
     fn new() -> Self {
-        Path { bytes: [0; 32], length: 0 }
+        Path {
+            bytes: [0; 32],
+            length: 0,
+        }
     }
 
     fn as_cstr(&self) -> Option<&CStr> {
@@ -255,7 +301,10 @@ impl Path {
 
 impl Write for Path {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let to = self.bytes.get_mut(self.length..self.length + text.len()).ok_or(std::fmt::Error)?;
+        let to = self
+            .bytes
+            .get_mut(self.length..self.length + text.len())
+            .ok_or(std::fmt::Error)?;
         to.copy_from_slice(text.as_bytes());
         self.length += text.len();
         Ok(())

@@ -1,6 +1,6 @@
 //! No data directory: make a cluster, or copy one.
 
-use howdah_dcs::{Cond, Key, Member, View};
+use howdah_dcs::{Member, View};
 use howdah_types::MemberName;
 
 use crate::{Action, Effect, LeaseState, Plan, Reason, Snapshot, Upstream, decide::SOON};
@@ -15,13 +15,16 @@ pub(crate) fn missing(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
         return;
     }
     match (view.initialize.as_deref(), &view.leader) {
-        (None, None) => make(snapshot, plan),
-        (Some(""), _) => {
+        // An empty key may be our own, from a claim whose answer was lost: claiming again finds out.
+        (None | Some(""), None) => make(snapshot, view, plan),
+        (Some(""), Some(_)) => {
             plan.because(Reason::BootstrapRuns);
         }
         (_, Some(_)) => match source(snapshot, view) {
             Some((from, follow)) => {
-                plan.because(Reason::Copying { from: from.name.clone() });
+                plan.because(Reason::Copying {
+                    from: from.name.clone(),
+                });
                 plan.begin(snapshot, Action::Clone { from, follow });
             }
             None => {
@@ -34,15 +37,19 @@ pub(crate) fn missing(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
     }
 }
 
-fn make(snapshot: &Snapshot, plan: &mut Plan) {
+fn make(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
     if !snapshot.me.may_bootstrap {
         plan.because(Reason::MayNotBootstrap);
     } else if snapshot.me.tags.nofailover() {
         plan.because(Reason::WaitingForBootstrap);
     } else {
-        plan.because(Reason::Bootstrapping);
+        plan.because(if view.initialize.is_some() {
+            Reason::BootstrapRuns
+        } else {
+            Reason::Bootstrapping
+        });
         if snapshot.memory.retry_at.is_none_or(|at| snapshot.now >= at) {
-            plan.effect(Effect::Put { key: Key::Initialize, value: String::new(), cond: Cond::Absent });
+            plan.effect(Effect::Claim);
         }
         plan.begin(snapshot, Action::Bootstrap);
     }
@@ -68,5 +75,9 @@ pub(crate) fn source(snapshot: &Snapshot, view: &View) -> Option<(Upstream, Upst
 
 pub(crate) fn upstream(name: &MemberName, member: &Member) -> Option<Upstream> {
     let (host, port) = member.address()?;
-    Some(Upstream { name: name.clone(), host: host.to_owned(), port })
+    Some(Upstream {
+        name: name.clone(),
+        host: host.to_owned(),
+        port,
+    })
 }

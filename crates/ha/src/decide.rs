@@ -4,8 +4,8 @@ use howdah_dcs::View;
 use howdah_types::BootTime;
 
 use crate::{
-    Action, Dcs, Effect, LastLeader, LeaseState, Plan, Postgres, Reason, Request, Snapshot, bootstrap, follow, lead,
-    race, recover,
+    Action, Dcs, Effect, LastLeader, LeaseState, Plan, Postgres, Reason, Request, Snapshot, bootstrap,
+    follow, lead, race, recover,
 };
 
 /// Waits this long when nothing wakes it earlier and something is in motion.
@@ -32,9 +32,15 @@ impl Plan {
 
     /// Begins a long action, unless the last one failed a moment ago.
     pub(crate) fn begin(&mut self, snapshot: &Snapshot, action: Action) -> &mut Self {
+        if snapshot.action.is_some() {
+            return self;
+        }
         match snapshot.memory.retry_at.filter(|at| snapshot.now < *at) {
             Some(until) => {
-                self.because(Reason::ActionPaused { action: action.name(), until });
+                self.because(Reason::ActionPaused {
+                    action: action.name(),
+                    until,
+                });
                 self.wake(until)
             }
             None => self.effect(Effect::Begin(action)),
@@ -60,8 +66,13 @@ pub fn decide(snapshot: &Snapshot) -> Plan {
     remember_leader(snapshot, view, &mut plan);
 
     if let Some(running) = &snapshot.action {
-        plan.because(Reason::ActionRuns { action: running.action.name() });
-        return plan;
+        plan.because(Reason::ActionRuns {
+            action: running.action.name(),
+        });
+        // A checkpoint takes minutes on a large server; a leader must not be blind for so long.
+        if running.action != Action::Checkpoint {
+            return plan;
+        }
     }
     if snapshot.request == Some(Request::Shutdown) {
         shutdown(snapshot, &mut plan);
@@ -71,6 +82,13 @@ pub fn decide(snapshot: &Snapshot) -> Plan {
         return plan;
     }
     match &snapshot.postgres {
+        Postgres::Unreadable => {
+            // Whoever can read its data may lead; the guard lets go only when PostgreSQL does not run.
+            plan.because(Reason::Unreadable).wake(snapshot.now + SOON * 10);
+            if !matches!(snapshot.lease, LeaseState::None) {
+                plan.effect(Effect::Release);
+            }
+        }
         Postgres::Missing => bootstrap::missing(snapshot, view, &mut plan),
         Postgres::Stopped(stopped) => recover::stopped(snapshot, view, stopped, &mut plan),
         Postgres::Starting { since } => recover::starting(snapshot, view, *since, &mut plan),
@@ -84,7 +102,31 @@ pub fn decide(snapshot: &Snapshot) -> Plan {
             LeaseState::None => race::leaderless(snapshot, view, running, &mut plan),
         },
     }
+    refuse_unserved(snapshot, &mut plan);
     plan
+}
+
+/// Nobody waits for ever: a request that this decision does not begin is answered.
+fn refuse_unserved(snapshot: &Snapshot, plan: &mut Plan) {
+    let served = |effect: &Effect| match (&snapshot.request, effect) {
+        (Some(Request::Restart), Effect::Begin(Action::Restart { .. })) => true,
+        (Some(Request::Reinitialize { .. }), Effect::Begin(Action::Reinitialize { .. })) => true,
+        _ => false,
+    };
+    let waits = matches!(
+        snapshot.request,
+        Some(Request::Restart | Request::Reinitialize { .. })
+    );
+    let refused = plan
+        .reasons
+        .iter()
+        .any(|reason| matches!(reason, Reason::RequestRefused { .. }));
+    let in_doubt = plan.reasons.contains(&Reason::LeaseUnsure);
+    if waits && !refused && !in_doubt && !plan.effects.iter().any(served) {
+        plan.because(Reason::RequestRefused {
+            why: "the member's state does not allow it now: see GET /patroni",
+        });
+    }
 }
 
 /// The store does not answer: nothing new is begun, and the guard ends what the lease no longer covers.
@@ -97,7 +139,9 @@ fn store_down(snapshot: &Snapshot, since: BootTime, plan: &mut Plan) {
         (LeaseState::Held { stop_at, .. }, _) => {
             plan.because(Reason::StoreDownLeading { until: *stop_at });
         }
-        (_, Postgres::Stopped(_)) if snapshot.action.is_none() && !snapshot.config.pause => {
+        (_, Postgres::Stopped(stopped))
+            if !stopped.damaged && snapshot.action.is_none() && !snapshot.config.pause =>
+        {
             // The guard has stopped it; as a replica it can at least be read.
             plan.because(Reason::StoreDown { since });
             plan.begin(snapshot, Action::StartReplica { follow: None });
@@ -115,9 +159,17 @@ fn remember_leader(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
             let ours = match view.members.get(&leader.name) {
                 Some(member) => member.howdah.is_some(),
                 // Without a record it stays what it was known to be.
-                None => plan.memory.last_leader.as_ref().is_some_and(|last| last.name == leader.name && last.ours),
+                None => plan
+                    .memory
+                    .last_leader
+                    .as_ref()
+                    .is_some_and(|last| last.name == leader.name && last.ours),
             };
-            plan.memory.last_leader = Some(LastLeader { name: leader.name.clone(), lease: leader.lease, ours });
+            plan.memory.last_leader = Some(LastLeader {
+                name: leader.name.clone(),
+                lease: leader.lease,
+                ours,
+            });
             plan.memory.leaderless_since = None;
             if leader.name != snapshot.me.name {
                 plan.memory.yield_until = None;
@@ -132,7 +184,9 @@ fn remember_leader(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
 fn shutdown(snapshot: &Snapshot, plan: &mut Plan) {
     plan.because(Reason::ShuttingDown);
     let leads = !matches!(snapshot.lease, LeaseState::None);
-    plan.effect(Effect::Begin(Action::Shutdown { hand_over: leads && !snapshot.config.pause }));
+    plan.effect(Effect::Begin(Action::Shutdown {
+        hand_over: leads && !snapshot.config.pause,
+    }));
 }
 
 /// Data of another cluster must not be started here, nor deleted.
@@ -140,13 +194,18 @@ fn system_differs(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bool {
     let ours = match &snapshot.postgres {
         Postgres::Stopped(stopped) => stopped.system_id,
         Postgres::Running(running) => running.system_id,
-        Postgres::Missing | Postgres::Starting { .. } => return false,
+        Postgres::Missing | Postgres::Unreadable | Postgres::Starting { .. } => return false,
     };
-    let Some(cluster) = view.initialize.as_ref().filter(|id| !id.is_empty()) else { return false };
+    let Some(cluster) = view.initialize.as_ref().filter(|id| !id.is_empty()) else {
+        return false;
+    };
     if *cluster == ours.to_string() {
         return false;
     }
-    let reason = Reason::OtherSystem { ours: ours.to_string(), cluster: cluster.clone() };
+    let reason = Reason::OtherSystem {
+        ours: ours.to_string(),
+        cluster: cluster.clone(),
+    };
     plan.because(reason.clone());
     if snapshot.config.pause {
         if !matches!(snapshot.lease, LeaseState::None) {

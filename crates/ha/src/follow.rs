@@ -22,7 +22,8 @@ pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: 
     let Some(leader) = &view.leader else { return };
     if leader.name == snapshot.me.name {
         // A name is not a leadership. If that life is really over, its lease ends by itself.
-        plan.because(Reason::OwnNameOtherLife).wake(snapshot.now + SOON * 5);
+        plan.because(Reason::OwnNameOtherLife)
+            .wake(snapshot.now + SOON * 5);
         if !running.in_recovery && !snapshot.config.pause {
             plan.begin(snapshot, Action::StopPrimary);
         }
@@ -42,11 +43,18 @@ pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: 
         return;
     }
     let Some(wanted) = desired_upstream(snapshot, view) else {
-        plan.because(Reason::LeaderHasNoAddress { leader: leader.name.clone() });
+        plan.because(Reason::LeaderHasNoAddress {
+            leader: leader.name.clone(),
+        });
         return;
     };
-    plan.because(Reason::Following { leader: leader.name.clone() });
-    let pointed = running.upstream.as_ref().is_some_and(|(host, port)| *host == wanted.host && *port == wanted.port);
+    plan.because(Reason::Following {
+        leader: leader.name.clone(),
+    });
+    let pointed = running
+        .upstream
+        .as_ref()
+        .is_some_and(|(host, port)| *host == wanted.host && *port == wanted.port);
     if !pointed && !snapshot.me.tags.nostream() {
         plan.effect(Effect::Follow(Some(wanted)));
         plan.wake(snapshot.now + SOON * 5);
@@ -66,8 +74,13 @@ fn watch_streaming(snapshot: &Snapshot, view: &View, running: &Running, plan: &m
     }
     let since = *plan.memory.not_streaming_since.get_or_insert(snapshot.now);
     plan.wake(snapshot.now + SOON * 5);
-    let Some((name, member)) = view.leader_member() else { return };
-    let checked = plan.memory.checked_at.is_some_and(|at| snapshot.now < at + CHECK_AGAIN);
+    let Some((name, member)) = view.leader_member() else {
+        return;
+    };
+    let checked = plan
+        .memory
+        .checked_at
+        .is_some_and(|at| snapshot.now < at + CHECK_AGAIN);
     if snapshot.config.pause || checked || snapshot.now < since + SUSPICIOUS || !is_ready(member) {
         return;
     }
@@ -93,16 +106,23 @@ pub(crate) fn requested(snapshot: &Snapshot, view: &View, request: &Request, pla
     match request {
         Request::Restart => {
             plan.because(Reason::UserRequest { action: "restart" });
-            plan.effect(Effect::Begin(Action::Restart { primary: None, follow: desired_upstream(snapshot, view) }));
+            plan.effect(Effect::Begin(Action::Restart {
+                primary: None,
+                follow: desired_upstream(snapshot, view),
+            }));
         }
         Request::Reinitialize { from_leader } => match source(snapshot, view) {
             Some((preferred, follow)) => {
                 let from = if *from_leader { follow.clone() } else { preferred };
-                plan.because(Reason::UserRequest { action: "reinitialize" });
+                plan.because(Reason::UserRequest {
+                    action: "reinitialize",
+                });
                 plan.effect(Effect::Begin(Action::Reinitialize { from, follow }));
             }
             None => {
-                plan.because(Reason::RequestRefused { why: "Cluster has no leader, can not reinitialize" });
+                plan.because(Reason::RequestRefused {
+                    why: "Cluster has no leader, can not reinitialize",
+                });
             }
         },
         Request::Shutdown => {}

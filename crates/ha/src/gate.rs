@@ -24,7 +24,10 @@ pub fn admit(action: &Action, lease: LeaseState, now: BootTime) -> Result<(), St
     match action {
         Action::StartPrimary { term, not_after }
         | Action::Promote { term, not_after }
-        | Action::Restart { primary: Some((term, not_after)), .. } => {
+        | Action::Restart {
+            primary: Some((term, not_after)),
+            ..
+        } => {
             if now >= *not_after {
                 return Err(Stale::TooLate);
             }
@@ -34,7 +37,11 @@ pub fn admit(action: &Action, lease: LeaseState, now: BootTime) -> Result<(), St
             }
         }
         Action::Clone { .. } | Action::Reinitialize { .. } | Action::Rejoin { .. } | Action::StopPrimary => {
-            if lease == LeaseState::None { Ok(()) } else { Err(Stale::LeadsNow) }
+            if lease == LeaseState::None {
+                Ok(())
+            } else {
+                Err(Stale::LeadsNow)
+            }
         }
         Action::Bootstrap
         | Action::StartReplica { .. }

@@ -13,7 +13,9 @@ const FRESH: Duration = Duration::from_secs(2);
 
 /// Handles the failover key. True when the plan is complete.
 pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) -> bool {
-    let Some(request) = &view.failover.value else { return false };
+    let Some(request) = &view.failover.value else {
+        return false;
+    };
     let drop_it = |plan: &mut Plan, reason: Reason| {
         plan.because(reason);
         plan.effect(Effect::Put {
@@ -23,8 +25,17 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, pla
         });
         false
     };
-    if let Some(leader) = request.leader.as_ref().filter(|leader| **leader != snapshot.me.name) {
-        return drop_it(plan, Reason::RequestForOtherLeader { leader: leader.clone() });
+    if let Some(leader) = request
+        .leader
+        .as_ref()
+        .filter(|leader| **leader != snapshot.me.name)
+    {
+        return drop_it(
+            plan,
+            Reason::RequestForOtherLeader {
+                leader: leader.clone(),
+            },
+        );
     }
     if request.candidate.as_ref() == Some(&snapshot.me.name) {
         return drop_it(plan, Reason::CandidateIsMe);
@@ -50,9 +61,13 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, pla
     let _ = running;
     match probed_candidate(snapshot, view, Some(request), plan) {
         Some(Ok(_)) => {
-            plan.because(Reason::HandingOver { candidate: request.candidate.clone() });
+            plan.because(Reason::HandingOver {
+                candidate: request.candidate.clone(),
+            });
             plan.memory.yield_until = Some(snapshot.now + snapshot.config.timers.loop_wait * 2);
-            plan.effect(Effect::Begin(Action::HandOver { candidate: request.candidate.clone() }));
+            plan.effect(Effect::Begin(Action::HandOver {
+                candidate: request.candidate.clone(),
+            }));
             true
         }
         Some(Err(Reason::AskingPeers)) => {
@@ -71,11 +86,15 @@ pub(crate) fn probed_candidate(
     request: Option<&FailoverRequest>,
     plan: &mut Plan,
 ) -> Option<Result<MemberName, Reason>> {
-    let names: Vec<MemberName> = candidates(snapshot, view, request).map(|(name, _)| name.clone()).collect();
+    let names: Vec<MemberName> = candidates(snapshot, view, request)
+        .map(|(name, _)| name.clone())
+        .collect();
     if names.is_empty() {
         return None;
     }
-    let asked = snapshot.peers.asked_at.filter(|at| snapshot.now.since(*at) < FRESH);
+    let asked = snapshot.peers.asked_at.filter(|at| {
+        snapshot.now.since(*at) < FRESH && names.iter().all(|name| snapshot.peers.asked.contains(name))
+    });
     let answered = |name: &MemberName| snapshot.peers.answers.contains_key(name);
     if asked.is_none() || (!snapshot.peers.complete && !names.iter().all(answered)) {
         if asked.is_none() {
@@ -89,7 +108,9 @@ pub(crate) fn probed_candidate(
         .into_iter()
         .filter_map(|name| {
             let peer = snapshot.peers.answers.get(&name)?;
-            eligible(snapshot, view, peer, forced).is_ok().then_some((peer.lsn, peer.priority, name))
+            eligible(snapshot, view, peer, forced)
+                .is_ok()
+                .then_some((peer.lsn, peer.priority, name))
         })
         .max_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
     Some(best.map(|(_, _, name)| name).ok_or(Reason::NoGoodCandidate))
@@ -104,7 +125,11 @@ pub fn candidates<'a>(
 ) -> impl Iterator<Item = (&'a MemberName, &'a Member)> {
     let named = request.and_then(|request| request.candidate.as_ref());
     let forced = request.is_some_and(|request| !request.is_switchover());
-    let sync = view.sync.value.as_ref().filter(|_| snapshot.config.synchronous_mode != SyncMode::Off && !forced);
+    let sync = view
+        .sync
+        .value
+        .as_ref()
+        .filter(|_| snapshot.config.synchronous_mode != SyncMode::Off && !forced);
     view.members.iter().filter(move |(name, member)| {
         **name != snapshot.me.name
             && member.api_base().is_some()

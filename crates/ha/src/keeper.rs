@@ -33,6 +33,8 @@ pub enum KeeperInput {
     Command(Command),
     /// How the operation that was sent last ended.
     Answer(Outcome),
+    /// Whether the guard has taken the last [`GuardCall::Disarm`]: it refuses while PostgreSQL may write.
+    Disarmed(bool),
 }
 
 /// What the keeper tells the guard.
@@ -51,7 +53,7 @@ pub enum GuardCall {
         /// D.
         deadline: BootTime,
     },
-    /// Leadership was given back.
+    /// Leadership is about to be given back; answered by [`KeeperInput::Disarmed`], and only then given back.
     Disarm(Term),
     /// Maintenance mode.
     Pause(Term),
@@ -147,6 +149,8 @@ pub struct Keeper {
     want: Want,
     paused: bool,
     pending: Option<(Op, BootTime)>,
+    /// The guard was asked to disarm and has not answered.
+    disarming: bool,
     next_try: BootTime,
 }
 
@@ -163,6 +167,7 @@ impl Keeper {
             want: Want::Nothing,
             paused: false,
             pending: None,
+            disarming: false,
             next_try: BootTime(0),
         }
     }
@@ -172,7 +177,11 @@ impl Keeper {
     #[must_use]
     pub fn adopt(mut self, term: Term, lease: LeaseId, deadline: BootTime) -> Self {
         let sent = deadline - self.ttl;
-        self.lease = Some(Lease { id: lease, ttl: self.ttl, sent });
+        self.lease = Some(Lease {
+            id: lease,
+            ttl: self.ttl,
+            sent,
+        });
         self.leadership = Leadership::Unsure;
         self.armed = Some(term);
         self
@@ -201,10 +210,11 @@ impl Keeper {
     /// When [`KeeperInput::Tick`] is due.
     #[must_use]
     pub fn next_tick(&self) -> BootTime {
-        if self.pending.is_some() {
+        if self.pending.is_some() || self.disarming {
             return BootTime::FAR_FUTURE;
         }
-        let soon = self.lease.is_none() || self.leadership == Leadership::Unsure || self.want != Want::Nothing;
+        let soon =
+            self.lease.is_none() || self.leadership == Leadership::Unsure || self.want != Want::Nothing;
         match self.lease {
             Some(lease) if !soon => (lease.sent + lease.ttl / 3).max(self.next_try),
             _ => self.next_try,
@@ -223,6 +233,15 @@ impl Keeper {
                     self.answer(&op, sent, outcome, now, &mut out);
                 }
             }
+            KeeperInput::Disarmed(agreed) => {
+                self.disarming = false;
+                if agreed {
+                    self.armed = None;
+                } else {
+                    // PostgreSQL may still write: the lease is kept, and the loop decides anew.
+                    self.want = Want::Nothing;
+                }
+            }
         }
         if let Some(lease) = self.lease
             && matches!(self.leadership, Leadership::Yes(_))
@@ -231,10 +250,20 @@ impl Keeper {
             self.leadership = Leadership::Unsure;
         }
         if self.pending.is_none() && now >= self.next_tick() {
+            if self.want == Want::Release
+                && let Some(term) = self.armed
+            {
+                self.disarming = true;
+                out.push(KeeperOutput::Guard(GuardCall::Disarm(term)));
+                return out;
+            }
             let op = self.next_op(now);
             let patience = (self.ttl / 10).clamp(Duration::from_secs(1), Duration::from_secs(3));
             self.pending = Some((op.clone(), now));
-            out.push(KeeperOutput::Send { op, deadline: now + patience });
+            out.push(KeeperOutput::Send {
+                op,
+                deadline: now + patience,
+            });
         }
         out
     }
@@ -259,20 +288,20 @@ impl Keeper {
                 {
                     out.push(KeeperOutput::Guard(GuardCall::Pause(term)));
                 }
-                if !paused && self.paused {
-                    // Confirm at once, so that the guard is armed again.
-                    self.next_try = BootTime(0);
-                    if matches!(self.leadership, Leadership::Yes(_)) {
-                        self.leadership = Leadership::Unsure;
-                    }
-                }
+                let ends = !paused && self.paused;
                 self.paused = paused;
+                if ends && let Leadership::Yes(term) = self.leadership {
+                    // The guard watches the lease that we have, from now on.
+                    self.lead(term, out);
+                }
             }
         }
     }
 
     fn next_op(&mut self, now: BootTime) -> Op {
-        let Some(lease) = self.lease else { return Op::Grant { ttl: self.ttl } };
+        let Some(lease) = self.lease else {
+            return Op::Grant { ttl: self.ttl };
+        };
         if self.leadership == Leadership::No && lease.ttl != self.ttl && self.want == Want::Nothing {
             self.lease = None;
             return Op::Revoke { lease: lease.id };
@@ -288,13 +317,23 @@ impl Keeper {
                 if now >= lease.sent + lease.ttl / 3 {
                     return Op::Renew { lease: lease.id };
                 }
-                Op::Acquire { me: self.me.clone(), lease: lease.id }
+                Op::Acquire {
+                    me: self.me.clone(),
+                    lease: lease.id,
+                }
             }
             Want::Acquire { .. } | Want::Nothing => Op::Renew { lease: lease.id },
         }
     }
 
-    fn answer(&mut self, op: &Op, sent: BootTime, outcome: Outcome, now: BootTime, out: &mut Vec<KeeperOutput>) {
+    fn answer(
+        &mut self,
+        op: &Op,
+        sent: BootTime,
+        outcome: Outcome,
+        now: BootTime,
+        out: &mut Vec<KeeperOutput>,
+    ) {
         if matches!(outcome, Outcome::Failed(_) | Outcome::Unknown(_)) {
             self.next_try = now + RETRY;
         }
@@ -330,12 +369,12 @@ impl Keeper {
             (Op::Release { .. }, Outcome::Done(_) | Outcome::Refused(Refusal::Condition)) => {
                 self.want = Want::Nothing;
                 self.leadership = Leadership::No;
-                if let Some(term) = self.armed.take() {
-                    out.push(KeeperOutput::Guard(GuardCall::Disarm(term)));
-                }
             }
             (Op::Release { .. }, Outcome::Unknown(_)) => self.leadership = Leadership::Unsure,
-            (Op::Renew { .. } | Op::Acquire { .. } | Op::Release { .. }, Outcome::Refused(Refusal::NoLease)) => {
+            (
+                Op::Renew { .. } | Op::Acquire { .. } | Op::Release { .. },
+                Outcome::Refused(Refusal::NoLease),
+            ) => {
                 self.lease = None;
                 self.over(out);
             }
@@ -395,12 +434,22 @@ mod tests {
     }
 
     /// Runs the keeper against a store until it is quiet at `now`; returns what it told the guard.
-    fn settle(keeper: &mut Keeper, store: &mut MemStore, input: KeeperInput, now: BootTime) -> Vec<GuardCall> {
+    fn settle(
+        keeper: &mut Keeper,
+        store: &mut MemStore,
+        input: KeeperInput,
+        now: BootTime,
+    ) -> Vec<GuardCall> {
         let mut calls = Vec::new();
         let mut outputs = keeper.step(input, now);
         while let Some(output) = outputs.pop() {
             match output {
-                KeeperOutput::Guard(call) => calls.push(call),
+                KeeperOutput::Guard(call) => {
+                    calls.push(call);
+                    if matches!(call, GuardCall::Disarm(_)) {
+                        outputs.extend(keeper.step(KeeperInput::Disarmed(true), now));
+                    }
+                }
                 KeeperOutput::Send { op, .. } => {
                     let outcome = store.apply(&op, now);
                     outputs.extend(keeper.step(KeeperInput::Answer(outcome), now));
@@ -411,7 +460,9 @@ mod tests {
     }
 
     fn acquire(not_after: u64) -> KeeperInput {
-        KeeperInput::Command(Command::Acquire { not_after: at(not_after) })
+        KeeperInput::Command(Command::Acquire {
+            not_after: at(not_after),
+        })
     }
 
     #[test]
@@ -420,11 +471,16 @@ mod tests {
         let mut keeper = Keeper::new(name("a"), TTL);
         settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
         let calls = settle(&mut keeper, &mut store, acquire(2), at(1));
-        assert!(matches!(calls[..], [GuardCall::Arm { deadline, .. }] if deadline == at(30)), "{calls:?}");
+        assert!(
+            matches!(calls[..], [GuardCall::Arm { deadline, .. }] if deadline == at(30)),
+            "{calls:?}"
+        );
 
         // The renewal is sent at 10; its answer comes at 14 and counts from 10.
         let sent = keeper.step(KeeperInput::Tick, at(10));
-        let [KeeperOutput::Send { op, .. }] = &sent[..] else { panic!("{sent:?}") };
+        let [KeeperOutput::Send { op, .. }] = &sent[..] else {
+            panic!("{sent:?}")
+        };
         let outcome = store.apply(op, at(11));
         let calls = keeper.step(KeeperInput::Answer(outcome), at(14));
         assert!(
@@ -439,9 +495,15 @@ mod tests {
         let mut keeper = Keeper::new(name("a"), TTL);
         settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
         let out = keeper.step(acquire(2), at(1));
-        let [KeeperOutput::Send { op, .. }] = &out[..] else { panic!("{out:?}") };
+        let [KeeperOutput::Send { op, .. }] = &out[..] else {
+            panic!("{out:?}")
+        };
         store.apply(op, at(1));
-        assert!(keeper.step(KeeperInput::Answer(Outcome::Unknown("timeout".into())), at(2)).is_empty());
+        assert!(
+            keeper
+                .step(KeeperInput::Answer(Outcome::Unknown("timeout".into())), at(2))
+                .is_empty()
+        );
         assert_eq!(keeper.state(at(2)), LeaseState::Unsure);
         let calls = settle(&mut keeper, &mut store, KeeperInput::Tick, at(3));
         assert!(matches!(calls[..], [GuardCall::Arm { .. }]), "{calls:?}");
@@ -454,15 +516,29 @@ mod tests {
         let mut store = MemStore::default();
         settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
         let _ = keeper.step(acquire(2), at(1));
-        let mine = LeaderKey { name: name("a"), lease: keeper.lease(), term: Term(9) };
-        let _ = keeper.step(KeeperInput::Answer(Outcome::Refused(Refusal::HasLeader(mine))), at(1));
+        let mine = LeaderKey {
+            name: name("a"),
+            lease: keeper.lease(),
+            term: Term(9),
+        };
+        let _ = keeper.step(
+            KeeperInput::Answer(Outcome::Refused(Refusal::HasLeader(mine))),
+            at(1),
+        );
         assert!(keeper.state(at(1)).held(at(1)).is_some());
         // The same name in another life is somebody else.
         let mut second = Keeper::new(name("a"), TTL);
         settle(&mut second, &mut store, KeeperInput::Tick, at(1));
         let _ = second.step(acquire(3), at(1));
-        let other = LeaderKey { name: name("a"), lease: Some(LeaseId(99)), term: Term(9) };
-        let _ = second.step(KeeperInput::Answer(Outcome::Refused(Refusal::HasLeader(other))), at(1));
+        let other = LeaderKey {
+            name: name("a"),
+            lease: Some(LeaseId(99)),
+            term: Term(9),
+        };
+        let _ = second.step(
+            KeeperInput::Answer(Outcome::Refused(Refusal::HasLeader(other))),
+            at(1),
+        );
         assert_eq!(second.state(at(1)), LeaseState::None);
     }
 
@@ -472,7 +548,12 @@ mod tests {
         let mut keeper = Keeper::new(name("a"), TTL);
         settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
         settle(&mut keeper, &mut store, acquire(2), at(1));
-        store.apply(&Op::Release { lease: keeper.lease().unwrap() }, at(5));
+        store.apply(
+            &Op::Release {
+                lease: keeper.lease().unwrap(),
+            },
+            at(5),
+        );
         let calls = settle(&mut keeper, &mut store, KeeperInput::Tick, at(10));
         assert!(matches!(calls[..], [GuardCall::Lost(_)]), "{calls:?}");
     }
@@ -492,7 +573,9 @@ mod tests {
         let mut first = Keeper::new(name("a"), TTL);
         settle(&mut first, &mut store, KeeperInput::Tick, at(0));
         settle(&mut first, &mut store, acquire(2), at(1));
-        let LeaseState::Held { term, deadline, .. } = first.state(at(1)) else { panic!() };
+        let LeaseState::Held { term, deadline, .. } = first.state(at(1)) else {
+            panic!()
+        };
         let mut second = Keeper::new(name("a"), TTL).adopt(term, first.lease().unwrap(), deadline);
         assert_eq!(second.state(at(2)), LeaseState::Unsure);
         settle(&mut second, &mut store, KeeperInput::Tick, at(2));
@@ -509,12 +592,39 @@ mod tests {
         settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
         settle(&mut keeper, &mut store, acquire(2), at(1));
         let pause = |on| KeeperInput::Command(Command::Paused(on));
-        assert!(matches!(settle(&mut keeper, &mut store, pause(true), at(2))[..], [GuardCall::Pause(_)]));
+        assert!(matches!(
+            settle(&mut keeper, &mut store, pause(true), at(2))[..],
+            [GuardCall::Pause(_)]
+        ));
         assert!(settle(&mut keeper, &mut store, KeeperInput::Tick, at(11)).is_empty());
-        assert!(matches!(settle(&mut keeper, &mut store, pause(false), at(12))[..], [GuardCall::Arm { .. }]));
-        let calls = settle(&mut keeper, &mut store, KeeperInput::Command(Command::Release), at(13));
+        assert!(matches!(
+            settle(&mut keeper, &mut store, pause(false), at(12))[..],
+            [GuardCall::Arm { .. }]
+        ));
+        let calls = settle(
+            &mut keeper,
+            &mut store,
+            KeeperInput::Command(Command::Release),
+            at(13),
+        );
         assert!(matches!(calls[..], [GuardCall::Disarm(_)]), "{calls:?}");
         assert_eq!(store.leader(), None);
         assert_eq!(keeper.state(at(13)), LeaseState::None);
+    }
+
+    #[test]
+    fn leadership_is_kept_while_the_guard_says_that_postgres_may_write() {
+        let mut store = MemStore::default();
+        let mut keeper = Keeper::new(name("a"), TTL);
+        settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
+        settle(&mut keeper, &mut store, acquire(2), at(1));
+        let out = keeper.step(KeeperInput::Command(Command::Release), at(2));
+        assert!(
+            matches!(out[..], [KeeperOutput::Guard(GuardCall::Disarm(_))]),
+            "{out:?}"
+        );
+        assert!(keeper.step(KeeperInput::Disarmed(false), at(2)).is_empty());
+        settle(&mut keeper, &mut store, KeeperInput::Tick, at(10));
+        assert!(keeper.state(at(10)).held(at(10)).is_some() && store.leader().is_some());
     }
 }

@@ -6,9 +6,7 @@ use howdah_config::SyncMode;
 use howdah_dcs::{Cond, FailoverRequest, Key, Status, SyncState, View};
 use howdah_types::Lsn;
 
-use crate::{
-    Action, Effect, Plan, Reason, Request, Running, Snapshot, decide::SOON, handover, slots, sync,
-};
+use crate::{Action, Effect, Plan, Reason, Request, Running, Snapshot, decide::SOON, handover, slots, sync};
 
 pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     let Some((term, stop_at)) = snapshot.lease.held(snapshot.now) else {
@@ -22,11 +20,16 @@ pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan:
     match &snapshot.request {
         Some(Request::Restart) => {
             plan.because(Reason::UserRequest { action: "restart" });
-            plan.effect(Effect::Begin(Action::Restart { primary: Some((term, stop_at)), follow: None }));
+            plan.effect(Effect::Begin(Action::Restart {
+                primary: Some((term, stop_at)),
+                follow: None,
+            }));
             return;
         }
         Some(Request::Reinitialize { .. }) => {
-            plan.because(Reason::RequestRefused { why: "I am the leader, can not reinitialize" });
+            plan.because(Reason::RequestRefused {
+                why: "I am the leader, can not reinitialize",
+            });
         }
         Some(Request::Shutdown) | None => {}
     }
@@ -37,6 +40,9 @@ pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan:
             value: running.system_id.to_string(),
             cond: Cond::Always,
         });
+    }
+    if view.config.value.is_none() {
+        plan.effect(Effect::RestoreConfig);
     }
     if handover::as_leader(snapshot, view, running, plan) {
         return;
@@ -55,14 +61,17 @@ pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan:
 /// We have won the race, or were asked to take over. Conditions are looked at again with a view that is newer than
 /// our leadership: between the decision to acquire and its effect any time may have passed.
 fn become_primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
-    let Some((term, not_after)) = snapshot.lease.held(snapshot.now) else { return };
+    let Some((term, not_after)) = snapshot.lease.held(snapshot.now) else {
+        return;
+    };
     if !view.leader.as_ref().is_some_and(|leader| leader.term == term) {
         plan.because(Reason::LeaseUnsure).wake(snapshot.now + SOON);
         return;
     }
     let me = snapshot.me.name.as_str();
     let requested = view.failover.value.as_ref();
-    let forced = requested.is_some_and(|r| !r.is_switchover() && r.candidate.as_ref() == Some(&snapshot.me.name));
+    let forced =
+        requested.is_some_and(|r| !r.is_switchover() && r.candidate.as_ref() == Some(&snapshot.me.name));
     if snapshot.config.synchronous_mode != SyncMode::Off {
         if view.sync.value.as_ref().is_some_and(|sync| !sync.includes(me)) && !forced {
             plan.because(Reason::NotSynchronous).effect(Effect::Release);
@@ -78,7 +87,11 @@ fn become_primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mu
             });
         }
     }
-    let names = if snapshot.config.synchronous_mode == SyncMode::Strict { "*" } else { "" };
+    let names = if snapshot.config.synchronous_mode == SyncMode::Strict {
+        "*"
+    } else {
+        ""
+    };
     if running.sync_names != names {
         plan.effect(Effect::SetSyncNames(names.to_owned()));
     }
@@ -128,7 +141,11 @@ fn status(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) 
 
 /// Adds the row of the newest timeline when it is missing.
 fn history(view: &View, running: &Running, plan: &mut Plan) {
-    let known = view.history.as_ref().and_then(|rows| rows.last()).map(|row| row.timeline.0);
+    let known = view
+        .history
+        .as_ref()
+        .and_then(|rows| rows.last())
+        .map(|row| row.timeline.0);
     let wanted = running.timeline.0.checked_sub(1).filter(|previous| *previous > 0);
     if known != wanted || view.history.is_none() {
         plan.effect(Effect::WriteHistory);

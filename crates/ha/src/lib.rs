@@ -40,6 +40,7 @@ pub use plan::{Action, Effect, Plan, Upstream};
 pub use reason::Reason;
 pub use slots::SlotChange;
 pub use snapshot::{
-    Dcs, LastLeader, Me, Memory, Peer, Peers, Postgres, Request, Running, RunningAction, Slot, Snapshot, Stopped, WalSender,
+    Dcs, LastLeader, Me, Memory, Peer, Peers, Postgres, Request, Running, RunningAction, Slot, Snapshot,
+    Stopped, WalSender,
 };
 pub use sync::quote_sync_name;

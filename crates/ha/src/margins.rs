@@ -48,7 +48,10 @@ mod tests {
             let ttl = Duration::from_secs(seconds);
             let margins = Margins::of(ttl);
             assert!(margins.m2 < margins.m1);
-            assert!(ttl / 3 + margins.m1 < ttl * 3 / 4, "{seconds}: the second renewal must still be in time");
+            assert!(
+                ttl / 3 + margins.m1 < ttl * 3 / 4,
+                "{seconds}: the second renewal must still be in time"
+            );
         }
     }
 }

@@ -37,6 +37,10 @@ pub enum Effect {
         /// When.
         cond: Cond,
     },
+    /// Mark that a bootstrap begins, bound to our lease: it vanishes with us.
+    Claim,
+    /// Write the configuration back into a store that has lost it.
+    RestoreConfig,
     /// Delete a shared key.
     Delete {
         /// Which.

@@ -28,7 +28,9 @@ pub(crate) fn leaderless(snapshot: &Snapshot, view: &View, running: &Running, pl
     match may_race(snapshot, view, running, plan) {
         Ok(reason) => {
             plan.because(reason);
-            plan.effect(Effect::Acquire { not_after: snapshot.now + DECISION_LIFE });
+            plan.effect(Effect::Acquire {
+                not_after: snapshot.now + DECISION_LIFE,
+            });
         }
         Err(reason) => {
             plan.because(reason);
@@ -55,18 +57,26 @@ fn primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan)
             cond: Cond::Absent,
         });
     }
-    plan.effect(Effect::Acquire { not_after: snapshot.now + DECISION_LIFE });
+    plan.effect(Effect::Acquire {
+        not_after: snapshot.now + DECISION_LIFE,
+    });
 }
 
 /// Whether we are the one to take the lease; what for, or why not. Patroni's order of questions.
 fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) -> Result<Reason, Reason> {
     let me = &snapshot.me.name;
-    let Some(since) = plan.memory.leaderless_since else { return Err(Reason::AskingPeers) };
+    let Some(since) = plan.memory.leaderless_since else {
+        return Err(Reason::AskingPeers);
+    };
     if view.initialize.is_none() {
         // A replica must not become the seed of a cluster whose store was wiped while its primary lives.
         return Err(Reason::WaitingForBootstrap);
     }
-    let request = view.failover.value.as_ref().filter(|request| request.scheduled_at.is_none());
+    let request = view
+        .failover
+        .value
+        .as_ref()
+        .filter(|request| request.scheduled_at.is_none());
     let candidate = request.and_then(|request| request.candidate.as_ref());
     if snapshot.config.pause && candidate != Some(me) {
         return Err(Reason::Paused);
@@ -75,15 +85,23 @@ fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan
         return Err(Reason::NoFailover);
     }
     let forced = request.is_some_and(|request| !request.is_switchover());
-    let sync = view.sync.value.as_ref().filter(|_| snapshot.config.synchronous_mode != SyncMode::Off);
+    let sync = view
+        .sync
+        .value
+        .as_ref()
+        .filter(|_| snapshot.config.synchronous_mode != SyncMode::Off);
     if sync.is_some_and(|sync| !sync.includes(me.as_str())) && !(forced && candidate == Some(me)) {
         return Err(Reason::NotSynchronous);
     }
-    foreign_leader(snapshot, since, plan)?;
+    foreign_leader(snapshot, view, since, plan)?;
     if candidate == Some(me) {
         return Ok(Reason::CandidateIsMe);
     }
-    if snapshot.memory.yield_until.is_some_and(|until| snapshot.now < until) {
+    if snapshot
+        .memory
+        .yield_until
+        .is_some_and(|until| snapshot.now < until)
+    {
         return Err(Reason::Yielding);
     }
     if running.streaming {
@@ -95,10 +113,15 @@ fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan
     let waits = snapshot.now < since + snapshot.config.timers.loop_wait;
     if let Some(named) = candidate.filter(|named| waits && snapshot.peers.answers.contains_key(*named)) {
         plan.effect(Effect::ProbePeers(vec![named.clone()]));
-        return Err(Reason::WaitingForCandidate { candidate: named.clone() });
+        return Err(Reason::WaitingForCandidate {
+            candidate: named.clone(),
+        });
     }
     let limit = snapshot.config.maximum_lag_on_failover;
-    let bytes = view.status.optime.map_or(0, |optime| optime.ahead_of(running.lsn));
+    let bytes = view
+        .status
+        .optime
+        .map_or(0, |optime| optime.ahead_of(running.lsn));
     if bytes > limit {
         return Err(Reason::Lagging { bytes, limit });
     }
@@ -121,19 +144,33 @@ fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan
     Ok(Reason::Healthiest)
 }
 
-fn foreign_leader(snapshot: &Snapshot, since: howdah_types::BootTime, plan: &mut Plan) -> Result<(), Reason> {
-    let Some(last) = plan.memory.last_leader.clone().filter(|last| !last.ours && last.name != snapshot.me.name)
-    else {
-        return Ok(());
+fn foreign_leader(
+    snapshot: &Snapshot,
+    view: &View,
+    since: howdah_types::BootTime,
+    plan: &mut Plan,
+) -> Result<(), Reason> {
+    let last = match plan.memory.last_leader.clone() {
+        Some(last) if !last.ours && last.name != snapshot.me.name => last.name,
+        Some(_) => return Ok(()),
+        // We have not seen who led. If a member is not ours, it may have been that one.
+        None => match view.members.iter().find(|(_, member)| member.howdah.is_none()) {
+            Some((name, _)) => name.clone(),
+            None => return Ok(()),
+        },
     };
     let stopped = snapshot.peers.asked_at.is_some_and(|asked| asked >= since)
-        && snapshot.peers.answers.get(&last.name).is_some_and(|peer| !peer.primary);
+        && snapshot
+            .peers
+            .answers
+            .get(&last)
+            .is_some_and(|peer| !peer.primary);
     if stopped || snapshot.now >= since + FOREIGN_GRACE {
         return Ok(());
     }
-    asked_since(snapshot, since, std::slice::from_ref(&last.name), plan)?;
-    plan.effect(Effect::ProbePeers(vec![last.name.clone()]));
-    Err(Reason::GraceForForeignLeader { leader: last.name })
+    asked_since(snapshot, since, std::slice::from_ref(&last), plan)?;
+    plan.effect(Effect::ProbePeers(vec![last.clone()]));
+    Err(Reason::GraceForForeignLeader { leader: last })
 }
 
 /// The others must have been asked after the leader was gone, and a moment ago.
@@ -149,7 +186,8 @@ fn asked_since(
     let fresh = snapshot
         .peers
         .asked_at
-        .is_some_and(|asked| asked >= since && snapshot.now.since(asked) < Duration::from_secs(3));
+        .is_some_and(|asked| asked >= since && snapshot.now.since(asked) < Duration::from_secs(3))
+        && names.iter().all(|name| snapshot.peers.asked.contains(name));
     if !fresh {
         plan.effect(Effect::ProbePeers(names.to_vec()));
         return Err(Reason::AskingPeers);
@@ -168,7 +206,9 @@ fn compare(
     voters: &[MemberName],
     sync_leader: Option<&str>,
 ) -> Result<(), Reason> {
-    let answers = voters.iter().filter_map(|name| Some((name, snapshot.peers.answers.get(name)?)));
+    let answers = voters
+        .iter()
+        .filter_map(|name| Some((name, snapshot.peers.answers.get(name)?)));
     for (name, peer) in answers {
         if peer.primary {
             return Err(Reason::PeerIsPrimary { peer: name.clone() });
@@ -179,7 +219,10 @@ fn compare(
         let former_leader = sync_leader == Some(snapshot.me.name.as_str());
         let bytes = peer.lsn.ahead_of(running.lsn);
         if bytes > 0 && !former_leader {
-            return Err(Reason::PeerIsAhead { peer: name.clone(), bytes });
+            return Err(Reason::PeerIsAhead {
+                peer: name.clone(),
+                bytes,
+            });
         }
         if peer.lsn == running.lsn && peer.priority > snapshot.me.tags.failover_priority() {
             return Err(Reason::PeerHasPriority { peer: name.clone() });
@@ -187,4 +230,3 @@ fn compare(
     }
     Ok(())
 }
-

@@ -26,6 +26,8 @@ pub enum Reason {
     PrimaryWithoutLeader,
     Paused,
     Starting,
+    Unreadable,
+    Damaged,
     StartTimeout { candidate: MemberName },
     WaitingForBootstrap,
     BootstrapRuns,
@@ -70,22 +72,39 @@ impl fmt::Display for Reason {
             R::ActionPaused { action, until } => write!(f, "{action} failed; next try at {until}"),
             R::StoreDown { since } => write!(f, "the store has not answered since {since}"),
             R::StoreDownLeading { until } => {
-                write!(f, "the store does not answer; leading until {until} on the last lease")
+                write!(
+                    f,
+                    "the store does not answer; leading until {until} on the last lease"
+                )
             }
             R::LeaseUnsure => f.write_str("it is not known whether the lease is held; reading again"),
             R::Leading { term } => write!(f, "no action. I am the leader with the lock (term {})", term.0),
             R::LeadingInPlace { term } => write!(f, "starting in place under the lease (term {})", term.0),
             R::Promoting { term } => write!(f, "promoting self to leader (term {})", term.0),
-            R::Following { leader } => write!(f, "no action. I am a secondary, following a leader ({leader})"),
+            R::Following { leader } => {
+                write!(f, "no action. I am a secondary, following a leader ({leader})")
+            }
             R::FollowingNobody => f.write_str("running as replica without an upstream"),
-            R::LeaderHasNoAddress { leader } => write!(f, "the leader {leader} has no record with an address yet"),
-            R::LeaderNotReady { leader } => write!(f, "waiting until {leader} is primary and has a checkpoint"),
-            R::OwnNameOtherLife => f.write_str("the leader key has my name but belongs to another life of me"),
+            R::LeaderHasNoAddress { leader } => {
+                write!(f, "the leader {leader} has no record with an address yet")
+            }
+            R::LeaderNotReady { leader } => {
+                write!(f, "waiting until {leader} is primary and has a checkpoint")
+            }
+            R::OwnNameOtherLife => {
+                f.write_str("the leader key has my name but belongs to another life of me")
+            }
             R::NotLeaderAnyMore => f.write_str("demoting self: somebody else leads"),
             R::PrimaryWithoutLeader => f.write_str("running as primary and nobody leads: taking the lease"),
             R::Paused => f.write_str("PAUSE: no action"),
+            R::Unreadable => f.write_str("the data directory cannot be read"),
+            R::Damaged => {
+                f.write_str("a rewind was not finished: the data waits for a leader to be rewound against")
+            }
             R::Starting => f.write_str("waiting for PostgreSQL to accept connections"),
-            R::StartTimeout { candidate } => write!(f, "PostgreSQL does not start; giving leadership to {candidate}"),
+            R::StartTimeout { candidate } => {
+                write!(f, "PostgreSQL does not start; giving leadership to {candidate}")
+            }
             R::WaitingForBootstrap => f.write_str("waiting for leader to bootstrap"),
             R::BootstrapRuns => f.write_str("another member bootstraps the cluster"),
             R::MayNotBootstrap => f.write_str("no cluster yet, and this member may not make one"),
@@ -93,7 +112,10 @@ impl fmt::Display for Reason {
             R::NoLeaderToCopy => f.write_str("no data and no leader to copy from"),
             R::Copying { from } => write!(f, "bootstrapping from {from}"),
             R::OtherSystem { ours, cluster } => {
-                write!(f, "system ID mismatch: this data directory is of {ours}, the cluster is {cluster}")
+                write!(
+                    f,
+                    "system ID mismatch: this data directory is of {ours}, the cluster is {cluster}"
+                )
             }
             R::AdoptingData => f.write_str("taking the existing data into the cluster"),
             R::NoFailover => f.write_str("not racing: tagged nofailover"),
@@ -106,24 +128,34 @@ impl fmt::Display for Reason {
             R::GraceForForeignLeader { leader } => {
                 write!(f, "giving {leader}, which is not a Howdah agent, time to stop")
             }
-            R::HoldingReceiver => f.write_str("the leader is gone but its WAL still comes: stopping the receiver first"),
+            R::HoldingReceiver => {
+                f.write_str("the leader is gone but its WAL still comes: stopping the receiver first")
+            }
             R::AskingPeers => f.write_str("asking the other members for their position"),
             R::PeerIsPrimary { peer } => write!(f, "not racing: {peer} is still a running primary"),
             R::PeerIsAhead { peer, bytes } => write!(f, "not racing: {peer} is ahead by {bytes} bytes"),
-            R::PeerHasPriority { peer } => write!(f, "not racing: {peer} has the same WAL and a higher priority"),
+            R::PeerHasPriority { peer } => {
+                write!(f, "not racing: {peer} has the same WAL and a higher priority")
+            }
             R::Healthiest => f.write_str("nobody is ahead: trying to take the lease"),
-            R::HandingOver { candidate: Some(name) } => write!(f, "handing over to {name}"),
+            R::HandingOver {
+                candidate: Some(name),
+            } => write!(f, "handing over to {name}"),
             R::HandingOver { candidate: None } => f.write_str("handing over to whoever is best"),
             R::NoGoodCandidate => f.write_str("no member can take over: the request is dropped"),
             R::RequestForOtherLeader { leader } => {
                 write!(f, "the request names {leader} as leader: it is dropped")
             }
             R::ScheduledFor { at } => write!(f, "switchover scheduled for {at}"),
-            R::ScheduleMissed { at } => write!(f, "the switchover scheduled for {at} is too old: it is dropped"),
+            R::ScheduleMissed { at } => {
+                write!(f, "the switchover scheduled for {at} is too old: it is dropped")
+            }
             R::SyncChange { standby: Some(name) } => write!(f, "making {name} the synchronous standby"),
             R::SyncChange { standby: None } => f.write_str("no synchronous standby"),
             R::SyncLostStandby => f.write_str("the synchronous standby is gone"),
-            R::CheckingTimeline { leader } => write!(f, "checking whether our WAL belongs to the history of {leader}"),
+            R::CheckingTimeline { leader } => {
+                write!(f, "checking whether our WAL belongs to the history of {leader}")
+            }
             R::UserRequest { action } => write!(f, "{action} requested"),
             R::RequestRefused { why } => f.write_str(why),
             R::ShuttingDown => f.write_str("shutting down"),

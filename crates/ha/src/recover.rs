@@ -1,12 +1,15 @@
 //! PostgreSQL does not run, or not yet.
 
-use howdah_dcs::{Member, View};
+use howdah_dcs::{Cond, Key, Member, View};
 use howdah_pgconf::DbState;
 use howdah_types::{BootTime, Role};
 
 use crate::{
-    Action, Effect, LeaseState, Plan, Reason, Snapshot, Stopped, bootstrap::upstream,
-    decide::SOON, follow::desired_upstream, handover,
+    Action, Effect, LeaseState, Plan, Reason, Request, Snapshot, Stopped,
+    bootstrap::upstream,
+    decide::SOON,
+    follow::{self, desired_upstream},
+    handover,
 };
 
 pub(crate) fn stopped(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan) {
@@ -15,6 +18,12 @@ pub(crate) fn stopped(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan:
             plan.effect(Effect::Release);
         }
         plan.because(Reason::Paused);
+        return;
+    }
+    if let Some(request @ Request::Reinitialize { .. }) = &snapshot.request
+        && snapshot.lease == LeaseState::None
+    {
+        follow::requested(snapshot, view, request, plan);
         return;
     }
     match snapshot.lease {
@@ -32,8 +41,15 @@ fn holding(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan)
         plan.because(Reason::LeaseUnsure).wake(snapshot.now + SOON);
         return;
     };
+    if stopped.damaged {
+        plan.because(Reason::Damaged).effect(Effect::Release);
+        return;
+    }
     let was_primary = !stopped.standby
-        && !matches!(stopped.state, DbState::ShutDownInRecovery | DbState::InArchiveRecovery);
+        && !matches!(
+            stopped.state,
+            DbState::ShutDownInRecovery | DbState::InArchiveRecovery
+        );
     if !was_primary {
         // Comes up as replica of nobody and is promoted then.
         plan.because(Reason::LeadingInPlace { term });
@@ -62,30 +78,55 @@ fn holding(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan)
 }
 
 fn without_lease(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan) {
-    let leader = view.leader_member().filter(|(name, _)| **name != snapshot.me.name);
+    let leader = view
+        .leader_member()
+        .filter(|(name, _)| **name != snapshot.me.name);
     match leader.and_then(|(name, member)| Some((upstream(name, member)?, member))) {
         Some((leader, member)) => {
             if !is_ready(member) {
-                plan.because(Reason::LeaderNotReady { leader: leader.name }).wake(snapshot.now + SOON);
-            } else if stopped.standby {
+                plan.because(Reason::LeaderNotReady { leader: leader.name })
+                    .wake(snapshot.now + SOON);
+            } else if stopped.standby && !stopped.damaged {
                 let follow = desired_upstream(snapshot, view).unwrap_or(leader);
-                plan.because(Reason::Following { leader: follow.name.clone() });
+                plan.because(Reason::Following {
+                    leader: follow.name.clone(),
+                });
                 plan.begin(snapshot, Action::StartReplica { follow: Some(follow) });
             } else {
                 // A former primary may have WAL that the leader never got.
-                plan.because(Reason::CheckingTimeline { leader: leader.name.clone() });
+                plan.because(Reason::CheckingTimeline {
+                    leader: leader.name.clone(),
+                });
                 plan.begin(snapshot, Action::Rejoin { leader });
             }
         }
         None if view.leader.is_some() => {
             // Our own name from another life, or a leader without a record: it will end or show itself.
-            plan.because(Reason::OwnNameOtherLife).wake(snapshot.now + SOON * 5);
+            plan.because(Reason::OwnNameOtherLife)
+                .wake(snapshot.now + SOON * 5);
         }
         None => {
-            if snapshot.memory.yield_until.is_some_and(|until| snapshot.now < until) {
+            if snapshot
+                .memory
+                .yield_until
+                .is_some_and(|until| snapshot.now < until)
+            {
                 // The candidate takes over in a moment; only then it is known whom to follow.
                 plan.because(Reason::Yielding).wake(snapshot.now + SOON);
                 return;
+            }
+            if stopped.damaged {
+                plan.because(Reason::Damaged);
+                return;
+            }
+            if !stopped.standby && view.initialize.is_none() {
+                // The store was wiped, and we were its primary: our data is the cluster.
+                plan.because(Reason::AdoptingData);
+                plan.effect(Effect::Put {
+                    key: Key::Initialize,
+                    value: stopped.system_id.to_string(),
+                    cond: Cond::Absent,
+                });
             }
             plan.because(Reason::FollowingNobody);
             plan.begin(snapshot, Action::StartReplica { follow: None });
@@ -103,8 +144,21 @@ pub(crate) fn is_ready(leader: &Member) -> bool {
 pub(crate) fn starting(snapshot: &Snapshot, view: &View, since: BootTime, plan: &mut Plan) {
     plan.wake(snapshot.now + SOON);
     plan.because(Reason::Starting);
+    if snapshot.lease == LeaseState::None {
+        if let Some(request @ Request::Reinitialize { .. }) = &snapshot.request {
+            return follow::requested(snapshot, view, request, plan);
+        }
+        // A replica may wait for WAL that only another leader has by now.
+        if let Some(wanted) = desired_upstream(snapshot, view)
+            && wanted.name != snapshot.me.name
+            && snapshot.told_upstream.as_ref() != Some(&(wanted.host.clone(), wanted.port))
+        {
+            plan.effect(Effect::Follow(Some(wanted)));
+        }
+    }
     let timeout = snapshot.config.primary_start_timeout;
-    if snapshot.config.pause || snapshot.lease.held(snapshot.now).is_none() || snapshot.now < since + timeout {
+    if snapshot.config.pause || snapshot.lease.held(snapshot.now).is_none() || snapshot.now < since + timeout
+    {
         return;
     }
     if let Some(Ok(candidate)) = handover::probed_candidate(snapshot, view, None, plan) {

@@ -23,10 +23,9 @@ pub enum SlotChange {
 /// Slots on the leader: one for every member that streams from it.
 pub(crate) fn leader(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     let streams_here = |name: &MemberName, member: &Member| {
-        let elsewhere = member
-            .tags
-            .replicatefrom()
-            .is_some_and(|from| from != snapshot.me.name.as_str() && view.members.keys().any(|n| n.as_str() == from));
+        let elsewhere = member.tags.replicatefrom().is_some_and(|from| {
+            from != snapshot.me.name.as_str() && view.members.keys().any(|n| n.as_str() == from)
+        });
         *name != snapshot.me.name && !member.tags.nostream() && !elsewhere
     };
     let wanted: Vec<String> = view
@@ -86,9 +85,17 @@ fn apply(
         .filter(|name| !exists(name))
         .map(|name| SlotChange::Create(name.clone()))
         .collect();
-    for slot in running.slots.iter().filter(|slot| !slot.active) {
+    let ignored = &snapshot.config.ignore_slots;
+    for slot in running
+        .slots
+        .iter()
+        .filter(|slot| !slot.active && !ignored.contains(&slot.name))
+    {
         let needed = wanted.contains(&slot.name) || (permanent.contains(&slot.name) && slot.name != own);
-        let target = positions.get(&slot.name).copied().filter(|target| *target <= running.lsn);
+        let target = positions
+            .get(&slot.name)
+            .copied()
+            .filter(|target| *target <= running.lsn);
         if needed {
             if let (Some(target), Some(at)) = (target, slot.restart_lsn)
                 && target > at
@@ -97,7 +104,11 @@ fn apply(
             }
             continue;
         }
-        let seen = plan.memory.slots_seen.entry(slot.name.clone()).or_insert(snapshot.now);
+        let seen = plan
+            .memory
+            .slots_seen
+            .entry(slot.name.clone())
+            .or_insert(snapshot.now);
         let forgotten = snapshot.now.since(*seen) >= snapshot.config.member_slots_ttl;
         if forgotten || slot.name == own {
             plan.memory.slots_seen.remove(&slot.name);

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use howdah_config::Dynamic;
 use howdah_dcs::{LeaseId, View};
@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub peers: Peers,
     /// What somebody asked of this member through its API, or the agent's own end.
     pub request: Option<Request>,
+    /// Host and port that PostgreSQL's files tell it to stream from, also while it does not answer.
+    pub told_upstream: Option<(String, u16)>,
     /// What was remembered from the last decision.
     pub memory: Memory,
 }
@@ -63,6 +65,8 @@ pub enum Dcs {
 pub enum Postgres {
     /// There is no data directory, or it is empty.
     Missing,
+    /// It is there and cannot be read: a disk that fails, a mount that is gone.
+    Unreadable,
     /// It does not run.
     Stopped(Stopped),
     /// The postmaster lives and takes no connections yet, or does not answer.
@@ -88,6 +92,8 @@ pub struct Stopped {
     pub checkpoint: Lsn,
     /// It has a `standby.signal`: it would start as replica.
     pub standby: bool,
+    /// A rewind was begun and not finished: it can be rewound or copied, and must not be started.
+    pub damaged: bool,
 }
 
 /// A PostgreSQL that answers.
@@ -158,6 +164,8 @@ pub struct RunningAction {
 pub struct Peers {
     /// When they were asked last.
     pub asked_at: Option<BootTime>,
+    /// Who was asked then.
+    pub asked: BTreeSet<MemberName>,
     /// All have answered, or had their time.
     pub complete: bool,
     /// The answers; who did not answer is not in it.
@@ -208,8 +216,8 @@ pub struct Memory {
     pub not_streaming_since: Option<BootTime>,
     /// When we looked last whether our WAL belongs to the leader's history.
     pub checked_at: Option<BootTime>,
-    /// The synchronous standby that PostgreSQL was told of, and where its WAL ended then.
-    pub sync_since: Option<(String, Lsn)>,
+    /// The synchronous standby that PostgreSQL waits for, where its WAL ended when that was first seen, and when.
+    pub sync_since: Option<(String, Lsn, BootTime)>,
     /// When the status was written last.
     pub status_at: Option<BootTime>,
     /// When each slot's member was seen last.

@@ -4,14 +4,24 @@
 //! store, and leaves the store *before* it leaves `synchronous_standby_names`. One step is made at a time, and the
 //! store is written only on the revision that was read.
 
+use std::time::Duration;
+
 use howdah_config::SyncMode;
 use howdah_dcs::{Cond, Key, SyncState, View};
 
 use crate::{Effect, Plan, Reason, Running, Snapshot, WalSender, decide::SOON};
 
+/// PostgreSQL's processes read a changed setting one by one: commits that another process began may not wait yet
+/// (Patroni waits as long).
+const SETTLE: Duration = Duration::from_secs(2);
+
 pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     let me = snapshot.me.name.as_str();
-    let none = if snapshot.config.synchronous_mode == SyncMode::Strict { "*" } else { "" };
+    let none = if snapshot.config.synchronous_mode == SyncMode::Strict {
+        "*"
+    } else {
+        ""
+    };
     if snapshot.config.synchronous_mode == SyncMode::Off {
         turn_off(view, running, plan);
         return;
@@ -32,6 +42,7 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, pla
         }
         (Some(_), _) => {
             plan.because(Reason::SyncLostStandby).wake(snapshot.now + SOON);
+            plan.memory.sync_since = None;
             write(view, &SyncState::new(me, &[]), plan);
         }
         (None, Some(pick)) => promote_to_sync(snapshot, view, running, pick, plan),
@@ -48,14 +59,21 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, pla
 /// First PostgreSQL waits for it, then it has everything, then the store says so.
 fn promote_to_sync(snapshot: &Snapshot, view: &View, running: &Running, pick: &WalSender, plan: &mut Plan) {
     plan.wake(snapshot.now + SOON);
-    plan.because(Reason::SyncChange { standby: Some(pick.name.clone()) });
+    plan.because(Reason::SyncChange {
+        standby: Some(pick.name.clone()),
+    });
     let names = quote_sync_name(&pick.name);
     let since = match &plan.memory.sync_since {
-        Some((name, since)) if *name == pick.name && running.sync_names == names => *since,
+        Some((name, since, at)) if *name == pick.name && running.sync_names == names => {
+            if snapshot.now < *at + SETTLE {
+                return;
+            }
+            *since
+        }
         _ if running.sync_names == names => {
             // Commits wait for it since some moment before now: what is flushed by now is the bound.
-            plan.memory.sync_since = Some((pick.name.clone(), running.lsn));
-            running.lsn
+            plan.memory.sync_since = Some((pick.name.clone(), running.lsn, snapshot.now));
+            return;
         }
         _ => {
             plan.memory.sync_since = None;
@@ -64,13 +82,20 @@ fn promote_to_sync(snapshot: &Snapshot, view: &View, running: &Running, pick: &W
         }
     };
     if pick.sync && pick.lsn >= since {
-        write(view, &SyncState::new(snapshot.me.name.as_str(), std::slice::from_ref(&pick.name)), plan);
+        write(
+            view,
+            &SyncState::new(snapshot.me.name.as_str(), std::slice::from_ref(&pick.name)),
+            plan,
+        );
     }
 }
 
 fn turn_off(view: &View, running: &Running, plan: &mut Plan) {
     if view.sync.value.is_some() {
-        plan.effect(Effect::Delete { key: Key::Sync, cond: Cond::Rev(view.sync.rev) });
+        plan.effect(Effect::Delete {
+            key: Key::Sync,
+            cond: Cond::Rev(view.sync.rev),
+        });
     } else if !running.sync_names.is_empty() && plan.memory.sync_since.is_some() {
         plan.effect(Effect::SetSyncNames(String::new()));
         plan.memory.sync_since = None;
@@ -93,24 +118,34 @@ fn choose<'a>(
     current: Option<&str>,
 ) -> Option<&'a WalSender> {
     let fits = |sender: &&WalSender| {
-        let member = view.members.iter().find(|(name, _)| name.as_str().eq_ignore_ascii_case(&sender.name));
+        let member = view
+            .members
+            .iter()
+            .find(|(name, _)| name.as_str().eq_ignore_ascii_case(&sender.name));
         let lag = running.lsn.ahead_of(sender.lsn);
         sender.streaming
             && member.is_some_and(|(name, member)| {
-                *name != snapshot.me.name && member.is_running() && !member.tags.nosync() && !member.tags.nofailover()
+                *name != snapshot.me.name
+                    && member.is_running()
+                    && !member.tags.nosync()
+                    && !member.tags.nofailover()
             })
-            && snapshot.config.maximum_lag_on_syncnode.is_none_or(|limit| lag <= limit)
+            && snapshot
+                .config
+                .maximum_lag_on_syncnode
+                .is_none_or(|limit| lag <= limit)
     };
     let priority = |sender: &WalSender| {
-        let member = view.members.iter().find(|(name, _)| name.as_str().eq_ignore_ascii_case(&sender.name));
+        let member = view
+            .members
+            .iter()
+            .find(|(name, _)| name.as_str().eq_ignore_ascii_case(&sender.name));
         member.map_or(0, |(_, member)| member.tags.sync_priority())
     };
     let present = |sender: &WalSender| current.is_some_and(|name| name.eq_ignore_ascii_case(&sender.name));
-    running
-        .walsenders
-        .iter()
-        .filter(fits)
-        .max_by(|a, b| (present(a), priority(a), a.lsn, &b.name).cmp(&(present(b), priority(b), b.lsn, &a.name)))
+    running.walsenders.iter().filter(fits).max_by(|a, b| {
+        (present(a), priority(a), a.lsn, &b.name).cmp(&(present(b), priority(b), b.lsn, &a.name))
+    })
 }
 
 /// A member's name as `synchronous_standby_names` takes it.

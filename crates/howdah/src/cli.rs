@@ -7,8 +7,15 @@ use clap::{Args, Parser, Subcommand};
 
 /// Runs PostgreSQL so that somebody can sleep: high availability with provable fencing, compatible with Patroni.
 #[derive(Debug, Parser)]
-#[command(name = "howdah", version, propagate_version = true, disable_help_subcommand = true)]
-#[command(after_help = "Called as 'patroni' or 'patronictl' (through a symbolic link) it behaves as those do.")]
+#[command(
+    name = "howdah",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+#[command(
+    after_help = "Called as 'patroni' or 'patronictl' (through a symbolic link) it behaves as those do."
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -44,7 +51,11 @@ pub struct AgentArgs {
 /// Puts the right subcommand in when the binary was called by another name.
 pub fn as_called(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.collect();
-    let name = args.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+    let name = args
+        .first()
+        .map(Path::new)
+        .and_then(Path::file_name)
+        .unwrap_or_default();
     let subcommand = match name {
         name if name == OsStr::new("patroni") => Some("agent"),
         name if name == OsStr::new("patronictl") => Some("ctl"),

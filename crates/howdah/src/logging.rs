@@ -50,7 +50,13 @@ impl Write for Line {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let stderr = rustix::stdio::stderr();
         let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
-        let ready = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        let ready = poll(
+            &mut fds,
+            Some(&Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            }),
+        );
         let short = line.get(..line.len().min(4096)).unwrap_or_default();
         if !ready.is_ok_and(|ready| ready > 0) || rustix::io::write(stderr, short).is_err() {
             LOST.fetch_add(1, Ordering::Relaxed);

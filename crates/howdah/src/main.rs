@@ -33,7 +33,9 @@ fn main() -> ExitCode {
 
 /// Checks the configuration, then becomes the guard, which starts this binary again as the agent.
 fn agent(args: &AgentArgs) -> anyhow::Result<u8> {
-    let file = ConfigFile { path: args.config.clone() };
+    let file = ConfigFile {
+        path: args.config.clone(),
+    };
     let (_, warning) = file.read()?;
     if args.validate_config {
         match warning {
@@ -49,9 +51,19 @@ fn agent(args: &AgentArgs) -> anyhow::Result<u8> {
         args.config.display()
     );
     let program = std::env::current_exe().context("finding this program")?;
-    let argv = [OsStr::new("howdah"), OsStr::new("agent-worker"), args.config.as_os_str()];
-    let argv = argv.into_iter().map(c_string).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(howdah_guard::run(&c_string(Path::new(&program).as_os_str())?, &argv)?)
+    let argv = [
+        OsStr::new("howdah"),
+        OsStr::new("agent-worker"),
+        args.config.as_os_str(),
+    ];
+    let argv = argv
+        .into_iter()
+        .map(c_string)
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(howdah_guard::run(
+        &c_string(Path::new(&program).as_os_str())?,
+        &argv,
+    )?)
 }
 
 fn worker(args: AgentArgs) -> anyhow::Result<u8> {

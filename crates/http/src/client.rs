@@ -58,7 +58,10 @@ impl Client {
     /// A client that speaks TLS with these settings to `https` addresses.
     #[must_use]
     pub fn new(tls: Option<Arc<ClientConfig>>) -> Self {
-        Client { tls, authorization: None }
+        Client {
+            tls,
+            authorization: None,
+        }
     }
 
     /// Sends this `Authorization` header with every request.
@@ -73,18 +76,25 @@ impl Client {
     /// # Errors
     /// Always [`HttpError::NotSent`].
     pub async fn connect(&self, url: &Url, deadline: BootTime) -> Result<Connection, HttpError> {
-        let not_sent = |reason: String| HttpError::NotSent { url: url.base(), reason };
+        let not_sent = |reason: String| HttpError::NotSent {
+            url: url.base(),
+            reason,
+        };
         match timeout_at(deadline, self.open(url)).await {
-            Ok(Ok(sender)) => {
-                Ok(Connection { url: url.clone(), sender, authorization: self.authorization.clone() })
-            }
+            Ok(Ok(sender)) => Ok(Connection {
+                url: url.clone(),
+                sender,
+                authorization: self.authorization.clone(),
+            }),
             Ok(Err(reason)) => Err(not_sent(reason)),
             Err(_) => Err(not_sent("no connection in time".into())),
         }
     }
 
     async fn open(&self, url: &Url) -> Result<SendRequest<Full<Bytes>>, String> {
-        let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(|e| e.to_string())?;
+        let stream = TcpStream::connect((url.host.as_str(), url.port))
+            .await
+            .map_err(|e| e.to_string())?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
         notice_dead_peer(&stream);
         if !url.secure {
@@ -92,7 +102,10 @@ impl Client {
         }
         let config = self.tls.clone().ok_or("no TLS settings for an https address")?;
         let name = ServerName::try_from(url.host.clone()).map_err(|e| e.to_string())?;
-        let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|e| e.to_string())?;
+        let stream = TlsConnector::from(config)
+            .connect(name, stream)
+            .await
+            .map_err(|e| e.to_string())?;
         start(TokioIo::new(stream)).await
     }
 
@@ -107,7 +120,10 @@ impl Client {
         body: Option<Bytes>,
         deadline: BootTime,
     ) -> Result<Response, HttpError> {
-        self.connect(url, deadline).await?.request(method, &url.path, body, deadline).await
+        self.connect(url, deadline)
+            .await?
+            .request(method, &url.path, body, deadline)
+            .await
     }
 }
 
@@ -156,8 +172,14 @@ impl Connection {
         let (status, stream) = self.open_stream(method, path, body, deadline).await?;
         let url = stream.url;
         match timeout_at(deadline, stream.body.collect()).await {
-            Ok(Ok(body)) => Ok(Response { status, body: body.to_bytes() }),
-            Ok(Err(error)) => Err(HttpError::Lost { url, reason: error.to_string() }),
+            Ok(Ok(body)) => Ok(Response {
+                status,
+                body: body.to_bytes(),
+            }),
+            Ok(Err(error)) => Err(HttpError::Lost {
+                url,
+                reason: error.to_string(),
+            }),
             Err(_) => Err(HttpError::Timeout { url }),
         }
     }
@@ -175,7 +197,10 @@ impl Connection {
     ) -> Result<(u16, StreamBody), HttpError> {
         let url = format!("{}{path}", self.url.base());
         let path = if path.is_empty() { "/" } else { path };
-        let mut builder = Request::builder().method(method).uri(path).header(HOST, self.url.authority());
+        let mut builder = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, self.url.authority());
         if let Some(value) = &self.authorization {
             builder = builder.header(AUTHORIZATION, value);
         }
@@ -184,20 +209,41 @@ impl Connection {
         }
         let request = builder
             .body(Full::new(body.unwrap_or_default()))
-            .map_err(|error| HttpError::NotSent { url: url.clone(), reason: error.to_string() })?;
+            .map_err(|error| HttpError::NotSent {
+                url: url.clone(),
+                reason: error.to_string(),
+            })?;
         match timeout_at(deadline, self.sender.ready()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(HttpError::NotSent { url, reason: error.to_string() }),
-            Err(_) => return Err(HttpError::NotSent { url, reason: "the connection is busy".into() }),
+            Ok(Err(error)) => {
+                return Err(HttpError::NotSent {
+                    url,
+                    reason: error.to_string(),
+                });
+            }
+            Err(_) => {
+                return Err(HttpError::NotSent {
+                    url,
+                    reason: "the connection is busy".into(),
+                });
+            }
         }
         match timeout_at(deadline, self.sender.send_request(request)).await {
-            Ok(Ok(response)) => {
-                Ok((response.status().as_u16(), StreamBody { body: response.into_body(), url }))
-            }
-            Ok(Err(error)) if error.is_canceled() => {
-                Err(HttpError::NotSent { url, reason: error.to_string() })
-            }
-            Ok(Err(error)) => Err(HttpError::Lost { url, reason: error.to_string() }),
+            Ok(Ok(response)) => Ok((
+                response.status().as_u16(),
+                StreamBody {
+                    body: response.into_body(),
+                    url,
+                },
+            )),
+            Ok(Err(error)) if error.is_canceled() => Err(HttpError::NotSent {
+                url,
+                reason: error.to_string(),
+            }),
+            Ok(Err(error)) => Err(HttpError::Lost {
+                url,
+                reason: error.to_string(),
+            }),
             Err(_) => Err(HttpError::Timeout { url }),
         }
     }
@@ -218,7 +264,10 @@ impl StreamBody {
                     }
                 }
                 Some(Err(error)) => {
-                    return Err(HttpError::Lost { url: self.url.clone(), reason: error.to_string() });
+                    return Err(HttpError::Lost {
+                        url: self.url.clone(),
+                        reason: error.to_string(),
+                    });
                 }
             }
         }

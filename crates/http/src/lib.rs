@@ -18,9 +18,9 @@ mod tls;
 mod url;
 
 pub use client::{Client, Connection, Response, StreamBody};
-pub use hyper::Method;
 pub use deadline::{sleep_until, timeout_at};
 pub use error::HttpError;
+pub use hyper::Method;
 pub use server::{Peer, Reply, ServerTls, serve};
 pub use tls::{TlsError, client_tls, server_tls};
 pub use url::{Url, basic_auth};

@@ -49,7 +49,9 @@ where
             Some(_) = connections.join_next() => continue,
             accepted = accept(&listener, &places) => accepted,
         };
-        let Some((stream, address, place)) = accepted else { continue };
+        let Some((stream, address, place)) = accepted else {
+            continue;
+        };
         let (tls, handler) = (tls.borrow().clone(), handler.clone());
         connections.spawn(async move {
             let _place = place;
@@ -85,14 +87,29 @@ where
 {
     let _ = stream.set_nodelay(true);
     let Some(config) = tls else {
-        let peer = Peer { address, has_certificate: false };
+        let peer = Peer {
+            address,
+            has_certificate: false,
+        };
         return http(TokioIo::new(stream), peer, handler).await;
     };
     let handshake = TlsAcceptor::from(config).accept(stream);
     match tokio::time::timeout(HEAD_TIMEOUT, handshake).await {
         Ok(Ok(stream)) => {
-            let has_certificate = stream.get_ref().1.peer_certificates().is_some_and(|c| !c.is_empty());
-            http(TokioIo::new(stream), Peer { address, has_certificate }, handler).await;
+            let has_certificate = stream
+                .get_ref()
+                .1
+                .peer_certificates()
+                .is_some_and(|c| !c.is_empty());
+            http(
+                TokioIo::new(stream),
+                Peer {
+                    address,
+                    has_certificate,
+                },
+                handler,
+            )
+            .await;
         }
         Ok(Err(error)) => tracing::debug!(%error, %address, "TLS handshake refused"),
         Err(_) => tracing::debug!(%address, "TLS handshake timed out"),

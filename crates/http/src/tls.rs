@@ -34,10 +34,14 @@ fn config_error(error: impl std::fmt::Display) -> TlsError {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let fail = |reason: String| TlsError::File { path: path.display().to_string(), reason };
+    let fail = |reason: String| TlsError::File {
+        path: path.display().to_string(),
+        reason,
+    };
     let pem = fs::read(path).map_err(|e| fail(e.to_string()))?;
-    let found: Vec<_> =
-        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| fail(e.to_string()))?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|e| fail(e.to_string()))?;
     if found.is_empty() {
         return Err(fail("there is no certificate in it".into()));
     }
@@ -45,8 +49,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path)
-        .map_err(|e| TlsError::File { path: path.display().to_string(), reason: e.to_string() })
+    PrivateKeyDer::from_pem_file(path).map_err(|e| TlsError::File {
+        path: path.display().to_string(),
+        reason: e.to_string(),
+    })
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
@@ -72,12 +78,14 @@ pub fn client_tls(
         .map_err(config_error)?;
     let builder = match cafile.filter(|_| !insecure) {
         Some(path) => builder.with_root_certificates(roots(path)?),
-        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked(provider()))),
+        None => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Unchecked(provider()))),
     };
     let config = match client_cert {
-        Some((cert, private)) => {
-            builder.with_client_auth_cert(certificates(cert)?, key(private)?).map_err(config_error)?
-        }
+        Some((cert, private)) => builder
+            .with_client_auth_cert(certificates(cert)?, key(private)?)
+            .map_err(config_error)?,
         None => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))
@@ -99,13 +107,18 @@ pub fn server_tls(
     let builder = match client_ca {
         Some(path) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider());
-            let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
+            let verifier = if required {
+                verifier
+            } else {
+                verifier.allow_unauthenticated()
+            };
             builder.with_client_cert_verifier(verifier.build().map_err(config_error)?)
         }
         None => builder.with_no_client_auth(),
     };
-    let config =
-        builder.with_single_cert(certificates(certfile)?, key(keyfile)?).map_err(config_error)?;
+    let config = builder
+        .with_single_cert(certificates(certfile)?, key(keyfile)?)
+        .map_err(config_error)?;
     Ok(Arc::new(config))
 }
 

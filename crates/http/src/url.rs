@@ -41,7 +41,12 @@ impl Url {
         if host.is_empty() {
             return Err(bad());
         }
-        Ok(Url { secure, host: host.to_owned(), port, path: path.trim_end_matches('/').to_owned() })
+        Ok(Url {
+            secure,
+            host: host.to_owned(),
+            port,
+            path: path.trim_end_matches('/').to_owned(),
+        })
     }
 
     /// `scheme://host:port`
@@ -75,7 +80,10 @@ mod tests {
     #[test]
     fn addresses() {
         let url = Url::parse("https://[::1]:8008/patroni").unwrap();
-        assert_eq!((url.secure, url.host.as_str(), url.port, url.path.as_str()), (true, "::1", 8008, "/patroni"));
+        assert_eq!(
+            (url.secure, url.host.as_str(), url.port, url.path.as_str()),
+            (true, "::1", 8008, "/patroni")
+        );
         assert_eq!(url.base(), "https://[::1]:8008");
         assert_eq!(Url::parse("http://h").unwrap().port, 80);
         for bad in ["h:80", "ftp://h", "http://", "http://h:x"] {

@@ -18,7 +18,11 @@ impl Conninfo {
     /// The value of a setting.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.0
+            .iter()
+            .rev()
+            .find(|(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
     }
 }
 
@@ -28,7 +32,9 @@ impl fmt::Display for Conninfo {
             if i > 0 {
                 f.write_str(" ")?;
             }
-            let plain = value.chars().all(|c| !c.is_whitespace() && c != '\'' && c != '\\');
+            let plain = value
+                .chars()
+                .all(|c| !c.is_whitespace() && c != '\'' && c != '\\');
             if plain {
                 write!(f, "{key}={value}")?;
             } else {
@@ -43,7 +49,13 @@ impl fmt::Display for Conninfo {
 #[must_use]
 pub fn pgpass_line(host: &str, port: u16, database: &str, user: &str, password: &str) -> String {
     let escape = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
-    format!("{}:{port}:{}:{}:{}\n", escape(host), escape(database), escape(user), escape(password))
+    format!(
+        "{}:{port}:{}:{}:{}\n",
+        escape(host),
+        escape(database),
+        escape(user),
+        escape(password)
+    )
 }
 
 #[cfg(test)]
@@ -52,12 +64,18 @@ mod tests {
 
     #[test]
     fn values_are_quoted_for_libpq() {
-        let dsn = Conninfo::default().with("host", "10.0.0.1").with("password", r"it's a \").with("user", "");
+        let dsn = Conninfo::default()
+            .with("host", "10.0.0.1")
+            .with("password", r"it's a \")
+            .with("user", "");
         assert_eq!(dsn.to_string(), r"host=10.0.0.1 password='it\'s a \\'");
     }
 
     #[test]
     fn pgpass_escapes_colons() {
-        assert_eq!(pgpass_line("h", 5432, "*", "u", r"a:b\"), "h:5432:*:u:a\\:b\\\\\n");
+        assert_eq!(
+            pgpass_line("h", 5432, "*", "u", r"a:b\"),
+            "h:5432:*:u:a\\:b\\\\\n"
+        );
     }
 }

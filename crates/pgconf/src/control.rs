@@ -70,10 +70,16 @@ impl ControlData {
         let short = || ControlError::Short(bytes.len());
         let at = |offset: usize, len: usize| bytes.get(offset..offset + len).ok_or_else(short);
         let u32_at = |offset| {
-            at(offset, 4)?.try_into().map(u32::from_ne_bytes).map_err(|_| short())
+            at(offset, 4)?
+                .try_into()
+                .map(u32::from_ne_bytes)
+                .map_err(|_| short())
         };
         let u64_at = |offset| {
-            at(offset, 8)?.try_into().map(u64::from_ne_bytes).map_err(|_| short())
+            at(offset, 8)?
+                .try_into()
+                .map(u64::from_ne_bytes)
+                .map_err(|_| short())
         };
         let control_version = u32_at(8)?;
         let state = match u32_at(16)? {
@@ -84,7 +90,12 @@ impl ControlData {
             4 => DbState::InCrashRecovery,
             5 => DbState::InArchiveRecovery,
             6 => DbState::InProduction,
-            state => return Err(ControlError::State { state, version: control_version }),
+            state => {
+                return Err(ControlError::State {
+                    state,
+                    version: control_version,
+                });
+            }
         };
         Ok(ControlData {
             system_id: SystemId(u64_at(0)?),
@@ -124,6 +135,9 @@ mod tests {
         assert_eq!(control.checkpoint, Lsn(0x1500_0028));
         assert_eq!(ControlData::parse(&file[..20]), Err(ControlError::Short(20)));
         file[16] = 99;
-        assert!(matches!(ControlData::parse(&file), Err(ControlError::State { state: 99, .. })));
+        assert!(matches!(
+            ControlData::parse(&file),
+            Err(ControlError::State { state: 99, .. })
+        ));
     }
 }

@@ -11,7 +11,10 @@ impl ConfFile {
     /// A file that includes `base`, the configuration that was there before the agent.
     #[must_use]
     pub fn including(base: impl Into<String>) -> Self {
-        ConfFile { include: Some(base.into()), settings: Vec::new() }
+        ConfFile {
+            include: Some(base.into()),
+            settings: Vec::new(),
+        }
     }
 
     /// Adds a setting; the last one of a name counts, as in PostgreSQL.
@@ -68,7 +71,11 @@ mod tests {
         let settings: Vec<_> = text.lines().skip(2).collect();
         assert_eq!(
             settings,
-            ["include 'postgresql.base.conf'", r"archive_command = 'cp ''%p'' \\x'", "work_mem = '4MB'"]
+            [
+                "include 'postgresql.base.conf'",
+                r"archive_command = 'cp ''%p'' \\x'",
+                "work_mem = '4MB'"
+            ]
         );
     }
 }

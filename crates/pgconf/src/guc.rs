@@ -81,9 +81,14 @@ pub fn parse_number(value: &str, unit: &str) -> Option<f64> {
     let end = value
         .char_indices()
         .find(|(i, c)| {
-            let exponent_sign = matches!(c, '-' | '+') && *i > 0 && matches!(value.as_bytes()[i - 1], b'e' | b'E');
-            !(c.is_ascii_digit() || *c == '.' || (*i == 0 && matches!(c, '-' | '+')) || exponent_sign
-                || (matches!(c, 'e' | 'E') && value[i + 1..].starts_with(|d: char| d.is_ascii_digit() || d == '-')))
+            let exponent_sign =
+                matches!(c, '-' | '+') && *i > 0 && matches!(value.as_bytes()[i - 1], b'e' | b'E');
+            !(c.is_ascii_digit()
+                || *c == '.'
+                || (*i == 0 && matches!(c, '-' | '+'))
+                || exponent_sign
+                || (matches!(c, 'e' | 'E')
+                    && value[i + 1..].starts_with(|d: char| d.is_ascii_digit() || d == '-')))
         })
         .map_or(value.len(), |(i, _)| i);
     let (number, suffix) = value.split_at(end);
@@ -102,7 +107,11 @@ pub fn parse_number(value: &str, unit: &str) -> Option<f64> {
 pub fn unit_scale(unit: &str) -> Option<(char, f64)> {
     let digits = unit.len() - unit.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (count, name) = unit.split_at(digits);
-    let count: f64 = if count.is_empty() { 1.0 } else { count.parse().ok()? };
+    let count: f64 = if count.is_empty() {
+        1.0
+    } else {
+        count.parse().ok()?
+    };
     let (dimension, size) = match name {
         "B" => ('B', 1.0),
         "kB" => ('B', 1024.0),

@@ -59,7 +59,8 @@ pub fn divergence(timeline: Timeline, end: Lsn, leader: Timeline, history: &[His
 mod tests {
     use super::*;
 
-    const FILE: &str = "1\t0/5000060\tno recovery target specified\n\n# note\n2\t0/7000060\tno recovery target specified\n";
+    const FILE: &str =
+        "1\t0/5000060\tno recovery target specified\n\n# note\n2\t0/7000060\tno recovery target specified\n";
 
     #[test]
     fn history_files() {
@@ -78,6 +79,9 @@ mod tests {
         assert_eq!(check(2, 0x0700_0061), Divergence::Diverged);
         assert_eq!(check(1, 0x0400_0000), Divergence::None);
         assert_eq!(check(4, 0x0400_0000), Divergence::Diverged);
-        assert_eq!(divergence(Timeline(1), Lsn(9), Timeline(2), &[]), Divergence::Diverged);
+        assert_eq!(
+            divergence(Timeline(1), Lsn(9), Timeline(2), &[]),
+            Divergence::Diverged
+        );
     }
 }

@@ -21,4 +21,4 @@ pub use control::{ControlData, ControlError, DbState, controldata_field};
 pub use files::{ConfFile, lines_file, quote_value};
 pub use guc::{GucKind, normalised, parse_number, same_value, unit_scale};
 pub use history::{Divergence, HistoryLine, divergence, parse_history};
-pub use managed::{ManagedGuc, MANAGED, managed_values};
+pub use managed::{MANAGED, ManagedGuc, managed_values};

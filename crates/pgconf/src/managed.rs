@@ -31,7 +31,11 @@ pub const MANAGED: &[ManagedGuc] = &[
     guc("max_wal_senders", "10", Accepts::AtLeast(3)),
     guc("max_worker_processes", "8", Accepts::AtLeast(2)),
     guc("track_commit_timestamp", "off", Accepts::Bool),
-    guc("wal_level", "replica", Accepts::Words(&["replica", "hot_standby", "logical"])),
+    guc(
+        "wal_level",
+        "replica",
+        Accepts::Words(&["replica", "hot_standby", "logical"]),
+    ),
     guc("wal_log_hints", "on", Accepts::Bool),
     ManagedGuc {
         name: "wal_keep_size",
@@ -42,14 +46,21 @@ pub const MANAGED: &[ManagedGuc] = &[
 ];
 
 const fn guc(name: &'static str, default: &'static str, accepts: Accepts) -> ManagedGuc {
-    ManagedGuc { name, default, accepts, on_command_line: true }
+    ManagedGuc {
+        name,
+        default,
+        accepts,
+        on_command_line: true,
+    }
 }
 
 impl ManagedGuc {
     fn accepts(&self, value: &str) -> bool {
         match self.accepts {
             Accepts::AtLeast(min) => super::parse_number(value, "").is_some_and(|n| n >= min as f64),
-            Accepts::MegabytesAtLeast(min) => super::parse_number(value, "MB").is_some_and(|n| n >= min as f64),
+            Accepts::MegabytesAtLeast(min) => {
+                super::parse_number(value, "MB").is_some_and(|n| n >= min as f64)
+            }
             Accepts::Words(words) => words.contains(&value.to_ascii_lowercase().as_str()),
             Accepts::Bool => {
                 matches!(
@@ -64,7 +75,9 @@ impl ManagedGuc {
 /// The values of the managed GUCs: the dynamic configuration's where it is acceptable, else the default; with a
 /// warning for each value that is not.
 #[must_use]
-pub fn managed_values(dynamic: &BTreeMap<String, String>) -> (Vec<(&'static ManagedGuc, String)>, Vec<String>) {
+pub fn managed_values(
+    dynamic: &BTreeMap<String, String>,
+) -> (Vec<(&'static ManagedGuc, String)>, Vec<String>) {
     let mut warnings = Vec::new();
     let values = MANAGED
         .iter()
@@ -75,7 +88,10 @@ pub fn managed_values(dynamic: &BTreeMap<String, String>) -> (Vec<(&'static Mana
                     _ => value.clone(),
                 },
                 Some(value) => {
-                    warnings.push(format!("{} cannot be '{value}': {} is used", guc.name, guc.default));
+                    warnings.push(format!(
+                        "{} cannot be '{value}': {} is used",
+                        guc.name, guc.default
+                    ));
                     guc.default.to_owned()
                 }
                 None => guc.default.to_owned(),

@@ -43,9 +43,16 @@ pub fn command_line(
         programs.path("postgres").display().to_string(),
         "-D".to_owned(),
         local.data_dir.display().to_string(),
-        format!("--config-file={}", local.data_dir.join("postgresql.conf").display()),
+        format!(
+            "--config-file={}",
+            local.data_dir.join("postgresql.conf").display()
+        ),
     ];
-    args.extend(values.into_iter().map(|(name, value)| format!("--{name}={value}")));
+    args.extend(
+        values
+            .into_iter()
+            .map(|(name, value)| format!("--{name}={value}")),
+    );
     Ok(args)
 }
 

@@ -55,7 +55,10 @@ impl Conf {
         );
         let mut file = ConfFile::including(base);
         for (name, value) in &dynamic.parameters {
-            if howdah_pgconf::MANAGED.iter().any(|guc| guc.name == name && guc.on_command_line) {
+            if howdah_pgconf::MANAGED
+                .iter()
+                .any(|guc| guc.name == name && guc.on_command_line)
+            {
                 continue;
             }
             if is_recovery(name) {
@@ -102,7 +105,9 @@ impl Conf {
     /// The connection string towards the upstream; empty without one. The password is in a file, never here.
     #[must_use]
     pub fn primary_conninfo(&self, local: &PostgresConfig) -> String {
-        let Some(upstream) = &self.upstream else { return String::new() };
+        let Some(upstream) = &self.upstream else {
+            return String::new();
+        };
         let mut info = Conninfo::default()
             .with("user", &local.replication.username)
             .with("passfile", local.pgpass.display().to_string())
@@ -119,7 +124,11 @@ impl Conf {
 }
 
 fn is_recovery(name: &str) -> bool {
-    name.starts_with("recovery_target") || matches!(name, "primary_conninfo" | "primary_slot_name" | "promote_trigger_file")
+    name.starts_with("recovery_target")
+        || matches!(
+            name,
+            "primary_conninfo" | "primary_slot_name" | "promote_trigger_file"
+        )
 }
 
 /// The first time, the user's file becomes the base that is included; never twice.
@@ -137,14 +146,21 @@ fn keep_base(dir: &Path) -> Result<(), PgError> {
 
 /// The passwords of all roles that tools and replicas connect with.
 pub(crate) fn write_pgpass(local: &PostgresConfig) -> Result<(), PgError> {
-    let accounts = [Some(&local.replication), local.rewind.as_ref(), Some(&local.superuser)];
+    let accounts = [
+        Some(&local.replication),
+        local.rewind.as_ref(),
+        Some(&local.superuser),
+    ];
     let mut seen = BTreeMap::new();
     for account in accounts.into_iter().flatten() {
         if let Some(password) = &account.password {
             seen.entry(&account.username).or_insert(password);
         }
     }
-    let text: String = seen.iter().map(|(user, password)| any_host_line(user, password)).collect();
+    let text: String = seen
+        .iter()
+        .map(|(user, password)| any_host_line(user, password))
+        .collect();
     write_atomically(&local.pgpass, &text)
 }
 
@@ -159,8 +175,12 @@ pub(crate) fn write_atomically(path: &Path, text: &str) -> Result<(), PgError> {
     name.push(".tmp");
     let temporary = PathBuf::from(name);
     let write = || {
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, path)
@@ -170,7 +190,10 @@ pub(crate) fn write_atomically(path: &Path, text: &str) -> Result<(), PgError> {
 
 fn append(path: &Path, lines: &[String]) -> Result<(), PgError> {
     let old = fs::read_to_string(path).unwrap_or_default();
-    let missing: Vec<&String> = lines.iter().filter(|line| !old.lines().any(|known| known == line.as_str())).collect();
+    let missing: Vec<&String> = lines
+        .iter()
+        .filter(|line| !old.lines().any(|known| known == line.as_str()))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }

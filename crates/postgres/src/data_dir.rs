@@ -81,7 +81,10 @@ impl DataDir {
         let status = lines.get(7).map_or("", |line| line.trim());
         Some(Postmaster {
             pid,
-            started: lines.get(2).and_then(|line| line.trim().parse().ok()).unwrap_or(0),
+            started: lines
+                .get(2)
+                .and_then(|line| line.trim().parse().ok())
+                .unwrap_or(0),
             accepts: matches!(status, "ready" | "standby"),
         })
     }
@@ -118,14 +121,22 @@ impl DataDir {
     /// It cannot be made.
     pub fn create(&self) -> Result<(), PgError> {
         use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.path);
         made.map_err(PgError::file(&self.path))?;
         fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700)).map_err(PgError::file(&self.path))
     }
 
     fn tablespaces(&self) -> Vec<PathBuf> {
-        let Ok(entries) = fs::read_dir(self.path.join("pg_tblspc")) else { return Vec::new() };
-        entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
+        let Ok(entries) = fs::read_dir(self.path.join("pg_tblspc")) else {
+            return Vec::new();
+        };
+        entries
+            .flatten()
+            .filter_map(|entry| fs::read_link(entry.path()).ok())
+            .collect()
     }
 }
 
@@ -136,7 +147,11 @@ fn remove_contents(dir: &Path) -> Result<(), PgError> {
         if is_dir && entry.file_name() == "lost+found" {
             continue;
         }
-        let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed = if is_dir {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
         removed.map_err(PgError::file(path))?;
     }
     Ok(())

@@ -34,4 +34,4 @@ pub use server::Server;
 pub use session::{Session, Target};
 pub use settings::PendingRestart;
 pub use slots::{advance_slot, create_slot, drop_slot};
-pub use tools::{base_backup, initdb, run_script, rewind};
+pub use tools::{base_backup, initdb, rewind, run_script};

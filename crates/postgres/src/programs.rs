@@ -45,8 +45,11 @@ impl Programs {
             return Err(PgError::Version(programs.version.to_string()));
         }
         let described = programs.output("postgres", &["--describe-config"])?;
-        programs.gucs =
-            described.lines().filter_map(|line| line.split('\t').next()).map(str::to_lowercase).collect();
+        programs.gucs = described
+            .lines()
+            .filter_map(|line| line.split('\t').next())
+            .map(str::to_lowercase)
+            .collect();
         Ok(programs)
     }
 
@@ -56,7 +59,9 @@ impl Programs {
         let name = self.names.get(name).map_or(name, String::as_str);
         match &self.dir {
             Some(dir) => dir.join(name),
-            None => on_path(name).or_else(|| self.beside_server(name)).unwrap_or_else(|| PathBuf::from(name)),
+            None => on_path(name)
+                .or_else(|| self.beside_server(name))
+                .unwrap_or_else(|| PathBuf::from(name)),
         }
     }
 
@@ -67,7 +72,10 @@ impl Programs {
         if file.is_file() {
             return Some(file);
         }
-        let major = PathBuf::from(DEBIAN).join(self.version.major().to_string()).join("bin").join(name);
+        let major = PathBuf::from(DEBIAN)
+            .join(self.version.major().to_string())
+            .join("bin")
+            .join(name);
         major.is_file().then_some(major)
     }
 
@@ -79,17 +87,25 @@ impl Programs {
 
     fn output(&self, program: &str, args: &[&str]) -> Result<String, PgError> {
         let path = self.path(program);
-        let output = Command::new(&path).args(args).output().map_err(|_| PgError::NoProgram {
-            program: program.to_owned(),
-            place: self.dir.as_ref().map_or_else(|| "PATH".to_owned(), |dir| dir.display().to_string()),
-        })?;
+        let output = Command::new(&path)
+            .args(args)
+            .output()
+            .map_err(|_| PgError::NoProgram {
+                program: program.to_owned(),
+                place: self
+                    .dir
+                    .as_ref()
+                    .map_or_else(|| "PATH".to_owned(), |dir| dir.display().to_string()),
+            })?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
 }
 
 fn newest_debian() -> Option<PathBuf> {

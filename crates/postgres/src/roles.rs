@@ -36,7 +36,12 @@ pub(crate) async fn create_roles(
             session.run(&grant, deadline).await?;
         }
     }
-    session.run("RESET log_statement; RESET log_min_duration_statement; RESET log_min_error_statement", deadline).await
+    session
+        .run(
+            "RESET log_statement; RESET log_min_duration_statement; RESET log_min_error_statement",
+            deadline,
+        )
+        .await
 }
 
 async fn role(session: &Session, account: &Account, kind: &str, deadline: BootTime) -> Result<(), PgError> {
@@ -46,7 +51,13 @@ async fn role(session: &Session, account: &Account, kind: &str, deadline: BootTi
         Some("0") => "CREATE",
         _ => "ALTER",
     };
-    let password = account.password.as_ref().map_or_else(String::new, |p| format!(" PASSWORD {}", literal(p)));
-    let sql = format!("{verb} ROLE {} WITH LOGIN {kind}{password}", identifier(&account.username));
+    let password = account
+        .password
+        .as_ref()
+        .map_or_else(String::new, |p| format!(" PASSWORD {}", literal(p)));
+    let sql = format!(
+        "{verb} ROLE {} WITH LOGIN {kind}{password}",
+        identifier(&account.username)
+    );
     session.run(&sql, deadline).await
 }

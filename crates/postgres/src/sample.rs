@@ -135,7 +135,9 @@ impl Sample {
         let received_tli = receiver.as_ref().and_then(|r| r.received_tli).unwrap_or(0);
         let checkpoint_timeline = timeline("checkpoint_tli");
         let timeline = if in_recovery {
-            timeline("recovery_tli").max(checkpoint_timeline).max(Timeline(received_tli))
+            timeline("recovery_tli")
+                .max(checkpoint_timeline)
+                .max(Timeline(received_tli))
         } else {
             timeline("tli")
         };
@@ -170,7 +172,11 @@ impl Sample {
     /// Primary: flushed. Replica: the larger of received and replayed.
     #[must_use]
     pub fn lsn(&self) -> Lsn {
-        if self.in_recovery { self.received.max(self.replayed) } else { self.flushed }
+        if self.in_recovery {
+            self.received.max(self.replayed)
+        } else {
+            self.flushed
+        }
     }
 
     /// Replica: WAL comes from an upstream.

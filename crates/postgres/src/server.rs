@@ -5,7 +5,9 @@ use howdah_pgconf::{HistoryLine, parse_history};
 use howdah_types::{BootTime, MemberName, Scope, Timeline};
 
 use crate::{
-    Conf, DataDir, PgError, Programs, Session, Source, Target, command_line, conf::{write_atomically, write_pgpass}, roles,
+    Conf, DataDir, PgError, Programs, Session, Source, Target, command_line,
+    conf::{write_atomically, write_pgpass},
+    roles,
 };
 
 /// One local PostgreSQL: its configuration, its directory and its programs. Holds no connection and no process.
@@ -38,7 +40,11 @@ impl Server {
             programs,
             name: config.name.clone(),
             scope: config.scope.clone(),
-            bootstrap_hba: config.bootstrap.as_ref().map(|b| b.pg_hba.clone()).unwrap_or_default(),
+            bootstrap_hba: config
+                .bootstrap
+                .as_ref()
+                .map(|b| b.pg_hba.clone())
+                .unwrap_or_default(),
             local,
         })
     }
@@ -54,7 +60,12 @@ impl Server {
         sync_names: Option<String>,
     ) -> Result<(), PgError> {
         let slot = (dynamic.use_slots && upstream.is_some()).then(|| self.name.slot_name());
-        let conf = Conf { upstream, member: self.name.to_string(), slot, sync_names };
+        let conf = Conf {
+            upstream,
+            member: self.name.to_string(),
+            slot,
+            sync_names,
+        };
         for warning in conf.write(&self.local, dynamic, &self.programs, &self.bootstrap_hba)? {
             tracing::warn!("{warning}");
         }
@@ -95,7 +106,9 @@ impl Server {
     /// Tells a running PostgreSQL to read its configuration again.
     pub fn reload(&self) {
         if let Some(postmaster) = self.dir.postmaster()
-            && let Some(pid) = i32::try_from(postmaster.pid).ok().and_then(rustix::process::Pid::from_raw)
+            && let Some(pid) = i32::try_from(postmaster.pid)
+                .ok()
+                .and_then(rustix::process::Pid::from_raw)
         {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::HUP);
         }
@@ -107,7 +120,9 @@ impl Server {
     /// It does not answer by `deadline`.
     pub async fn connect(&self, deadline: BootTime) -> Result<Session, PgError> {
         let socket = self.socket_dir();
-        let host = socket.as_deref().unwrap_or_else(|| self.local.listen.local_host());
+        let host = socket
+            .as_deref()
+            .unwrap_or_else(|| self.local.listen.local_host());
         let target = Target {
             host,
             port: self.local.listen.port,
@@ -122,9 +137,18 @@ impl Server {
     /// # Errors
     /// It does not answer by `deadline`.
     pub async fn connect_to(&self, other: &Source, deadline: BootTime) -> Result<Session, PgError> {
-        let account = self.local.rewind.as_ref().filter(|a| !a.username.is_empty()).unwrap_or(&self.local.superuser);
-        let target =
-            Target { host: &other.host, port: other.port, account, database: &self.local.database };
+        let account = self
+            .local
+            .rewind
+            .as_ref()
+            .filter(|a| !a.username.is_empty())
+            .unwrap_or(&self.local.superuser);
+        let target = Target {
+            host: &other.host,
+            port: other.port,
+            account,
+            database: &self.local.database,
+        };
         Session::connect(target, deadline).await
     }
 
@@ -190,7 +214,10 @@ impl Server {
     }
 
     fn history_path(&self, timeline: Timeline) -> PathBuf {
-        self.dir.path().join("pg_wal").join(format!("{:08X}.history", timeline.0))
+        self.dir
+            .path()
+            .join("pg_wal")
+            .join(format!("{:08X}.history", timeline.0))
     }
 
     /// The directory of the Unix socket, when that is to be used. A relative one is relative to the data directory.
@@ -199,7 +226,9 @@ impl Server {
             return None;
         }
         let configured = self.local.parameters.get("unix_socket_directories");
-        let first = configured.map_or("/var/run/postgresql", |dirs| dirs.split(',').next().unwrap_or("").trim());
+        let first = configured.map_or("/var/run/postgresql", |dirs| {
+            dirs.split(',').next().unwrap_or("").trim()
+        });
         Some(self.dir.path().join(first).display().to_string())
     }
 }

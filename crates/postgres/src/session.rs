@@ -49,8 +49,9 @@ impl Session {
         if let Some(password) = &target.account.password {
             config.password(password);
         }
-        let (client, connection) =
-            timeout_at(deadline, config.connect(NoTls)).await.map_err(|_| PgError::Timeout("connecting"))??;
+        let (client, connection) = timeout_at(deadline, config.connect(NoTls))
+            .await
+            .map_err(|_| PgError::Timeout("connecting"))??;
         // Ends when the client is dropped or the server closes; the client then reports it as closed.
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -110,7 +111,11 @@ impl Session {
 /// A text as an SQL literal.
 pub(crate) fn literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");
-    if doubled.contains('\\') { format!("E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
+    if doubled.contains('\\') {
+        format!("E'{}'", doubled.replace('\\', "\\\\"))
+    } else {
+        format!("'{doubled}'")
+    }
 }
 
 /// A name as an SQL identifier.

@@ -23,7 +23,10 @@ const KEPT_LINES: usize = 6;
 pub async fn initdb(local: &PostgresConfig, programs: &Programs, options: &[String]) -> Result<(), PgError> {
     let pwfile = local.data_dir.with_extension("pwfile");
     let mut command = Command::new(programs.path("initdb"));
-    command.arg("--pgdata").arg(&local.data_dir).arg(format!("--username={}", local.superuser.username));
+    command
+        .arg("--pgdata")
+        .arg(&local.data_dir)
+        .arg(format!("--username={}", local.superuser.username));
     if let Some(password) = &local.superuser.password {
         write_atomically(&pwfile, password)?;
         command.arg(format!("--pwfile={}", pwfile.display()));
@@ -42,9 +45,16 @@ pub async fn base_backup(local: &PostgresConfig, programs: &Programs, from: &Sou
     command
         .arg(format!("--pgdata={}", local.data_dir.display()))
         .arg("--wal-method=stream")
-        .arg(format!("--dbname={}", conninfo(local, &local.replication, from, None)))
+        .arg(format!(
+            "--dbname={}",
+            conninfo(local, &local.replication, from, None)
+        ))
         .env("PGPASSFILE", &local.pgpass);
-    if !local.basebackup.iter().any(|option| option.starts_with("--checkpoint")) {
+    if !local
+        .basebackup
+        .iter()
+        .any(|option| option.starts_with("--checkpoint"))
+    {
         command.arg("--checkpoint=fast");
     }
     run("pg_basebackup", command.args(&local.basebackup), None).await
@@ -55,11 +65,18 @@ pub async fn base_backup(local: &PostgresConfig, programs: &Programs, from: &Sou
 /// # Errors
 /// pg_rewind fails.
 pub async fn rewind(local: &PostgresConfig, programs: &Programs, from: &Source) -> Result<(), PgError> {
-    let account = local.rewind.as_ref().filter(|account| !account.username.is_empty()).unwrap_or(&local.superuser);
+    let account = local
+        .rewind
+        .as_ref()
+        .filter(|account| !account.username.is_empty())
+        .unwrap_or(&local.superuser);
     let mut command = Command::new(programs.path("pg_rewind"));
     command
         .arg(format!("--target-pgdata={}", local.data_dir.display()))
-        .arg(format!("--source-server={}", conninfo(local, account, from, Some(&local.database))))
+        .arg(format!(
+            "--source-server={}",
+            conninfo(local, account, from, Some(&local.database))
+        ))
         .env("PGPASSFILE", &local.pgpass)
         .env("PGOPTIONS", "-c statement_timeout=0");
     run("pg_rewind", &mut command, None).await
@@ -71,7 +88,11 @@ pub async fn rewind(local: &PostgresConfig, programs: &Programs, from: &Source) 
 /// It does not end with success.
 pub async fn run_script(script: &str, args: &[&str], pgpass: Option<&Path>) -> Result<(), PgError> {
     let mut command = Command::new("/bin/sh");
-    command.arg("-c").arg(format!("{script} \"$@\"")).arg("sh").args(args);
+    command
+        .arg("-c")
+        .arg(format!("{script} \"$@\""))
+        .arg("sh")
+        .args(args);
     run(script, &mut command, pgpass).await
 }
 
@@ -81,11 +102,25 @@ fn conninfo(local: &PostgresConfig, account: &Account, to: &Source, database: Op
         .with("user", &account.username)
         .with("host", &to.host)
         .with("port", to.port.to_string())
-        .with("dbname", database.unwrap_or_default());
+        .with("dbname", database.unwrap_or_default())
+        // A source that is gone without a word is noticed.
+        .with("connect_timeout", "10")
+        .with("keepalives_idle", "10")
+        .with("keepalives_interval", "5")
+        .with("keepalives_count", "3")
+        .with("tcp_user_timeout", "30000");
     for (key, value) in &account.ssl {
         info = info.with(key, value);
     }
-    info.with("application_name", local.data_dir.file_name().and_then(|n| n.to_str()).unwrap_or("howdah")).to_string()
+    info.with(
+        "application_name",
+        local
+            .data_dir
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or("howdah"),
+    )
+    .to_string()
 }
 
 async fn run(name: &str, command: &mut Command, pgpass: Option<&Path>) -> Result<(), PgError> {
@@ -103,15 +138,25 @@ async fn run(name: &str, command: &mut Command, pgpass: Option<&Path>) -> Result
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|source| PgError::File { path: name.into(), source })?;
+        .map_err(|source| PgError::File {
+            path: name.into(),
+            source,
+        })?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let (from_out, from_err, status) = tokio::join!(lines(name, out), lines(name, err), child.wait());
-    let status = status.map_err(|source| PgError::File { path: name.into(), source })?;
+    let status = status.map_err(|source| PgError::File {
+        path: name.into(),
+        source,
+    })?;
     if status.success() {
         return Ok(());
     }
     let output = if from_err.is_empty() { from_out } else { from_err };
-    Err(PgError::Tool { program: name.to_owned(), status: describe(status), output: output.join("; ") })
+    Err(PgError::Tool {
+        program: name.to_owned(),
+        status: describe(status),
+        output: output.join("; "),
+    })
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -59,7 +59,9 @@ pub fn cluster_rows(view: &View) -> Vec<ClusterRow> {
                 Some(state) if !leads && member.state == PgState::Running => state.clone(),
                 _ => member.state.as_str().to_owned(),
             };
-            let (host, port) = member.address().map_or((String::new(), None), |(h, p)| (h.to_owned(), Some(p)));
+            let (host, port) = member
+                .address()
+                .map_or((String::new(), None), |(h, p)| (h.to_owned(), Some(p)));
             let behind = |lsn: Option<Lsn>| lsn.filter(|_| !leads).map(|lsn| (lsn, leader_lsn.ahead_of(lsn)));
             ClusterRow {
                 name: name.to_string(),

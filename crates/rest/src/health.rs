@@ -33,7 +33,9 @@ fn decode(text: &str) -> String {
             b'+' => bytes.push(b' '),
             b'%' => {
                 let hex: Vec<u8> = rest.by_ref().take(2).collect();
-                let value = std::str::from_utf8(&hex).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok());
+                let value = std::str::from_utf8(&hex)
+                    .ok()
+                    .and_then(|hex| u8::from_str_radix(hex, 16).ok());
                 bytes.push(value.unwrap_or(b'%'));
             }
             other => bytes.push(other),
@@ -88,10 +90,18 @@ pub fn readiness(query: &Query, facts: &MemberFacts, now: BootTime) -> bool {
         return false;
     }
     let limit = query.get("lag").and_then(parse_bytes).unwrap_or(facts.lag_limit);
-    let Some(leader) = leader_lsn(facts) else { return false };
+    let Some(leader) = leader_lsn(facts) else {
+        return false;
+    };
     let ours = match &facts.position {
-        Some(Position::Replica { received, replayed, .. }) => {
-            if query.get("mode") == Some("write") { *received.max(replayed) } else { *replayed }
+        Some(Position::Replica {
+            received, replayed, ..
+        }) => {
+            if query.get("mode") == Some("write") {
+                *received.max(replayed)
+            } else {
+                *replayed
+            }
         }
         _ => return false,
     };
@@ -106,13 +116,17 @@ fn is_replica(facts: &MemberFacts, query: &Query) -> bool {
     !facts.tags.noloadbalance()
         && facts.role == Role::Replica
         && facts.state == PgState::Running
-        && query.get("replication_state").is_none_or(|wanted| facts.replication_state == Some(wanted))
+        && query
+            .get("replication_state")
+            .is_none_or(|wanted| facts.replication_state == Some(wanted))
         && !is_lagging(facts, query)
 }
 
 fn is_lagging(facts: &MemberFacts, query: &Query) -> bool {
     // What cannot be parsed is no limit, as in Patroni.
-    let Some(limit) = query.get("lag").and_then(parse_bytes) else { return false };
+    let Some(limit) = query.get("lag").and_then(parse_bytes) else {
+        return false;
+    };
     match (leader_lsn(facts), &facts.position) {
         (Some(leader), Some(Position::Replica { replayed, .. })) => leader.ahead_of(*replayed) > limit,
         _ => false,
@@ -130,7 +144,9 @@ fn leader_lsn(facts: &MemberFacts) -> Option<Lsn> {
 /// `tag_<name>=<value>`: the tag must exist; values that are not texts compare as lower-case text.
 fn tags_match(facts: &MemberFacts, query: &Query) -> bool {
     query.0.iter().all(|(key, wanted)| {
-        let Some(tag) = key.strip_prefix("tag_") else { return true };
+        let Some(tag) = key.strip_prefix("tag_") else {
+            return true;
+        };
         match facts.tags.get(tag) {
             Some(Value::String(text)) => text == wanted,
             Some(other) => other.to_string().to_lowercase() == *wanted,
@@ -161,7 +177,10 @@ mod tests {
 
     pub(crate) fn facts(role: Role, leads: bool) -> MemberFacts {
         let position = match role {
-            Role::Primary => Position::Primary { location: Lsn(1000), timeline: Timeline(1) },
+            Role::Primary => Position::Primary {
+                location: Lsn(1000),
+                timeline: Timeline(1),
+            },
             _ => Position::Replica {
                 received: Lsn(900),
                 replayed: Lsn(800),
@@ -210,13 +229,35 @@ mod tests {
             let (path, query) = path.split_once('?').unwrap_or((path, ""));
             health(path, &Query::parse(query), facts, BootTime(50))
         };
-        for path in ["/", "/primary", "/master", "/leader", "/read-write", "/foo-primary", "/read-only", "/health"] {
+        for path in [
+            "/",
+            "/primary",
+            "/master",
+            "/leader",
+            "/read-write",
+            "/foo-primary",
+            "/read-only",
+            "/health",
+        ] {
             assert!(check(path, &leader), "{path}");
         }
-        for path in ["/replica", "/async", "/read-only", "/replica?lag=200", "/replica?tag_zone=a&tag_clonefrom=true"] {
+        for path in [
+            "/replica",
+            "/async",
+            "/read-only",
+            "/replica?lag=200",
+            "/replica?tag_zone=a&tag_clonefrom=true",
+        ] {
             assert!(check(path, &replica), "{path}");
         }
-        for path in ["/primary", "/sync", "/nonsense", "/replica?lag=199", "/replica?tag_zone=b", "/standby-leader"] {
+        for path in [
+            "/primary",
+            "/sync",
+            "/nonsense",
+            "/replica?lag=199",
+            "/replica?tag_zone=b",
+            "/standby-leader",
+        ] {
             assert!(!check(path, &replica), "{path}");
         }
         assert!(!check("/replica", &leader));

@@ -12,7 +12,10 @@ pub struct BadRequest {
 }
 
 fn bad<T>(status: u16, message: impl Into<String>) -> Result<T, BadRequest> {
-    Err(BadRequest { status, message: message.into() })
+    Err(BadRequest {
+        status,
+        message: message.into(),
+    })
 }
 
 /// `POST /switchover` and `POST /failover`.
@@ -33,7 +36,11 @@ impl SwitchoverRequest {
         paused: bool,
         now: jiff::Timestamp,
     ) -> Result<Self, BadRequest> {
-        let name = |key: &str| body.get(key).and_then(Value::as_str).filter(|name| !name.is_empty());
+        let name = |key: &str| {
+            body.get(key)
+                .and_then(Value::as_str)
+                .filter(|name| !name.is_empty())
+        };
         let member = |text: Option<&str>| match text.map(MemberName::new).transpose() {
             Ok(name) => Ok(name),
             Err(error) => bad(400, error.to_string()),
@@ -61,9 +68,18 @@ impl SwitchoverRequest {
             check_schedule(at, now)?;
         }
         if paused && candidate.is_none() {
-            return bad(400, "Switchover is possible only to a specific candidate in a paused state");
+            return bad(
+                400,
+                "Switchover is possible only to a specific candidate in a paused state",
+            );
         }
-        Ok(SwitchoverRequest { request: FailoverRequest { leader, candidate, scheduled_at } })
+        Ok(SwitchoverRequest {
+            request: FailoverRequest {
+                leader,
+                candidate,
+                scheduled_at,
+            },
+        })
     }
 }
 
@@ -75,7 +91,10 @@ fn check_schedule(at: &str, now: jiff::Timestamp) -> Result<(), BadRequest> {
         Err(_) if at.parse::<jiff::civil::DateTime>().is_ok() => {
             bad(400, "Timezone information is mandatory for the scheduled time")
         }
-        Err(_) => bad(422, "Unable to parse scheduled timestamp. It should be in an unambiguous format, e.g. ISO 8601"),
+        Err(_) => bad(
+            422,
+            "Unable to parse scheduled timestamp. It should be in an unambiguous format, e.g. ISO 8601",
+        ),
     }
 }
 
@@ -99,18 +118,37 @@ impl RestartRequest {
         let mut request = RestartRequest::default();
         for (key, value) in body {
             match (key.as_str(), value) {
-                ("role", Value::String(text)) if matches!(text.as_str(), "primary" | "master" | "replica") => {
-                    request.role = Some(if text == "replica" { Role::Replica } else { Role::Primary });
+                ("role", Value::String(text))
+                    if matches!(text.as_str(), "primary" | "master" | "replica") =>
+                {
+                    request.role = Some(if text == "replica" {
+                        Role::Replica
+                    } else {
+                        Role::Primary
+                    });
                 }
-                ("role", _) => return bad(400, "PostgreSQL role should be either primary, standby_leader, or replica"),
+                ("role", _) => {
+                    return bad(
+                        400,
+                        "PostgreSQL role should be either primary, standby_leader, or replica",
+                    );
+                }
                 ("postgres_version", Value::String(text)) => match version(text) {
                     Some(version) => request.below_version = Some(version),
-                    None => return bad(400, "PostgreSQL version should be in the first.major.minor format"),
+                    None => {
+                        return bad(
+                            400,
+                            "PostgreSQL version should be in the first.major.minor format",
+                        );
+                    }
                 },
                 ("timeout", Value::Number(_) | Value::String(_)) => {}
                 ("restart_pending", _) => request.only_pending = true,
                 ("schedule", _) => {
-                    return bad(400, "scheduled restarts are not supported yet: call without 'schedule' at that time");
+                    return bad(
+                        400,
+                        "scheduled restarts are not supported yet: call without 'schedule' at that time",
+                    );
                 }
                 (other, _) => return bad(400, format!("Unknown filter for the scheduled restart: {other}")),
             }
@@ -138,7 +176,10 @@ impl ReinitRequest {
     #[must_use]
     pub fn parse(body: &Map<String, Value>) -> Self {
         let flag = |key: &str| body.get(key).and_then(Value::as_bool).unwrap_or(false);
-        ReinitRequest { force: flag("force"), from_leader: flag("from_leader") }
+        ReinitRequest {
+            force: flag("force"),
+            from_leader: flag("from_leader"),
+        }
     }
 }
 
@@ -155,7 +196,10 @@ mod tests {
     #[test]
     fn mistakes_have_patronis_codes() {
         assert_eq!(switchover(json!({}), true, false), Err(400));
-        assert_eq!(switchover(json!({"leader": "a", "candidate": "a"}), true, false), Err(400));
+        assert_eq!(
+            switchover(json!({"leader": "a", "candidate": "a"}), true, false),
+            Err(400)
+        );
         assert_eq!(switchover(json!({}), false, false), Err(400));
         assert_eq!(switchover(json!({"leader": "a"}), true, true), Err(400));
         let at = |text: &str| json!({"leader": "a", "scheduled_at": text});
@@ -171,7 +215,10 @@ mod tests {
     fn restart_filters() {
         let parse = |body: Value| RestartRequest::parse(body.as_object().unwrap());
         assert!(parse(json!({"restart_pending": false})).unwrap().only_pending);
-        assert_eq!(parse(json!({"postgres_version": "15.3"})).unwrap().below_version, Some(150_003));
+        assert_eq!(
+            parse(json!({"postgres_version": "15.3"})).unwrap().below_version,
+            Some(150_003)
+        );
         assert_eq!(parse(json!({"rolle": "x"})).unwrap_err().status, 400);
         assert_eq!(parse(json!({"role": "x"})).unwrap_err().status, 400);
     }

@@ -23,7 +23,14 @@ pub fn status_document(facts: &MemberFacts, now: BootTime) -> Map<String, Value>
             set("xlog", json!({ "location": location.0 }));
             set("timeline", timeline.0.into());
         }
-        Some(Position::Replica { received, replayed, replayed_at, paused, timeline, .. }) => {
+        Some(Position::Replica {
+            received,
+            replayed,
+            replayed_at,
+            paused,
+            timeline,
+            ..
+        }) => {
             set(
                 "xlog",
                 json!({
@@ -66,7 +73,8 @@ pub fn status_document(facts: &MemberFacts, now: BootTime) -> Map<String, Value>
         "patroni",
         json!({"version": PATRONI_VERSION, "scope": facts.scope.as_str(), "name": facts.name.as_str()}),
     );
-    let mut howdah = json!({"version": env!("CARGO_PKG_VERSION"), "leads": facts.leads(now), "reasons": facts.reasons});
+    let mut howdah =
+        json!({"version": env!("CARGO_PKG_VERSION"), "leads": facts.leads(now), "reasons": facts.reasons});
     if facts.log_lost > 0 {
         howdah["log_lines_lost"] = facts.log_lost.into();
     }
@@ -106,8 +114,13 @@ impl PeerStatus {
             // A position of a primary's form counts, whatever the role says: better no failover than two primaries.
             primary: running && (role == Role::Primary || location > 0),
             running,
-            lsn: Lsn(location.max(lsn("received_location")).max(lsn("replayed_location"))),
-            timeline: doc["timeline"].as_u64().and_then(|t| u32::try_from(t).ok()).map(Timeline),
+            lsn: Lsn(location
+                .max(lsn("received_location"))
+                .max(lsn("replayed_location"))),
+            timeline: doc["timeline"]
+                .as_u64()
+                .and_then(|t| u32::try_from(t).ok())
+                .map(Timeline),
             tags: serde_json::from_value(doc["tags"].clone()).unwrap_or_default(),
             watchdog_failed: doc["watchdog_failed"].as_bool().unwrap_or(false),
         })

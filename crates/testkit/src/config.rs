@@ -62,9 +62,17 @@ fn overlay(base: &mut Value, over: &Value) {
 
 /// Debian's newest PostgreSQL; empty where the programs are on `PATH`.
 fn postgres_bin() -> String {
-    let majors = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let majors = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
     let newest = majors
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin"))))
+        .filter_map(|entry| {
+            Some((
+                entry.file_name().to_str()?.parse::<u32>().ok()?,
+                entry.path().join("bin"),
+            ))
+        })
         .filter(|(_, bin)| bin.join("postgres").is_file())
         .max();
     newest.map_or_else(String::new, |(_, bin)| bin.display().to_string())

@@ -28,8 +28,18 @@ impl Etcd {
         let child = Command::new("etcd")
             .arg("--data-dir")
             .arg(dir.join("etcd"))
-            .args(["--listen-client-urls", &url(port), "--advertise-client-urls", &url(port)])
-            .args(["--listen-peer-urls", &url(peer), "--initial-advertise-peer-urls", &url(peer)])
+            .args([
+                "--listen-client-urls",
+                &url(port),
+                "--advertise-client-urls",
+                &url(port),
+            ])
+            .args([
+                "--listen-peer-urls",
+                &url(peer),
+                "--initial-advertise-peer-urls",
+                &url(peer),
+            ])
             .args(["--initial-cluster", &format!("default={}", url(peer))])
             // Tests write little, and the disk of a test machine is slow.
             .arg("--unsafe-no-fsync")
@@ -41,7 +51,9 @@ impl Etcd {
         let etcd = Etcd { child, port };
         let health = Url::parse(&format!("{}/health", etcd.url()))?;
         until("etcd answers", Duration::from_secs(20), async || {
-            let answer = Client::default().request(Method::GET, &health, None, now() + Duration::from_secs(1)).await;
+            let answer = Client::default()
+                .request(Method::GET, &health, None, now() + Duration::from_secs(1))
+                .await;
             answer.is_ok_and(|answer| answer.text().contains("true"))
         })
         .await?;

@@ -64,7 +64,10 @@ impl Fault {
     /// Whether another member leads afterwards.
     #[must_use]
     pub fn moves_leadership(self) -> bool {
-        matches!(self, Fault::Guard | Fault::BothFrozen | Fault::Node | Fault::Switchover | Fault::Terminate)
+        matches!(
+            self,
+            Fault::Guard | Fault::BothFrozen | Fault::Node | Fault::Switchover | Fault::Terminate
+        )
     }
 }
 
@@ -79,7 +82,10 @@ impl fmt::Display for Fault {
 /// # Errors
 /// The cluster does not recover in time.
 pub async fn strike(lab: &mut Lab, fault: Fault, patience: Duration) -> anyhow::Result<()> {
-    let primary = lab.primary().await.context("nobody is primary before the fault")?;
+    let primary = lab
+        .primary()
+        .await
+        .context("nobody is primary before the fault")?;
     let member = &mut lab.members[primary];
     let pid = |pid: Option<u32>, what: &str| pid.with_context(|| format!("there is no {what}"));
     match fault {
@@ -94,7 +100,10 @@ pub async fn strike(lab: &mut Lab, fault: Fault, patience: Duration) -> anyhow::
             lab.members[primary].start()?;
         }
         Fault::BothFrozen => {
-            let (guard, agent) = (pid(member.guard_pid(), "guard")?, pid(member.agent_pid(), "agent")?);
+            let (guard, agent) = (
+                pid(member.guard_pid(), "guard")?,
+                pid(member.agent_pid(), "agent")?,
+            );
             send(guard, Signal::STOP);
             send(agent, Signal::STOP);
             wait_for_other(lab, primary, patience).await?;
@@ -111,7 +120,12 @@ pub async fn strike(lab: &mut Lab, fault: Fault, patience: Duration) -> anyhow::
         Fault::Switchover => {
             let body = json!({ "leader": member.name });
             let answer = member.call(Method::POST, "/switchover", Some(&body)).await?;
-            anyhow::ensure!(answer.status == 200, "switchover: {} {}", answer.status, answer.text());
+            anyhow::ensure!(
+                answer.status == 200,
+                "switchover: {} {}",
+                answer.status,
+                answer.text()
+            );
         }
         Fault::Terminate => {
             send(pid(member.guard_pid(), "guard")?, Signal::TERM);
@@ -127,11 +141,17 @@ async fn wait_for_other(lab: &Lab, old: usize, patience: Duration) -> anyhow::Re
     let others = async || {
         for (i, member) in lab.members.iter().enumerate().filter(|(i, _)| *i != old) {
             let _ = i;
-            if member.call(Method::GET, "/primary", None).await.is_ok_and(|answer| answer.status == 200) {
+            if member
+                .call(Method::GET, "/primary", None)
+                .await
+                .is_ok_and(|answer| answer.status == 200)
+            {
                 return true;
             }
         }
         false
     };
-    crate::until("another member leads", patience, async || others().await).await.with_context(|| lab.logs())
+    crate::until("another member leads", patience, async || others().await)
+        .await
+        .with_context(|| lab.logs())
 }

@@ -39,7 +39,10 @@ impl LabOptions {
     /// The binary was not built.
     pub fn howdah(count: usize) -> anyhow::Result<Self> {
         let flavour = Flavour::Howdah(howdah_binary()?);
-        Ok(LabOptions { members: vec![flavour; count], settings: Settings::default() })
+        Ok(LabOptions {
+            members: vec![flavour; count],
+            settings: Settings::default(),
+        })
     }
 
     /// With this over the dynamic configuration.
@@ -63,7 +66,9 @@ impl Lab {
     /// # Errors
     /// etcd is not there.
     pub async fn new(options: LabOptions) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("howdah-lab-").tempdir_in("/tmp")?;
+        let dir = tempfile::Builder::new()
+            .prefix("howdah-lab-")
+            .tempdir_in("/tmp")?;
         let owner = unprivileged()?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         if let Some((uid, gid)) = owner {
@@ -123,7 +128,10 @@ impl Lab {
     pub async fn primary(&self) -> Option<usize> {
         for (i, member) in self.members.iter().enumerate() {
             if member.child.is_some()
-                && member.call(Method::GET, "/primary", None).await.is_ok_and(|answer| answer.status == 200)
+                && member
+                    .call(Method::GET, "/primary", None)
+                    .await
+                    .is_ok_and(|answer| answer.status == 200)
             {
                 return Some(i);
             }
@@ -151,9 +159,11 @@ impl Lab {
     /// # Errors
     /// They do not in time; the message has the logs.
     pub async fn wait_healthy(&self, patience: Duration) -> anyhow::Result<()> {
-        until("all members are healthy", patience, async || self.is_healthy().await)
-            .await
-            .with_context(|| self.logs())
+        until("all members are healthy", patience, async || {
+            self.is_healthy().await
+        })
+        .await
+        .with_context(|| self.logs())
     }
 
     async fn is_healthy(&self) -> bool {
@@ -184,7 +194,11 @@ impl Lab {
         let end = |member: &Member| {
             let log = member.log();
             let lines: Vec<&str> = log.lines().collect();
-            format!("--- {}\n{}\n", member.name, lines[lines.len().saturating_sub(40)..].join("\n"))
+            format!(
+                "--- {}\n{}\n",
+                member.name,
+                lines[lines.len().saturating_sub(40)..].join("\n")
+            )
         };
         self.members.iter().map(end).collect()
     }
@@ -206,7 +220,11 @@ impl Drop for Lab {
 ///
 /// # Errors
 /// It does not in time.
-pub async fn until(what: &str, patience: Duration, mut condition: impl AsyncFnMut() -> bool) -> anyhow::Result<()> {
+pub async fn until(
+    what: &str,
+    patience: Duration,
+    mut condition: impl AsyncFnMut() -> bool,
+) -> anyhow::Result<()> {
     let deadline = now() + patience;
     while !condition().await {
         anyhow::ensure!(now() < deadline, "waited {patience:?} in vain until {what}");
@@ -230,8 +248,16 @@ fn unprivileged() -> anyhow::Result<Option<(u32, u32)>> {
     }
     let passwd = fs::read_to_string("/etc/passwd")?;
     let line = passwd.lines().find(|line| line.starts_with("postgres:"));
-    let fields: Vec<&str> = line.context("there is no user 'postgres': run script/setup")?.split(':').collect();
-    let number = |i: usize| fields.get(i).and_then(|text| text.parse().ok()).context("/etc/passwd");
+    let fields: Vec<&str> = line
+        .context("there is no user 'postgres': run script/setup")?
+        .split(':')
+        .collect();
+    let number = |i: usize| {
+        fields
+            .get(i)
+            .and_then(|text| text.parse().ok())
+            .context("/etc/passwd")
+    };
     Ok(Some((number(2)?, number(3)?)))
 }
 
@@ -250,8 +276,12 @@ fn howdah_binary() -> anyhow::Result<PathBuf> {
         return Ok(path.into());
     }
     let test = std::env::current_exe()?;
-    let found = test.ancestors().map(|dir| dir.join("howdah")).find(|path| path.is_file());
-    let path = found.context("the howdah binary was not built: run 'cargo build' first, or set HOWDAH_BIN")?;
+    let found = test
+        .ancestors()
+        .map(|dir| dir.join("howdah"))
+        .find(|path| path.is_file());
+    let path =
+        found.context("the howdah binary was not built: run 'cargo build' first, or set HOWDAH_BIN")?;
     anyhow::ensure!(fs::metadata(&path)?.size() > 0, "{} is empty", path.display());
     Ok(path)
 }

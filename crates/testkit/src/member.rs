@@ -44,7 +44,10 @@ impl Member {
     /// # Errors
     /// It cannot be started.
     pub fn start(&mut self) -> anyhow::Result<()> {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path())?;
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path())?;
         let config = self.dir.join(format!("{}.yml", self.name));
         let mut command = match &self.flavour {
             Flavour::Howdah(program) => {
@@ -54,7 +57,11 @@ impl Member {
             }
             Flavour::Patroni(program) => Command::new(program),
         };
-        command.arg(config).current_dir(&self.dir).env("HOME", &self.dir).stdin(Stdio::null());
+        command
+            .arg(config)
+            .current_dir(&self.dir)
+            .env("HOME", &self.dir)
+            .stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log).process_group(0);
         if let Some((uid, gid)) = self.owner {
             command.uid(uid).gid(gid);
@@ -91,7 +98,9 @@ impl Member {
         let guard = self.guard_pid()?;
         match self.flavour {
             Flavour::Patroni(_) => Some(guard),
-            Flavour::Howdah(_) => children(guard).into_iter().find(|pid| command_line(*pid).contains("agent-worker")),
+            Flavour::Howdah(_) => children(guard)
+                .into_iter()
+                .find(|pid| command_line(*pid).contains("agent-worker")),
         }
     }
 
@@ -106,7 +115,9 @@ impl Member {
     /// All processes of its PostgreSQL.
     #[must_use]
     pub fn postgres_pids(&self) -> Vec<u32> {
-        let Ok(data) = self.data_dir().canonicalize() else { return Vec::new() };
+        let Ok(data) = self.data_dir().canonicalize() else {
+            return Vec::new();
+        };
         all_pids()
             .into_iter()
             .filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data))
@@ -116,13 +127,18 @@ impl Member {
     /// A backend that serves a client.
     #[must_use]
     pub fn a_backend(&self) -> Option<u32> {
-        self.postgres_pids().into_iter().find(|pid| command_line(*pid).contains("127.0.0.1(") && !command_line(*pid).contains("walsender"))
+        self.postgres_pids().into_iter().find(|pid| {
+            command_line(*pid).contains("127.0.0.1(") && !command_line(*pid).contains("walsender")
+        })
     }
 
     /// Kills everything of it at once, as a power failure does.
     pub fn kill_node(&mut self) {
         // Frozen first, so that nobody reacts to another's death.
-        let mut pids: Vec<u32> = [self.guard_pid(), self.agent_pid()].into_iter().flatten().collect();
+        let mut pids: Vec<u32> = [self.guard_pid(), self.agent_pid()]
+            .into_iter()
+            .flatten()
+            .collect();
         pids.extend(self.postgres_pids());
         for signal in [Signal::STOP, Signal::KILL] {
             for pid in &pids {
@@ -167,10 +183,17 @@ impl Member {
     ///
     /// # Errors
     /// It does not answer.
-    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response, HttpError> {
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Response, HttpError> {
         let url = Url::parse(&format!("http://127.0.0.1:{}{path}", self.api))?;
         let body = body.map(|body| bytes::Bytes::from(body.to_string()));
-        Client::default().request(method, &url, body, now() + Duration::from_secs(90)).await
+        Client::default()
+            .request(method, &url, body, now() + Duration::from_secs(90))
+            .await
     }
 
     /// `GET /patroni`; null when it does not answer.
@@ -184,14 +207,26 @@ impl Member {
     /// Resident memory of guard and agent in KiB, and their threads.
     #[must_use]
     pub fn footprint(&self) -> (u64, u64) {
-        let mut pids: Vec<u32> = [self.guard_pid(), self.agent_pid()].into_iter().flatten().collect();
+        let mut pids: Vec<u32> = [self.guard_pid(), self.agent_pid()]
+            .into_iter()
+            .flatten()
+            .collect();
         pids.dedup();
         let field = |pid: u32, name: &str| -> u64 {
             let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-            line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
+            let line = text
+                .lines()
+                .find(|line| line.starts_with(name))
+                .unwrap_or_default();
+            line.split_whitespace()
+                .nth(1)
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(0)
         };
-        (pids.iter().map(|pid| field(*pid, "VmRSS:")).sum(), pids.iter().map(|pid| field(*pid, "Threads:")).sum())
+        (
+            pids.iter().map(|pid| field(*pid, "VmRSS:")).sum(),
+            pids.iter().map(|pid| field(*pid, "Threads:")).sum(),
+        )
     }
 }
 
@@ -204,18 +239,26 @@ pub(crate) fn send(pid: u32, signal: Signal) {
 
 fn all_pids() -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 fn children(parent: u32) -> Vec<u32> {
     let is_child = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let after = stat.rsplit(')').next().unwrap_or_default();
-        after.split_whitespace().nth(1).and_then(|ppid| ppid.parse::<u32>().ok()) == Some(parent)
+        after
+            .split_whitespace()
+            .nth(1)
+            .and_then(|ppid| ppid.parse::<u32>().ok())
+            == Some(parent)
     };
     all_pids().into_iter().filter(is_child).collect()
 }
 
 fn command_line(pid: u32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ")
+    fs::read_to_string(format!("/proc/{pid}/cmdline"))
+        .unwrap_or_default()
+        .replace('\0', " ")
 }

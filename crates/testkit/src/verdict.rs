@@ -30,7 +30,12 @@ pub fn judge(acks: &[Ack], fault: BootTime, rows: &HashSet<(String, i64)>) -> Ve
             outage = outage.max(b.at.since(a.at.max(fault)));
         }
     }
-    Verdict { outage, overlap: overlap(&acks), lost: lost(&acks, rows), acked: acks.len() }
+    Verdict {
+        outage,
+        overlap: overlap(&acks),
+        lost: lost(&acks, rows),
+        acked: acks.len(),
+    }
 }
 
 /// Members in the order in which they first acknowledge in a term; the last acknowledgement of each must come before
@@ -38,7 +43,10 @@ pub fn judge(acks: &[Ack], fault: BootTime, rows: &HashSet<(String, i64)>) -> Ve
 fn overlap(acks: &[Ack]) -> Duration {
     let mut terms: Vec<(usize, u32, BootTime, BootTime)> = Vec::new();
     for ack in acks {
-        match terms.iter_mut().find(|(member, term, ..)| *member == ack.member && *term == ack.term) {
+        match terms
+            .iter_mut()
+            .find(|(member, term, ..)| *member == ack.member && *term == ack.term)
+        {
             Some((_, _, _, last)) => *last = ack.at,
             None => terms.push((ack.member, ack.term, ack.at, ack.at)),
         }
@@ -57,7 +65,9 @@ fn overlap(acks: &[Ack]) -> Duration {
 fn lost(acks: &[Ack], rows: &HashSet<(String, i64)>) -> usize {
     acks.iter()
         .map(|ack| match ack.kind {
-            Kind::Copy => (ack.n - 99..=ack.n).filter(|n| !rows.contains(&("Copy".to_owned(), *n))).count(),
+            Kind::Copy => (ack.n - 99..=ack.n)
+                .filter(|n| !rows.contains(&("Copy".to_owned(), *n)))
+                .count(),
             kind => usize::from(!rows.contains(&(format!("{kind:?}"), ack.n))),
         })
         .sum()
@@ -68,19 +78,40 @@ mod tests {
     use super::*;
 
     fn ack(member: usize, term: u32, millis: u64, n: i64) -> Ack {
-        Ack { member, term, at: BootTime(millis * 1_000_000), kind: Kind::Insert, n }
+        Ack {
+            member,
+            term,
+            at: BootTime(millis * 1_000_000),
+            kind: Kind::Insert,
+            n,
+        }
     }
 
     #[test]
     fn overlaps_and_losses_are_seen() {
         let fault = BootTime(10_000_000);
         let rows: HashSet<_> = [1, 2, 4].map(|n| ("Insert".to_owned(), n)).into();
-        let clean = judge(&[ack(0, 1, 5, 1), ack(0, 1, 12, 2), ack(1, 2, 50, 4)], fault, &rows);
-        assert_eq!((clean.overlap, clean.lost, clean.outage), (Duration::ZERO, 0, Duration::from_millis(38)));
-        let split = judge(&[ack(0, 1, 5, 1), ack(1, 2, 20, 4), ack(0, 1, 30, 3)], fault, &rows);
+        let clean = judge(
+            &[ack(0, 1, 5, 1), ack(0, 1, 12, 2), ack(1, 2, 50, 4)],
+            fault,
+            &rows,
+        );
+        assert_eq!(
+            (clean.overlap, clean.lost, clean.outage),
+            (Duration::ZERO, 0, Duration::from_millis(38))
+        );
+        let split = judge(
+            &[ack(0, 1, 5, 1), ack(1, 2, 20, 4), ack(0, 1, 30, 3)],
+            fault,
+            &rows,
+        );
         assert_eq!((split.overlap, split.lost), (Duration::from_millis(10), 1));
         // The same member again in a later term is no overlap.
-        let back = judge(&[ack(0, 1, 5, 1), ack(1, 2, 20, 2), ack(0, 3, 30, 4)], fault, &rows);
+        let back = judge(
+            &[ack(0, 1, 5, 1), ack(1, 2, 20, 2), ack(0, 3, 30, 4)],
+            fault,
+            &rows,
+        );
         assert_eq!(back.overlap, Duration::ZERO);
     }
 }

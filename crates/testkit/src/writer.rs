@@ -67,7 +67,12 @@ END $$;";
 /// It does not answer.
 pub async fn connect(port: u16) -> Result<(Client, mpsc::Receiver<String>), tokio_postgres::Error> {
     let mut config = Config::new();
-    config.host("127.0.0.1").port(port).user("postgres").password("super").dbname("postgres");
+    config
+        .host("127.0.0.1")
+        .port(port)
+        .user("postgres")
+        .password("super")
+        .dbname("postgres");
     config.connect_timeout(Duration::from_secs(1));
     let (client, mut connection) = config.connect(NoTls).await?;
     let (notices, received) = mpsc::channel(100_000);
@@ -94,14 +99,25 @@ impl Writers {
         let mut tasks = JoinSet::new();
         let ports: Arc<[u16]> = ports.into();
         for kind in [Kind::Insert, Kind::Procedure, Kind::Copy] {
-            let writer = Writer { kind, ports: Arc::clone(&ports), pinned: false, log: log.clone(), next: 1 };
+            let writer = Writer {
+                kind,
+                ports: Arc::clone(&ports),
+                pinned: false,
+                log: log.clone(),
+                next: 1,
+            };
             spawn(&mut tasks, writer, primary, stopped.clone());
         }
         // Sessions stay where they are while they can. One more writer on every member finds a second primary.
         for member in 0..ports.len() {
             let next = (i64::try_from(member)? + 1) * 1_000_000_000_000;
-            let writer =
-                Writer { kind: Kind::Insert, ports: Arc::clone(&ports), pinned: true, log: log.clone(), next };
+            let writer = Writer {
+                kind: Kind::Insert,
+                ports: Arc::clone(&ports),
+                pinned: true,
+                log: log.clone(),
+                next,
+            };
             spawn(&mut tasks, writer, member, stopped.clone());
         }
         Ok(Writers { stop, tasks, acks })
@@ -120,7 +136,9 @@ impl Writers {
         let deadline = now() + patience;
         let kinds = [Kind::Insert, Kind::Procedure, Kind::Copy];
         loop {
-            let all = kinds.iter().all(|kind| seen.iter().rev().any(|ack| ack.kind == *kind && ack.at > since));
+            let all = kinds
+                .iter()
+                .all(|kind| seen.iter().rev().any(|ack| ack.kind == *kind && ack.at > since));
             if all {
                 return Ok(());
             }
@@ -191,7 +209,9 @@ impl Writer {
     }
 
     async fn inserts(&mut self, client: &Client, member: usize, term: u32) {
-        let Ok(insert) = client.prepare("INSERT INTO acks VALUES ('Insert', $1)").await else { return };
+        let Ok(insert) = client.prepare("INSERT INTO acks VALUES ('Insert', $1)").await else {
+            return;
+        };
         loop {
             let n = self.take();
             if client.execute(&insert, &[&n]).await.is_err() {
@@ -233,7 +253,9 @@ impl Writer {
         loop {
             let first = self.next;
             self.next += 100;
-            let Ok(sink) = client.copy_in::<_, bytes::Bytes>("COPY acks FROM STDIN").await else { return };
+            let Ok(sink) = client.copy_in::<_, bytes::Bytes>("COPY acks FROM STDIN").await else {
+                return;
+            };
             tokio::pin!(sink);
             let rows: String = (first..first + 100).map(|n| format!("Copy\t{n}\n")).collect();
             if sink.send(bytes::Bytes::from(rows)).await.is_err() || sink.finish().await.is_err() {
@@ -251,7 +273,16 @@ impl Writer {
     }
 
     async fn acknowledged(&self, member: usize, term: u32, n: i64) {
-        let _ = self.log.send(Ack { member, term, at: now(), kind: self.kind, n }).await;
+        let _ = self
+            .log
+            .send(Ack {
+                member,
+                term,
+                at: now(),
+                kind: self.kind,
+                n,
+            })
+            .await;
     }
 }
 
@@ -267,7 +298,9 @@ async fn term_of_primary(client: &Client) -> Option<u32> {
 /// It does not answer.
 pub async fn rows(port: u16) -> anyhow::Result<std::collections::HashSet<(String, i64)>> {
     let (client, _) = connect(port).await?;
-    let stream = client.query_raw("SELECT kind, n FROM acks", std::iter::empty::<&str>()).await?;
+    let stream = client
+        .query_raw("SELECT kind, n FROM acks", std::iter::empty::<&str>())
+        .await?;
     tokio::pin!(stream);
     let mut found = std::collections::HashSet::new();
     while let Some(row) = stream.next().await {

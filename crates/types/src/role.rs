@@ -128,7 +128,13 @@ mod tests {
 
     #[test]
     fn words_are_the_serialised_ones() {
-        for role in [Role::Primary, Role::Replica, Role::StandbyLeader, Role::Demoted, Role::Promoted] {
+        for role in [
+            Role::Primary,
+            Role::Replica,
+            Role::StandbyLeader,
+            Role::Demoted,
+            Role::Promoted,
+        ] {
             assert_eq!(serde_json::to_value(role).unwrap(), role.as_str());
         }
         assert_eq!(serde_json::from_str::<Role>("\"master\"").unwrap(), Role::Primary);

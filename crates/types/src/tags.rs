@@ -67,7 +67,10 @@ impl Tags {
     /// The member to stream from instead of the leader.
     #[must_use]
     pub fn replicatefrom(&self) -> Option<&str> {
-        self.0.get("replicatefrom").and_then(Value::as_str).filter(|name| !name.is_empty())
+        self.0
+            .get("replicatefrom")
+            .and_then(Value::as_str)
+            .filter(|name| !name.is_empty())
     }
 
     /// What is published: false booleans are left out unless the paired priority is given (Patroni's rule).
@@ -79,7 +82,11 @@ impl Tags {
             "clonefrom" | "noloadbalance" | "nostream" => value != &Value::Bool(false),
             _ => !value.is_null(),
         };
-        self.0.iter().filter(|(k, v)| keep(k, v)).map(|(k, v)| (k.clone(), v.clone())).collect()
+        self.0
+            .iter()
+            .filter(|(k, v)| keep(k, v))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
     }
 
     fn flag(&self, tag: &str) -> Option<bool> {
@@ -104,11 +111,16 @@ impl Tags {
     }
 
     fn excluded(&self, flag: &str, priority: &str) -> bool {
-        self.flag(flag).unwrap_or_else(|| self.number(priority).is_some_and(|p| p <= 0))
+        self.flag(flag)
+            .unwrap_or_else(|| self.number(priority).is_some_and(|p| p <= 0))
     }
 
     fn priority(&self, flag: &str, priority: &str) -> i64 {
-        if self.excluded(flag, priority) { 0 } else { self.number(priority).filter(|p| *p > 0).unwrap_or(1) }
+        if self.excluded(flag, priority) {
+            0
+        } else {
+            self.number(priority).filter(|p| *p > 0).unwrap_or(1)
+        }
     }
 }
 

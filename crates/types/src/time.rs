@@ -37,7 +37,10 @@ impl ops::Add<Duration> for BootTime {
     type Output = BootTime;
 
     fn add(self, by: Duration) -> BootTime {
-        BootTime(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+        BootTime(
+            self.0
+                .saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -45,7 +48,10 @@ impl ops::Sub<Duration> for BootTime {
     type Output = BootTime;
 
     fn sub(self, by: Duration) -> BootTime {
-        BootTime(self.0.saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+        BootTime(
+            self.0
+                .saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 

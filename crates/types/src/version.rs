@@ -21,12 +21,17 @@ impl PgVersion {
     #[must_use]
     pub fn from_banner(banner: &str) -> Option<Self> {
         banner.split_whitespace().find_map(|word| {
-            let digits: String = word.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+            let digits: String = word
+                .chars()
+                .take_while(|c| c.is_ascii_digit() || *c == '.')
+                .collect();
             let (major, minor) = match digits.split_once('.') {
                 Some((major, minor)) => (major, minor),
                 None => (digits.as_str(), "0"),
             };
-            Some(PgVersion(major.parse::<u32>().ok()? * 10000 + minor.parse::<u32>().unwrap_or(0)))
+            Some(PgVersion(
+                major.parse::<u32>().ok()? * 10000 + minor.parse::<u32>().unwrap_or(0),
+            ))
         })
     }
 }
@@ -62,7 +67,10 @@ mod tests {
     #[test]
     fn banners() {
         let of = PgVersion::from_banner;
-        assert_eq!(of("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"), Some(PgVersion(150_018)));
+        assert_eq!(
+            of("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"),
+            Some(PgVersion(150_018))
+        );
         assert_eq!(of("postgres (PostgreSQL) 18beta1"), Some(PgVersion(180_000)));
         assert_eq!(of("no digits"), None);
     }

@@ -3,8 +3,8 @@
 use howdah_dcs::{Cond, Key, Op, Outcome};
 use howdah_guard::{Input, Request as Ask, StartMode, StopMode};
 use howdah_ha::{
-    Action, Command, Dcs, Effect, KeeperInput, LeaseState, Me, Peer, Peers, Postgres, Running, RunningAction, Snapshot,
-    Stopped, WalSender, decide, gate,
+    Action, Command, Dcs, Effect, KeeperInput, LeaseState, Me, Peer, Peers, Postgres, Running, RunningAction,
+    Snapshot, Stopped, WalSender, decide, gate,
 };
 use howdah_pgconf::DbState;
 use howdah_types::{BootTime, Lsn, Tags, Timeline};
@@ -24,6 +24,9 @@ impl World {
         if self.connected(i) {
             self.touch(i);
         }
+        if self.nodes[i].pg.up && self.nodes[i].sync_names.is_none() {
+            self.nodes[i].sync_names = Some(self.nodes[i].pg.sync_names.clone());
+        }
         let snapshot = self.snapshot(i, settings);
         let plan = decide(&snapshot);
         if !plan.effects.is_empty() || self.nodes[i].memory != plan.memory {
@@ -35,11 +38,17 @@ impl World {
     }
 
     fn touch(&mut self, i: usize) {
-        let Some(lease) = self.nodes[i].keeper.lease() else { return };
+        let Some(lease) = self.nodes[i].keeper.lease() else {
+            return;
+        };
         let value = self.nodes[i].wanted_record(i);
         let marker = format!("{lease:?}{value}");
         if self.nodes[i].record != marker {
-            let op = Op::PutMember { me: self.nodes[i].name.clone(), lease, value };
+            let op = Op::PutMember {
+                me: self.nodes[i].name.clone(),
+                lease,
+                value,
+            };
             if matches!(self.store.apply(&op, self.now()), Outcome::Done(_)) {
                 self.nodes[i].record = marker;
             }
@@ -57,14 +66,25 @@ impl World {
         Snapshot {
             now,
             wall: 0,
-            me: Me { name: node.name.clone(), tags: Tags::default(), may_bootstrap: false },
+            me: Me {
+                name: node.name.clone(),
+                tags: Tags::default(),
+                may_bootstrap: false,
+            },
             config: settings.dynamic.clone(),
             dcs,
             lease: node.keeper.state(now),
             postgres: self.observe(i),
-            action: node.doing.as_ref().map(|d| RunningAction { action: d.action.clone(), since: d.since }),
+            action: node.doing.as_ref().map(|d| RunningAction {
+                action: d.action.clone(),
+                since: d.since,
+            }),
             peers: node.peers.clone(),
             request: node.request.clone(),
+            told_upstream: node
+                .pg
+                .upstream
+                .map(|other| ("h".to_owned(), u16::try_from(other).unwrap_or(0))),
             memory: node.memory.clone(),
         }
     }
@@ -84,14 +104,17 @@ impl World {
                 timeline: Timeline(pg.timeline),
                 checkpoint: node.lsn(),
                 standby: pg.standby,
+                damaged: false,
             });
         }
-        let walsenders = (0..MEMBERS).filter(|other| self.streams(*other) == Some(i)).map(|other| WalSender {
-            name: self.nodes[other].name.to_string(),
-            streaming: true,
-            sync: pg.sync_names == howdah_ha::quote_sync_name(self.nodes[other].name.as_str()),
-            lsn: self.nodes[other].lsn(),
-        });
+        let walsenders = (0..MEMBERS)
+            .filter(|other| self.streams(*other) == Some(i))
+            .map(|other| WalSender {
+                name: self.nodes[other].name.to_string(),
+                streaming: true,
+                sync: pg.sync_names == howdah_ha::quote_sync_name(self.nodes[other].name.as_str()),
+                lsn: self.nodes[other].lsn(),
+            });
         Postgres::Running(Running {
             system_id: SYSTEM,
             in_recovery: !pg.primary,
@@ -99,7 +122,9 @@ impl World {
             checkpoint_timeline: Timeline(pg.timeline),
             lsn: node.lsn(),
             streaming: self.streams(i).is_some(),
-            upstream: pg.upstream.map(|other| ("h".to_owned(), u16::try_from(other).unwrap_or(0))),
+            upstream: pg
+                .upstream
+                .map(|other| ("h".to_owned(), u16::try_from(other).unwrap_or(0))),
             sync_names: pg.sync_names.clone(),
             walsenders: walsenders.collect(),
             slots: Vec::new(),
@@ -158,13 +183,20 @@ impl World {
                 true
             }
             Effect::SetSyncNames(names) => {
-                self.nodes[i].pg.sync_names = names;
+                self.nodes[i].pg.sync_names.clone_from(&names);
+                self.nodes[i].sync_names = Some(names);
                 true
             }
             Effect::Begin(action) => {
                 let lease = self.nodes[i].keeper.state(now);
                 match gate::admit(&action, lease, now) {
-                    Ok(()) => self.nodes[i].doing = Some(Doing { action, since: now, phase: 0 }),
+                    Ok(()) => {
+                        self.nodes[i].doing = Some(Doing {
+                            action,
+                            since: now,
+                            phase: 0,
+                        })
+                    }
                     Err(stale) => self.say(|| format!("m{i}: not begun, stale: {stale:?}")),
                 }
                 false
@@ -176,10 +208,21 @@ impl World {
             }
             Effect::WriteHistory => {
                 let previous = self.nodes[i].pg.timeline.saturating_sub(1);
-                let value = if previous == 0 { "[]".to_owned() } else { format!("[[{previous},1,\"\"]]") };
-                self.write(i, &Op::Put { key: Key::History, value, cond: Cond::Always })
+                let value = if previous == 0 {
+                    "[]".to_owned()
+                } else {
+                    format!("[[{previous},1,\"\"]]")
+                };
+                self.write(
+                    i,
+                    &Op::Put {
+                        key: Key::History,
+                        value,
+                        cond: Cond::Always,
+                    },
+                )
             }
-            Effect::Slots(_) => true,
+            Effect::Slots(_) | Effect::Claim | Effect::RestoreConfig => true,
         }
     }
 
@@ -188,7 +231,12 @@ impl World {
     }
 
     fn probe(&mut self, i: usize, names: &[howdah_types::MemberName]) {
-        let mut peers = Peers { asked_at: Some(self.now()), complete: true, answers: Default::default() };
+        let mut peers = Peers {
+            asked_at: Some(self.now()),
+            asked: names.iter().cloned().collect(),
+            complete: true,
+            answers: Default::default(),
+        };
         for (other, node) in self.nodes.iter().enumerate() {
             let answers = self.connected(i) && self.connected(other) && self.runs(other);
             if names.contains(&node.name) && answers {
@@ -216,7 +264,9 @@ impl World {
             2 => return self.freeze(i, 7),
             _ => {}
         }
-        let Some(mut doing) = self.nodes[i].doing.take() else { return };
+        let Some(mut doing) = self.nodes[i].doing.take() else {
+            return;
+        };
         let done = self.act_on(i, &doing.action.clone(), doing.phase, settings);
         doing.phase += 1;
         if !done && doing.phase < 40 {
@@ -240,15 +290,21 @@ impl World {
                     return true;
                 }
                 self.nodes[i].pg.standby = false;
-                self.nodes[i].pg.sync_names = self.kept_sync_names(i, settings);
-                let mode = StartMode::Primary { term: term.0, not_after };
+                self.nodes[i].pg.sync_names = self.wanted_sync_names(i);
+                let mode = StartMode::Primary {
+                    term: term.0,
+                    not_after,
+                };
                 if self.guard(i, Input::Request(Ask::Start(mode)), settings) {
                     self.nodes[i].pg.term = term.0;
                 }
                 true
             }
             Action::Promote { term, not_after } => {
-                let request = Ask::Promote { term: term.0, not_after: *not_after };
+                let request = Ask::Promote {
+                    term: term.0,
+                    not_after: *not_after,
+                };
                 if self.nodes[i].pg.up && self.guard(i, Input::Request(request), settings) {
                     self.nodes[i].pg.term = term.0;
                     self.checker.promoted(i, &self.nodes[i].pg.wal);
@@ -266,9 +322,20 @@ impl World {
         }
     }
 
-    /// A restarted agent finds the setting in the server's file.
-    fn kept_sync_names(&self, i: usize, _settings: &Settings) -> String {
-        self.nodes[i].pg.sync_names.clone()
+    /// A new agent that has not seen the server running goes by what the store says.
+    fn wanted_sync_names(&mut self, i: usize) -> String {
+        let view = self.store.view(&self.tree, self.now());
+        let node = &self.nodes[i];
+        node.sync_names.clone().unwrap_or_else(|| {
+            let mine = view
+                .sync
+                .value
+                .as_ref()
+                .filter(|sync| sync.leader == node.name.as_str());
+            mine.and_then(|sync| sync.standbys().next())
+                .map(howdah_ha::quote_sync_name)
+                .unwrap_or_default()
+        })
     }
 
     fn start_replica(&mut self, i: usize, settings: &Settings) -> bool {

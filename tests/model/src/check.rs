@@ -42,9 +42,15 @@ pub enum Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Violation::TwoPrimaries { members: (a, b) } => write!(f, "m{a} and m{b} acknowledge commits at once"),
-            Violation::OldTerm { member } => write!(f, "m{member} acknowledges under a leadership that is over"),
-            Violation::LostCommit { member } => write!(f, "m{member} took over without an acknowledged commit"),
+            Violation::TwoPrimaries { members: (a, b) } => {
+                write!(f, "m{a} and m{b} acknowledge commits at once")
+            }
+            Violation::OldTerm { member } => {
+                write!(f, "m{member} acknowledges under a leadership that is over")
+            }
+            Violation::LostCommit { member } => {
+                write!(f, "m{member} took over without an acknowledged commit")
+            }
             Violation::GaveUp { member } => write!(f, "m{member} gives up a leadership that it holds"),
             Violation::NobodyLeads => f.write_str("all is well again and nobody takes writes"),
             Violation::NotBack { member } => write!(f, "all is well again and m{member} has not come back"),
@@ -74,8 +80,10 @@ impl Hash for Checker {
 impl Checker {
     /// A member was promoted with this log.
     pub(crate) fn promoted(&mut self, member: usize, wal: &[Entry]) {
-        let synchronous =
-            self.settings.as_ref().is_some_and(|settings| settings.dynamic.synchronous_mode != SyncMode::Off);
+        let synchronous = self
+            .settings
+            .as_ref()
+            .is_some_and(|settings| settings.dynamic.synchronous_mode != SyncMode::Off);
         if synchronous && !wal.starts_with(&self.acked) {
             self.lost = Some(member);
         }
@@ -96,7 +104,8 @@ impl World {
             self.violation = Some(Violation::LostCommit { member });
         }
         // What no process can prevent while both are frozen and nobody is waited for.
-        let excused = |i: usize| settings.faults.both_freeze && self.nodes[i].guard_frozen_until > 0 && !synchronous;
+        let excused =
+            |i: usize| settings.faults.both_freeze && self.nodes[i].guard_frozen_until > 0 && !synchronous;
         if let [a, b, ..] = writers[..]
             && !excused(a)
             && !excused(b)

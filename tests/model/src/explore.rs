@@ -42,10 +42,18 @@ pub fn explore(settings: &Settings) -> anyhow::Result<Explored> {
         }
         if let Some(violation) = world.violation() {
             let found = Some((path, violation.clone()));
-            return Ok(Explored { states: seen.len(), paths, violation: found });
+            return Ok(Explored {
+                states: seen.len(),
+                paths,
+                violation: found,
+            });
         }
     }
-    Ok(Explored { states: seen.len(), paths, violation: None })
+    Ok(Explored {
+        states: seen.len(),
+        paths,
+        violation: None,
+    })
 }
 
 /// Tells the story of one path again.
@@ -57,7 +65,11 @@ pub fn retell(settings: &Settings, path: &[Choice]) -> anyhow::Result<Vec<String
     world.tell();
     let mut path = path.iter();
     while !world.is_over(settings) {
-        let choice = if world.choices(settings) > 1 { path.next().copied().unwrap_or(0) } else { 0 };
+        let choice = if world.choices(settings) > 1 {
+            path.next().copied().unwrap_or(0)
+        } else {
+            0
+        };
         world.advance(settings, choice);
     }
     Ok(world.story().to_vec())

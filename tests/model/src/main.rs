@@ -98,7 +98,11 @@ fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Hunt => {
             for sync in [false, true] {
                 if !run(&Command::Explore { faults: 1, sync })?
-                    || !run(&Command::Simulate { runs: 4000, seed: 1, sync })?
+                    || !run(&Command::Simulate {
+                        runs: 4000,
+                        seed: 1,
+                        sync,
+                    })?
                 {
                     return Ok(false);
                 }

@@ -70,6 +70,8 @@ pub(crate) struct Node {
     pub(crate) request: Option<Request>,
     pub(crate) pg: Pg,
     pub(crate) record: String,
+    /// `synchronous_standby_names` as this life of the agent knows it.
+    pub(crate) sync_names: Option<String>,
 }
 
 /// The system identifier of every data directory in the world.
@@ -108,6 +110,7 @@ impl Node {
                 sync_names: String::new(),
             },
             record: String::new(),
+            sync_names: None,
             name,
         })
     }
@@ -127,6 +130,7 @@ impl Node {
         self.answer = None;
         self.peers = Peers::default();
         self.record.clear();
+        self.sync_names = None;
     }
 
     pub(crate) fn lsn(&self) -> Lsn {
@@ -146,7 +150,9 @@ impl Node {
             state,
             role,
             timeline: Some(Timeline(self.pg.timeline)),
-            howdah: Some(HowdahMark { version: "0".to_owned() }),
+            howdah: Some(HowdahMark {
+                version: "0".to_owned(),
+            }),
             ..Record::default()
         };
         serde_json::to_string(&record).unwrap_or_default()
@@ -154,5 +160,9 @@ impl Node {
 }
 
 pub(crate) fn ttl(settings: &Settings) -> Duration {
-    settings.dynamic.timers.short_ttl.unwrap_or(settings.dynamic.timers.ttl)
+    settings
+        .dynamic
+        .timers
+        .short_ttl
+        .unwrap_or(settings.dynamic.timers.ttl)
 }

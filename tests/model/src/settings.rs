@@ -46,14 +46,26 @@ impl Settings {
     pub fn new(sync: bool) -> anyhow::Result<Self> {
         let text = "name: a\nscope: s\nrestapi: {listen: '127.0.0.1:1'}\netcd3: {host: 'h:1'}\npostgresql:\n  \
             listen: 127.0.0.1:1\n  data_dir: /d\n  authentication: {replication: {username: r}}\n";
-        let config = load(&[Source { file: "model".into(), text: text.into() }])?;
+        let config = load(&[Source {
+            file: "model".into(),
+            text: text.into(),
+        }])?;
         let local = LocalConfig::from_value(&config, text, std::path::Path::new("/"))?;
         let dynamic = json!({"synchronous_mode": sync, "loop_wait": 2, "howdah": {"ttl": 6},
             "postgresql": {"use_slots": false}});
-        let dynamic = dynamic_from(&dynamic.as_object().cloned().unwrap_or_default(), &local.postgresql)?;
+        let dynamic = dynamic_from(
+            &dynamic.as_object().cloned().unwrap_or_default(),
+            &local.postgresql,
+        )?;
         Ok(Settings {
             dynamic,
-            faults: Faults { network: true, partitions: true, deaths: true, freezes: true, both_freeze: false },
+            faults: Faults {
+                network: true,
+                partitions: true,
+                deaths: true,
+                freezes: true,
+                both_freeze: false,
+            },
             budget: 1,
             calm_after: 18,
             end: 64,

@@ -27,11 +27,19 @@ pub fn simulate(settings: &Settings, seed: u64, tell: bool) -> anyhow::Result<Si
     while !world.is_over(settings) {
         let choices = world.choices(settings);
         let strikes = choices > 1 && chance.below(rarity) == 0;
-        let choice = if strikes { 1 + chance.below(u64::from(choices) - 1) } else { 0 };
+        let choice = if strikes {
+            1 + chance.below(u64::from(choices) - 1)
+        } else {
+            0
+        };
         faults += usize::from(choice > 0);
         world.advance(settings, u8::try_from(choice).unwrap_or(0));
     }
-    Ok(Simulated { faults, violation: world.violation().cloned(), story: world.story().to_vec() })
+    Ok(Simulated {
+        faults,
+        violation: world.violation().cloned(),
+        story: world.story().to_vec(),
+    })
 }
 
 /// Numbers by chance that are the same for a seed on every machine (SplitMix64).

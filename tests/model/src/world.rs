@@ -67,9 +67,15 @@ impl World {
     pub fn new(settings: &Settings) -> anyhow::Result<Self> {
         let now = BootTime::from_secs(1);
         let mut store = MemStore::default();
-        let put = Op::Put { key: Key::Initialize, value: SYSTEM.to_string(), cond: Cond::Always };
+        let put = Op::Put {
+            key: Key::Initialize,
+            value: SYSTEM.to_string(),
+            cond: Cond::Always,
+        };
         store.apply(&put, now);
-        let nodes = (0..MEMBERS).map(|i| Node::new(i, settings, now)).collect::<anyhow::Result<_>>()?;
+        let nodes = (0..MEMBERS)
+            .map(|i| Node::new(i, settings, now))
+            .collect::<anyhow::Result<_>>()?;
         let mut world = World {
             tick: TICKS,
             step: Step::Time,
@@ -113,7 +119,16 @@ impl World {
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (self.tick, self.step, &self.store, &self.nodes, &self.late, self.budget, &self.checker).hash(&mut hasher);
+        (
+            self.tick,
+            self.step,
+            &self.store,
+            &self.nodes,
+            &self.late,
+            self.budget,
+            &self.checker,
+        )
+            .hash(&mut hasher);
         hasher.finish()
     }
 
@@ -172,7 +187,11 @@ impl World {
             }
             Step::Fate(i) => {
                 self.fate(i, choice, settings);
-                if i + 1 < MEMBERS { Step::Fate(i + 1) } else { Step::Keeper(0) }
+                if i + 1 < MEMBERS {
+                    Step::Fate(i + 1)
+                } else {
+                    Step::Keeper(0)
+                }
             }
             Step::Keeper(i) => {
                 self.keeper(i, KeeperInput::Tick);
@@ -193,11 +212,19 @@ impl World {
             }
             Step::Effect(i) => {
                 self.effect(i, choice, settings);
-                if !self.nodes[i].effects.is_empty() && self.runs(i) { Step::Effect(i) } else { Step::Act(i) }
+                if !self.nodes[i].effects.is_empty() && self.runs(i) {
+                    Step::Effect(i)
+                } else {
+                    Step::Act(i)
+                }
             }
             Step::Act(i) => {
                 self.act(i, choice, settings);
-                if i + 1 < MEMBERS { Step::Keeper(i + 1) } else { Step::Traffic }
+                if i + 1 < MEMBERS {
+                    Step::Keeper(i + 1)
+                } else {
+                    Step::Traffic
+                }
             }
             Step::Traffic => {
                 self.traffic(settings);
@@ -211,7 +238,12 @@ impl World {
     fn pass_time(&mut self, settings: &Settings) {
         let now = self.now();
         self.store.expire(now);
-        let due: Vec<Op> = self.late.iter().filter(|(at, _)| *at <= self.tick).map(|(_, op)| op.clone()).collect();
+        let due: Vec<Op> = self
+            .late
+            .iter()
+            .filter(|(at, _)| *at <= self.tick)
+            .map(|(_, op)| op.clone())
+            .collect();
         self.late.retain(|(at, _)| *at > self.tick);
         for op in due {
             let outcome = self.store.apply(&op, now);
@@ -223,7 +255,11 @@ impl World {
                 let fresh = Node::new(i, settings, now);
                 if let Ok(fresh) = fresh {
                     let pg = self.nodes[i].pg.clone();
-                    self.nodes[i] = Node { pg, cut_until: self.nodes[i].cut_until, ..fresh };
+                    self.nodes[i] = Node {
+                        pg,
+                        cut_until: self.nodes[i].cut_until,
+                        ..fresh
+                    };
                 }
             }
             if self.nodes[i].agent == Agent::Frozen(self.tick) {
@@ -395,10 +431,27 @@ impl World {
         }
         self.say(|| format!("m{i}: keeper: {call:?}"));
         let request = match call {
-            GuardCall::Arm { term, lease, stop_at, kill_at, deadline } => {
-                Ask::Arm(howdah_guard::Arm { term: term.0, lease: lease.0, stop_at, kill_at, deadline })
+            GuardCall::Arm {
+                term,
+                lease,
+                stop_at,
+                kill_at,
+                deadline,
+            } => Ask::Arm(howdah_guard::Arm {
+                term: term.0,
+                lease: lease.0,
+                stop_at,
+                kill_at,
+                deadline,
+            }),
+            GuardCall::Disarm(term) => {
+                // A guard that is frozen does not answer, and that is no agreement.
+                let agreed = match self.checker.settings.clone() {
+                    Some(settings) => self.guard(i, Input::Request(Ask::Disarm { term: term.0 }), &settings),
+                    None => false,
+                };
+                return self.keeper(i, KeeperInput::Disarmed(agreed));
             }
-            GuardCall::Disarm(term) => Ask::Disarm { term: term.0 },
             GuardCall::Pause(term) => Ask::Pause { term: term.0 },
             GuardCall::Lost(term) => Ask::Lost { term: term.0 },
         };
@@ -413,7 +466,9 @@ impl World {
         if !self.runs(i) {
             return;
         }
-        let Some(op) = self.nodes[i].sent.take() else { return };
+        let Some(op) = self.nodes[i].sent.take() else {
+            return;
+        };
         let lost = || Outcome::Unknown("lost".to_owned());
         if !self.connected(i) {
             return self.keeper(i, KeeperInput::Answer(Outcome::Failed("cut off".to_owned())));
@@ -442,7 +497,14 @@ impl World {
                 // The request is carried out, and the agent sees the answer only when it thaws.
                 let outcome = self.store.apply(&op, now);
                 self.nodes[i].answer = Some(outcome);
-                self.freeze(i, if (choice - network).is_multiple_of(2) { 7 } else { 3 });
+                self.freeze(
+                    i,
+                    if (choice - network).is_multiple_of(2) {
+                        7
+                    } else {
+                        3
+                    },
+                );
             }
         }
     }

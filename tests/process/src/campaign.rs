@@ -17,7 +17,11 @@ impl Tally {
     /// Outages in milliseconds: smallest, median, largest.
     #[must_use]
     pub fn outages(&self) -> (u128, u128, u128) {
-        let mut all: Vec<u128> = self.verdicts.iter().map(|verdict| verdict.outage.as_millis()).collect();
+        let mut all: Vec<u128> = self
+            .verdicts
+            .iter()
+            .map(|verdict| verdict.outage.as_millis())
+            .collect();
         all.sort_unstable();
         let at = |i: usize| all.get(i).copied().unwrap_or(0);
         (at(0), at(all.len() / 2), at(all.len().saturating_sub(1)))
@@ -26,7 +30,11 @@ impl Tally {
     /// The longest time that two members acknowledged, in milliseconds.
     #[must_use]
     pub fn overlap(&self) -> u128 {
-        self.verdicts.iter().map(|verdict| verdict.overlap.as_millis()).max().unwrap_or(0)
+        self.verdicts
+            .iter()
+            .map(|verdict| verdict.overlap.as_millis())
+            .max()
+            .unwrap_or(0)
     }
 
     /// Rows lost in all.
@@ -49,13 +57,17 @@ pub async fn run_fault(lab: &mut Lab, fault: Fault) -> anyhow::Result<Verdict> {
     drop(client);
     let mut writers = Writers::start(&ports, primary).await?;
     let mut acks: Vec<Ack> = Vec::new();
-    writers.wait_all(&mut acks, now(), Duration::from_secs(20)).await?;
+    writers
+        .wait_all(&mut acks, now(), Duration::from_secs(20))
+        .await?;
     let struck = now();
     strike(lab, fault, PATIENCE).await?;
     // Until the cluster is whole, and writes are acknowledged after that.
     lab.wait_healthy(PATIENCE).await?;
     writers.drain(&mut acks);
-    writers.wait_all(&mut acks, now(), Duration::from_secs(20)).await?;
+    writers
+        .wait_all(&mut acks, now(), Duration::from_secs(20))
+        .await?;
     acks.extend(writers.stop().await);
     let primary = lab.wait_primary(PATIENCE).await?;
     let rows = rows(lab.members[primary].port).await?;

@@ -17,15 +17,29 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// Makes the cluster. If that fails, the data is set aside, the store is cleaned so that another member may try, and
 /// the agent ends: the same would most likely fail again.
 pub(crate) async fn bootstrap(outside: &Outside) -> Outcome {
-    let Err(error) = make(outside).await else { return Ok(()) };
+    let Err(error) = make(outside).await else {
+        return Ok(());
+    };
     tracing::error!("Bootstrap failed: {error:#}.");
     let _ = outside.stop(StopMode::Immediate, Duration::from_secs(5)).await;
-    match outside.server.dir.set_aside("failed") {
-        Ok(path) => tracing::error!("The data directory is kept as {}.", path.display()),
+    let taken = outside.server.dir.path().with_extension("failed").exists();
+    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
+    let suffix = if taken {
+        format!("failed-{time}")
+    } else {
+        "failed".to_owned()
+    };
+    match outside.server.dir.set_aside(&suffix) {
+        Ok(path) => {
+            tracing::error!("The data directory is kept as {}.", path.display());
+            let _ = Incomplete::of(&outside.server).clear();
+        }
         Err(error) => tracing::error!("{error}"),
     }
-    let _ = Incomplete::of(&outside.server).clear();
-    let clean = Op::Delete { key: Key::Initialize, cond: Cond::Always };
+    let clean = Op::Delete {
+        key: Key::Initialize,
+        cond: Cond::Always,
+    };
     if let Err(error) = outside.write(&clean).await {
         tracing::error!("The key 'initialize' is left in the store, remove it by hand: {error:#}.");
     }
@@ -45,7 +59,10 @@ async fn make(outside: &Outside) -> anyhow::Result<()> {
     outside.start(StartMode::Bootstrap { not_after }, None).await?;
     outside.wait_ready(before, not_after).await?;
     let session = outside.connect().await.context("connecting to the new server")?;
-    server.create_roles(&session, now() + Duration::from_secs(30)).await.context("creating roles")?;
+    server
+        .create_roles(&session, now() + Duration::from_secs(30))
+        .await
+        .context("creating roles")?;
     if let Some(script) = &bootstrap.post_bootstrap {
         run_script(script, &[&server.script_conninfo()], Some(&server.local.pgpass)).await?;
     }
@@ -55,11 +72,21 @@ async fn make(outside: &Outside) -> anyhow::Result<()> {
         cond: Cond::Absent,
     };
     if outside.view.config.value.is_none() {
-        outside.write(&config).await.context("writing the configuration")?;
+        outside
+            .write(&config)
+            .await
+            .context("writing the configuration")?;
     }
     let system_id = server.dir.control()?.system_id.to_string();
-    let done = Op::Put { key: Key::Initialize, value: system_id, cond: Cond::Always };
-    outside.write(&done).await.context("publishing the system identifier")?;
+    let done = Op::Put {
+        key: Key::Initialize,
+        value: system_id,
+        cond: Cond::Always,
+    };
+    outside
+        .write(&done)
+        .await
+        .context("publishing the system identifier")?;
     incomplete.clear()?;
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! Copying a running member.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
+use anyhow::Context;
+use howdah_clock::now;
 use howdah_guard::StartMode;
 use howdah_ha::Upstream;
 use howdah_postgres::{PgError, Server, base_backup};
@@ -12,8 +14,15 @@ use crate::outside::{Outside, source};
 /// Copies and starts as replica.
 pub(crate) async fn copy(outside: &Outside, from: &Upstream, follow: &Upstream) -> Outcome {
     let server = &outside.server;
+    // What we have is not thrown away for a source that is not there.
+    outside
+        .server
+        .connect_to(&source(from), now() + Duration::from_secs(5))
+        .await
+        .context("reaching the source")?;
     let incomplete = Incomplete::of(server);
     incomplete.mark()?;
+    Incomplete::rewind_of(server).clear()?;
     server.dir.create()?;
     server.dir.wipe()?;
     tracing::info!(from = %from.name, "Copying the data.");
@@ -37,22 +46,36 @@ impl Incomplete {
         Incomplete(PathBuf::from(name))
     }
 
+    /// The same for a rewind: the data can be rewound again, or copied, and must never be started.
+    pub(crate) fn rewind_of(server: &Server) -> Self {
+        let mut name = server.dir.path().as_os_str().to_owned();
+        name.push(".rewinding");
+        Incomplete(PathBuf::from(name))
+    }
+
     pub(crate) fn is_marked(&self) -> bool {
         self.0.exists()
     }
 
     pub(crate) fn mark(&self) -> Result<(), PgError> {
         if let Some(parent) = self.0.parent() {
-            std::fs::create_dir_all(parent).map_err(|source| PgError::File { path: parent.into(), source })?;
+            std::fs::create_dir_all(parent).map_err(|source| PgError::File {
+                path: parent.into(),
+                source,
+            })?;
         }
-        std::fs::write(&self.0, "").map_err(|source| PgError::File { path: self.0.clone(), source })
+        std::fs::write(&self.0, "").map_err(|source| PgError::File {
+            path: self.0.clone(),
+            source,
+        })
     }
 
     pub(crate) fn clear(&self) -> Result<(), PgError> {
         match std::fs::remove_file(&self.0) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(PgError::File { path: self.0.clone(), source })
-            }
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(PgError::File {
+                path: self.0.clone(),
+                source,
+            }),
             _ => Ok(()),
         }
     }

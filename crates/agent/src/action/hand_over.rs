@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use howdah_clock::now;
 use howdah_dcs::{Cond, Key, Op, Status};
-use howdah_guard::{Request, StopMode};
+use howdah_guard::{GuardError, Request, StopMode, WhyRefused};
 use howdah_ha::{Command, LeaseState};
 use howdah_pgconf::DbState;
 use howdah_types::{Lsn, MemberName};
@@ -25,8 +25,13 @@ pub(crate) async fn hand_over(outside: &Outside, candidate: Option<&MemberName>)
         tracing::debug!(?error, "no checkpoint before the stop");
     }
     let ended_before = outside.guard.ended().times;
-    let stopping = outside.ask_guard(Request::Stop(StopMode::Fast)).await;
-    if stopping.is_ok() {
+    let stopping = match outside.ask_guard(Request::Stop(StopMode::Fast)).await {
+        Ok(_) => true,
+        Err(GuardError::Refused(WhyRefused::NotRunning)) => false,
+        // Whether it stops is not known, so nothing may be given away.
+        Err(error) => return Err(error.into()),
+    };
+    if stopping {
         let deadline = now() + STOP_PATIENCE;
         // "shut down" is written before the last processes have gone: an archiver may still be busy.
         while outside.guard.ended().times == ended_before && now() < deadline {
@@ -46,14 +51,26 @@ pub(crate) async fn hand_over(outside: &Outside, candidate: Option<&MemberName>)
         publish(outside, control.checkpoint).await;
     }
     // The guard gives no term back while a postmaster that may write still lives.
-    if stopping.is_ok() {
-        let ended = outside.guard.wait_ended(ended_before, now() + STOP_PATIENCE).await;
+    if stopping {
+        let ended = outside
+            .guard
+            .wait_ended(ended_before, now() + STOP_PATIENCE)
+            .await;
         if !ended {
             return Err(anyhow::anyhow!("PostgreSQL does not end").into());
         }
     }
     outside.keeper.command(Command::Release).await;
-    outside.keeper.wait_for(|status| status.state == LeaseState::None, now() + Duration::from_secs(10)).await;
+    let released = outside
+        .keeper
+        .wait_for(
+            |status| status.state == LeaseState::None,
+            now() + Duration::from_secs(10),
+        )
+        .await;
+    if !released {
+        return Err(anyhow::anyhow!("the lease was not given back").into());
+    }
     Ok(())
 }
 
@@ -73,7 +90,12 @@ async fn wait_received(outside: &Outside, candidate: Option<&MemberName>, checkp
     let deadline = now() + CATCH_UP;
     while !urls.is_empty() && now() < deadline {
         for url in &urls {
-            let peer = ask_one(&outside.peers, url, deadline.min(now() + Duration::from_millis(500))).await;
+            let peer = ask_one(
+                &outside.peers,
+                url,
+                deadline.min(now() + Duration::from_millis(500)),
+            )
+            .await;
             if peer.is_some_and(|peer| peer.lsn > checkpoint) {
                 return;
             }
@@ -87,9 +109,19 @@ async fn wait_received(outside: &Outside, candidate: Option<&MemberName>, checkp
 
 /// The last position, so that a replica that lacks more than the limit does not take over.
 async fn publish(outside: &Outside, checkpoint: Lsn) {
-    let status = Status { optime: Some(checkpoint), ..outside.view.status.clone() };
+    let status = Status {
+        optime: Some(checkpoint),
+        ..outside.view.status.clone()
+    };
     let value = serde_json::to_string(&status).unwrap_or_default();
-    if let Err(error) = outside.write(&Op::Put { key: Key::Status, value, cond: Cond::Always }).await {
+    if let Err(error) = outside
+        .write(&Op::Put {
+            key: Key::Status,
+            value,
+            cond: Cond::Always,
+        })
+        .await
+    {
         tracing::warn!("The last position was not published: {error:#}.");
     }
 }

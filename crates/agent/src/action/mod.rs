@@ -80,7 +80,14 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
         Action::Rejoin { leader } => rejoin::rejoin(&outside, leader).await,
         Action::Checkpoint => start::checkpoint(&outside).await,
         Action::Restart { primary, follow } => {
-            stage(PgState::Restarting, if primary.is_some() { Role::Primary } else { Role::Replica });
+            stage(
+                PgState::Restarting,
+                if primary.is_some() {
+                    Role::Primary
+                } else {
+                    Role::Replica
+                },
+            );
             start::restart(&outside, *primary, follow.as_ref()).await
         }
         Action::Shutdown { hand_over: true } => {

@@ -10,28 +10,42 @@ use howdah_pgconf::{DbState, Divergence, HistoryLine, divergence, parse_history}
 use howdah_postgres::{Sample, Session, rewind};
 use howdah_types::{Lsn, Timeline};
 
-use super::{Outcome, STOP_PATIENCE, copy, start};
+use super::{Incomplete, Outcome, STOP_PATIENCE, copy, start};
 use crate::outside::{Outside, source};
 
 /// Compares with the leader, rewinds or copies where it must, and follows.
 pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream) -> Outcome {
     let running = outside.server.dir.postmaster().is_some();
     let (timeline, history) = leader_history(outside, leader).await?;
-    if !diverged(outside, running, timeline, &history).await? {
-        return if running { Ok(()) } else { start::replica(outside, Some(leader)).await };
+    let damaged = Incomplete::rewind_of(&outside.server).is_marked();
+    if !damaged && !diverged(outside, running, timeline, &history).await? {
+        return if running {
+            Ok(())
+        } else {
+            start::replica(outside, Some(leader)).await
+        };
     }
     tracing::warn!(leader = %leader.name, %timeline, "Our WAL has left the leader's history.");
     if running {
         outside.stop(StopMode::Fast, STOP_PATIENCE).await?;
     }
     if outside.dynamic.use_pg_rewind {
+        // While this stands, the data is neither of the old history nor of the new one.
+        let marker = Incomplete::rewind_of(&outside.server);
+        marker.mark()?;
         match rewind(&outside.server.local, &outside.server.programs, &source(leader)).await {
             Ok(()) => {
                 tracing::info!("Rewound.");
+                outside.server.set_standby(true)?;
+                marker.clear()?;
                 return start::replica(outside, Some(leader)).await;
             }
             Err(error) => tracing::warn!("Rewinding failed: {error}."),
         }
+        // If the leader is gone, that was the reason, and our data is still the best there is.
+        leader_history(outside, leader)
+            .await
+            .context("after a failed rewind")?;
     }
     copy_anew(outside, leader).await
 }
@@ -46,17 +60,31 @@ async fn copy_anew(outside: &Outside, leader: &Upstream) -> Outcome {
     };
     if !may_remove {
         let suffix = format!("diverged-{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S"));
-        let kept = outside.server.dir.set_aside(&suffix).context("keeping the diverged data beside the new copy")?;
-        tracing::warn!("The diverged data is kept as {}; remove it when it is not needed.", kept.display());
+        let kept = outside
+            .server
+            .dir
+            .set_aside(&suffix)
+            .context("keeping the diverged data beside the new copy")?;
+        tracing::warn!(
+            "The diverged data is kept as {}; remove it when it is not needed.",
+            kept.display()
+        );
     }
     copy::copy(outside, leader, leader).await
 }
 
 /// The leader's timeline, and its history file. Also sees to it that the leader's control file knows the timeline:
 /// pg_rewind reads it there.
-async fn leader_history(outside: &Outside, leader: &Upstream) -> anyhow::Result<(Timeline, Vec<HistoryLine>)> {
+async fn leader_history(
+    outside: &Outside,
+    leader: &Upstream,
+) -> anyhow::Result<(Timeline, Vec<HistoryLine>)> {
     let deadline = now() + Duration::from_secs(5);
-    let session = outside.server.connect_to(&source(leader), deadline).await.context("connecting to the leader")?;
+    let session = outside
+        .server
+        .connect_to(&source(leader), deadline)
+        .await
+        .context("connecting to the leader")?;
     let sql = "SELECT pg_is_in_recovery(), timeline_id, \
         CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END \
         FROM pg_control_checkpoint()";
@@ -64,13 +92,20 @@ async fn leader_history(outside: &Outside, leader: &Upstream) -> anyhow::Result<
     anyhow::ensure!(row.get(0) == Some("f"), "{} is still in recovery", leader.name);
     let known = Timeline(row.get(1).unwrap_or_default().parse()?);
     let timeline = Timeline(u32::from_str_radix(row.get(2).unwrap_or_default(), 16)?);
-    anyhow::ensure!(known == timeline, "{} has no checkpoint on timeline {timeline} yet", leader.name);
+    anyhow::ensure!(
+        known == timeline,
+        "{} has no checkpoint on timeline {timeline} yet",
+        leader.name
+    );
     if timeline <= Timeline(1) {
         return Ok((timeline, Vec::new()));
     }
     let file = format!("pg_wal/{:08X}.history", timeline.0);
     let sql = format!("SELECT convert_from(pg_read_binary_file('{file}'), 'UTF8')");
-    let text = session.row(&sql, deadline).await.context("reading the leader's history")?;
+    let text = session
+        .row(&sql, deadline)
+        .await
+        .context("reading the leader's history")?;
     Ok((timeline, parse_history(text.get(0).unwrap_or_default())))
 }
 

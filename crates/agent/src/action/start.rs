@@ -23,7 +23,15 @@ pub(crate) async fn replica(outside: &Outside, follow: Option<&Upstream>) -> Out
 pub(crate) async fn primary(outside: &Outside, term: Term) -> Outcome {
     let before = outside.guard.ended().times;
     let not_after = outside.authority(term)?;
-    outside.start(StartMode::Primary { term: term.0, not_after }, None).await?;
+    outside
+        .start(
+            StartMode::Primary {
+                term: term.0,
+                not_after,
+            },
+            None,
+        )
+        .await?;
     settle(outside, before).await
 }
 
@@ -37,15 +45,28 @@ pub(crate) async fn settle(outside: &Outside, ended_before: u64) -> Outcome {
 
 pub(crate) async fn promote(outside: &Outside, term: Term, not_after: BootTime) -> Outcome {
     let session = outside.connect().await?;
-    outside.ask_guard(Request::Promote { term: term.0, not_after }).await?;
-    outside.server.wait_promoted(&session, now() + Duration::from_secs(60)).await?;
+    outside
+        .ask_guard(Request::Promote {
+            term: term.0,
+            not_after,
+        })
+        .await?;
+    outside
+        .server
+        .wait_promoted(&session, now() + Duration::from_secs(60))
+        .await?;
     Ok(())
 }
 
 /// Without a limit of its own: the action beside the loop may take as long as the disk does.
 pub(crate) async fn checkpoint(outside: &Outside) -> Outcome {
     let session = outside.connect().await?;
-    session.run("SET statement_timeout = 0; CHECKPOINT", now() + Duration::from_secs(3600)).await?;
+    session
+        .run(
+            "SET statement_timeout = 0; CHECKPOINT",
+            now() + Duration::from_secs(3600),
+        )
+        .await?;
     Ok(())
 }
 

@@ -50,9 +50,15 @@ impl ApiThread {
 }
 
 /// Binds the address and serves it.
-pub(crate) async fn start(config: Arc<LocalConfig>, published: Published, wake: Wake) -> anyhow::Result<ApiThread> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
+pub(crate) async fn start(
+    config: Arc<LocalConfig>,
+    published: Published,
+    wake: Wake,
+) -> anyhow::Result<ApiThread> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()?;
     let address = &config.restapi.listen;
     let listener = bind(&config.restapi)
         .await
@@ -61,7 +67,10 @@ pub(crate) async fn start(config: Arc<LocalConfig>, published: Published, wake: 
     let tls = match &config.restapi.tls {
         None => None,
         Some(tls) => {
-            let ca = tls.cafile.as_deref().filter(|_| tls.verify_client != VerifyClient::None);
+            let ca = tls
+                .cafile
+                .as_deref()
+                .filter(|_| tls.verify_client != VerifyClient::None);
             let required = tls.verify_client == VerifyClient::Required;
             Some(server_tls(&tls.certfile, &tls.keyfile, ca, required)?)
         }
@@ -74,22 +83,24 @@ pub(crate) async fn start(config: Arc<LocalConfig>, published: Published, wake: 
         published,
         wake,
     };
-    let thread = std::thread::Builder::new().name("rest".to_owned()).spawn(move || {
-        let api = Arc::new(api);
-        let (_settings, tls) = watch::channel(tls);
-        runtime.block_on(async move {
-            match TcpListener::from_std(listener) {
-                Ok(listener) => {
-                    howdah_http::serve(listener, tls, stopped, move |request, peer| {
-                        let api = Arc::clone(&api);
-                        async move { routes::route(&api, request, peer).await }
-                    })
-                    .await;
+    let thread = std::thread::Builder::new()
+        .name("rest".to_owned())
+        .spawn(move || {
+            let api = Arc::new(api);
+            let (_settings, tls) = watch::channel(tls);
+            runtime.block_on(async move {
+                match TcpListener::from_std(listener) {
+                    Ok(listener) => {
+                        howdah_http::serve(listener, tls, stopped, move |request, peer| {
+                            let api = Arc::clone(&api);
+                            async move { routes::route(&api, request, peer).await }
+                        })
+                        .await;
+                    }
+                    Err(error) => tracing::error!("The REST API cannot listen: {error}."),
                 }
-                Err(error) => tracing::error!("The REST API cannot listen: {error}."),
-            }
-        });
-    })?;
+            });
+        })?;
     Ok(ApiThread { stop, thread })
 }
 
@@ -98,9 +109,15 @@ async fn bind(config: &RestApiConfig) -> anyhow::Result<TcpListener> {
         None | Some("*" | "") => "::",
         Some(host) => host,
     };
-    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, config.listen.port)).await?.collect();
+    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, config.listen.port))
+        .await?
+        .collect();
     let address = found.first().copied().context("the host has no address")?;
-    let socket = if address.is_ipv6() { tokio::net::TcpSocket::new_v6() } else { tokio::net::TcpSocket::new_v4() }?;
+    let socket = if address.is_ipv6() {
+        tokio::net::TcpSocket::new_v6()
+    } else {
+        tokio::net::TcpSocket::new_v4()
+    }?;
     // A restarted agent gets its port back although old connections linger.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;

@@ -24,11 +24,18 @@ pub(crate) async fn get(api: &Api, path: &str, first: &str, query: &Query) -> An
         }
         "liveness" => liveness(api),
         "readiness" => {
-            let ready = api.published.facts().is_some_and(|facts| readiness(query, &facts, now()));
+            let ready = api
+                .published
+                .facts()
+                .is_some_and(|facts| readiness(query, &facts, now()));
             status(api, if ready { 200 } else { 503 })
         }
         "metrics" => match api.published.facts() {
-            Some(facts) => Answer { status: 200, body: metrics(&facts, now()), kind: "text/plain" },
+            Some(facts) => Answer {
+                status: 200,
+                body: metrics(&facts, now()),
+                kind: "text/plain",
+            },
             None => Answer::text(503, "starting"),
         },
         "cluster" | "history" | "config" => from_store(api, first).await,
@@ -38,13 +45,18 @@ pub(crate) async fn get(api: &Api, path: &str, first: &str, query: &Query) -> An
 }
 
 pub(crate) fn is_healthy(api: &Api, path: &str, query: &Query) -> bool {
-    api.published.facts().is_some_and(|facts| health(path, query, &facts, now()))
+    api.published
+        .facts()
+        .is_some_and(|facts| health(path, query, &facts, now()))
 }
 
 fn status(api: &Api, status: u16) -> Answer {
     match api.published.facts() {
         Some(facts) => Answer::json(status, &Value::Object(status_document(&facts, now()))),
-        None => Answer::json(if status == 200 { 200 } else { 503 }, &serde_json::json!({"state": "starting"})),
+        None => Answer::json(
+            if status == 200 { 200 } else { 503 },
+            &serde_json::json!({"state": "starting"}),
+        ),
     }
 }
 
@@ -58,7 +70,9 @@ async fn refresh(api: &Api) {
 
 /// The loop runs: a decision is not overdue by more than a lease (two, for a replica).
 fn liveness(api: &Api) -> Answer {
-    let Some(facts) = api.published.facts() else { return Answer::text(200, "") };
+    let Some(facts) = api.published.facts() else {
+        return Answer::text(200, "");
+    };
     let patience = facts.ttl_nanos * if facts.leads(now()) { 1 } else { 2 };
     let alive = facts.pause || facts.next_run + Duration::from_nanos(patience) > now();
     Answer::text(if alive { 200 } else { 503 }, "")

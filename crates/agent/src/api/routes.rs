@@ -1,8 +1,8 @@
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
 use howdah_config::VerifyClient;
 use howdah_http::{Peer, Reply, basic_auth};
 use howdah_rest::Query;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Version,
     body::Incoming,
@@ -24,11 +24,19 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn text(status: u16, body: impl Into<String>) -> Self {
-        Answer { status, body: body.into(), kind: "text/html" }
+        Answer {
+            status,
+            body: body.into(),
+            kind: "text/html",
+        }
     }
 
     pub(crate) fn json(status: u16, body: &Value) -> Self {
-        Answer { status, body: body.to_string(), kind: "application/json" }
+        Answer {
+            status,
+            body: body.to_string(),
+            kind: "application/json",
+        }
     }
 
     fn bare(ok: bool) -> Self {
@@ -46,7 +54,10 @@ pub(crate) async fn route(api: &Api, request: Request<Incoming>, peer: Peer) -> 
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static("howdah"));
     if answer.status == 401 {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Patroni\""));
+        headers.insert(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static("Basic realm=\"Patroni\""),
+        );
     }
     // What Patroni serves is HTTP/1.0; load balancers that count on the close get it.
     if http10 {
@@ -62,7 +73,12 @@ pub(crate) async fn route(api: &Api, request: Request<Incoming>, peer: Peer) -> 
 async fn dispatch(api: &Api, request: Request<Incoming>, peer: Peer) -> Answer {
     let path = request.uri().path().to_owned();
     let query = Query::parse(request.uri().query().unwrap_or_default());
-    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
+    let first = path
+        .trim_start_matches('/')
+        .split('/')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
     match *request.method() {
         Method::GET => read::get(api, &path, &first, &query).await,
         // Only the health checks exist in these forms; every other path is judged as one.
@@ -119,13 +135,19 @@ async fn unsafe_verb(
 /// Who may change something: with client certificates, whoever has one; with a password, whoever knows it.
 fn refuse(api: &Api, headers: &HeaderMap, peer: Peer) -> Option<Answer> {
     let config = &api.config.restapi;
-    let wants_certificate = config.tls.as_ref().is_some_and(|tls| tls.verify_client != VerifyClient::None);
+    let wants_certificate = config
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.verify_client != VerifyClient::None);
     if wants_certificate && !peer.has_certificate {
         return Some(Answer::text(403, "client certificate required"));
     }
     let (user, password) = config.authentication.as_ref()?;
     let wanted = basic_auth(user, password);
-    let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    let given = headers
+        .get(AUTHORIZATION)
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
     match given {
         b"" => Some(Answer::text(401, "no auth header received")),
         given if same_bytes(given, wanted.as_bytes()) => None,

@@ -42,12 +42,23 @@ pub(crate) async fn post(api: &Api, body: &Map<String, Value>, is_switchover: bo
         other => return Answer::text(503, format!("failed to write the failover key: {other:?}")),
     }
     api.wake.wake();
-    let what = if request.is_switchover() { "Switchover" } else { "Failover" };
+    let what = if request.is_switchover() {
+        "Switchover"
+    } else {
+        "Failover"
+    };
     if request.scheduled_at.is_some() {
         return Answer::text(202, "Switchover scheduled");
     }
     let old = view.leader.map(|leader| leader.name);
-    wait(api, what, old, request.candidate.as_ref(), dynamic.timers.loop_wait).await
+    wait(
+        api,
+        what,
+        old,
+        request.candidate.as_ref(),
+        dynamic.timers.loop_wait,
+    )
+    .await
 }
 
 /// `DELETE /switchover`
@@ -56,7 +67,12 @@ pub(crate) async fn delete(api: &Api) -> Answer {
         Ok(view) => view,
         Err(error) => return Answer::text(503, error.to_string()),
     };
-    if view.failover.value.as_ref().is_none_or(|request| request.scheduled_at.is_none()) {
+    if view
+        .failover
+        .value
+        .as_ref()
+        .is_none_or(|request| request.scheduled_at.is_none())
+    {
         return Answer::text(404, "no switchover is scheduled");
     }
     let op = Op::Put {
@@ -78,13 +94,21 @@ async fn check(api: &Api, view: &View, dynamic: &Dynamic, request: &FailoverRequ
     {
         return Err("leader name does not match".to_owned());
     }
-    let sync = view.sync.value.as_ref().filter(|_| dynamic.synchronous_mode != SyncMode::Off);
+    let sync = view
+        .sync
+        .value
+        .as_ref()
+        .filter(|_| dynamic.synchronous_mode != SyncMode::Off);
     let limited = sync.filter(|_| request.is_switchover());
     if let Some(candidate) = &request.candidate {
         if !view.members.contains_key(candidate) {
             return Err("candidate does not exist".to_owned());
         }
-        if limited.is_some_and(|sync| !sync.standbys().any(|s| s.eq_ignore_ascii_case(candidate.as_str()))) {
+        if limited.is_some_and(|sync| {
+            !sync
+                .standbys()
+                .any(|s| s.eq_ignore_ascii_case(candidate.as_str()))
+        }) {
             return Err("candidate name does not match with sync_standby".to_owned());
         }
     } else if limited.is_some_and(|sync| sync.sync_standby.is_none()) {
@@ -95,7 +119,10 @@ async fn check(api: &Api, view: &View, dynamic: &Dynamic, request: &FailoverRequ
         .iter()
         .filter(|(name, member)| {
             Some(*name) != current
-                && request.candidate.as_ref().is_none_or(|candidate| candidate == *name)
+                && request
+                    .candidate
+                    .as_ref()
+                    .is_none_or(|candidate| candidate == *name)
                 && !member.tags.nofailover()
         })
         .collect();
@@ -104,7 +131,12 @@ async fn check(api: &Api, view: &View, dynamic: &Dynamic, request: &FailoverRequ
     }
     for (_, member) in members {
         let Some(base) = member.api_base() else { continue };
-        let peer = ask_one(&api.peers, &format!("{base}/patroni"), now() + Duration::from_secs(2)).await;
+        let peer = ask_one(
+            &api.peers,
+            &format!("{base}/patroni"),
+            now() + Duration::from_secs(2),
+        )
+        .await;
         if peer.is_some_and(|peer| peer.running && !peer.nofailover) {
             return Ok(());
         }
@@ -120,15 +152,21 @@ async fn wait(
     candidate: Option<&MemberName>,
     loop_wait: Duration,
 ) -> Answer {
-    let verb = if what == "Switchover" { "switched" } else { "failed" };
+    let verb = if what == "Switchover" {
+        "switched"
+    } else {
+        "failed"
+    };
     let deadline = now() + loop_wait.max(Duration::from_secs(10)) * 2;
     while now() < deadline {
         sleep_until(now() + LOOK).await;
-        let Ok(view) = api.store.read(now() + STORE_PATIENCE).await else { continue };
+        let Ok(view) = api.store.read(now() + STORE_PATIENCE).await else {
+            continue;
+        };
         let leader = view.leader.as_ref().map(|leader| &leader.name);
-        let promoted = leader.and_then(|name| view.members.get(name)).is_some_and(|member| {
-            member.role == howdah_types::Role::Primary
-        });
+        let promoted = leader
+            .and_then(|name| view.members.get(name))
+            .is_some_and(|member| member.role == howdah_types::Role::Primary);
         if let Some(new) = leader.filter(|new| Some(*new) != old.as_ref() && promoted) {
             return match candidate.filter(|wanted| *wanted != new) {
                 None => Answer::text(200, format!("Successfully {verb} over to \"{new}\"")),

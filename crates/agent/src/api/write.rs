@@ -35,7 +35,11 @@ async fn write_config(api: &Api, config: Map<String, Value>, cond: Cond) -> Answ
         return Answer::text(400, error.to_string());
     }
     let value = Value::Object(config);
-    let op = Op::Put { key: Key::Config, value: value.to_string(), cond };
+    let op = Op::Put {
+        key: Key::Config,
+        value: value.to_string(),
+        cond,
+    };
     match api.store.execute(&op, now() + STORE_PATIENCE).await {
         Outcome::Done(_) => {
             api.wake.wake();
@@ -60,14 +64,25 @@ pub(crate) async fn restart(api: &Api, body: &Map<String, Value>) -> Answer {
         Ok(request) => request,
         Err(bad) => return Answer::text(bad.status, bad.message),
     };
-    let Some(facts) = api.published.facts() else { return Answer::text(503, "starting") };
-    let role = if facts.role == Role::Primary { Role::Primary } else { Role::Replica };
+    let Some(facts) = api.published.facts() else {
+        return Answer::text(503, "starting");
+    };
+    let role = if facts.role == Role::Primary {
+        Role::Primary
+    } else {
+        Role::Replica
+    };
     let unmet = (request.role.is_some_and(|wanted| wanted != role), "role mismatch");
     let version = (
-        request.below_version.is_some_and(|below| facts.server_version.is_some_and(|running| running >= below)),
+        request
+            .below_version
+            .is_some_and(|below| facts.server_version.is_some_and(|running| running >= below)),
         "postgres version mismatch",
     );
-    let pending = (request.only_pending && facts.pending_restart.is_empty(), "pending restart flag is not set");
+    let pending = (
+        request.only_pending && facts.pending_restart.is_empty(),
+        "pending restart flag is not set",
+    );
     if let Some((_, why)) = [unmet, version, pending].into_iter().find(|(unmet, _)| *unmet) {
         return Answer::text(503, format!("restart conditions are not satisfied: {why}"));
     }
@@ -80,7 +95,11 @@ pub(crate) async fn reinitialize(api: &Api, body: &Map<String, Value>) -> Answer
     if api.published.facts().is_some_and(|facts| facts.leads(now())) {
         return Answer::text(503, "I am the leader, can not reinitialize");
     }
-    let command = |done| ApiCommand::Reinitialize { from_leader, force, done };
+    let command = |done| ApiCommand::Reinitialize {
+        from_leader,
+        force,
+        done,
+    };
     ask(api, command, "reinitialize started").await
 }
 

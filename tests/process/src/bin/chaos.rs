@@ -52,7 +52,10 @@ async fn run(args: &Args) -> anyhow::Result<usize> {
         args.ttl,
         if args.sync { "synchronous" } else { "asynchronous" }
     );
-    println!("{:<24} {:>5} {:>27} {:>12} {:>10} {:>9}", "fault", "runs", "outage ms min/median/max", "overlap ms", "lost rows", "acks");
+    println!(
+        "{:<24} {:>5} {:>27} {:>12} {:>10} {:>9}",
+        "fault", "runs", "outage ms min/median/max", "overlap ms", "lost rows", "acks"
+    );
     let mut bad = 0;
     for fault in Fault::ALL {
         if !args.fault.is_empty() && !args.fault.iter().any(|name| name == fault.name()) {

@@ -1,0 +1,82 @@
+//! Every fault of the campaign once, on real clusters, judged by the acknowledgements of writers that ran through it.
+
+use std::time::Duration;
+
+use howdah_process_tests::run_fault;
+use howdah_testkit::{Fault, Lab, LabOptions};
+use serde_json::json;
+
+async fn strike_all(faults: &[Fault], sync: bool) {
+    let dynamic = json!({"loop_wait": 5, "howdah": {"ttl": 6}, "synchronous_mode": sync});
+    let mut lab = Lab::running(LabOptions::howdah(3).unwrap().dynamic(dynamic))
+        .await
+        .unwrap();
+    for fault in faults {
+        let before = lab.wait_primary(Duration::from_secs(20)).await.unwrap();
+        let verdict = run_fault(&mut lab, *fault).await.unwrap();
+        println!("{fault}: {verdict:?}");
+        let frozen_async = *fault == Fault::BothFrozen && !sync;
+        assert!(
+            verdict.overlap.is_zero() || frozen_async,
+            "{fault}: two members acknowledged: {verdict:?}"
+        );
+        assert!(
+            !sync || verdict.lost == 0,
+            "{fault}: synchronous mode lost rows: {verdict:?}"
+        );
+        let after = lab.wait_primary(Duration::from_secs(20)).await.unwrap();
+        if fault.moves_leadership() {
+            assert_ne!(before, after, "{fault}: another member leads");
+        }
+        if matches!(
+            fault,
+            Fault::Agent | Fault::AgentFrozen | Fault::Backend | Fault::Postmaster
+        ) {
+            assert_eq!(before, after, "{fault}: leadership stays");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_two_members_acknowledge_whatever_dies_or_freezes() {
+    strike_all(&Fault::ALL, false).await;
+}
+
+#[tokio::test]
+async fn synchronous_mode_loses_nothing() {
+    let faults = [
+        Fault::Node,
+        Fault::BothFrozen,
+        Fault::Postmaster,
+        Fault::Guard,
+        Fault::Switchover,
+    ];
+    strike_all(&faults, true).await;
+}
+
+#[tokio::test]
+async fn a_killed_agent_is_replaced_and_postgres_goes_on() {
+    let lab = Lab::running(LabOptions::howdah(2).unwrap()).await.unwrap();
+    let primary = lab.wait_primary(Duration::from_secs(20)).await.unwrap();
+    let member = &lab.members[primary];
+    let (agent, postmaster) = (member.agent_pid().unwrap(), member.postmaster_pid().unwrap());
+    let kill = std::process::Command::new("kill")
+        .args(["-9", &agent.to_string()])
+        .status()
+        .unwrap();
+    assert!(kill.success());
+    howdah_testkit::until("a new agent leads", Duration::from_secs(10), async || {
+        member.agent_pid().is_some_and(|pid| pid != agent) && lab.primary().await == Some(primary)
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        member.postmaster_pid(),
+        Some(postmaster),
+        "PostgreSQL was not restarted"
+    );
+    assert!(
+        member.log().contains("hands the leadership over"),
+        "the guard kept the lease"
+    );
+}

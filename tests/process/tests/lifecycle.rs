@@ -1,0 +1,227 @@
+//! A cluster's life: made, changed, restarted, paused, copied anew, ended.
+
+use std::{process::Command, time::Duration};
+
+use howdah_http::Method;
+use howdah_testkit::{Flavour, Lab, LabOptions, until};
+use serde_json::json;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Runs `howdah ctl` against a lab; its output.
+fn ctl(lab: &Lab, args: &[&str]) -> String {
+    let Flavour::Howdah(program) = &lab.members[0].flavour else {
+        panic!("not ours")
+    };
+    let config = lab.dir().join("m0.yml");
+    let output = Command::new(program)
+        .arg("ctl")
+        .arg("-c")
+        .arg(config)
+        .args(args)
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[tokio::test]
+async fn parameters_restart_pause_and_reinitialize_through_ctl() {
+    let lab = Lab::running(LabOptions::howdah(2).unwrap()).await.unwrap();
+    let list = ctl(&lab, &["list"]);
+    assert!(
+        list.contains("| Leader  | running ") && list.contains("| Replica | streaming |"),
+        "{list}"
+    );
+
+    // A parameter that needs a restart is pending until there was one.
+    let edited = ctl(
+        &lab,
+        &[
+            "edit-config",
+            "--pg",
+            "max_connections=60",
+            "--pg",
+            "work_mem=8MB",
+            "--force",
+        ],
+    );
+    assert!(
+        edited.contains("+    max_connections: 60") && edited.contains("Configuration changed"),
+        "{edited}"
+    );
+    until("the restart is pending", SOON, async || {
+        ctl(&lab, &["list"]).contains("max_connections: 50->60")
+    })
+    .await
+    .unwrap();
+    let restarted = ctl(&lab, &["restart", "lab", "--force", "--pending"]);
+    assert_eq!(
+        restarted.matches("Success: restart on member").count(),
+        2,
+        "{restarted}"
+    );
+    lab.wait_healthy(SOON).await.unwrap();
+    assert!(!ctl(&lab, &["list"]).contains("Pending restart"));
+    let primary = lab.wait_primary(SOON).await.unwrap();
+    let (client, _) = howdah_testkit::connect(lab.members[primary].port).await.unwrap();
+    for (name, wanted) in [("max_connections", "60"), ("work_mem", "8MB")] {
+        let row = client.query_one(&format!("SHOW {name}"), &[]).await.unwrap();
+        assert_eq!(row.get::<_, &str>(0), wanted);
+    }
+    drop(client);
+
+    // In maintenance mode a dead PostgreSQL stays dead; afterwards it is started.
+    assert!(ctl(&lab, &["pause", "--wait"]).contains("Success: cluster management is paused"));
+    assert!(ctl(&lab, &["list"]).contains(" Maintenance mode: on"));
+    let replica = lab.a_replica().await.unwrap();
+    let pid = lab.members[replica].postmaster_pid().unwrap();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    until("the replica has stopped", SOON, async || {
+        lab.members[replica].postmaster_pid().is_none()
+    })
+    .await
+    .unwrap();
+    assert_eq!(lab.primary().await, Some(primary));
+    assert!(ctl(&lab, &["resume", "--wait"]).contains("Success: cluster management is resumed"));
+    lab.wait_healthy(SOON).await.unwrap();
+
+    let name = lab.members[replica].name.as_str();
+    let reinit = ctl(&lab, &["reinit", "lab", name, "--force", "--wait"]);
+    assert!(
+        reinit.contains(&format!("Reinitialize is completed on: {name}")),
+        "{reinit}"
+    );
+    lab.wait_healthy(SOON).await.unwrap();
+    let history = ctl(&lab, &["history", "-f", "json"]);
+    assert_eq!(history.trim(), "[]", "no failover has happened: {history}");
+}
+
+#[tokio::test]
+async fn wrong_configuration_changes_nothing() {
+    let lab = Lab::running(LabOptions::howdah(1).unwrap()).await.unwrap();
+    let member = &lab.members[0];
+    let body = json!({"ttl": "soon"});
+    let answer = member.call(Method::PATCH, "/config", Some(&body)).await.unwrap();
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (400, "ttl: must be a number")
+    );
+    let answer = member
+        .call(
+            Method::PATCH,
+            "/config",
+            Some(&json!({"synchronous_mode": "quorum"})),
+        )
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 400);
+    let config = member.call(Method::GET, "/config", None).await.unwrap().text();
+    assert!(
+        config.contains("\"ttl\":30") && !config.contains("quorum"),
+        "{config}"
+    );
+}
+
+#[tokio::test]
+async fn a_failed_bootstrap_leaves_a_clean_store_and_the_data_aside() {
+    let broken = json!({"bootstrap": {"dcs": {}, "initdb": ["no-such-option"]}});
+    let mut lab = Lab::new(LabOptions::howdah(1).unwrap().local(broken))
+        .await
+        .unwrap();
+    lab.start_all().unwrap();
+    let code = lab.members[0].wait_exit(SOON).await.unwrap();
+    assert_eq!(code, Some(1), "{}", lab.logs());
+    assert!(
+        lab.members[0].log().contains("bootstrap failed: initdb failed"),
+        "{}",
+        lab.logs()
+    );
+    let keys = Command::new("etcdctl")
+        .env("ETCDCTL_API", "3")
+        .args([
+            "--endpoints",
+            &lab.etcd.address(),
+            "get",
+            "--prefix",
+            "/service/lab/initialize",
+        ])
+        .output()
+        .unwrap();
+    assert!(keys.stdout.is_empty(), "another member may try");
+}
+
+#[tokio::test]
+async fn an_ended_agent_leaves_no_process_and_hands_over() {
+    let mut lab = Lab::running(LabOptions::howdah(2).unwrap()).await.unwrap();
+    let primary = lab.wait_primary(SOON).await.unwrap();
+    let guard = lab.members[primary].guard_pid().unwrap();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &guard.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(
+        lab.members[primary].wait_exit(SOON).await.unwrap(),
+        Some(0),
+        "{}",
+        lab.logs()
+    );
+    assert!(lab.members[primary].postgres_pids().is_empty());
+    let new = lab.wait_primary(SOON).await.unwrap();
+    assert_ne!(new, primary);
+    // It comes back by itself, and without a rewind: nothing was lost on the way.
+    lab.members[primary].start().unwrap();
+    lab.wait_healthy(SOON).await.unwrap();
+    assert!(
+        !lab.members[primary].log().contains("Our WAL has left"),
+        "{}",
+        lab.logs()
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_is_gone_stops_the_primary_in_time_and_readers_stay() {
+    let lab = Lab::running(
+        LabOptions::howdah(2)
+            .unwrap()
+            .dynamic(json!({"howdah": {"ttl": 6}})),
+    )
+    .await
+    .unwrap();
+    let primary = lab.wait_primary(SOON).await.unwrap();
+    let etcd = lab.etcd.pid().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-STOP", &etcd])
+            .status()
+            .unwrap()
+            .success()
+    );
+    until("writes have stopped", Duration::from_secs(8), async || {
+        lab.primary().await.is_none()
+    })
+    .await
+    .unwrap();
+    until("it can be read", SOON, async || {
+        let status = lab.members[primary].status().await;
+        status["role"] == "replica" && status["state"] == "running"
+    })
+    .await
+    .unwrap();
+    assert!(
+        Command::new("kill")
+            .args(["-CONT", &etcd])
+            .status()
+            .unwrap()
+            .success()
+    );
+    lab.wait_healthy(Duration::from_secs(40)).await.unwrap();
+}

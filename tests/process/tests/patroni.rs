@@ -1,0 +1,131 @@
+//! Side by side with Patroni 4.1 (PyPI): its patronictl drives our members, and its agents share a cluster with ours.
+//!
+//! `script/test` installs it and names its directory in `HOWDAH_PATRONI`.
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use howdah_http::Method;
+use howdah_testkit::{Flavour, Lab, LabOptions, until};
+use serde_json::json;
+
+const SOON: Duration = Duration::from_secs(60);
+
+fn patroni(program: &str) -> PathBuf {
+    let dir =
+        std::env::var_os("HOWDAH_PATRONI").expect("HOWDAH_PATRONI: run these tests through script/test");
+    PathBuf::from(dir).join("bin").join(program)
+}
+
+fn patronictl(lab: &Lab, args: &[&str]) -> String {
+    let output = Command::new(patroni("patronictl"))
+        .arg("-c")
+        .arg(lab.dir().join("m0.yml"))
+        .args(args)
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn our_ctl(lab: &Lab, args: &[&str]) -> String {
+    let output = Command::new(lab.dir().join("howdah"))
+        .args(["ctl", "-c"])
+        .arg(lab.dir().join("m0.yml"))
+        .args(args)
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn its_patronictl_drives_our_members_and_prints_what_ours_prints() {
+    let lab = Lab::running(LabOptions::howdah(2).unwrap()).await.unwrap();
+    for format in ["pretty", "tsv", "json", "yaml"] {
+        until("both print the same list", SOON, async || {
+            patronictl(&lab, &["list", "-f", format]) == our_ctl(&lab, &["list", "-f", format])
+        })
+        .await
+        .unwrap();
+    }
+    assert_eq!(
+        patronictl(&lab, &["show-config"]),
+        our_ctl(&lab, &["show-config"])
+    );
+    let old = lab.wait_primary(SOON).await.unwrap();
+    let candidate = lab.members[1 - old].name.clone();
+    let said = patronictl(&lab, &["switchover", "--candidate", &candidate, "--force"]);
+    assert!(
+        said.contains(&format!("Successfully switched over to \"{candidate}\"")),
+        "{said}"
+    );
+    lab.wait_healthy(SOON).await.unwrap();
+    for format in ["pretty", "tsv", "json", "yaml"] {
+        assert_eq!(
+            patronictl(&lab, &["history", "-f", format]),
+            our_ctl(&lab, &["history", "-f", format])
+        );
+    }
+    for (args, wanted) in [
+        (vec!["pause", "--wait"], "Success: cluster management is paused"),
+        (vec!["resume", "--wait"], "Success: cluster management is resumed"),
+        (
+            vec!["reload", "lab", "--force"],
+            "Reload request received for member",
+        ),
+        (
+            vec!["restart", "lab", candidate.as_str(), "--force"],
+            "Success: restart on member",
+        ),
+        (
+            vec!["edit-config", "-s", "maximum_lag_on_failover=2097152", "--force"],
+            "Configuration changed",
+        ),
+    ] {
+        let said = patronictl(&lab, &args);
+        assert!(said.contains(wanted), "patronictl {args:?}: {said}");
+    }
+    lab.wait_healthy(SOON).await.unwrap();
+    let replica = lab.a_replica().await.unwrap();
+    let name = lab.members[replica].name.clone();
+    let said = patronictl(&lab, &["reinit", "lab", &name, "--force", "--wait"]);
+    assert!(said.contains("Reinitialize is completed on"), "{said}");
+    lab.wait_healthy(SOON).await.unwrap();
+}
+
+#[tokio::test]
+async fn its_agents_and_ours_are_one_cluster() {
+    let mut options = LabOptions::howdah(1)
+        .unwrap()
+        .dynamic(json!({"ttl": 20, "loop_wait": 2, "retry_timeout": 3}));
+    options.members.push(Flavour::Patroni(patroni("patroni")));
+    let mut lab = Lab::running(options).await.unwrap();
+    // Leadership goes there and back, each time asked of whoever leads.
+    for _ in 0..2 {
+        let old = lab.wait_primary(SOON).await.unwrap();
+        let (from, to) = (lab.members[old].name.clone(), lab.members[1 - old].name.clone());
+        let body = json!({"leader": from, "candidate": to});
+        let answer = lab.members[old]
+            .call(Method::POST, "/switchover", Some(&body))
+            .await
+            .unwrap();
+        assert_eq!(answer.status, 200, "{}\n{}", answer.text(), lab.logs());
+        lab.wait_healthy(SOON).await.unwrap();
+        assert_eq!(lab.primary().await, Some(1 - old));
+    }
+    // Its node dies: ours takes over.
+    if lab.wait_primary(SOON).await.unwrap() == 0 {
+        let body = json!({"leader": "m0", "candidate": "m1"});
+        assert_eq!(
+            lab.members[0]
+                .call(Method::POST, "/switchover", Some(&body))
+                .await
+                .unwrap()
+                .status,
+            200
+        );
+        lab.wait_healthy(SOON).await.unwrap();
+    }
+    lab.members[1].kill_node();
+    until("our member leads", SOON, async || lab.primary().await == Some(0))
+        .await
+        .unwrap();
+}
