@@ -103,6 +103,10 @@ impl Agent {
                 self.guard_died().await;
                 return 1;
             }
+            // Also what an action that has just ended decided: after that nothing is begun any more.
+            if let Some(code) = self.exit {
+                return code;
+            }
             let next_wake = self.turn().await;
             if let Some(code) = self.exit {
                 return code;

@@ -182,6 +182,23 @@ impl Lab {
         primaries == 1 && timelines.len() == 1
     }
 
+    /// Waits until a synchronous standby is published: before that nobody may take over.
+    ///
+    /// # Errors
+    /// There is none in time.
+    pub async fn wait_sync(&self, patience: Duration) -> anyhow::Result<()> {
+        until("a standby is synchronous", patience, async || {
+            for member in self.members.iter().filter(|member| member.child.is_some()) {
+                if member.status().await["sync_standby"] == true {
+                    return true;
+                }
+            }
+            false
+        })
+        .await
+        .with_context(|| self.logs())
+    }
+
     /// A member that is not primary.
     pub async fn a_replica(&self) -> Option<usize> {
         let primary = self.primary().await?;

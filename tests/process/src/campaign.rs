@@ -48,8 +48,11 @@ impl Tally {
 ///
 /// # Errors
 /// The cluster does not recover.
-pub async fn run_fault(lab: &mut Lab, fault: Fault) -> anyhow::Result<Verdict> {
+pub async fn run_fault(lab: &mut Lab, fault: Fault, sync: bool) -> anyhow::Result<Verdict> {
     lab.wait_healthy(PATIENCE).await?;
+    if sync {
+        lab.wait_sync(PATIENCE).await?;
+    }
     let primary = lab.wait_primary(PATIENCE).await?;
     let ports: Vec<u16> = lab.members.iter().map(|member| member.port).collect();
     let (client, _) = howdah_testkit::connect(ports[primary]).await?;

@@ -13,7 +13,7 @@ async fn strike_all(faults: &[Fault], sync: bool) {
         .unwrap();
     for fault in faults {
         let before = lab.wait_primary(Duration::from_secs(20)).await.unwrap();
-        let verdict = run_fault(&mut lab, *fault).await.unwrap();
+        let verdict = run_fault(&mut lab, *fault, sync).await.unwrap();
         println!("{fault}: {verdict:?}");
         let frozen_async = *fault == Fault::BothFrozen && !sync;
         assert!(

@@ -15,26 +15,15 @@ async fn diverge(postgresql: Value) -> Lab {
         .unwrap();
     let primary = lab.wait_primary(PATIENCE).await.unwrap();
     let replica = 1 - primary;
-    // The replica's node freezes, so that what follows exists on the primary alone.
-    let frozen = lab.members[replica].postgres_pids();
-    for pid in &frozen {
-        std::process::Command::new("kill")
-            .args(["-STOP", &pid.to_string()])
-            .status()
-            .unwrap();
-    }
+    // The replica's node is down, so what follows exists on the primary alone.
+    lab.members[replica].kill_node();
     let (client, _) = howdah_testkit::connect(lab.members[primary].port).await.unwrap();
     client
         .batch_execute("CREATE TABLE lost (n int); INSERT INTO lost VALUES (1)")
         .await
         .unwrap();
     lab.members[primary].kill_node();
-    for pid in &frozen {
-        std::process::Command::new("kill")
-            .args(["-CONT", &pid.to_string()])
-            .status()
-            .unwrap();
-    }
+    lab.members[replica].start().unwrap();
     howdah_testkit::until("the replica has taken over", PATIENCE, async || {
         lab.primary().await == Some(replica)
     })

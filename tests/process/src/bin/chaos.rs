@@ -63,7 +63,7 @@ async fn run(args: &Args) -> anyhow::Result<usize> {
         }
         let mut tally = Tally::default();
         for _ in 0..args.runs {
-            tally.verdicts.push(run_fault(&mut lab, fault).await?);
+            tally.verdicts.push(run_fault(&mut lab, fault, args.sync).await?);
         }
         let (min, median, max) = tally.outages();
         let acks: usize = tally.verdicts.iter().map(|verdict| verdict.acked).sum();

@@ -1,0 +1,95 @@
+//! The house's one rule about dependencies: arrows point downwards. Shells may use pure crates, never the other way.
+
+use std::{collections::BTreeMap, process::Command};
+
+use serde_json::Value;
+
+/// Each crate of the product and what it may depend on. A crate that is not listed here has no place yet.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("types", &[]),
+    ("clock", &["types"]),
+    ("pgconf", &["types"]),
+    ("config", &["types", "pgconf"]),
+    ("dcs", &["types"]),
+    ("ha", &["types", "pgconf", "config", "dcs"]),
+    ("rest", &["types", "dcs"]),
+    ("guard", &["types", "clock"]),
+    ("http", &["types", "clock"]),
+    ("dcs-etcd", &["types", "clock", "dcs", "http"]),
+    ("postgres", &["types", "clock", "pgconf", "config", "http"]),
+    (
+        "agent",
+        &["types", "clock", "pgconf", "config", "dcs", "dcs-etcd", "ha", "guard", "http", "postgres", "rest"],
+    ),
+    ("ctl", &["types", "clock", "config", "dcs", "dcs-etcd", "http", "rest"]),
+    ("howdah", &["agent", "ctl", "guard"]),
+    ("testkit", &["types", "clock", "http"]),
+    ("model", &["types", "pgconf", "config", "dcs", "ha", "guard"]),
+    ("process-tests", &["types", "clock", "http", "testkit"]),
+    ("bench", &["types", "clock", "http", "testkit"]),
+];
+
+/// What a pure crate must not reach, however indirectly.
+const IMPURE: &[&str] = &["tokio", "hyper", "rustls", "libc", "rustix"];
+const PURE: &[&str] = &["types", "pgconf", "config", "dcs", "ha", "rest"];
+
+fn metadata() -> Value {
+    let output =
+        Command::new(env!("CARGO")).args(["metadata", "--format-version", "1", "--locked", "--offline"]).output();
+    serde_json::from_slice(&output.unwrap().stdout).unwrap()
+}
+
+fn short(name: &str) -> String {
+    name.strip_prefix("howdah-").unwrap_or(name).to_owned()
+}
+
+#[test]
+fn arrows_point_downwards() {
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().unwrap();
+    let allowed: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
+    for package in packages.iter().filter(|package| package["source"].is_null()) {
+        let name = short(package["name"].as_str().unwrap());
+        let may = allowed.get(name.as_str()).unwrap_or_else(|| panic!("{name} has no place in the house"));
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let ours = dependency["path"].is_string() && dependency["kind"].is_null();
+            let to = short(dependency["name"].as_str().unwrap());
+            assert!(!ours || may.contains(&to.as_str()), "{name} must not depend on {to}");
+        }
+    }
+}
+
+#[test]
+fn pure_crates_reach_no_clock_network_or_files() {
+    let metadata = metadata();
+    let nodes: BTreeMap<&str, &Value> = metadata["resolve"]["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| (node["id"].as_str().unwrap(), node))
+        .collect();
+    let name_of: BTreeMap<&str, &str> = metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| (package["id"].as_str().unwrap(), package["name"].as_str().unwrap()))
+        .collect();
+    for (id, name) in &name_of {
+        if !PURE.contains(&short(name).as_str()) || !name.starts_with("howdah-") {
+            continue;
+        }
+        let (mut seen, mut stack) = (vec![*id], vec![*id]);
+        while let Some(at) = stack.pop() {
+            let reached = name_of[at];
+            assert!(!IMPURE.contains(&reached), "{name} reaches {reached}");
+            for dependency in nodes[at]["deps"].as_array().unwrap() {
+                let normal = dependency["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null());
+                let to = dependency["pkg"].as_str().unwrap();
+                if normal && !seen.contains(&to) {
+                    seen.push(to);
+                    stack.push(to);
+                }
+            }
+        }
+    }
+}
