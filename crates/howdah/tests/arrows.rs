@@ -19,9 +19,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("postgres", &["types", "clock", "pgconf", "config", "http"]),
     (
         "agent",
-        &["types", "clock", "pgconf", "config", "dcs", "dcs-etcd", "ha", "guard", "http", "postgres", "rest"],
+        &[
+            "types", "clock", "pgconf", "config", "dcs", "dcs-etcd", "ha", "guard", "http", "postgres",
+            "rest",
+        ],
     ),
-    ("ctl", &["types", "clock", "config", "dcs", "dcs-etcd", "http", "rest"]),
+    (
+        "ctl",
+        &["types", "clock", "config", "dcs", "dcs-etcd", "http", "rest"],
+    ),
     ("howdah", &["agent", "ctl", "guard"]),
     ("testkit", &["types", "clock", "http"]),
     ("model", &["types", "pgconf", "config", "dcs", "ha", "guard"]),
@@ -34,8 +40,9 @@ const IMPURE: &[&str] = &["tokio", "hyper", "rustls", "libc", "rustix"];
 const PURE: &[&str] = &["types", "pgconf", "config", "dcs", "ha", "rest"];
 
 fn metadata() -> Value {
-    let output =
-        Command::new(env!("CARGO")).args(["metadata", "--format-version", "1", "--locked", "--offline"]).output();
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .output();
     serde_json::from_slice(&output.unwrap().stdout).unwrap()
 }
 
@@ -50,11 +57,16 @@ fn arrows_point_downwards() {
     let allowed: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
     for package in packages.iter().filter(|package| package["source"].is_null()) {
         let name = short(package["name"].as_str().unwrap());
-        let may = allowed.get(name.as_str()).unwrap_or_else(|| panic!("{name} has no place in the house"));
+        let may = allowed
+            .get(name.as_str())
+            .unwrap_or_else(|| panic!("{name} has no place in the house"));
         for dependency in package["dependencies"].as_array().unwrap() {
             let ours = dependency["path"].is_string() && dependency["kind"].is_null();
             let to = short(dependency["name"].as_str().unwrap());
-            assert!(!ours || may.contains(&to.as_str()), "{name} must not depend on {to}");
+            assert!(
+                !ours || may.contains(&to.as_str()),
+                "{name} must not depend on {to}"
+            );
         }
     }
 }
@@ -83,7 +95,11 @@ fn pure_crates_reach_no_clock_network_or_files() {
             let reached = name_of[at];
             assert!(!IMPURE.contains(&reached), "{name} reaches {reached}");
             for dependency in nodes[at]["deps"].as_array().unwrap() {
-                let normal = dependency["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null());
+                let normal = dependency["dep_kinds"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .any(|kind| kind["kind"].is_null());
                 let to = dependency["pkg"].as_str().unwrap();
                 if normal && !seen.contains(&to) {
                     seen.push(to);
