@@ -43,6 +43,9 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// One read of the store within a decision.
 const READ_PATIENCE: Duration = Duration::from_secs(3);
 
+/// Where somebody waits for how a request ended.
+pub(crate) type Answer = oneshot::Sender<Result<(), String>>;
+
 /// The agent of one member: everything the loop owns.
 pub(crate) struct Agent {
     pub(crate) config: Arc<LocalConfig>,
@@ -72,7 +75,7 @@ pub(crate) struct Agent {
     pub(crate) stage: watch::Sender<Option<(PgState, Role)>>,
     pub(crate) upstream: Option<Upstream>,
     pub(crate) sync_names: Option<String>,
-    pub(crate) request: Option<(Request, Option<oneshot::Sender<Result<(), String>>>)>,
+    pub(crate) request: Option<(Request, Option<Answer>)>,
     pub(crate) pending: Map<String, Value>,
     pub(crate) check_pending: bool,
     pub(crate) publisher: Publisher,
@@ -576,11 +579,14 @@ impl Agent {
     }
 
     fn answer_waiting(&mut self, result: Result<(), String>, action: &Action) {
-        let fits = match (&self.request, action) {
-            (Some((Request::Restart, _)), Action::Restart { .. }) => true,
-            (Some((Request::Reinitialize { .. }, _)), Action::Reinitialize { .. }) => true,
-            _ => false,
-        };
+        let fits = matches!(
+            (&self.request, action),
+            (Some((Request::Restart, _)), Action::Restart { .. })
+                | (
+                    Some((Request::Reinitialize { .. }, _)),
+                    Action::Reinitialize { .. }
+                )
+        );
         if fits && let Some((_, Some(answer))) = self.request.take() {
             let _ = answer.send(result);
         }

@@ -69,7 +69,7 @@ impl KeeperLink {
                                 beats,
                             }
                             .run(commanded)
-                            .await
+                            .await;
                         }
                         Err(error) => tracing::error!("The store cannot be opened: {error:#}."),
                     }

@@ -185,7 +185,7 @@ async fn first_view(
         match store.read(now() + Duration::from_secs(3)).await {
             Ok(view) => return Ok(Some(view)),
             Err(StoreError::Auth(reason)) => anyhow::bail!("the store refuses our credentials: {reason}"),
-            Err(error) if tries % 10 == 0 => tracing::warn!("Waiting for the store: {error}."),
+            Err(error) if tries.is_multiple_of(10) => tracing::warn!("Waiting for the store: {error}."),
             Err(_) => {}
         }
         tries += 1;

@@ -448,7 +448,7 @@ fn options(section: &Reader<'_>, key: &str, refused: &[&str]) -> Result<Vec<Stri
             for item in items {
                 match item {
                     Value::Object(map) => {
-                        pairs.extend(map.iter().map(|(k, v)| (k.clone(), Some(string_form(v)))))
+                        pairs.extend(map.iter().map(|(k, v)| (k.clone(), Some(string_form(v)))));
                     }
                     other => pairs.push((string_form(other), None)),
                 }

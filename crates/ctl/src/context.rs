@@ -143,7 +143,7 @@ impl Cluster {
         let value = self.view.config.value.as_ref().and_then(|config| config.get(key));
         value
             .and_then(|value| howdah_config::parse_int(value, "s"))
-            .map_or(default, |n| n.unsigned_abs())
+            .map_or(default, i64::unsigned_abs)
     }
 }
 

@@ -57,6 +57,9 @@ fn describe(cluster: &Cluster, args: &ListArgs) -> String {
     text
 }
 
+/// Makes the cell of one member, for people (`true`) or for machines.
+type CellOf = fn(&ClusterRow, bool) -> Value;
+
 /// The columns in Patroni's order; the last four only if somebody has a value, or all are wanted.
 fn table(scope: &str, rows: &[ClusterRow], pretty: bool, extended: bool) -> (Vec<Column>, Vec<Vec<Value>>) {
     let lag = |key: &'static str| Column {
@@ -83,7 +86,7 @@ fn table(scope: &str, rows: &[ClusterRow], pretty: bool, extended: bool) -> (Vec
         .iter()
         .map(|row| basic_cells(scope, row, pretty, with_port))
         .collect();
-    let optional: [(Column, fn(&ClusterRow, bool) -> Value); 4] = [
+    let optional: [(Column, CellOf); 4] = [
         (column("Pending restart", false), |row, _| {
             if row.pending_restart.is_some() {
                 "*".into()

@@ -108,10 +108,15 @@ pub fn decide(snapshot: &Snapshot) -> Plan {
 
 /// Nobody waits for ever: a request that this decision does not begin is answered.
 fn refuse_unserved(snapshot: &Snapshot, plan: &mut Plan) {
-    let served = |effect: &Effect| match (&snapshot.request, effect) {
-        (Some(Request::Restart), Effect::Begin(Action::Restart { .. })) => true,
-        (Some(Request::Reinitialize { .. }), Effect::Begin(Action::Reinitialize { .. })) => true,
-        _ => false,
+    let served = |effect: &Effect| {
+        matches!(
+            (&snapshot.request, effect),
+            (Some(Request::Restart), Effect::Begin(Action::Restart { .. }))
+                | (
+                    Some(Request::Reinitialize { .. }),
+                    Effect::Begin(Action::Reinitialize { .. })
+                )
+        )
     };
     let waits = matches!(
         snapshot.request,

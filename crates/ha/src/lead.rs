@@ -64,7 +64,7 @@ fn become_primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mu
     let Some((term, not_after)) = snapshot.lease.held(snapshot.now) else {
         return;
     };
-    if !view.leader.as_ref().is_some_and(|leader| leader.term == term) {
+    if view.leader.as_ref().is_none_or(|leader| leader.term != term) {
         plan.because(Reason::LeaseUnsure).wake(snapshot.now + SOON);
         return;
     }

@@ -49,6 +49,7 @@ pub struct Me {
 }
 
 /// What the store said.
+#[allow(clippy::large_enum_variant, reason = "one lives at a time, and moves once")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Dcs {
     /// A consistent read just before this decision.
@@ -61,6 +62,7 @@ pub enum Dcs {
 }
 
 /// Our PostgreSQL as it was seen just before this decision.
+#[allow(clippy::large_enum_variant, reason = "one lives at a time, and moves once")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Postgres {
     /// There is no data directory, or it is empty.

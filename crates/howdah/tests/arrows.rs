@@ -1,5 +1,12 @@
 //! The house's one rule about dependencies: arrows point downwards. Shells may use pure crates, never the other way.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::{collections::BTreeMap, process::Command};
 
 use serde_json::Value;

@@ -195,7 +195,7 @@ impl World {
                             action,
                             since: now,
                             phase: 0,
-                        })
+                        });
                     }
                     Err(stale) => self.say(|| format!("m{i}: not begun, stale: {stale:?}")),
                 }

@@ -1,5 +1,12 @@
 //! Every fault of the campaign once, on real clusters, judged by the acknowledgements of writers that ran through it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::time::Duration;
 
 use howdah_process_tests::run_fault;

@@ -1,5 +1,12 @@
 //! A cluster's life: made, changed, restarted, paused, copied anew, ended.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::{process::Command, time::Duration};
 
 use howdah_http::Method;

@@ -2,6 +2,13 @@
 //!
 //! `script/test` installs it and names its directory in `HOWDAH_PATRONI`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::{path::PathBuf, process::Command, time::Duration};
 
 use howdah_http::Method;

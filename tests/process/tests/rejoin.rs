@@ -1,5 +1,12 @@
 //! A former primary whose WAL has left the cluster's history comes back.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::time::Duration;
 
 use howdah_testkit::{Lab, LabOptions};

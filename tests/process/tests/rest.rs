@@ -1,5 +1,12 @@
 //! The REST API as load balancers, operators and scripts use it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::{process::Command, time::Duration};
 
 use howdah_clock::now;
