@@ -47,6 +47,10 @@ pub struct RestApiConfig {
     pub listen: Listen,
     /// Where others reach it; the same unless set.
     pub connect_address: Listen,
+    /// Addresses, networks and hosts that unsafe requests may come from; empty for all.
+    pub allowlist: Vec<String>,
+    /// Members may send unsafe requests too.
+    pub allowlist_include_members: bool,
     /// What unsafe requests must present.
     pub authentication: Option<(String, String)>,
     /// Serves HTTPS when set.
@@ -318,6 +322,8 @@ fn restapi(api: &Reader<'_>, cwd: &Path) -> Result<RestApiConfig, ConfigError> {
     };
     let authentication = credentials(&api.section("authentication")?)?;
     Ok(RestApiConfig {
+        allowlist: api.list("allowlist")?.unwrap_or_default(),
+        allowlist_include_members: api.flag("allowlist_include_members")?.unwrap_or(false),
         listen,
         connect_address,
         authentication,

@@ -5,6 +5,7 @@
 //!   write.rs  config, reload, restart, reinitialize      switchover.rs  POST /switchover, POST /failover
 //! ```
 
+mod allowlist;
 mod read;
 mod routes;
 mod switchover;

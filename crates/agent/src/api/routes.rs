@@ -10,7 +10,7 @@ use hyper::{
 };
 use serde_json::{Map, Value};
 
-use super::{Api, read, switchover, write};
+use super::{Api, allowlist, read, switchover, write};
 
 /// A dynamic configuration is a few kilobytes.
 const LARGEST_BODY: usize = 1024 * 1024;
@@ -84,6 +84,9 @@ async fn dispatch(api: &Api, request: Request<Incoming>, peer: Peer) -> Answer {
         // Only the health checks exist in these forms; every other path is judged as one.
         Method::HEAD | Method::OPTIONS => Answer::bare(read::is_healthy(api, &path, &query)),
         Method::POST | Method::PUT | Method::PATCH | Method::DELETE => {
+            if !allowlist::allows(api, peer.address.ip()).await {
+                return Answer::text(403, "Access is denied");
+            }
             if let Some(refused) = refuse(api, request.headers(), peer) {
                 return refused;
             }
