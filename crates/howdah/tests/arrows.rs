@@ -46,11 +46,32 @@ const ARROWS: &[(&str, &[&str])] = &[
 const IMPURE: &[&str] = &["tokio", "hyper", "rustls", "libc", "rustix"];
 const PURE: &[&str] = &["types", "pgconf", "config", "dcs", "ha", "rest"];
 
+/// The packages as they are for this machine; those for other systems need not be on it.
 fn metadata() -> Value {
+    let version = Command::new("rustc").arg("-vV").output().unwrap();
+    let version = String::from_utf8(version.stdout).unwrap();
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .unwrap();
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
-        .output();
-    serde_json::from_slice(&output.unwrap().stdout).unwrap()
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--offline",
+            "--filter-platform",
+            host,
+        ])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn short(name: &str) -> String {
