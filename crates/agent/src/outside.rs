@@ -104,6 +104,13 @@ impl Outside {
         }
     }
 
+    /// Whether a member may lead: in synchronous mode only who has every acknowledged commit.
+    pub(crate) fn may_take_over(&self, name: &howdah_types::MemberName) -> bool {
+        let sync = self.view.sync.value.as_ref();
+        let sync = sync.filter(|_| self.dynamic.synchronous_mode != howdah_config::SyncMode::Off);
+        sync.is_none_or(|sync| sync.includes(name.as_str()))
+    }
+
     /// The right to be primary under `term`, as it stands now; it may have been renewed since the decision.
     pub(crate) fn authority(&self, term: Term) -> anyhow::Result<BootTime> {
         match self.keeper.status().state.held(now()) {

@@ -109,13 +109,16 @@ fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan
         plan.effect(Effect::Follow(None));
         return Err(Reason::HoldingReceiver);
     }
-    // The named candidate has a moment; then whoever is best takes over.
+    // The named candidate has a moment, if it can be reached; then whoever is best takes over.
     let waits = snapshot.now < since + snapshot.config.timers.loop_wait;
-    if let Some(named) = candidate.filter(|named| waits && snapshot.peers.answers.contains_key(*named)) {
-        plan.effect(Effect::ProbePeers(vec![named.clone()]));
-        return Err(Reason::WaitingForCandidate {
-            candidate: named.clone(),
-        });
+    if let Some(named) = candidate.filter(|_| waits) {
+        asked_since(snapshot, since, std::slice::from_ref(named), plan)?;
+        let answer = snapshot.peers.answers.get(named);
+        if answer.is_some_and(|peer| peer.running && !peer.nofailover) {
+            return Err(Reason::WaitingForCandidate {
+                candidate: named.clone(),
+            });
+        }
     }
     let limit = snapshot.config.maximum_lag_on_failover;
     let bytes = view

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use howdah_clock::now;
-use howdah_dcs::{Cond, Key, Op, Status};
+use howdah_dcs::{Cond, FailoverRequest, Key, Op, Status};
 use howdah_guard::{GuardError, Request, StopMode, WhyRefused};
 use howdah_ha::{Command, LeaseState};
 use howdah_pgconf::DbState;
@@ -47,7 +47,9 @@ pub(crate) async fn hand_over(outside: &Outside, candidate: Option<&MemberName>)
     }
     let control = outside.server.dir.control()?;
     if control.state == DbState::ShutDown {
-        wait_received(outside, candidate, control.checkpoint).await;
+        if let Some(name) = wait_received(outside, candidate, control.checkpoint).await {
+            name_successor(outside, name).await;
+        }
         publish(outside, control.checkpoint).await;
     }
     // The guard gives no term back while a postmaster that may write still lives.
@@ -74,9 +76,13 @@ pub(crate) async fn hand_over(outside: &Outside, candidate: Option<&MemberName>)
     Ok(())
 }
 
-/// Waits until the candidate, or some replica that may lead, has received the shutdown checkpoint.
-async fn wait_received(outside: &Outside, candidate: Option<&MemberName>, checkpoint: Lsn) {
-    let urls: Vec<String> = outside
+/// Waits until the candidate, or some replica that may lead, has received the shutdown checkpoint; which one it is.
+async fn wait_received(
+    outside: &Outside,
+    candidate: Option<&MemberName>,
+    checkpoint: Lsn,
+) -> Option<MemberName> {
+    let possible: Vec<(MemberName, String)> = outside
         .view
         .members
         .iter()
@@ -84,26 +90,43 @@ async fn wait_received(outside: &Outside, candidate: Option<&MemberName>, checkp
             **name != outside.config.name
                 && !member.tags.nofailover()
                 && candidate.is_none_or(|candidate| candidate == *name)
+                && outside.may_take_over(name)
         })
-        .filter_map(|(_, member)| Some(format!("{}/patroni", member.api_base()?)))
+        .filter_map(|(name, member)| Some((name.clone(), format!("{}/patroni", member.api_base()?))))
         .collect();
     let deadline = now() + CATCH_UP;
-    while !urls.is_empty() && now() < deadline {
-        for url in &urls {
-            let peer = ask_one(
-                &outside.peers,
-                url,
-                deadline.min(now() + Duration::from_millis(500)),
-            )
-            .await;
+    while !possible.is_empty() && now() < deadline {
+        for (name, url) in &possible {
+            let peer = ask_one(&outside.peers, url, deadline.min(now() + Duration::from_secs(1))).await;
             if peer.is_some_and(|peer| peer.lsn > checkpoint) {
-                return;
+                return Some(name.clone());
             }
         }
         tokio::time::sleep(LOOK).await;
     }
-    if !urls.is_empty() {
+    if !possible.is_empty() {
         tracing::warn!("No replica has confirmed the last WAL record; handing over all the same.");
+    }
+    None
+}
+
+/// Whoever has everything is named, so that no other replica, which may lack the end, takes the lease first.
+async fn name_successor(outside: &Outside, name: MemberName) {
+    let request = FailoverRequest {
+        leader: Some(outside.config.name.clone()),
+        candidate: Some(name),
+        scheduled_at: None,
+    };
+    let value = serde_json::to_string(&request).unwrap_or_default();
+    if let Err(error) = outside
+        .write(&Op::Put {
+            key: Key::Failover,
+            value,
+            cond: Cond::Always,
+        })
+        .await
+    {
+        tracing::warn!("The successor was not named: {error:#}.");
     }
 }
 

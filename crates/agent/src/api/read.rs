@@ -13,8 +13,9 @@ use crate::publish::ApiCommand;
 /// A fresh read of the store for a request.
 pub(crate) const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// `/patroni` waits this long for a fresh sample; peers in a race wait for us.
-const REFRESH: Duration = Duration::from_millis(300);
+/// `/patroni` waits this long for a fresh sample: a position that is old would let a member that lacks WAL win a race.
+/// Below the two seconds that peers wait for us.
+const REFRESH: Duration = Duration::from_millis(1500);
 
 pub(crate) async fn get(api: &Api, path: &str, first: &str, query: &Query) -> Answer {
     match first {
