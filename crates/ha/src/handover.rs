@@ -8,12 +8,16 @@ use howdah_types::{Lsn, MemberName};
 
 use crate::{Action, Effect, Peer, Plan, Reason, Running, Snapshot, decide::SOON};
 
+/// A request that finds nobody who can take over is dropped after so long.
+const GIVE_UP: Duration = Duration::from_secs(5);
+
 /// Answers older than this say nothing about who can take over.
 const FRESH: Duration = Duration::from_secs(2);
 
 /// Handles the failover key. True when the plan is complete.
 pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) -> bool {
     let Some(request) = &view.failover.value else {
+        plan.memory.no_candidate_since = None;
         return false;
     };
     let drop_it = |plan: &mut Plan, reason: Reason| {
@@ -74,7 +78,15 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, pla
             plan.because(Reason::AskingPeers);
             true
         }
-        Some(Err(_)) | None => drop_it(plan, Reason::NoGoodCandidate),
+        Some(Err(_)) | None => {
+            // Who lags, or restarts, may be fit in a moment.
+            let since = *plan.memory.no_candidate_since.get_or_insert(snapshot.now);
+            if snapshot.now < since + GIVE_UP {
+                plan.because(Reason::AskingPeers).wake(snapshot.now + SOON * 2);
+                return true;
+            }
+            drop_it(plan, Reason::NoGoodCandidate)
+        }
     }
 }
 

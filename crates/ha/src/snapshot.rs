@@ -220,6 +220,8 @@ pub struct Memory {
     pub checked_at: Option<BootTime>,
     /// The synchronous standby that PostgreSQL waits for, where its WAL ended when that was first seen, and when.
     pub sync_since: Option<(String, Lsn, BootTime)>,
+    /// Since when a request for a handover finds nobody who can take over.
+    pub no_candidate_since: Option<BootTime>,
     /// When the status was written last.
     pub status_at: Option<BootTime>,
     /// When each slot's member was seen last.
