@@ -84,7 +84,6 @@ pub(crate) struct Agent {
     pub(crate) seen_at: i64,
     pub(crate) last_sentence: String,
     pub(crate) last_role: Role,
-    pub(crate) last_reload: u64,
     pub(crate) callback: Option<JoinHandle<()>>,
     pub(crate) exit: Option<u8>,
     pub(crate) log_lost: fn() -> u64,
@@ -709,7 +708,6 @@ impl Agent {
                 self.server.local = config.postgresql.clone();
                 self.config = Arc::new(config);
                 self.config_rev = None;
-                self.last_reload += 1;
                 self.publisher.forget();
                 self.rewrite_conf();
                 tracing::info!("The configuration was read again.");

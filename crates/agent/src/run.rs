@@ -149,7 +149,6 @@ async fn begin(
         seen_at: 0,
         last_sentence: String::new(),
         last_role: Role::Uninitialized,
-        last_reload: 0,
         callback: None,
         exit: None,
         log_lost,

@@ -6,7 +6,7 @@ use howdah_config::SyncMode;
 use howdah_dcs::{Cond, FailoverRequest, Key, Member, View};
 use howdah_types::{Lsn, MemberName};
 
-use crate::{Action, Effect, Peer, Plan, Reason, Running, Snapshot, decide::SOON};
+use crate::{Action, Effect, Peer, Plan, Reason, Snapshot, decide::SOON};
 
 /// A request that finds nobody who can take over is dropped after so long.
 const GIVE_UP: Duration = Duration::from_secs(5);
@@ -15,7 +15,7 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 const FRESH: Duration = Duration::from_secs(2);
 
 /// Handles the failover key. True when the plan is complete.
-pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) -> bool {
+pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bool {
     let Some(request) = &view.failover.value else {
         plan.memory.no_candidate_since = None;
         return false;
@@ -62,7 +62,6 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, pla
     if snapshot.config.pause && request.candidate.is_none() {
         return drop_it(plan, Reason::Paused);
     }
-    let _ = running;
     match probed_candidate(snapshot, view, Some(request), plan) {
         Some(Ok(_)) => {
             plan.because(Reason::HandingOver {

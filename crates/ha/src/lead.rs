@@ -44,7 +44,7 @@ pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan:
     if view.config.value.is_none() {
         plan.effect(Effect::RestoreConfig);
     }
-    if handover::as_leader(snapshot, view, running, plan) {
+    if handover::as_leader(snapshot, view, plan) {
         return;
     }
     sync::as_leader(snapshot, view, running, plan);

@@ -139,8 +139,8 @@ pub async fn strike(lab: &mut Lab, fault: Fault, patience: Duration) -> anyhow::
 
 async fn wait_for_other(lab: &Lab, old: usize, patience: Duration) -> anyhow::Result<()> {
     let others = async || {
-        for (i, member) in lab.members.iter().enumerate().filter(|(i, _)| *i != old) {
-            let _ = i;
+        let others = lab.members.iter().enumerate().filter(|(i, _)| *i != old);
+        for (_, member) in others {
             if member
                 .call(Method::GET, "/primary", None)
                 .await
