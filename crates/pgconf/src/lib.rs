@@ -14,6 +14,7 @@ mod control;
 mod files;
 mod guc;
 mod history;
+mod known;
 mod managed;
 
 pub use conninfo::{Conninfo, pgpass_line};
@@ -21,4 +22,5 @@ pub use control::{ControlData, ControlError, DbState, controldata_field};
 pub use files::{ConfFile, lines_file, quote_value};
 pub use guc::{GucKind, normalised, parse_number, same_value, unit_scale};
 pub use history::{Divergence, HistoryLine, divergence, parse_history};
-pub use managed::{MANAGED, ManagedGuc, managed_values};
+pub use known::is_known;
+pub use managed::{AGENT_OWNED, MANAGED, ManagedGuc, managed_values};

@@ -21,6 +21,30 @@ enum Accepts {
     Bool,
 }
 
+/// GUCs that only the agent sets and whose value in a configuration has no effect: where the server listens, whom it
+/// follows, where its files are.
+pub const AGENT_OWNED: &[&str] = &[
+    "listen_addresses",
+    "port",
+    "cluster_name",
+    "hot_standby",
+    "data_directory",
+    "config_file",
+    "hba_file",
+    "ident_file",
+    "external_pid_file",
+    "primary_conninfo",
+    "primary_slot_name",
+    "promote_trigger_file",
+    "recovery_target",
+    "recovery_target_lsn",
+    "recovery_target_name",
+    "recovery_target_time",
+    "recovery_target_xid",
+    "recovery_target_timeline",
+    "wal_log_hints",
+];
+
 /// The list, for PostgreSQL 13 and later.
 pub const MANAGED: &[ManagedGuc] = &[
     guc("hot_standby", "on", Accepts::Words(&["on", "true", "yes", "1"])),

@@ -1,0 +1,47 @@
+//! The API that users write to: `postgresql` objects of `acid.zalan.do/v1`, exactly as they are in use.
+//!
+//! One table of fields (`fields.rs`) is the source of the CRD's schema, of the lint's knowledge of keys and types, and of
+//! the statement which fields are acted on; the typed form (`spec.rs`) is read from what has passed it. A spec is never
+//! rewritten: defaults and old names are resolved in memory only.
+//!
+//! ```text
+//!   text ─► lint/ ─► findings (line, reason, what to write)          fields.rs ─► crd.rs ─► the CRD
+//!   object ─► manifest.rs ─► Manifest { name, spec.rs, unsupported fields }    status.rs ─► status as users read it
+//! ```
+//!
+//! Pure: no I/O, no clock, no Kubernetes client.
+
+mod crd;
+mod fields;
+pub mod lint;
+mod manifest;
+mod names;
+mod quantity;
+mod schema;
+mod spec;
+mod status;
+mod support;
+
+pub use crd::{CRD_NAME, crd};
+pub use fields::{OLD_NAMES, spec_schema};
+pub use manifest::{Manifest, ManifestError};
+pub use names::{MAX_NAME, RECOMMENDED_NAME, is_database_name, is_dns_label, is_role_name};
+pub use quantity::Quantity;
+pub use schema::{Kind, Schema};
+pub use spec::{
+    Flag, FlagError, PatroniSpec, PostgresSpec, PostgresqlSpec, PreparedDatabase, PreparedSchema, Resources,
+    Volume, role_flags,
+};
+pub use status::{Condition, MemberStatus, Status, phase};
+pub use support::{Support, support, unsupported};
+
+/// The API group.
+pub const GROUP: &str = "acid.zalan.do";
+/// Its version.
+pub const VERSION: &str = "v1";
+/// The kind, in lower case as its users write it.
+pub const KIND: &str = "postgresql";
+/// The plural in paths.
+pub const PLURAL: &str = "postgresqls";
+/// The majors of PostgreSQL that a manifest may ask for.
+pub const OFFERED_VERSIONS: &[&str] = &["14", "15", "16", "17", "18"];

@@ -1,0 +1,204 @@
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::{
+    OFFERED_VERSIONS, PostgresqlSpec, is_database_name, is_dns_label, is_role_name, names::MAX_NAME,
+    role_flags, spec::resolve_old_names, support,
+};
+
+/// A manifest that can be acted on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// The cluster.
+    pub name: String,
+    /// Where it lives.
+    pub namespace: String,
+    /// The object's UID; empty before it exists.
+    pub uid: String,
+    /// The generation of its spec.
+    pub generation: i64,
+    /// The spec.
+    pub spec: PostgresqlSpec,
+    /// Paths below `spec` that are set and not acted on.
+    pub unsupported: Vec<String>,
+    /// Names of databases and schemas that are skipped because they are no identifiers (as upstream does).
+    pub skipped: Vec<String>,
+}
+
+/// Why a manifest cannot be acted on.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{path}: {reason}")]
+pub struct ManifestError {
+    /// Where.
+    pub path: String,
+    /// What is wrong and what to write.
+    pub reason: String,
+}
+
+fn error(path: &str, reason: impl Into<String>) -> ManifestError {
+    ManifestError {
+        path: path.to_owned(),
+        reason: reason.into(),
+    }
+}
+
+impl Manifest {
+    /// Reads an object of the API.
+    ///
+    /// # Errors
+    /// The first reason that keeps it from being acted on; the lint finds more.
+    pub fn read(object: &Value) -> Result<Self, ManifestError> {
+        let metadata = &object["metadata"];
+        let text = |key: &str| metadata[key].as_str().unwrap_or_default().to_owned();
+        let name = text("name");
+        if !is_dns_label(&name) || name.len() > MAX_NAME {
+            return Err(error(
+                "metadata.name",
+                format!(
+                    "'{name}' must begin with a letter, hold only a-z, 0-9 and -, and have at most {MAX_NAME} characters"
+                ),
+            ));
+        }
+        let raw = object["spec"]
+            .as_object()
+            .ok_or_else(|| error("spec", "is missing"))?;
+        let resolved = resolve_old_names(raw);
+        for required in ["teamId", "numberOfInstances", "postgresql", "volume"] {
+            if !resolved.contains_key(required) {
+                return Err(error(&format!("spec.{required}"), "is required and missing"));
+            }
+        }
+        let spec: PostgresqlSpec = serde_json::from_value(Value::Object(resolved.clone()))
+            .map_err(|e| error("spec", e.to_string()))?;
+        check(&spec)?;
+        let skipped = skipped(&spec);
+        Ok(Manifest {
+            name,
+            namespace: Some(text("namespace"))
+                .filter(|n| !n.is_empty())
+                .unwrap_or_else(|| "default".into()),
+            uid: text("uid"),
+            generation: metadata["generation"].as_i64().unwrap_or(0),
+            unsupported: support::unsupported(&resolved),
+            skipped,
+            spec,
+        })
+    }
+
+    /// A minimal object with this spec, for tests.
+    #[must_use]
+    pub fn object(name: &str, spec: Map<String, Value>) -> Value {
+        serde_json::json!({
+            "apiVersion": format!("{}/{}", crate::GROUP, crate::VERSION),
+            "kind": crate::KIND,
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": spec,
+        })
+    }
+}
+
+fn check(spec: &PostgresqlSpec) -> Result<(), ManifestError> {
+    let version = &spec.postgresql.version;
+    if !OFFERED_VERSIONS.contains(&version.as_str()) {
+        return Err(error(
+            "spec.postgresql.version",
+            format!(
+                "\"{version}\" is not offered; write one of {}",
+                OFFERED_VERSIONS.join(", ")
+            ),
+        ));
+    }
+    spec.volume
+        .size
+        .parse::<crate::Quantity>()
+        .map_err(|e| error("spec.volume.size", format!("\"{}\" {e}", spec.volume.size)))?;
+    for (role, flags) in &spec.users {
+        let path = format!("spec.users.{role}");
+        if !is_role_name(role) {
+            return Err(error(
+                &path,
+                "is not a role name: use lower-case letters, digits, - and _, at most 63 of them",
+            ));
+        }
+        role_flags(flags).map_err(|e| error(&path, e.to_string()))?;
+    }
+    Ok(())
+}
+
+fn skipped(spec: &PostgresqlSpec) -> Vec<String> {
+    let mut out: Vec<String> = spec
+        .databases
+        .keys()
+        .filter(|name| !is_database_name(name))
+        .map(|name| format!("databases.{name}"))
+        .collect();
+    for (name, database) in spec.prepared_databases.iter().flatten() {
+        if !is_database_name(name) {
+            out.push(format!("preparedDatabases.{name}"));
+        }
+        out.extend(
+            database
+                .schemas
+                .keys()
+                .filter(|schema| !is_database_name(schema))
+                .map(|schema| format!("preparedDatabases.{name}.schemas.{schema}")),
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn spec() -> Map<String, Value> {
+        let spec = json!({
+            "teamId": "acid", "numberOfInstances": 2, "volume": {"size": "1Gi"},
+            "users": {"zalando": ["superuser", "createdb"], "foo_user": null},
+            "databases": {"foo": "zalando"}, "preparedDatabases": {"bar": {}},
+            "postgresql": {"version": "18"},
+        });
+        spec.as_object().cloned().unwrap()
+    }
+
+    #[test]
+    fn a_manifest_is_read_and_nothing_of_it_is_unsupported() {
+        let manifest = Manifest::read(&Manifest::object("acid-minimal-cluster", spec())).unwrap();
+        assert_eq!(manifest.spec.users["foo_user"], Vec::<String>::new());
+        assert_eq!(manifest.unsupported, Vec::<String>::new());
+        let bar = &manifest.spec.prepared("x")["bar"];
+        assert!(bar.schemas().contains_key("data"));
+    }
+
+    #[test]
+    fn old_names_are_understood() {
+        let mut spec = spec();
+        spec.insert("useLoadBalancer".into(), json!(true));
+        spec.insert("pod_priority_class_name".into(), json!("high"));
+        let manifest = Manifest::read(&Manifest::object("acid-x", spec)).unwrap();
+        assert_eq!(manifest.spec.enable_master_load_balancer, Some(true));
+        assert_eq!(manifest.spec.pod_priority_class_name.as_deref(), Some("high"));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_its_place() {
+        for (change, path) in [
+            (
+                json!({"postgresql": {"version": "9.6"}}),
+                "spec.postgresql.version",
+            ),
+            (json!({"volume": {"size": "lots"}}), "spec.volume.size"),
+            (json!({"users": {"Bad Name": []}}), "spec.users.Bad Name"),
+            (json!({"users": {"a": ["login", "nologin"]}}), "spec.users.a"),
+            (json!({"numberOfInstances": "two"}), "spec"),
+            (json!({"teamId": null}), "spec.teamId"),
+        ] {
+            let mut spec = spec();
+            spec.extend(change.as_object().cloned().unwrap());
+            let found = Manifest::read(&Manifest::object("acid-x", spec)).unwrap_err();
+            assert_eq!(found.path, path, "{found}");
+        }
+        assert!(Manifest::read(&Manifest::object(&"a".repeat(59), spec())).is_err());
+    }
+}

@@ -1,0 +1,34 @@
+/// The longest name that the objects of a cluster leave room for (63 less `-repl`).
+pub const MAX_NAME: usize = 58;
+/// The longest name that also leaves room for the hash of a StatefulSet's revision and the suffix of a CronJob.
+pub const RECOMMENDED_NAME: usize = 53;
+
+/// DNS-1035: begins with a letter, then letters, digits and dashes, in lower case, and ends with no dash.
+#[must_use]
+pub fn is_dns_label(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// A role in a manifest: lower-case letters, digits, dash and underscore, in parts separated by dots.
+#[must_use]
+pub fn is_role_name(name: &str) -> bool {
+    name.len() <= 63
+        && name.split('.').all(|part| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+        })
+}
+
+/// A database or schema in a manifest: a letter or underscore, then word characters.
+#[must_use]
+pub fn is_database_name(name: &str) -> bool {
+    name.len() <= 63
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
