@@ -1,0 +1,63 @@
+/// Names of a cluster's objects.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'a>(pub &'a str);
+
+impl Names<'_> {
+    /// The StatefulSet and the primary's Service.
+    #[must_use]
+    pub fn cluster(self) -> String {
+        self.0.to_owned()
+    }
+
+    /// The replicas' Service.
+    #[must_use]
+    pub fn replica_service(self) -> String {
+        format!("{}-repl", self.0)
+    }
+
+    /// The headless Service beside the agent's configuration.
+    #[must_use]
+    pub fn config_service(self) -> String {
+        format!("{}-config", self.0)
+    }
+
+    /// The ConfigMaps that the agent keeps its state in.
+    #[must_use]
+    pub fn dcs_objects(self) -> [String; 4] {
+        ["leader", "config", "sync", "failover"].map(|suffix| format!("{}-{suffix}", self.0))
+    }
+
+    /// A role's Secret.
+    #[must_use]
+    pub fn secret(self, role: &str) -> String {
+        format!(
+            "{}.{}.credentials.postgresql.acid.zalan.do",
+            role.replace('_', "-"),
+            self.0
+        )
+    }
+
+    /// The budget that keeps the primary.
+    #[must_use]
+    pub fn primary_budget(self) -> String {
+        format!("postgres-{}-pdb", self.0)
+    }
+
+    /// The budget that keeps members with work that must not be interrupted.
+    #[must_use]
+    pub fn critical_budget(self) -> String {
+        format!("postgres-{}-critical-op-pdb", self.0)
+    }
+
+    /// A member's pod.
+    #[must_use]
+    pub fn pod(self, ordinal: u32) -> String {
+        format!("{}-{ordinal}", self.0)
+    }
+
+    /// A member's volume claim.
+    #[must_use]
+    pub fn claim(self, ordinal: u32) -> String {
+        format!("pgdata-{}-{ordinal}", self.0)
+    }
+}

@@ -1,0 +1,371 @@
+use howdah_rest::ClusterRow;
+
+/// Upstream's annotation: somebody wants this pod to be replaced.
+pub const ROLL_ANNOTATION: &str = "zalando-postgres-operator-rolling-update-required";
+
+/// A pod as it was observed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub ordinal: u32,
+    /// The revision of the template that it was made from.
+    pub revision: String,
+    /// Somebody has asked for its replacement.
+    pub wanted: bool,
+    /// It is being deleted.
+    pub ending: bool,
+    /// Its container runs.
+    pub running: bool,
+    /// Why its container cannot run, such as `ErrImagePull: …`.
+    pub trouble: Option<String>,
+}
+
+/// What the operator should do next to a cluster's members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// All is as it should be.
+    Nothing,
+    /// Nothing now; whoever changes will wake us.
+    Wait(String),
+    /// Delete a pod; the StatefulSet makes it anew.
+    Replace {
+        /// Which.
+        pod: String,
+        /// Why.
+        reason: String,
+    },
+    /// Hand leadership over.
+    Switchover {
+        /// The primary.
+        from: String,
+        /// The next one.
+        to: String,
+        /// Why.
+        reason: String,
+    },
+    /// Restart PostgreSQL for its parameters.
+    Restart {
+        /// Which member.
+        member: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A cluster's members for a decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Member<'a> {
+    /// What its agent says.
+    pub row: &'a ClusterRow,
+}
+
+impl Member<'_> {
+    /// It takes writes.
+    #[must_use]
+    pub fn is_primary(self) -> bool {
+        self.row.role == "leader" && self.row.state == "running"
+    }
+
+    /// It follows the primary.
+    #[must_use]
+    pub fn streams(self) -> bool {
+        self.row.role != "leader" && self.row.state == "streaming"
+    }
+
+    fn behind(self) -> u64 {
+        self.row.received.map_or(u64::MAX, |(_, lag)| lag)
+    }
+}
+
+/// More behind than this, in bytes, is no candidate for a planned switchover.
+const SWITCHOVER_LAG: u64 = 16 * 1024 * 1024;
+
+/// The next step of a rollout: replicas first, one at a time and only while all others are well; then the primary hands
+/// over to the most advanced replica, and is replaced as a replica. Observed anew each time, so that an operator that
+/// was restarted goes on where the other one stopped.
+#[must_use]
+pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[ClusterRow]) -> Step {
+    let member = |name: &str| rows.iter().find(|row| row.name == name).map(|row| Member { row });
+    let primary = pods
+        .iter()
+        .find(|pod| member(&pod.name).is_some_and(Member::is_primary));
+    let stale =
+        |pod: &&Pod| (pod.wanted || (!revision.is_empty() && pod.revision != revision)) && !pod.ending;
+
+    // A pod that cannot run is in nobody's way, and its replacement may be the cure.
+    if let Some(pod) = pods.iter().filter(stale).find(|pod| !pod.running) {
+        return replace(pod, "it does not run, and its template has changed");
+    }
+    if let Some(primary) = primary
+        && primary.ordinal >= wanted
+        && wanted > 0
+    {
+        let stays: Vec<&Pod> = pods.iter().filter(|pod| pod.ordinal < wanted).collect();
+        return hand_over(primary, &stays, rows, "its pod goes away with the scaling down");
+    }
+    if let Some(pod) = pods.iter().find(|pod| pod.ending) {
+        return Step::Wait(format!("{} ends", pod.name));
+    }
+    let stale_pods: Vec<&Pod> = pods.iter().filter(stale).collect();
+    let waits_for_restart = rows.iter().any(|row| row.pending_restart.is_some());
+    if stale_pods.is_empty() && !waits_for_restart {
+        return complete(wanted, pods, rows);
+    }
+    if let Step::Wait(reason) = complete(wanted, pods, rows) {
+        return Step::Wait(format!("{reason}, before the next member is touched"));
+    }
+    let is_primary = |pod: &Pod| primary.is_some_and(|primary| primary.name == pod.name);
+    if let Some(replica) = stale_pods
+        .iter()
+        .filter(|pod| !is_primary(pod))
+        .max_by_key(|pod| pod.ordinal)
+    {
+        return replace(replica, "its template has changed");
+    }
+    if let Some(primary) = stale_pods.first() {
+        let others: Vec<&Pod> = pods.iter().filter(|pod| pod.name != primary.name).collect();
+        if others.is_empty() {
+            return replace(primary, "its template has changed, and it is the only member");
+        }
+        return hand_over(primary, &others, rows, "its template has changed");
+    }
+    restart(rows)
+}
+
+fn replace(pod: &Pod, reason: &str) -> Step {
+    Step::Replace {
+        pod: pod.name.clone(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn hand_over(primary: &Pod, candidates: &[&Pod], rows: &[ClusterRow], reason: &str) -> Step {
+    let has_sync = rows.iter().any(|row| row.role == "sync_standby");
+    let best = rows
+        .iter()
+        .map(|row| Member { row })
+        .filter(|member| {
+            candidates
+                .iter()
+                .any(|pod| pod.name == member.row.name && !pod.ending)
+        })
+        .filter(|member| member.streams() && member.behind() <= SWITCHOVER_LAG)
+        // In synchronous mode only a synchronous standby may take over.
+        .filter(|member| !has_sync || member.row.role == "sync_standby")
+        .min_by_key(|member| member.behind());
+    match best {
+        Some(member) => Step::Switchover {
+            from: primary.name.clone(),
+            to: member.row.name.clone(),
+            reason: reason.to_owned(),
+        },
+        None => Step::Wait(format!(
+            "no replica is near enough to take over from {}",
+            primary.name
+        )),
+    }
+}
+
+/// Restarts go one by one as well, replicas first: some parameters must not be smaller on a replica than on its primary.
+fn restart(rows: &[ClusterRow]) -> Step {
+    let waiting = |row: &&ClusterRow| row.pending_restart.is_some();
+    let row = rows
+        .iter()
+        .filter(waiting)
+        .find(|row| row.role != "leader")
+        .or_else(|| rows.iter().find(waiting));
+    match row {
+        Some(row) => {
+            let names: Vec<String> = row
+                .pending_restart
+                .iter()
+                .flatten()
+                .map(|(name, _)| name.clone())
+                .collect();
+            Step::Restart {
+                member: row.name.clone(),
+                reason: format!("for {}", names.join(", ")),
+            }
+        }
+        None => Step::Nothing,
+    }
+}
+
+/// Whether every wanted member is there: one takes writes, the others stream.
+fn complete(wanted: u32, pods: &[Pod], rows: &[ClusterRow]) -> Step {
+    let staying = pods.iter().filter(|pod| pod.ordinal < wanted).count();
+    if let Some(pod) = pods.iter().find(|pod| pod.trouble.is_some()) {
+        let trouble = pod.trouble.as_deref().unwrap_or_default();
+        return Step::Wait(format!("{} cannot run: {trouble}", pod.name));
+    }
+    if staying < wanted as usize || pods.len() > staying {
+        return Step::Wait(format!("{} of {wanted} pods are there", pods.len()));
+    }
+    let members: Vec<Member<'_>> = rows
+        .iter()
+        .filter(|row| pods.iter().any(|pod| pod.name == row.name))
+        .map(|row| Member { row })
+        .collect();
+    if wanted > 0 && !members.iter().any(|member| member.is_primary()) {
+        return Step::Wait("no member takes writes yet".into());
+    }
+    let missing = pods.iter().find(|pod| {
+        !members
+            .iter()
+            .any(|m| m.row.name == pod.name && (m.is_primary() || m.streams()))
+    });
+    match missing {
+        Some(pod) => Step::Wait(format!("{} does not stream yet", pod.name)),
+        None => Step::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use howdah_types::Lsn;
+    use serde_json::{Map, json};
+
+    fn pod(ordinal: u32, revision: &str) -> Pod {
+        Pod {
+            name: format!("c-{ordinal}"),
+            ordinal,
+            revision: revision.into(),
+            running: true,
+            ..Pod::default()
+        }
+    }
+
+    fn row(ordinal: u32, role: &'static str, state: &str, lag: u64) -> ClusterRow {
+        ClusterRow {
+            name: format!("c-{ordinal}"),
+            role,
+            state: state.into(),
+            api_url: String::new(),
+            host: String::new(),
+            port: None,
+            timeline: None,
+            received: (role != "leader").then_some((Lsn(0), lag)),
+            replayed: None,
+            pending_restart: None,
+            scheduled_restart: None,
+            tags: Map::new(),
+        }
+    }
+
+    /// Carries the steps out as a cluster would, and writes them down.
+    fn run(wanted: u32, mut pods: Vec<Pod>, mut rows: Vec<ClusterRow>) -> Vec<String> {
+        let mut told = Vec::new();
+        for _ in 0..20 {
+            let step = next(wanted, "new", &pods, &rows);
+            match &step {
+                Step::Nothing => return told,
+                Step::Wait(reason) => {
+                    told.push(format!("wait: {reason}"));
+                    return told;
+                }
+                Step::Replace { pod, .. } => {
+                    told.push(format!("replace {pod}"));
+                    let pod = pods.iter_mut().find(|p| p.name == *pod).unwrap();
+                    pod.revision = "new".into();
+                }
+                Step::Switchover { from, to, .. } => {
+                    told.push(format!("switch {from} to {to}"));
+                    for row in &mut rows {
+                        if row.name == *to {
+                            (row.role, row.state, row.received) = ("leader", "running".into(), None);
+                        } else if row.name == *from {
+                            (row.role, row.state, row.received) =
+                                ("replica", "streaming".into(), Some((Lsn(0), 0)));
+                        }
+                    }
+                    pods.retain(|pod| pod.ordinal < wanted);
+                    rows.retain(|row| pods.iter().any(|pod| pod.name == row.name));
+                }
+                Step::Restart { member, .. } => {
+                    told.push(format!("restart {member}"));
+                    rows.iter_mut()
+                        .find(|r| r.name == *member)
+                        .unwrap()
+                        .pending_restart = None;
+                }
+            }
+        }
+        panic!("it does not end: {told:?}");
+    }
+
+    #[test]
+    fn replicas_go_first_then_the_primary_after_a_switchover() {
+        let pods = vec![pod(0, "old"), pod(1, "old"), pod(2, "old")];
+        let rows = vec![
+            row(0, "leader", "running", 0),
+            row(1, "replica", "streaming", 9),
+            row(2, "replica", "streaming", 0),
+        ];
+        assert_eq!(
+            run(3, pods, rows),
+            ["replace c-2", "replace c-1", "switch c-0 to c-2", "replace c-0"]
+        );
+    }
+
+    #[test]
+    fn a_single_member_is_replaced_without_much_ado() {
+        assert_eq!(
+            run(1, vec![pod(0, "old")], vec![row(0, "leader", "running", 0)]),
+            ["replace c-0"]
+        );
+    }
+
+    #[test]
+    fn nothing_is_touched_while_a_member_is_unwell() {
+        let pods = vec![pod(0, "old"), pod(1, "new")];
+        let rows = vec![row(0, "leader", "running", 0), row(1, "replica", "starting", 0)];
+        assert_eq!(
+            run(2, pods, rows),
+            ["wait: c-1 does not stream yet, before the next member is touched"]
+        );
+    }
+
+    #[test]
+    fn a_primary_moves_off_a_pod_that_goes_away() {
+        let pods = vec![pod(0, "new"), pod(1, "new")];
+        let rows = vec![row(0, "replica", "streaming", 0), row(1, "leader", "running", 0)];
+        assert_eq!(run(1, pods, rows), ["switch c-1 to c-0"]);
+    }
+
+    #[test]
+    fn only_a_synchronous_standby_takes_over_in_synchronous_mode() {
+        let pods = vec![pod(0, "old"), pod(1, "new"), pod(2, "new")];
+        let rows = vec![
+            row(0, "leader", "running", 0),
+            row(1, "replica", "streaming", 0),
+            row(2, "sync_standby", "streaming", 8),
+        ];
+        assert_eq!(run(3, pods, rows), ["switch c-0 to c-2", "replace c-0"]);
+    }
+
+    #[test]
+    fn restarts_go_one_by_one_and_replicas_first() {
+        let mut rows = vec![row(0, "leader", "running", 0), row(1, "replica", "streaming", 0)];
+        for row in &mut rows {
+            row.pending_restart = Some(json!({"max_connections": {}}).as_object().cloned().unwrap());
+        }
+        assert_eq!(
+            run(2, vec![pod(0, "new"), pod(1, "new")], rows),
+            ["restart c-1", "restart c-0"]
+        );
+    }
+
+    #[test]
+    fn a_pod_that_cannot_run_is_replaced_when_its_template_changes() {
+        let mut broken = pod(0, "old");
+        broken.running = false;
+        broken.trouble = Some("ErrImagePull: no such image".into());
+        assert_eq!(
+            run(1, vec![broken], vec![]).first().map(String::as_str),
+            Some("replace c-0")
+        );
+    }
+}

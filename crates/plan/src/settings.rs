@@ -1,0 +1,79 @@
+use std::collections::BTreeMap;
+
+/// The operator's settings; upstream's defaults (v2) of the keys that are acted on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The image of the members.
+    pub docker_image: String,
+    /// Labels of every object.
+    pub cluster_labels: BTreeMap<String, String>,
+    /// The label that holds the cluster's name.
+    pub cluster_name_label: String,
+    /// The label that holds a pod's role.
+    pub pod_role_label: String,
+    /// The superuser.
+    pub super_username: String,
+    /// The replication role.
+    pub replication_username: String,
+    /// The role name that people's roles belong to (`HUMAN_ROLE`).
+    pub pam_role_name: String,
+    /// How the image checks people's tokens (`PAM_OAUTH2`).
+    pub pam_configuration: String,
+    /// The pods' ServiceAccount.
+    pub pod_service_account_name: String,
+    /// Seconds a pod may take to end.
+    pub pod_terminate_grace_period: i64,
+    /// A memory volume for shared memory.
+    pub enable_shm_volume: bool,
+    /// Tell the major by `PGVERSION`.
+    pub enable_pgversion_env_var: bool,
+    /// Make PodDisruptionBudgets.
+    pub enable_pod_disruption_budget: bool,
+    /// The primary's budget selects the primary alone.
+    pub pdb_master_label_selector: bool,
+    /// Load balancers unless a manifest says otherwise.
+    pub enable_master_load_balancer: bool,
+    /// The same for replicas.
+    pub enable_replica_load_balancer: bool,
+    /// Part of the names that load balancers are given.
+    pub db_hosted_zone: String,
+    /// Of load balancers.
+    pub external_traffic_policy: String,
+    /// Requests and limits unless a manifest says otherwise, by resource.
+    pub default_requests: BTreeMap<String, String>,
+    /// The same for limits.
+    pub default_limits: BTreeMap<String, String>,
+    /// Roles that no manifest may make.
+    pub protected_role_names: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let text = str::to_owned;
+        Settings {
+            docker_image: text("ghcr.io/zalando/spilo-18:4.1-p2"),
+            cluster_labels: BTreeMap::from([(text("application"), text("spilo"))]),
+            cluster_name_label: text("cluster-name"),
+            pod_role_label: text("spilo-role"),
+            super_username: text("postgres"),
+            replication_username: text("standby"),
+            pam_role_name: text("zalandos"),
+            pam_configuration: text(
+                "https://info.example.com/oauth2/tokeninfo?access_token= uid realm=/employees",
+            ),
+            pod_service_account_name: text("postgres-pod"),
+            pod_terminate_grace_period: 300,
+            enable_shm_volume: true,
+            enable_pgversion_env_var: true,
+            enable_pod_disruption_budget: true,
+            pdb_master_label_selector: true,
+            enable_master_load_balancer: false,
+            enable_replica_load_balancer: false,
+            db_hosted_zone: text("db.example.com"),
+            external_traffic_policy: text("Cluster"),
+            default_requests: BTreeMap::new(),
+            default_limits: BTreeMap::new(),
+            protected_role_names: vec![text("admin"), text("cron_admin")],
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The SQL that makes a cluster's roles and databases what the manifest says.
+//!
+//! It only adds: roles, databases and memberships are never dropped, since what is missing from a manifest may have been
+//! made by somebody else, and data with it.
+
+mod databases;
+mod prepared;
+mod quote;
+mod roles;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use databases::databases;
+pub use prepared::{DatabaseFacts, prepared_database, prepared_roles};
+pub use roles::{Role, roles, wanted_roles};
+
+/// One statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// The text.
+    pub sql: String,
+    /// What it does, for logs and events; never holds a password.
+    pub what: String,
+}
+
+/// A role as the database has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoleFacts {
+    /// Attributes that are on, such as `SUPERUSER`.
+    pub on: BTreeSet<String>,
+    /// Roles it is a member of.
+    pub member_of: BTreeSet<String>,
+    /// The password in its Secret is the one that is set.
+    pub password_matches: bool,
+}
+
+/// What a cluster has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    /// Roles by name.
+    pub roles: BTreeMap<String, RoleFacts>,
+    /// Databases and their owners.
+    pub databases: BTreeMap<String, String>,
+}
+
+fn statement(sql: String, what: String) -> Statement {
+    Statement { sql, what }
+}
