@@ -42,9 +42,9 @@ pub(crate) struct KeeperLink {
 impl KeeperLink {
     /// Starts the keeper on a thread of its own, so that nothing the loop does delays a renewal. `open` makes the
     /// keeper's own connection to the store, on that thread.
-    pub(crate) fn start<S: Store + 'static>(
+    pub(crate) fn start(
         keeper: Keeper,
-        open: impl FnOnce() -> anyhow::Result<S> + Send + 'static,
+        open: impl FnOnce() -> Box<dyn Store> + Send + 'static,
         guard: Arc<GuardClient>,
         link: GuardLink,
     ) -> anyhow::Result<Self> {
@@ -58,21 +58,16 @@ impl KeeperLink {
             .name("keeper".to_owned())
             .spawn(move || {
                 runtime.block_on(async move {
-                    match open() {
-                        Ok(store) => {
-                            KeeperTask {
-                                keeper,
-                                store,
-                                guard,
-                                link,
-                                publish,
-                                beats,
-                            }
-                            .run(commanded)
-                            .await;
-                        }
-                        Err(error) => tracing::error!("The store cannot be opened: {error:#}."),
+                    KeeperTask {
+                        keeper,
+                        store: open(),
+                        guard,
+                        link,
+                        publish,
+                        beats,
                     }
+                    .run(commanded)
+                    .await;
                 });
             })?;
         Ok(KeeperLink {
@@ -118,16 +113,16 @@ impl KeeperLink {
     }
 }
 
-struct KeeperTask<S> {
+struct KeeperTask {
     keeper: Keeper,
-    store: S,
+    store: Box<dyn Store>,
     guard: Arc<GuardClient>,
     link: GuardLink,
     publish: watch::Sender<KeeperStatus>,
     beats: watch::Receiver<BootTime>,
 }
 
-impl<S: Store> KeeperTask<S> {
+impl KeeperTask {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut under_way: Option<(Op, BootTime)> = None;
         let mut disarm = None;

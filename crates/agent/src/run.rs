@@ -26,7 +26,7 @@ use crate::{
     member::Publisher,
     probe::Prober,
     publish::Published,
-    setup::{ConfigFile, open_store, peer_client},
+    setup::{ConfigFile, Stores, peer_client},
     wake::Wake,
 };
 
@@ -81,7 +81,8 @@ async fn begin(
         interrupt: signal(SignalKind::interrupt())?,
         hangup: signal(SignalKind::hangup())?,
     };
-    let store: Arc<dyn Store> = Arc::new(open_store(&config)?);
+    let stores = Stores::of(&config)?;
+    let store: Arc<dyn Store> = Arc::from(stores.open());
     let Some(view) = first_view(store.as_ref(), &guard, &mut signals).await? else {
         return Ok(0);
     };
@@ -105,13 +106,19 @@ async fn begin(
         .filter(|_| all_ours)
         .unwrap_or(dynamic.timers.ttl);
     let keeper = adopted(Keeper::new(config.name.clone(), ttl), &handover);
-    let for_keeper = config.clone();
-    let keeper = KeeperLink::start(keeper, move || open_store(&for_keeper), guard, link.clone())?;
+    let for_keeper = stores.clone();
+    let keeper = KeeperLink::start(keeper, move || for_keeper.open(), guard, link.clone())?;
 
     let (commands, api_commands) = mpsc::channel(API_COMMANDS);
     let published = Published::new(commands);
     let config = Arc::new(config);
-    let api = api::start(Arc::clone(&config), published.clone(), wake.clone()).await?;
+    let api = api::start(
+        Arc::clone(&config),
+        stores.open(),
+        published.clone(),
+        wake.clone(),
+    )
+    .await?;
     let watching = tokio::spawn(watch_store(store.watch(), wake.clone()));
     let (action_done, action_results) = mpsc::channel(2);
     let (stage, _) = watch::channel(None);

@@ -3,9 +3,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use howdah_config::{ConfigError, LocalConfig, Source, dynamic_from, env_layer, key_report, load, patch};
-use howdah_dcs::KeyTree;
+use howdah_config::{
+    ConfigError, LocalConfig, Source, StoreConfig, dynamic_from, env_layer, key_report, load, patch,
+};
+use howdah_dcs::{KeyTree, Store};
 use howdah_dcs_etcd::{Endpoints, EtcdStore};
+use howdah_dcs_kube::{Api, KubeHub, Layout};
 use howdah_http::{Client, TlsError, basic_auth, client_tls};
 
 /// Why a configuration cannot be used.
@@ -81,23 +84,53 @@ impl ConfigFile {
     }
 }
 
-/// A store with a connection of its own. Each thread has one.
-pub(crate) fn open_store(config: &LocalConfig) -> anyhow::Result<EtcdStore> {
-    let etcd = &config.etcd3;
-    let client_cert = etcd
-        .client_cert
-        .as_ref()
-        .map(|(cert, key)| (cert.as_path(), key.as_path()));
-    let endpoints = Endpoints::new(
-        &etcd.endpoints,
-        etcd.auth.clone(),
-        etcd.cacert.as_deref(),
-        client_cert,
-    )?;
-    Ok(EtcdStore::new(
-        KeyTree::new(&config.namespace, &config.scope),
-        endpoints,
-    ))
+/// Opens stores of one cluster: each thread has one with a connection of its own.
+#[derive(Clone)]
+pub(crate) enum Stores {
+    Etcd(KeyTree, Endpoints),
+    Kubernetes(KubeHub),
+}
+
+impl Stores {
+    pub(crate) fn of(config: &LocalConfig) -> anyhow::Result<Self> {
+        Ok(match &config.store {
+            StoreConfig::Etcd(etcd) => {
+                let client_cert = etcd
+                    .client_cert
+                    .as_ref()
+                    .map(|(cert, key)| (cert.as_path(), key.as_path()));
+                let endpoints = Endpoints::new(
+                    &etcd.endpoints,
+                    etcd.auth.clone(),
+                    etcd.cacert.as_deref(),
+                    client_cert,
+                )?;
+                Stores::Etcd(KeyTree::new(&config.namespace, &config.scope), endpoints)
+            }
+            StoreConfig::Kubernetes(kube) => {
+                let api = Api::in_pod(kube.service_account.clone(), kube.cacert.clone())?;
+                let layout = Layout {
+                    scope: config.scope.clone(),
+                    namespace: kube.namespace.clone(),
+                    labels: kube.labels.clone(),
+                    scope_label: kube.scope_label.clone(),
+                    role_label: kube.role_label.clone(),
+                    leader_value: kube.leader_label_value.clone(),
+                    follower_value: kube.follower_label_value.clone(),
+                    tmp_role_label: kube.tmp_role_label.clone(),
+                    bootstrap_labels: kube.bootstrap_labels.clone(),
+                };
+                Stores::Kubernetes(KubeHub::new(api, layout, config.name.clone()))
+            }
+        })
+    }
+
+    pub(crate) fn open(&self) -> Box<dyn Store> {
+        match self {
+            Stores::Etcd(tree, endpoints) => Box::new(EtcdStore::new(tree.clone(), endpoints.clone())),
+            Stores::Kubernetes(hub) => Box::new(hub.store()),
+        }
+    }
 }
 
 /// The client for other members' REST APIs. Between agents certificates are checked only if a CA is configured and

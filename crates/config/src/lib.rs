@@ -23,8 +23,8 @@ pub use env::env_layer;
 pub use known::{KeyReport, key_report};
 pub use listen::Listen;
 pub use local::{
-    Account, ApiTls, Bootstrap, CtlConfig, EtcdConfig, LocalConfig, LogConfig, PostgresConfig, RestApiConfig,
-    VerifyClient,
+    Account, ApiTls, Bootstrap, CtlConfig, EtcdConfig, KubernetesConfig, LocalConfig, LogConfig,
+    PostgresConfig, RestApiConfig, StoreConfig, VerifyClient,
 };
 pub use merge::{patch, string_form};
 pub use reader::{ConfigError, parse_bool, parse_int};

@@ -28,7 +28,7 @@ pub struct LocalConfig {
     /// How a new cluster is made; `None` if this member may not make one.
     pub bootstrap: Option<Bootstrap>,
     /// The store.
-    pub etcd3: EtcdConfig,
+    pub store: StoreConfig,
     /// Published with the member.
     pub tags: Tags,
 }
@@ -160,6 +160,40 @@ pub struct Bootstrap {
     pub post_bootstrap: Option<String>,
 }
 
+/// The section that names the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// `etcd3`
+    Etcd(EtcdConfig),
+    /// `kubernetes`
+    Kubernetes(KubernetesConfig),
+}
+
+/// `kubernetes`, with ConfigMaps
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubernetesConfig {
+    /// Where the cluster's objects are.
+    pub namespace: String,
+    /// Labels of all objects.
+    pub labels: BTreeMap<String, String>,
+    /// The label that holds the scope.
+    pub scope_label: String,
+    /// The label that holds a pod's role.
+    pub role_label: String,
+    /// Its value for the primary.
+    pub leader_label_value: String,
+    /// Its value for replicas.
+    pub follower_label_value: String,
+    /// A second label, with the role as it is.
+    pub tmp_role_label: Option<String>,
+    /// Labels of a pod while it is made.
+    pub bootstrap_labels: BTreeMap<String, String>,
+    /// The directory of the ServiceAccount's `token` and `ca.crt`.
+    pub service_account: PathBuf,
+    /// CA of the API server; that of the ServiceAccount unless set.
+    pub cacert: Option<PathBuf>,
+}
+
 /// `etcd3`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EtcdConfig {
@@ -180,7 +214,7 @@ impl LocalConfig {
     /// The first wrong or missing key, with its path and line.
     pub fn from_value(config: &Map<String, Value>, text: &str, cwd: &Path) -> Result<Self, ConfigError> {
         let root = Reader::root(config, text);
-        let etcd3 = store(&root)?;
+        let store = store(&root)?;
         let name = root.required("name")?;
         let scope = root.required("scope")?;
         let api = root.section("restapi")?;
@@ -204,17 +238,17 @@ impl LocalConfig {
                 .exists()
                 .then(|| bootstrap_section(&bootstrap))
                 .transpose()?,
-            etcd3,
+            store,
             tags: Tags::new(root.section("tags")?.map()),
         })
     }
 }
 
-/// Only etcd's v3 API is served today; every other store is refused with what to do.
-fn store(root: &Reader<'_>) -> Result<EtcdConfig, ConfigError> {
+/// etcd's v3 API and Kubernetes are served; every other store is refused with what to do.
+fn store(root: &Reader<'_>) -> Result<StoreConfig, ConfigError> {
     let etcd3 = root.section("etcd3")?;
     if etcd3.exists() {
-        return etcd(&etcd3);
+        return etcd(&etcd3).map(StoreConfig::Etcd);
     }
     if root.value("etcd").is_some() {
         return Err(root.error(
@@ -224,15 +258,62 @@ fn store(root: &Reader<'_>) -> Result<EtcdConfig, ConfigError> {
              members on both would elect two leaders",
         ));
     }
-    for other in ["consul", "zookeeper", "exhibitor", "raft", "kubernetes"] {
+    for other in ["consul", "zookeeper", "exhibitor", "raft"] {
         if root.value(other).is_some() {
-            return Err(root.error(other, "is not supported yet as a store; use 'etcd3:'"));
+            return Err(root.error(
+                other,
+                "is not supported yet as a store; use 'etcd3:' or 'kubernetes:'",
+            ));
         }
+    }
+    let kube = root.section("kubernetes")?;
+    if kube.exists() {
+        return kubernetes(&kube).map(StoreConfig::Kubernetes);
     }
     Err(root.error(
         "etcd3",
         "is missing: name the store, for example 'etcd3: {host: 127.0.0.1:2379}'",
     ))
+}
+
+/// Where Kubernetes mounts the credentials of a pod's ServiceAccount.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+fn kubernetes(section: &Reader<'_>) -> Result<KubernetesConfig, ConfigError> {
+    if section.flag("use_endpoints")?.unwrap_or(false) {
+        return Err(section.error(
+            "use_endpoints",
+            "is not supported yet: the cluster's state must be in ConfigMaps (false), for all of its members",
+        ));
+    }
+    let texts = |key: &str| -> Result<BTreeMap<String, String>, ConfigError> {
+        let map = section.section(key)?.map();
+        Ok(map
+            .iter()
+            .map(|(name, value)| (name.clone(), string_form(value)))
+            .collect())
+    };
+    let or =
+        |key: &str, default: &str| Ok::<_, ConfigError>(section.text(key)?.unwrap_or_else(|| default.into()));
+    let labels = texts("labels")?;
+    if labels.is_empty() {
+        return Err(section.error(
+            "labels",
+            "is required: the labels that the cluster's objects have",
+        ));
+    }
+    Ok(KubernetesConfig {
+        namespace: or("namespace", "default")?,
+        labels,
+        scope_label: or("scope_label", "cluster-name")?,
+        role_label: or("role_label", "role")?,
+        leader_label_value: or("leader_label_value", "primary")?,
+        follower_label_value: or("follower_label_value", "replica")?,
+        tmp_role_label: section.text("tmp_role_label")?,
+        bootstrap_labels: texts("bootstrap_labels")?,
+        service_account: or("service_account", SERVICE_ACCOUNT)?.into(),
+        cacert: section.text("cacert")?.map(PathBuf::from),
+    })
 }
 
 fn etcd(section: &Reader<'_>) -> Result<EtcdConfig, ConfigError> {
@@ -476,7 +557,7 @@ fn options(section: &Reader<'_>, key: &str, refused: &[&str]) -> Result<Vec<Stri
     Ok(args)
 }
 
-impl EtcdConfig {
+impl StoreConfig {
     /// Only the store of a configuration, for tools that need no more of it.
     ///
     /// # Errors

@@ -3,7 +3,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use bytes::Bytes;
 use howdah_clock::now;
-use howdah_config::{CtlConfig, EtcdConfig, Source, env_layer, load, patch};
+use howdah_config::{CtlConfig, EtcdConfig, Source, StoreConfig, env_layer, load, patch};
 use howdah_dcs::{KeyTree, Member, Store, View};
 use howdah_dcs_etcd::{Endpoints, EtcdStore};
 use howdah_http::{Client, HttpError, Method, Response, Url, basic_auth, client_tls};
@@ -53,7 +53,7 @@ impl Context {
             None => Context {
                 namespace,
                 scope,
-                etcd: EtcdConfig::from_config(&config)?,
+                etcd: etcd(&config)?,
                 client: Client::default(),
             },
         };
@@ -180,6 +180,16 @@ fn default_file() -> PathBuf {
     base.or_else(home)
         .unwrap_or_default()
         .join("patroni/patronictl.yaml")
+}
+
+fn etcd(config: &Map<String, Value>) -> anyhow::Result<EtcdConfig> {
+    match StoreConfig::from_config(config)? {
+        StoreConfig::Etcd(etcd) => Ok(etcd),
+        StoreConfig::Kubernetes(_) => anyhow::bail!(
+            "this configuration keeps the cluster's state in Kubernetes, which these commands do not read yet: use \
+             'howdah get' and 'howdah list', or a member's REST API"
+        ),
+    }
 }
 
 /// `etcd3://host:port/namespace`

@@ -23,12 +23,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("guard", &["types", "clock"]),
     ("http", &["types", "clock"]),
     ("dcs-etcd", &["types", "clock", "dcs", "http"]),
+    ("dcs-kube", &["types", "clock", "dcs", "http"]),
+    ("api", &["pgconf"]),
+    ("plan", &["types", "rest", "api"]),
+    ("spilo", &["pgconf", "config"]),
     ("postgres", &["types", "clock", "pgconf", "config", "http"]),
     (
         "agent",
         &[
-            "types", "clock", "pgconf", "config", "dcs", "dcs-etcd", "ha", "guard", "http", "postgres",
-            "rest",
+            "types", "clock", "pgconf", "config", "dcs", "dcs-etcd", "dcs-kube", "ha", "guard", "http",
+            "postgres", "rest",
         ],
     ),
     (
@@ -44,7 +48,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// What a pure crate must not reach, however indirectly.
 const IMPURE: &[&str] = &["tokio", "hyper", "rustls", "libc", "rustix"];
-const PURE: &[&str] = &["types", "pgconf", "config", "dcs", "ha", "rest"];
+const PURE: &[&str] = &[
+    "types", "pgconf", "config", "dcs", "ha", "rest", "api", "plan", "spilo",
+];
 
 /// The packages as they are for this machine; those for other systems need not be on it.
 fn metadata() -> Value {

@@ -41,6 +41,8 @@ impl Response {
     }
 }
 
+const JSON: &str = "application/json";
+
 /// One keep-alive connection to one server.
 pub struct Connection {
     url: Url,
@@ -169,7 +171,22 @@ impl Connection {
         body: Option<Bytes>,
         deadline: BootTime,
     ) -> Result<Response, HttpError> {
-        let (status, stream) = self.open_stream(method, path, body, deadline).await?;
+        self.request_with(method, path, JSON, body, deadline).await
+    }
+
+    /// Sends a request with a body of another type than JSON and reads the whole answer.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn request_with(
+        &mut self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Option<Bytes>,
+        deadline: BootTime,
+    ) -> Result<Response, HttpError> {
+        let (status, stream) = self.send(method, path, content_type, body, deadline).await?;
         let url = stream.url;
         match timeout_at(deadline, stream.body.collect()).await {
             Ok(Ok(body)) => Ok(Response {
@@ -195,6 +212,17 @@ impl Connection {
         body: Option<Bytes>,
         deadline: BootTime,
     ) -> Result<(u16, StreamBody), HttpError> {
+        self.send(method, path, JSON, body, deadline).await
+    }
+
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Option<Bytes>,
+        deadline: BootTime,
+    ) -> Result<(u16, StreamBody), HttpError> {
         let url = format!("{}{path}", self.url.base());
         let path = if path.is_empty() { "/" } else { path };
         let mut builder = Request::builder()
@@ -205,7 +233,7 @@ impl Connection {
             builder = builder.header(AUTHORIZATION, value);
         }
         if body.is_some() {
-            builder = builder.header(CONTENT_TYPE, "application/json");
+            builder = builder.header(CONTENT_TYPE, content_type);
         }
         let request = builder
             .body(Full::new(body.unwrap_or_default()))

@@ -2,7 +2,12 @@ use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time:
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request,
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::{
@@ -12,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// What a handler returns.
+/// What a handler returns that knows its whole answer; others may return any body.
 pub type Reply = hyper::Response<Full<Bytes>>;
 
 /// Who asks.
@@ -35,10 +40,15 @@ const CONNECTIONS: usize = 512;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves `handler` on `listener` until `stop` says true; then waits a moment for requests under way.
-pub async fn serve<H, F>(listener: TcpListener, tls: ServerTls, mut stop: watch::Receiver<bool>, handler: H)
-where
+pub async fn serve<H, F, B>(
+    listener: TcpListener,
+    tls: ServerTls,
+    mut stop: watch::Receiver<bool>,
+    handler: H,
+) where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Reply> + Send + 'static,
+    F: Future<Output = hyper::Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
@@ -80,10 +90,15 @@ async fn accept(
     }
 }
 
-async fn connection<H, F>(stream: TcpStream, address: SocketAddr, tls: Option<Arc<ServerConfig>>, handler: H)
-where
+async fn connection<H, F, B>(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+    handler: H,
+) where
     H: Fn(Request<Incoming>, Peer) -> F,
-    F: Future<Output = Reply>,
+    F: Future<Output = hyper::Response<B>>,
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
     let _ = stream.set_nodelay(true);
     let Some(config) = tls else {
@@ -116,11 +131,12 @@ where
     }
 }
 
-async fn http<S, H, F>(io: TokioIo<S>, peer: Peer, handler: H)
+async fn http<S, H, F, B>(io: TokioIo<S>, peer: Peer, handler: H)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     H: Fn(Request<Incoming>, Peer) -> F,
-    F: Future<Output = Reply>,
+    F: Future<Output = hyper::Response<B>>,
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
     let service = service_fn(|request| {
         let reply = handler(request, peer);

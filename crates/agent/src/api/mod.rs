@@ -19,11 +19,7 @@ use howdah_dcs::Store;
 use howdah_http::{Client, server_tls};
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::{
-    publish::Published,
-    setup::{open_store, peer_client},
-    wake::Wake,
-};
+use crate::{publish::Published, setup::peer_client, wake::Wake};
 
 /// What a request may use.
 pub(crate) struct Api {
@@ -53,6 +49,7 @@ impl ApiThread {
 /// Binds the address and serves it.
 pub(crate) async fn start(
     config: Arc<LocalConfig>,
+    store: Box<dyn Store>,
     published: Published,
     wake: Wake,
 ) -> anyhow::Result<ApiThread> {
@@ -78,7 +75,7 @@ pub(crate) async fn start(
     };
     let (stop, stopped) = watch::channel(false);
     let api = Api {
-        store: Box::new(open_store(&config)?),
+        store,
         peers: peer_client(&config)?,
         config,
         published,

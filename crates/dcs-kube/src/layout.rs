@@ -1,0 +1,421 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use howdah_dcs::{Key, KeyTree, LeaseId, Member, RawKey, View};
+use howdah_types::{MemberName, PgState, Role, Scope};
+use serde_json::{Map, Value, json};
+
+use crate::observed::{Observed, Record};
+use howdah_types::BootTime;
+
+/// Beside Patroni's annotations: the life that holds the record, as `<lease in hex>@<renewTime>`. It counts only while
+/// the time is that of the record's last renewal, so that a renewal by another agent under the same name ends it.
+pub const INCARNATION: &str = "howdah.io/incarnation";
+/// The leadership: the resourceVersion that the record had when it was taken, which only grows.
+pub(crate) const TERM: &str = "howdah.io/term";
+/// The life that bootstraps, beside an empty `initialize`.
+pub(crate) const CLAIM: &str = "howdah.io/claim";
+
+/// Names, labels and annotations of one cluster's objects.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// The cluster.
+    pub scope: Scope,
+    /// Where its objects are.
+    pub namespace: String,
+    /// Labels of all objects.
+    pub labels: BTreeMap<String, String>,
+    /// The label that holds the scope.
+    pub scope_label: String,
+    /// The label that holds a pod's role.
+    pub role_label: String,
+    /// Its value for the primary.
+    pub leader_value: String,
+    /// Its value for replicas.
+    pub follower_value: String,
+    /// A second label, with the role as it is.
+    pub tmp_role_label: Option<String>,
+    /// Labels of a pod while it is made.
+    pub bootstrap_labels: BTreeMap<String, String>,
+}
+
+fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
+    object["metadata"]["annotations"][name].as_str()
+}
+
+fn version(object: &Value) -> u64 {
+    object["metadata"]["resourceVersion"]
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
+}
+
+impl Layout {
+    /// The labels of every object of the cluster.
+    #[must_use]
+    pub fn all_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.labels.clone();
+        labels.insert(self.scope_label.clone(), self.scope.to_string());
+        labels
+    }
+
+    /// The selector of the cluster's objects.
+    #[must_use]
+    pub fn selector(&self) -> String {
+        let parts: Vec<String> = self
+            .all_labels()
+            .iter()
+            .map(|(k, v)| format!("{k}%3D{v}"))
+            .collect();
+        parts.join("%2C")
+    }
+
+    /// The ConfigMap with the leader's record.
+    #[must_use]
+    pub fn leader_object(&self) -> String {
+        format!("{}-leader", self.scope)
+    }
+
+    /// The ConfigMap that a key lives in.
+    #[must_use]
+    pub fn object_of(&self, key: Key) -> String {
+        let suffix = match key {
+            Key::Initialize | Key::Config | Key::History => "config",
+            Key::Failover => "failover",
+            Key::Sync => "sync",
+            Key::Status => "leader",
+        };
+        format!("{}-{suffix}", self.scope)
+    }
+
+    /// The annotations that a key's value becomes; `null` deletes one.
+    pub(crate) fn annotations_of(&self, key: Key, value: Option<&str>) -> Map<String, Value> {
+        let fields = |names: &[&str]| {
+            let object: Value = value
+                .and_then(|v| serde_json::from_str(v).ok())
+                .unwrap_or_default();
+            let text = |name: &str| match &object[name] {
+                Value::Null => Value::Null,
+                Value::String(text) if text.is_empty() => Value::Null,
+                Value::String(text) => json!(text),
+                other => json!(other.to_string()),
+            };
+            names
+                .iter()
+                .map(|name| ((*name).to_owned(), text(name)))
+                .collect()
+        };
+        let single = |name: &str| {
+            let mut map = Map::new();
+            map.insert(name.to_owned(), value.map_or(Value::Null, |value| json!(value)));
+            map
+        };
+        match key {
+            Key::Config => single("config"),
+            Key::History => single("history"),
+            Key::Initialize => {
+                let mut map = single("initialize");
+                map.insert(CLAIM.into(), Value::Null);
+                map
+            }
+            Key::Failover => fields(&["leader", "member", "scheduled_at"]),
+            Key::Sync => fields(&["leader", "sync_standby", "quorum"]),
+            Key::Status => fields(&["optime", "slots", "retain_slots"]),
+        }
+    }
+
+    /// Whether a key is there: a ConfigMap may exist without it.
+    pub(crate) fn has(&self, key: Key, object: &Value) -> bool {
+        self.annotations_of(key, None)
+            .keys()
+            .any(|name| name != CLAIM && annotation(object, name).is_some())
+    }
+
+    /// The leader's record.
+    pub(crate) fn record(&self, object: &Value) -> Record {
+        let renew_time = annotation(object, "renewTime").unwrap_or_default();
+        let number = |name: &str| annotation(object, name).and_then(|text| text.parse::<u64>().ok());
+        let holder = annotation(object, "leader").and_then(|name| MemberName::new(name).ok());
+        let lease = annotation(object, INCARNATION)
+            .and_then(|text| text.split_once('@'))
+            .filter(|(_, time)| *time == renew_time && holder.is_some())
+            .and_then(|(lease, _)| u64::from_str_radix(lease, 16).ok())
+            .map(LeaseId);
+        let transitions = number("transitions").unwrap_or(0);
+        Record {
+            version: version(object),
+            term: lease.and_then(|_| number(TERM)).unwrap_or(0),
+            lease,
+            ttl: Duration::from_secs(number("ttl").unwrap_or(30)),
+            transitions,
+            renewal: format!(
+                "{renew_time} {} {transitions}",
+                annotation(object, "acquireTime").unwrap_or_default()
+            ),
+            holder,
+        }
+    }
+
+    /// The whole cluster from its ConfigMaps and Pods. The leader counts only while `observed` says so.
+    pub(crate) fn view(
+        &self,
+        rev: u64,
+        maps: &[Value],
+        pods: &[Value],
+        observed: &Observed,
+        now: BootTime,
+    ) -> View {
+        let leads = observed.is_held(now);
+        self.view_where(rev, maps, pods, leads)
+    }
+
+    /// The whole cluster as its objects say, without judging the leader's lease: for whoever only shows it.
+    #[must_use]
+    pub fn view_of(&self, maps: &[Value], pods: &[Value]) -> View {
+        self.view_where(0, maps, pods, true)
+    }
+
+    fn view_where(&self, rev: u64, maps: &[Value], pods: &[Value], leads: bool) -> View {
+        let tree = KeyTree::new(&self.namespace, &self.scope);
+        let mut keys = Vec::new();
+        let mut push = |path: String, value: String, created: u64, modified: u64, lease: Option<LeaseId>| {
+            keys.push(RawKey {
+                path,
+                value,
+                created,
+                modified,
+                lease,
+            });
+        };
+        let lives: Vec<&str> = pods
+            .iter()
+            .filter_map(|pod| annotation(pod, INCARNATION))
+            .collect();
+        for object in maps {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            let at = version(object);
+            if name == self.leader_object() {
+                let record = self.record(object);
+                if let Some(holder) = record.holder.filter(|_| leads) {
+                    push(tree.leader(), holder.to_string(), record.term, at, record.lease);
+                }
+                push(tree.path(Key::Status), status_text(object), at, at, None);
+            } else if name == self.object_of(Key::Config) {
+                for (key, field) in [
+                    (Key::Config, "config"),
+                    (Key::History, "history"),
+                    (Key::Initialize, "initialize"),
+                ] {
+                    let Some(text) = annotation(object, field) else {
+                        continue;
+                    };
+                    // A claim ends with the life that made it.
+                    let stale = key == Key::Initialize
+                        && text.is_empty()
+                        && annotation(object, CLAIM).is_some_and(|claim| !lives.contains(&claim));
+                    if !stale {
+                        push(tree.path(key), text.to_owned(), at, at, None);
+                    }
+                }
+            } else if name == self.object_of(Key::Failover) || name == self.object_of(Key::Sync) {
+                let key = if name == self.object_of(Key::Sync) {
+                    Key::Sync
+                } else {
+                    Key::Failover
+                };
+                push(tree.path(key), self.document(key, object), at, at, None);
+            }
+        }
+        for pod in pods {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            if let (Some(text), Ok(name)) = (annotation(pod, "status"), MemberName::new(name)) {
+                push(
+                    tree.member(&name),
+                    text.to_owned(),
+                    version(pod),
+                    version(pod),
+                    None,
+                );
+            }
+        }
+        View::from_keys(&tree, rev, keys)
+    }
+
+    /// The key's JSON from its annotations.
+    fn document(&self, key: Key, object: &Value) -> String {
+        let mut out = Map::new();
+        for name in self.annotations_of(key, None).keys() {
+            if let Some(text) = annotation(object, name) {
+                let number = text.parse::<u64>().ok().filter(|_| name == "quorum");
+                out.insert(
+                    name.clone(),
+                    number.map_or_else(|| json!(text), |number| json!(number)),
+                );
+            }
+        }
+        Value::Object(out).to_string()
+    }
+
+    /// The metadata of a pod that says what its member does.
+    pub(crate) fn member_metadata(&self, lease: LeaseId, record: &str) -> Value {
+        let member = Member::parse(record);
+        let running = member.state == PgState::Running;
+        let (label, role) = match member.role {
+            Role::Primary if running => (json!(self.leader_value), json!("primary")),
+            Role::Replica if running => (json!(self.follower_value), json!("replica")),
+            _ => (Value::Null, Value::Null),
+        };
+        let mut labels = Map::new();
+        labels.insert(self.role_label.clone(), label);
+        if let Some(name) = &self.tmp_role_label {
+            labels.insert(name.clone(), role);
+        }
+        let made = matches!(
+            member.state,
+            PgState::Initializing
+                | PgState::CustomBootstrap
+                | PgState::CreatingReplica
+                | PgState::StartingAfterCustomBootstrap
+        );
+        for (name, value) in &self.bootstrap_labels {
+            labels.insert(name.clone(), if made { json!(value) } else { Value::Null });
+        }
+        json!({"metadata": {
+            "labels": labels,
+            "annotations": {"status": record, INCARNATION: incarnation_of(lease)},
+        }})
+    }
+}
+
+/// A life, in a pod's annotation.
+pub(crate) fn incarnation_of(lease: LeaseId) -> String {
+    format!("{:016x}", lease.0)
+}
+
+fn status_text(object: &Value) -> String {
+    let mut out = Map::new();
+    if let Some(optime) = annotation(object, "optime").and_then(|text| text.parse::<u64>().ok()) {
+        out.insert("optime".into(), json!(optime));
+    }
+    for name in ["slots", "retain_slots"] {
+        if let Some(value) =
+            annotation(object, name).and_then(|text| serde_json::from_str::<Value>(text).ok())
+        {
+            out.insert(name.into(), value);
+        }
+    }
+    Value::Object(out).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> Layout {
+        Layout {
+            scope: Scope::new("c").unwrap(),
+            namespace: "default".into(),
+            labels: BTreeMap::from([("application".to_owned(), "spilo".to_owned())]),
+            scope_label: "cluster-name".into(),
+            role_label: "spilo-role".into(),
+            leader_value: "master".into(),
+            follower_value: "replica".into(),
+            tmp_role_label: None,
+            bootstrap_labels: BTreeMap::new(),
+        }
+    }
+
+    fn object(name: &str, annotations: Value) -> Value {
+        json!({"metadata": {"name": name, "resourceVersion": "7", "annotations": annotations}})
+    }
+
+    #[test]
+    fn patronis_objects_make_a_view() {
+        let maps = [
+            object(
+                "c-leader",
+                json!({"leader": "c-0", "ttl": "30", "renewTime": "t", "optime": "100", "slots": "{\"c_1\": 90}"}),
+            ),
+            object(
+                "c-config",
+                json!({"config": "{\"ttl\": 20}", "initialize": "77", "history": "[[1, 5, \"x\"]]"}),
+            ),
+            object("c-sync", json!({"leader": "c-0", "sync_standby": "c-1"})),
+            object("c-failover", json!({"member": "c-1"})),
+        ];
+        let pods = [object(
+            "c-0",
+            json!({"status": "{\"role\": \"primary\", \"state\": \"running\"}"}),
+        )];
+        let view = layout().view_of(&maps, &pods);
+        assert_eq!(view.initialize.as_deref(), Some("77"));
+        assert_eq!(view.config.value.unwrap()["ttl"], 20);
+        assert_eq!(view.leader.as_ref().unwrap().lease, None);
+        assert_eq!(view.status.optime, Some(howdah_types::Lsn(100)));
+        assert_eq!(view.sync.value.unwrap().sync_standby.as_deref(), Some("c-1"));
+        assert_eq!(view.failover.value.unwrap().candidate.unwrap().as_str(), "c-1");
+        assert_eq!(view.members.len(), 1);
+        assert_eq!(view.history.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_incarnation_counts_only_with_its_own_renewal() {
+        let layout = layout();
+        let ours = object(
+            "c-leader",
+            json!({"leader": "a", "renewTime": "t1", INCARNATION: "ff@t1", TERM: "6"}),
+        );
+        assert_eq!(layout.record(&ours).lease, Some(LeaseId(255)));
+        assert_eq!(layout.record(&ours).term, 6);
+        // Another agent of that name has renewed it since.
+        let theirs = object(
+            "c-leader",
+            json!({"leader": "a", "renewTime": "t2", INCARNATION: "ff@t1", TERM: "6"}),
+        );
+        assert_eq!(layout.record(&theirs).lease, None);
+    }
+
+    #[test]
+    fn a_claim_ends_with_the_life_that_made_it() {
+        let layout = layout();
+        let maps = [object(
+            "c-config",
+            json!({"initialize": "", CLAIM: "00000000000000ff"}),
+        )];
+        let living = [object("c-0", json!({INCARNATION: "00000000000000ff"}))];
+        assert_eq!(layout.view_of(&maps, &living).initialize.as_deref(), Some(""));
+        assert_eq!(layout.view_of(&maps, &[]).initialize, None);
+    }
+
+    #[test]
+    fn roles_become_labels_and_go_again() {
+        let layout = layout();
+        let metadata = |record: &str| {
+            layout.member_metadata(LeaseId(1), record)["metadata"]["labels"]["spilo-role"].clone()
+        };
+        assert_eq!(metadata(r#"{"role": "primary", "state": "running"}"#), "master");
+        assert_eq!(metadata(r#"{"role": "replica", "state": "running"}"#), "replica");
+        assert_eq!(
+            metadata(r#"{"role": "replica", "state": "starting"}"#),
+            Value::Null
+        );
+        assert_eq!(
+            metadata(r#"{"role": "primary", "state": "stopping"}"#),
+            Value::Null
+        );
+    }
+
+    #[test]
+    fn documents_become_annotations_and_back() {
+        let layout = layout();
+        let annotations = layout.annotations_of(Key::Failover, Some(r#"{"leader": "a", "member": "b"}"#));
+        assert_eq!(
+            json!(annotations),
+            json!({"leader": "a", "member": "b", "scheduled_at": null})
+        );
+        assert_eq!(
+            json!(layout.annotations_of(Key::Failover, Some("{}")))["member"],
+            Value::Null
+        );
+        assert!(!layout.has(Key::Config, &object("c-config", json!({"history": "[]"}))));
+    }
+}

@@ -1,0 +1,406 @@
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use howdah_dcs::{Answer, Cond, Done, Key, LeaseId, Op, Outcome, Refusal, Store, StoreError, View, Watcher};
+use howdah_http::Method;
+use howdah_types::{BootTime, MemberName};
+use parking_lot::{Mutex as ShortLock, MutexGuard};
+use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
+
+use crate::{
+    Api, Layout,
+    layout::{CLAIM, INCARNATION, incarnation_of},
+    observed::{Observed, Record},
+    transport::{Body, Failure, Transport},
+    watch::KubeWatcher,
+};
+
+/// What all stores of one process share: what was seen of the leader's record, and since when; and what the keeper is to
+/// write with its next renewal, since nobody else may write that object.
+#[derive(Clone)]
+pub struct KubeHub {
+    api: Arc<Api>,
+    layout: Arc<Layout>,
+    me: MemberName,
+    shared: Arc<ShortLock<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    observed: Observed,
+    /// The wanted length of each lease of this process.
+    ttl: BTreeMap<LeaseId, Duration>,
+    status: Option<String>,
+}
+
+/// The length of a lease that this process did not begin itself: it was handed over by the guard.
+const ADOPTED_TTL: Duration = Duration::from_secs(30);
+
+impl KubeHub {
+    /// The cluster that `me` is a member of.
+    #[must_use]
+    pub fn new(api: Api, layout: Layout, me: MemberName) -> Self {
+        KubeHub {
+            api: Arc::new(api),
+            layout: Arc::new(layout),
+            me,
+            shared: Arc::default(),
+        }
+    }
+
+    /// A store with a connection of its own. Each thread has one.
+    #[must_use]
+    pub fn store(&self) -> KubeStore {
+        KubeStore {
+            transport: Arc::new(Mutex::new(Transport::new(Arc::clone(&self.api)))),
+            layout: Arc::clone(&self.layout),
+            hub: self.clone(),
+        }
+    }
+
+    /// Held for a few instructions, never over an await.
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock()
+    }
+
+    pub(crate) fn see(&self, record: Record, now: BootTime) {
+        self.lock().observed.see(record, now);
+    }
+
+    pub(crate) fn absent(&self) {
+        self.lock().observed.absent();
+    }
+
+    pub(crate) fn known(&self) -> Option<Record> {
+        self.lock().observed.record().cloned()
+    }
+
+    pub(crate) fn is_held(&self, now: BootTime) -> bool {
+        self.lock().observed.is_held(now)
+    }
+
+    pub(crate) fn ends(&self) -> Option<BootTime> {
+        self.lock().observed.ends()
+    }
+
+    pub(crate) fn observed(&self) -> Observed {
+        self.lock().observed.clone()
+    }
+
+    pub(crate) fn set_ttl(&self, lease: LeaseId, ttl: Duration) {
+        self.lock().ttl.insert(lease, ttl);
+    }
+
+    pub(crate) fn ttl(&self, lease: LeaseId) -> Duration {
+        let shared = self.lock();
+        let record = shared
+            .observed
+            .record()
+            .filter(|record| record.lease == Some(lease));
+        shared
+            .ttl
+            .get(&lease)
+            .copied()
+            .or_else(|| record.map(|record| record.ttl))
+            .unwrap_or(ADOPTED_TTL)
+    }
+
+    pub(crate) fn take_status(&self, layout: &Layout) -> Map<String, Value> {
+        match &self.lock().status {
+            Some(text) => layout.annotations_of(Key::Status, Some(text)),
+            None => Map::new(),
+        }
+    }
+}
+
+/// One cluster's keys in one Kubernetes namespace.
+pub struct KubeStore {
+    /// One connection, so one request at a time. tokio's lock, because it is held while the answer is awaited.
+    transport: Arc<Mutex<Transport>>,
+    pub(crate) layout: Arc<Layout>,
+    pub(crate) hub: KubeHub,
+}
+
+impl KubeStore {
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        kind: Body,
+        body: &Value,
+        deadline: BootTime,
+    ) -> Result<Value, Failure> {
+        match howdah_http::timeout_at(deadline, self.transport.lock()).await {
+            Ok(mut transport) => transport.request(method, path, kind, body, deadline).await,
+            Err(_) => Err(Failure::NotDone("another request is still under way".into())),
+        }
+    }
+
+    pub(crate) fn maps_path(&self) -> String {
+        format!("/api/v1/namespaces/{}/configmaps", self.layout.namespace)
+    }
+
+    fn pods_path(&self) -> String {
+        format!("/api/v1/namespaces/{}/pods", self.layout.namespace)
+    }
+
+    pub(crate) fn object_path(&self, name: &str) -> String {
+        format!("{}/{name}", self.maps_path())
+    }
+
+    pub(crate) fn new_object(&self, name: &str, annotations: Map<String, Value>) -> Value {
+        let mut annotations = annotations;
+        annotations.retain(|_, value| !value.is_null());
+        json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": name,
+                "namespace": self.layout.namespace,
+                "labels": self.layout.all_labels(),
+                "annotations": annotations,
+            },
+        })
+    }
+
+    async fn run(&self, op: &Op, deadline: BootTime) -> Result<Outcome, Failure> {
+        match op {
+            Op::Grant { ttl } => Ok(self.grant(*ttl)),
+            Op::Renew { lease } => self.renew(*lease, deadline).await,
+            // A lease is nothing in the store before it leads, and a leader releases.
+            Op::Revoke { .. } => Ok(Outcome::Done(Done::Written { rev: 0 })),
+            Op::Acquire { me, lease } => self.acquire(me, *lease, deadline).await,
+            Op::Release { lease } => self.release(*lease, deadline).await,
+            Op::PutMember { me, lease, value } => {
+                let body = self.layout.member_metadata(*lease, value);
+                self.patch_pod(me, &body, deadline).await
+            }
+            Op::Claim { lease } => self.claim(*lease, deadline).await,
+            Op::Put {
+                key: Key::Status,
+                value,
+                ..
+            } => {
+                // Only the keeper writes the object that holds the lease: it takes this along.
+                self.hub.lock().status = Some(value.clone());
+                Ok(Outcome::Done(Done::Written { rev: 0 }))
+            }
+            Op::Put { key, value, cond } => {
+                let annotations = self.layout.annotations_of(*key, Some(value));
+                self.put(*key, annotations, *cond, deadline).await
+            }
+            Op::Delete { key, cond } => {
+                let annotations = self.layout.annotations_of(*key, None);
+                self.put(*key, annotations, *cond, deadline).await
+            }
+        }
+    }
+
+    async fn patch_pod(
+        &self,
+        name: &MemberName,
+        body: &Value,
+        deadline: BootTime,
+    ) -> Result<Outcome, Failure> {
+        let path = format!("{}/{name}", self.pods_path());
+        match self
+            .request(Method::PATCH, &path, Body::MergePatch, body, deadline)
+            .await
+        {
+            Ok(answer) => Ok(written(&answer)),
+            Err(Failure::NotFound) => Ok(Outcome::Failed(format!("there is no pod {name}"))),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Claims the bootstrap for this life. The pod says first which life it is: a claim of an unknown life is no claim.
+    async fn claim(&self, lease: LeaseId, deadline: BootTime) -> Result<Outcome, Failure> {
+        let life = incarnation_of(lease);
+        let body = json!({"metadata": {"annotations": {INCARNATION: life}}});
+        self.patch_pod(&self.hub.me.clone(), &body, deadline).await?;
+        let mut annotations = Map::new();
+        annotations.insert("initialize".into(), json!(""));
+        annotations.insert(CLAIM.into(), json!(life));
+        let name = self.layout.object_of(Key::Initialize);
+        let Some(object) = self.get(&name, deadline).await? else {
+            return self.create(&name, annotations, deadline).await;
+        };
+        let found = object["metadata"]["annotations"]["initialize"].as_str();
+        let claim = object["metadata"]["annotations"][CLAIM].as_str();
+        match (found, claim) {
+            (None, _) => {}
+            (Some(""), Some(claim)) if claim == life => return Ok(written(&object)),
+            (Some(""), Some(claim)) if !self.lives(claim, deadline).await? => {}
+            _ => return Ok(Outcome::Refused(Refusal::Condition)),
+        }
+        self.patch_at(&name, annotations, version_of(&object), deadline)
+            .await
+    }
+
+    /// Whether some pod is this life.
+    async fn lives(&self, life: &str, deadline: BootTime) -> Result<bool, Failure> {
+        let (_, pods) = self.list(&self.pods_path(), deadline).await?;
+        Ok(pods
+            .iter()
+            .any(|pod| pod["metadata"]["annotations"][INCARNATION].as_str() == Some(life)))
+    }
+
+    async fn put(
+        &self,
+        key: Key,
+        annotations: Map<String, Value>,
+        cond: Cond,
+        deadline: BootTime,
+    ) -> Result<Outcome, Failure> {
+        let name = self.layout.object_of(key);
+        if let Cond::Rev(rev) = cond
+            && rev > 0
+        {
+            return self.patch_at(&name, annotations, rev, deadline).await;
+        }
+        match self.get(&name, deadline).await? {
+            None => self.create(&name, annotations, deadline).await,
+            Some(object) if cond != Cond::Always && self.layout.has(key, &object) => {
+                Ok(Outcome::Refused(Refusal::Condition))
+            }
+            Some(_) if cond == Cond::Always => {
+                let body = json!({"metadata": {"annotations": annotations}});
+                let path = self.object_path(&name);
+                let answer = self
+                    .request(Method::PATCH, &path, Body::MergePatch, &body, deadline)
+                    .await?;
+                Ok(written(&answer))
+            }
+            Some(object) => {
+                self.patch_at(&name, annotations, version_of(&object), deadline)
+                    .await
+            }
+        }
+    }
+
+    async fn get(&self, name: &str, deadline: BootTime) -> Result<Option<Value>, Failure> {
+        let path = self.object_path(name);
+        match self
+            .request(Method::GET, &path, Body::None, &Value::Null, deadline)
+            .await
+        {
+            Ok(object) => Ok(Some(object)),
+            Err(Failure::NotFound) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn create(
+        &self,
+        name: &str,
+        annotations: Map<String, Value>,
+        deadline: BootTime,
+    ) -> Result<Outcome, Failure> {
+        let body = self.new_object(name, annotations);
+        match self
+            .request(Method::POST, &self.maps_path(), Body::Json, &body, deadline)
+            .await
+        {
+            Ok(answer) => Ok(written(&answer)),
+            Err(Failure::Conflict) => Ok(Outcome::Refused(Refusal::Condition)),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn patch_at(
+        &self,
+        name: &str,
+        annotations: Map<String, Value>,
+        version: u64,
+        deadline: BootTime,
+    ) -> Result<Outcome, Failure> {
+        let body = json!({"metadata": {"resourceVersion": version.to_string(), "annotations": annotations}});
+        let path = self.object_path(name);
+        match self
+            .request(Method::PATCH, &path, Body::MergePatch, &body, deadline)
+            .await
+        {
+            Ok(answer) => Ok(written(&answer)),
+            Err(Failure::Conflict | Failure::NotFound) => Ok(Outcome::Refused(Refusal::Condition)),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn list(&self, path: &str, deadline: BootTime) -> Result<(u64, Vec<Value>), Failure> {
+        let path = format!("{path}?labelSelector={}", self.layout.selector());
+        let mut answer = self
+            .request(Method::GET, &path, Body::None, &Value::Null, deadline)
+            .await?;
+        let rev = version_of(&answer);
+        let items = match answer["items"].take() {
+            Value::Array(items) => items,
+            _ => Vec::new(),
+        };
+        Ok((rev, items))
+    }
+
+    async fn read_all(&self, deadline: BootTime) -> Result<View, Failure> {
+        // One list of the ConfigMaps is one consistent state of everything that is decided upon; what pods say of
+        // themselves is advice.
+        let (rev, maps) = self.list(&self.maps_path(), deadline).await?;
+        let (_, pods) = self.list(&self.pods_path(), deadline).await?;
+        let now = howdah_clock::now();
+        let leader = self.layout.leader_object();
+        match maps.iter().find(|map| map["metadata"]["name"] == leader.as_str()) {
+            Some(object) => self.hub.see(self.layout.record(object), now),
+            None => self.hub.absent(),
+        }
+        Ok(self.layout.view(rev, &maps, &pods, &self.hub.observed(), now))
+    }
+}
+
+fn version_of(object: &Value) -> u64 {
+    object["metadata"]["resourceVersion"]
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
+}
+
+fn written(answer: &Value) -> Outcome {
+    Outcome::Done(Done::Written {
+        rev: version_of(answer),
+    })
+}
+
+impl Store for KubeStore {
+    fn execute<'a>(&'a self, op: &'a Op, deadline: BootTime) -> Answer<'a, Outcome> {
+        Box::pin(async move {
+            match self.run(op, deadline).await {
+                Ok(outcome) => outcome,
+                Err(Failure::NotDone(reason) | Failure::Forbidden(reason)) => Outcome::Failed(reason),
+                Err(Failure::Unknown(reason)) => Outcome::Unknown(reason),
+                Err(Failure::Conflict) => Outcome::Failed("somebody else was faster".into()),
+                Err(Failure::NotFound) => Outcome::Failed("there is no such object".into()),
+            }
+        })
+    }
+
+    fn read(&self, deadline: BootTime) -> Answer<'_, Result<View, StoreError>> {
+        Box::pin(async move { self.read_all(deadline).await.map_err(store_error) })
+    }
+
+    fn watch(&self) -> Box<dyn Watcher> {
+        let paths = [self.maps_path(), self.pods_path()]
+            .map(|path| format!("{path}?watch=true&labelSelector={}", self.layout.selector()));
+        Box::new(KubeWatcher::new(
+            Arc::clone(&self.hub.api),
+            self.hub.clone(),
+            Arc::clone(&self.layout),
+            paths,
+        ))
+    }
+}
+
+pub(crate) fn store_error(failure: Failure) -> StoreError {
+    match failure {
+        Failure::NotDone(reason) | Failure::Unknown(reason) => StoreError::Unreachable(reason),
+        Failure::Forbidden(reason) => StoreError::Auth(reason),
+        Failure::Conflict => StoreError::Protocol("a read was answered with a conflict".into()),
+        Failure::NotFound => StoreError::Protocol("there is no such namespace".into()),
+    }
+}

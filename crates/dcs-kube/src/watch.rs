@@ -1,0 +1,126 @@
+use std::{sync::Arc, time::Duration};
+
+use howdah_clock::now;
+use howdah_dcs::{Answer, StoreError, Watcher};
+use howdah_http::{StreamBody, sleep_until};
+use howdah_types::BootTime;
+use serde_json::Value;
+
+use crate::{
+    Api, Layout,
+    store::{KubeHub, store_error},
+    transport::Transport,
+};
+
+/// How long a watch may take to begin.
+const BEGIN: Duration = Duration::from_secs(5);
+
+/// Watches a cluster's ConfigMaps and Pods, and the end of the leader's record: no server tells that.
+pub(crate) struct KubeWatcher {
+    hub: KubeHub,
+    layout: Arc<Layout>,
+    maps: Stream,
+    pods: Stream,
+    /// The end of a record that was told already.
+    told: Option<BootTime>,
+}
+
+struct Stream {
+    path: String,
+    transport: Transport,
+    body: Option<StreamBody>,
+    rest: Vec<u8>,
+}
+
+impl KubeWatcher {
+    pub(crate) fn new(api: Arc<Api>, hub: KubeHub, layout: Arc<Layout>, paths: [String; 2]) -> Self {
+        let [maps, pods] = paths.map(|path| Stream {
+            path,
+            transport: Transport::new(Arc::clone(&api)),
+            body: None,
+            rest: Vec::new(),
+        });
+        KubeWatcher {
+            hub,
+            layout,
+            maps,
+            pods,
+            told: None,
+        }
+    }
+
+    async fn next_change(&mut self) -> Result<(), StoreError> {
+        self.maps.begin().await?;
+        self.pods.begin().await?;
+        let ends = self.hub.ends().filter(|ends| self.told != Some(*ends));
+        tokio::select! {
+            lines = self.maps.lines() => {
+                for event in lines? {
+                    self.learn(&event);
+                }
+            }
+            lines = self.pods.lines() => {
+                lines?;
+            }
+            () = sleep_until(ends.unwrap_or(BootTime::FAR_FUTURE)) => self.told = ends,
+        }
+        Ok(())
+    }
+
+    /// A renewal counts from when it was seen, so it is noted at once and not at the loop's next read.
+    fn learn(&self, event: &Value) {
+        let object = &event["object"];
+        if object["metadata"]["name"] == self.layout.leader_object().as_str() && event["type"] != "DELETED" {
+            self.hub.see(self.layout.record(object), now());
+        }
+    }
+}
+
+impl Stream {
+    async fn begin(&mut self) -> Result<(), StoreError> {
+        if self.body.is_none() {
+            self.rest.clear();
+            let body = self
+                .transport
+                .stream(&self.path, now() + BEGIN)
+                .await
+                .map_err(store_error)?;
+            self.body = Some(body);
+        }
+        Ok(())
+    }
+
+    /// The next whole lines. What is read before a cancellation stays in `rest`.
+    async fn lines(&mut self) -> Result<Vec<Value>, StoreError> {
+        loop {
+            let Some(body) = self.body.as_mut() else {
+                return Err(StoreError::Unreachable("the watch is not open".into()));
+            };
+            match body.next().await {
+                Ok(Some(piece)) => self.rest.extend_from_slice(&piece),
+                Ok(None) => {
+                    self.body = None;
+                    return Err(StoreError::Unreachable("the watch has ended".into()));
+                }
+                Err(error) => {
+                    self.body = None;
+                    return Err(StoreError::Unreachable(error.to_string()));
+                }
+            }
+            let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else {
+                continue;
+            };
+            let lines: Vec<u8> = self.rest.drain(..=end).collect();
+            return Ok(lines
+                .split(|byte| *byte == b'\n')
+                .filter_map(|line| serde_json::from_slice(line).ok())
+                .collect());
+        }
+    }
+}
+
+impl Watcher for KubeWatcher {
+    fn changed(&mut self) -> Answer<'_, Result<(), StoreError>> {
+        Box::pin(self.next_change())
+    }
+}

@@ -1,0 +1,362 @@
+use howdah_config::patch;
+use howdah_pgconf::is_known;
+use serde_json::{Map, Value, json};
+
+use crate::{Choice, Environment, Facts, SpiloError, choose, defaults, hba, libraries, store};
+
+/// The agent's configuration, and how it differs from what was asked for.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// `patroni.yml` as a mapping.
+    pub config: Map<String, Value>,
+    /// The PostgreSQL that runs.
+    pub choice: Choice,
+    /// Differences, each a sentence.
+    pub notes: Vec<String>,
+}
+
+/// Variables that ask for something that is not there yet, and what that is.
+const LATER: &[(&str, &str)] = &[
+    ("WAL_S3_BUCKET", "WAL archiving and base backups"),
+    ("WALE_S3_PREFIX", "WAL archiving and base backups"),
+    ("WALG_S3_PREFIX", "WAL archiving and base backups"),
+    ("WAL_GS_BUCKET", "WAL archiving and base backups"),
+    ("WAL_GCS_BUCKET", "WAL archiving and base backups"),
+    ("WALG_GS_PREFIX", "WAL archiving and base backups"),
+    ("WALE_GS_PREFIX", "WAL archiving and base backups"),
+    ("WALG_AZ_PREFIX", "WAL archiving and base backups"),
+    ("AZURE_STORAGE_ACCOUNT", "WAL archiving and base backups"),
+    ("WAL_SWIFT_BUCKET", "WAL archiving and base backups"),
+    ("WALG_SSH_PREFIX", "WAL archiving and base backups"),
+    ("LOG_S3_BUCKET", "log shipping"),
+    ("PGBOUNCER_CONFIGURATION", "a pooler in the pod"),
+    ("CRONTAB", "own cron jobs"),
+];
+
+/// Variables that must not be ignored, because the cluster would hold other data than was meant.
+const REFUSED: &[(&str, &str)] = &[
+    ("CLONE_METHOD", "cloning"),
+    ("STANDBY_HOST", "a standby cluster"),
+    ("STANDBY_WALE_S3_PREFIX", "a standby cluster"),
+    ("STANDBY_WALE_GS_PREFIX", "a standby cluster"),
+];
+
+/// Makes the agent's configuration from a container's environment.
+///
+/// # Errors
+/// See [`SpiloError`].
+pub fn configure(env: &Environment, facts: &Facts) -> Result<Outcome, SpiloError> {
+    for (name, what) in REFUSED {
+        if env.get(name).is_some() {
+            return Err(SpiloError::Bad {
+                name: (*name).to_owned(),
+                reason: format!(
+                    "asks for {what}, which is not supported yet; without it this would be an empty cluster"
+                ),
+            });
+        }
+    }
+    let mut notes: Vec<String> = LATER
+        .iter()
+        .filter(|(name, _)| env.get(name).is_some())
+        .map(|(name, what)| format!("{name} is set: {what} are not supported yet"))
+        .collect();
+    let wanted = match env.get("PGVERSION") {
+        None => None,
+        Some(text) => Some(text.parse::<u32>().map_err(|_| SpiloError::Bad {
+            name: "PGVERSION".into(),
+            reason: format!("'{text}' is not a major version"),
+        })?),
+    };
+    let choice = choose(wanted, facts.data_major, &facts.installed)?;
+    notes.extend(choice.note.clone());
+
+    let mut config = base(env, facts, &choice)?;
+    let (name, store) = store::section(env, facts)?;
+    config.insert(name.to_owned(), store);
+    let own = match env.get("SPILO_CONFIGURATION") {
+        Some(_) => env.mapping("SPILO_CONFIGURATION")?,
+        None => env.mapping("PATRONI_CONFIGURATION")?,
+    };
+    let initdb = merged_options(&config["bootstrap"]["initdb"], &own);
+    patch(&mut config, &own);
+    config["bootstrap"]["initdb"] = Value::Array(initdb);
+    if let Some(dcs) = section(&mut config, &["bootstrap", "dcs"])
+        && own_ttl(&own).is_none()
+    {
+        // Every member of a cluster that this agent bootstraps is ours at first, and ours need no 30 seconds. It is off
+        // as soon as another agent joins.
+        dcs.insert("howdah".into(), json!({"ttl": SHORT_LEASE}));
+    }
+    adapt(&mut config, facts, &choice, &mut notes);
+    Ok(Outcome {
+        config,
+        choice,
+        notes,
+    })
+}
+
+/// Seconds; see docs/safety.md for the margins that it leaves.
+const SHORT_LEASE: u32 = 8;
+
+/// The length of the lease that a user asks for.
+fn own_ttl(own: &Map<String, Value>) -> Option<&Value> {
+    own.get("bootstrap")?.get("dcs")?.get("ttl")
+}
+
+fn base(env: &Environment, facts: &Facts, choice: &Choice) -> Result<Map<String, Value>, SpiloError> {
+    let ip = env.get("POD_IP").ok_or(SpiloError::Missing {
+        name: "POD_IP",
+        why: "other members reach this one by it",
+    })?;
+    let scope = env.get("SCOPE").ok_or(SpiloError::Missing {
+        name: "SCOPE",
+        why: "it is the cluster's name",
+    })?;
+    let root = env.or("PGROOT", "/home/postgres/pgdata/pgroot");
+    let data = env
+        .get("PGDATA")
+        .map_or_else(|| format!("{root}/data"), str::to_owned);
+    let (port, api_port) = (env.or("PGPORT", "5432"), env.or("APIPORT", "8008"));
+    let superuser = env.or("PGUSER_SUPERUSER", "postgres");
+    let secret = |name: &'static str| {
+        env.get(name).ok_or(SpiloError::Missing {
+            name,
+            why: "a default that everybody knows would be no password",
+        })
+    };
+    let (password, standby_password) = (secret("PGPASSWORD_SUPERUSER")?, secret("PGPASSWORD_STANDBY")?);
+    let mut parameters = defaults::local_parameters(facts.memory);
+    if let Some((certificate, key)) = &facts.certificate {
+        parameters.insert("ssl".into(), json!("on"));
+        parameters.insert("ssl_cert_file".into(), json!(certificate));
+        parameters.insert("ssl_key_file".into(), json!(key));
+    }
+    parameters.insert("unix_socket_directories".into(), json!(facts.run_dir));
+    let locale = format!("{}.UTF-8", env.or("INITDB_LOCALE", "en_US"));
+    let mut postgresql = json!({
+        "listen": format!("{ip}:{port}"),
+        "connect_address": format!("{ip}:{port}"),
+        "data_dir": facts.path(&data),
+        "bin_dir": choice.bin_dir,
+        "pgpass": facts.run_dir.join("pgpass"),
+        "use_unix_socket": true,
+        "authentication": {
+            "superuser": {"username": superuser, "password": password},
+            "replication": {"username": env.or("PGUSER_STANDBY", "standby"), "password": standby_password},
+        },
+        "parameters": parameters,
+        "pg_hba": hba::lines(env),
+        "basebackup": [{"checkpoint": "fast"}],
+    });
+    if let Some(script) = env.get("CALLBACK_SCRIPT") {
+        postgresql["callbacks"] = json!({"on_role_change": script});
+    }
+    let config = json!({
+        "scope": scope,
+        "name": facts.hostname,
+        // Everybody on the machine can connect to a loopback address, so what changes the cluster needs a credential;
+        // whoever is superuser of the database may do it.
+        "restapi": {
+            "listen": format!("{ip}:{api_port}"),
+            "connect_address": format!("{ip}:{api_port}"),
+            "authentication": {"username": superuser, "password": password},
+        },
+        "bootstrap": {
+            "initdb": [{"encoding": "UTF8"}, {"locale": locale}, "data-checksums"],
+            "dcs": {
+                "ttl": 30,
+                "loop_wait": 10,
+                "retry_timeout": 10,
+                "maximum_lag_on_failover": 33_554_432,
+                "postgresql": {
+                    "use_pg_rewind": true,
+                    "use_slots": true,
+                    "parameters": defaults::dynamic_parameters(facts.memory),
+                },
+            },
+        },
+        "postgresql": postgresql,
+    });
+    Ok(config.as_object().cloned().unwrap_or_default())
+}
+
+/// The wanted locale if the machine has it, else one that every machine has and that knows Unicode.
+fn locale(wanted: &str, facts: &Facts, notes: &mut Vec<String>) -> String {
+    let normal = |name: &str| name.to_ascii_lowercase().replace('-', "");
+    if wanted == "C" || wanted == "POSIX" || facts.locales.iter().any(|have| normal(have) == normal(wanted)) {
+        return wanted.to_owned();
+    }
+    notes.push(format!(
+        "locale {wanted} is not installed; C.UTF-8 sorts by code points instead"
+    ));
+    "C.UTF-8".to_owned()
+}
+
+/// initdb's options: the image's, and over them those of the user. Replacing the whole list, as with other lists, would
+/// lose the checksums and the encoding of every cluster that sets one more option.
+fn merged_options(base: &Value, own: &Map<String, Value>) -> Vec<Value> {
+    let name = |option: &Value| match option {
+        Value::Object(pair) => pair.keys().next().cloned().unwrap_or_default(),
+        other => other.as_str().unwrap_or_default().to_owned(),
+    };
+    let own = own
+        .get("bootstrap")
+        .and_then(|section| section.get("initdb"))
+        .and_then(Value::as_array);
+    let own = own.cloned().unwrap_or_default();
+    let kept = base.as_array().into_iter().flatten();
+    let kept = kept.filter(|option| !own.iter().any(|other| name(other) == name(option)));
+    kept.cloned().chain(own.iter().cloned()).collect()
+}
+
+/// Leaves out what the chosen PostgreSQL lacks.
+fn adapt(config: &mut Map<String, Value>, facts: &Facts, choice: &Choice, notes: &mut Vec<String>) {
+    let empty = std::collections::BTreeSet::new();
+    let have = facts.libraries.get(&choice.major).unwrap_or(&empty);
+    for option in config["bootstrap"]["initdb"].as_array_mut().into_iter().flatten() {
+        for (name, value) in option.as_object_mut().into_iter().flatten() {
+            if name.starts_with("lc-") || name == "locale" {
+                *value = json!(locale(value.as_str().unwrap_or_default(), facts, notes));
+            }
+        }
+    }
+    if let Some(parameters) = section(config, &["postgresql", "parameters"]) {
+        let given = parameters.get("shared_preload_libraries").and_then(Value::as_str);
+        let (list, missing) = libraries::preload(given, choice.major, have);
+        if !missing.is_empty() {
+            notes.push(format!(
+                "libraries that are not installed are not preloaded: {}",
+                missing.join(", ")
+            ));
+        }
+        parameters.insert("shared_preload_libraries".into(), json!(list));
+        drop_unknown(parameters, choice.major, notes);
+    }
+    if let Some(parameters) = section(config, &["bootstrap", "dcs", "postgresql", "parameters"]) {
+        drop_unknown(parameters, choice.major, notes);
+    }
+}
+
+fn drop_unknown(parameters: &mut Map<String, Value>, major: u32, notes: &mut Vec<String>) {
+    let unknown: Vec<String> = parameters
+        .keys()
+        .filter(|name| !is_known(name, major))
+        .cloned()
+        .collect();
+    for name in unknown {
+        parameters.remove(&name);
+        notes.push(format!(
+            "PostgreSQL {major} has no parameter {name}; it is left out"
+        ));
+    }
+}
+
+fn section<'a>(config: &'a mut Map<String, Value>, path: &[&str]) -> Option<&'a mut Map<String, Value>> {
+    let (first, rest) = path.split_first()?;
+    let mut at = config.get_mut(*first)?;
+    for key in rest {
+        at = at.get_mut(*key)?;
+    }
+    at.as_object_mut()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use howdah_config::{LocalConfig, dynamic_from};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        path::{Path, PathBuf},
+    };
+
+    fn env(more: &[(&str, &str)]) -> Environment {
+        let base = [
+            ("SCOPE", "acid-x"),
+            ("POD_IP", "127.70.0.2"),
+            ("POD_NAMESPACE", "default"),
+            ("PGVERSION", "18"),
+            ("PGPASSWORD_SUPERUSER", "a"),
+            ("PGPASSWORD_STANDBY", "b"),
+            ("DCS_ENABLE_KUBERNETES_API", "true"),
+            ("KUBERNETES_USE_CONFIGMAPS", "true"),
+        ];
+        base.iter()
+            .chain(more)
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect()
+    }
+
+    fn facts() -> Facts {
+        Facts {
+            hostname: "acid-x-0".into(),
+            installed: BTreeMap::from([(15, PathBuf::from("/usr/lib/postgresql/15/bin"))]),
+            libraries: BTreeMap::from([(15, BTreeSet::from(["pg_stat_statements".to_owned()]))]),
+            locales: BTreeSet::from(["C.utf8".to_owned()]),
+            memory: 1 << 30,
+            root: "/pods/x".into(),
+            run_dir: "/run/x".into(),
+            ..Facts::default()
+        }
+    }
+
+    #[test]
+    fn the_agent_accepts_what_comes_out_and_every_difference_is_told() {
+        let spilo = r#"{"postgresql": {"parameters": {"shared_buffers": "64MB"}},
+            "bootstrap": {"initdb": [{"auth-host": "scram-sha-256"}], "dcs": {"ttl": 20, "postgresql": {"parameters": {"io_method": "worker"}}}}}"#;
+        let outcome = configure(&env(&[("SPILO_CONFIGURATION", spilo)]), &facts()).unwrap();
+        let config = LocalConfig::from_value(&outcome.config, "", Path::new("/")).unwrap();
+        assert_eq!(
+            config.postgresql.data_dir,
+            Path::new("/pods/x/home/postgres/pgdata/pgroot/data")
+        );
+        assert_eq!(config.postgresql.parameters["shared_buffers"], "64MB");
+        assert_eq!(
+            config.postgresql.parameters["shared_preload_libraries"],
+            "pg_stat_statements"
+        );
+        let bootstrap = config.bootstrap.unwrap();
+        assert_eq!(
+            bootstrap.initdb,
+            [
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--data-checksums",
+                "--auth-host=scram-sha-256"
+            ]
+        );
+        let dynamic = dynamic_from(&bootstrap.dcs, &config.postgresql).unwrap();
+        assert_eq!(dynamic.timers.ttl.as_secs(), 20);
+        let told = outcome.notes.join("\n");
+        for part in ["PostgreSQL 18 is asked for", "io_method", "bg_mon", "en_US.UTF-8"] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
+    }
+
+    #[test]
+    fn what_would_make_other_data_is_refused() {
+        for (name, value) in [
+            ("CLONE_METHOD", "CLONE_WITH_WALE"),
+            ("STANDBY_HOST", "x"),
+            ("PGVERSION", "new"),
+        ] {
+            assert!(configure(&env(&[(name, value)]), &facts()).is_err(), "{name}");
+        }
+        let no_store: Environment = [
+            ("SCOPE", "a"),
+            ("POD_IP", "1"),
+            ("PGPASSWORD_SUPERUSER", "a"),
+            ("PGPASSWORD_STANDBY", "b"),
+        ]
+        .map(|(n, v)| (n.to_owned(), v.to_owned()))
+        .into_iter()
+        .collect();
+        assert!(configure(&no_store, &facts()).is_err());
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_told() {
+        let outcome = configure(&env(&[("WAL_S3_BUCKET", "b")]), &facts()).unwrap();
+        assert!(outcome.notes.iter().any(|note| note.contains("WAL_S3_BUCKET")));
+    }
+}
