@@ -1,0 +1,70 @@
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::Response;
+use serde_json::Value;
+
+use crate::ApiError;
+
+/// A body that is there at once, or comes bit by bit.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// An answer.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) content_type: String,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) body: Body,
+}
+
+impl Reply {
+    pub(crate) fn json(value: &Value) -> Self {
+        Self::with(200, "application/json", Bytes::from(value.to_string()))
+    }
+
+    pub(crate) fn created(value: &Value) -> Self {
+        Reply {
+            status: 201,
+            ..Self::json(value)
+        }
+    }
+
+    pub(crate) fn with(status: u16, content_type: &str, bytes: Bytes) -> Self {
+        Reply {
+            status,
+            content_type: content_type.to_owned(),
+            warnings: Vec::new(),
+            body: Full::new(bytes).boxed_unsync(),
+        }
+    }
+
+    pub(crate) fn text(text: &'static str) -> Self {
+        Self::with(200, "text/plain", Bytes::from_static(text.as_bytes()))
+    }
+
+    pub(crate) fn error(error: &ApiError) -> Self {
+        Reply {
+            status: error.code,
+            ..Self::json(&error.status())
+        }
+    }
+
+    pub(crate) fn warn(mut self, warnings: Vec<String>) -> Self {
+        self.warnings = warnings;
+        self
+    }
+
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let mut builder = Response::builder()
+            .status(self.status)
+            .header("content-type", self.content_type)
+            .header("cache-control", "no-cache, private");
+        for warning in &self.warnings {
+            let text = warning.replace(['"', '\\', '\n'], "'");
+            builder = builder.header("warning", format!("299 - \"{text}\""));
+        }
+        let fallback = || Response::new(Full::new(Bytes::new()).boxed_unsync());
+        builder.body(self.body).unwrap_or_else(|_| fallback())
+    }
+}

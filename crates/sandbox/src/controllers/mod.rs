@@ -1,0 +1,39 @@
+//! What keeps objects as they should be. Each controller looks at all it cares for after every change; a sandbox is small.
+
+mod events;
+mod garbage;
+mod statefulset;
+
+use std::time::Duration;
+
+use howdah_clock::now;
+use howdah_http::sleep_until;
+use tokio::sync::watch;
+
+use crate::Store;
+
+pub(crate) use events::record;
+
+/// After a change the controllers wait so long for more of them: a burst is looked at once.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// Runs until `stop`.
+pub(crate) async fn run(store: Store, mut stop: watch::Receiver<bool>) {
+    let mut changed = store.subscribe();
+    loop {
+        changed.mark_unchanged();
+        statefulset::reconcile(&store);
+        garbage::collect(&store);
+        events::prune(&store);
+        // What they changed themselves wakes them again.
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            result = changed.changed() => {
+                if result.is_err() {
+                    return;
+                }
+            }
+        }
+        sleep_until(now() + GATHER).await;
+    }
+}

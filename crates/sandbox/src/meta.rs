@@ -1,0 +1,102 @@
+//! Reading and writing an object's metadata.
+
+use serde_json::{Map, Value, json};
+
+/// The time as Kubernetes writes it, to the second.
+pub(crate) fn timestamp() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Random lower-case letters and digits, as `generateName` appends them.
+pub(crate) fn suffix(length: usize) -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut bytes = vec![0u8; length];
+    // Without random numbers a name repeats, and its creation is refused: nothing worse.
+    let _ = getrandom::fill(&mut bytes);
+    bytes
+        .iter()
+        .map(|b| char::from(LETTERS[usize::from(*b) % LETTERS.len()]))
+        .collect()
+}
+
+/// A random UUID.
+pub(crate) fn uuid() -> String {
+    let mut b = [0u8; 16];
+    let _ = getrandom::fill(&mut b);
+    b[6] = (b[6] & 0x0f) | 0x40;
+    b[8] = (b[8] & 0x3f) | 0x80;
+    let hex: String = b.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
+}
+
+pub(crate) fn text<'a>(object: &'a Value, key: &str) -> &'a str {
+    object["metadata"][key].as_str().unwrap_or_default()
+}
+
+pub(crate) fn name(object: &Value) -> &str {
+    text(object, "name")
+}
+
+pub(crate) fn namespace(object: &Value) -> &str {
+    text(object, "namespace")
+}
+
+pub(crate) fn uid(object: &Value) -> &str {
+    text(object, "uid")
+}
+
+pub(crate) fn revision(object: &Value) -> u64 {
+    text(object, "resourceVersion").parse().unwrap_or(0)
+}
+
+pub(crate) fn is_ending(object: &Value) -> bool {
+    object["metadata"]["deletionTimestamp"].is_string()
+}
+
+pub(crate) fn labels(object: &Value) -> Option<&Map<String, Value>> {
+    object["metadata"]["labels"].as_object()
+}
+
+/// Sets a value at a path of keys; mappings on the way are made.
+pub(crate) fn set(object: &mut Value, path: &[&str], value: Value) {
+    let mut at = object;
+    for key in path {
+        if !at.is_object() {
+            *at = json!({});
+        }
+        at = &mut at[*key];
+    }
+    *at = value;
+}
+
+/// Whether all these labels are on the object.
+pub(crate) fn has_labels(object: &Value, wanted: &Map<String, Value>) -> bool {
+    let have = labels(object);
+    wanted
+        .iter()
+        .all(|(name, value)| have.and_then(|have| have.get(name)) == Some(value))
+}
+
+/// A reference to `owner` as its controller.
+pub(crate) fn controller_reference(owner: &Value) -> Value {
+    json!({
+        "apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": name(owner), "uid": uid(owner),
+        "controller": true, "blockOwnerDeletion": true,
+    })
+}
+
+/// Whether `owner` controls the object.
+pub(crate) fn is_controlled_by(object: &Value, owner: &Value) -> bool {
+    object["metadata"]["ownerReferences"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|reference| reference["controller"] == true && reference["uid"] == owner["metadata"]["uid"])
+}

@@ -1,0 +1,33 @@
+use std::path::PathBuf;
+
+/// A program that stands for an image.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The file.
+    pub path: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+}
+
+/// Which images there are: parts of names, and the programs that run for them.
+#[derive(Clone, Debug, Default)]
+pub struct Images(pub Vec<(String, Program)>);
+
+impl Images {
+    /// The program for an image.
+    ///
+    /// # Errors
+    /// There is none; the text says which there are.
+    pub(super) fn program(&self, image: &str) -> Result<&Program, String> {
+        let name = image.rsplit('/').next().unwrap_or(image);
+        let found = self.0.iter().find(|(part, _)| name.contains(part.as_str()));
+        found.map(|(_, program)| program).ok_or_else(|| {
+            let known: Vec<&str> = self.0.iter().map(|(part, _)| part.as_str()).collect();
+            format!(
+                "the sandbox runs no containers, only built-in programs for images whose name contains {}; \"{image}\" is none \
+                 of them",
+                known.join(" or ")
+            )
+        })
+    }
+}

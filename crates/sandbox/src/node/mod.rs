@@ -1,0 +1,181 @@
+//! The node: runs pods as processes.
+//!
+//! Every pod has its own loopback address and a directory in which its absolute paths are; volumes are directories. It
+//! has no namespaces of its own (docs/decisions/0005): a program that is made for it puts `$HOWDAH_POD_ROOT` before its
+//! absolute paths. Pods never run as root.
+
+mod addresses;
+mod environment;
+mod images;
+mod pod;
+mod probe;
+mod processes;
+mod proxy;
+mod status;
+mod volumes;
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde_json::{Value, json};
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{SandboxDir, Store, meta, state::StateError, store::Write};
+
+pub(crate) use addresses::Addresses;
+pub use images::{Images, Program};
+pub(crate) use processes::end_all_in;
+
+/// The name of the only node.
+pub(crate) const NODE: &str = "sandbox";
+
+/// What the node needs to run pods.
+pub(crate) struct Node {
+    pub(crate) store: Store,
+    pub(crate) dir: SandboxDir,
+    pub(crate) images: Images,
+    pub(crate) addresses: Addresses,
+    /// The API server's address, for the pods.
+    pub(crate) api: std::net::SocketAddr,
+    pub(crate) ca: PathBuf,
+    /// The token of each ServiceAccount is this one: nobody evaluates rights here.
+    pub(crate) pod_token: String,
+    /// The user and group that pods run as; none when the sandbox is not root's.
+    pub(crate) run_as: Option<(u32, u32)>,
+}
+
+/// Where a container's output goes.
+pub(crate) fn log_file(pods: &Path, uid: &str, container: &str, previous: bool) -> PathBuf {
+    let name = if previous {
+        format!("{container}.previous.log")
+    } else {
+        format!("{container}.log")
+    };
+    pods.join(uid).join("logs").join(name)
+}
+
+impl Node {
+    /// Runs pods until `stop`, then ends them all and waits for that. Pods that a killed sandbox left behind are found
+    /// and kept.
+    pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        self.register();
+        let proxies = tokio::spawn(proxy::run(self.store.clone(), stop.clone()));
+        let mut changed = self.store.subscribe();
+        let mut running: BTreeSet<String> = BTreeSet::new();
+        let mut tasks: JoinSet<String> = JoinSet::new();
+        loop {
+            changed.mark_unchanged();
+            if !*stop.borrow() {
+                for pod in self.store.all("/pods", None) {
+                    let uid = meta::uid(&pod).to_owned();
+                    if !running.contains(&uid) {
+                        running.insert(uid.clone());
+                        let (node, stop) = (Arc::clone(&self), stop.clone());
+                        tasks.spawn(async move {
+                            pod::run(&node, &pod, stop).await;
+                            uid
+                        });
+                    }
+                }
+                self.sweep(&running);
+            }
+            tokio::select! {
+                ended = tasks.join_next(), if !tasks.is_empty() => match ended {
+                    Some(Ok(uid)) => { running.remove(&uid); }
+                    Some(Err(error)) => tracing::error!(%error, "The task of a pod has failed."),
+                    None => {}
+                },
+                _ = stop.changed() => {}
+                _ = changed.changed() => {}
+            }
+            if *stop.borrow() {
+                break;
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+        proxies.abort();
+        let _ = proxies.await;
+    }
+
+    /// The node's own object, and the namespaces that are always there.
+    fn register(&self) {
+        for name in ["default", "kube-system"] {
+            let _ = self.store.write("/namespaces", "", name, |before| {
+                Ok(match before {
+                    Some(_) => Write::Nothing,
+                    None => Write::Put(json!({
+                        "kind": "Namespace", "apiVersion": "v1", "status": {"phase": "Active"},
+                        "metadata": {"name": name, "uid": meta::uuid(), "creationTimestamp": meta::timestamp(),
+                            "labels": {"kubernetes.io/metadata.name": name}},
+                    })),
+                })
+            });
+        }
+        let node = json!({
+            "kind": "Node", "apiVersion": "v1",
+            "metadata": {"name": NODE, "uid": meta::uuid(), "creationTimestamp": meta::timestamp()},
+            "spec": {},
+            "status": {
+                "conditions": [{"type": "Ready", "status": "True", "reason": "SandboxReady", "message": "",
+                    "lastTransitionTime": meta::timestamp()}],
+                "nodeInfo": {"kubeletVersion": concat!("howdah-", env!("CARGO_PKG_VERSION")), "operatingSystem": "linux"},
+            },
+        });
+        let _ = self.store.write("/nodes", "", NODE, |_| Ok(Write::Put(node)));
+    }
+
+    /// Removes the volumes of claims that are gone, and the directories of pods that are.
+    fn sweep(&self, running: &BTreeSet<String>) {
+        let claims = self.store.all("/persistentvolumeclaims", None);
+        let bound: Vec<&str> = claims
+            .iter()
+            .filter_map(|claim| claim["spec"]["volumeName"].as_str())
+            .collect();
+        let in_use = self.store.all("/pods", None);
+        for volume in names_in(&self.dir.volumes()) {
+            let used = in_use.iter().any(|pod| volumes::uses(&self.store, pod, &volume));
+            if !bound.contains(&volume.as_str()) && !used {
+                let _ = std::fs::remove_dir_all(self.dir.volumes().join(&volume));
+            }
+        }
+        for uid in names_in(&self.dir.pods()) {
+            if !running.contains(&uid) {
+                let _ = std::fs::remove_dir_all(self.dir.pods().join(&uid));
+                let _ = std::fs::remove_dir_all(self.dir.run_dir(&uid));
+            }
+        }
+    }
+
+    /// Makes a directory that the pods' user owns.
+    fn own_dir(&self, path: &Path, mode: u32) -> Result<(), StateError> {
+        crate::state::make_dir(path, mode)?;
+        self.give(path)
+    }
+
+    fn give(&self, path: &Path) -> Result<(), StateError> {
+        match self.run_as {
+            Some((user, group)) => std::os::unix::fs::chown(path, Some(user), Some(group))
+                .map_err(|error| StateError::Io(path.to_owned(), error)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn names_in(directory: &Path) -> Vec<String> {
+    std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
+
+/// The pod as it is now, if it is still the same one.
+fn current(store: &Store, pod: &Value) -> Option<Arc<Value>> {
+    store
+        .get("/pods", meta::namespace(pod), meta::name(pod))
+        .filter(|now| meta::uid(now) == meta::uid(pod))
+}

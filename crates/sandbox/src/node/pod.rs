@@ -1,0 +1,454 @@
+use std::{
+    fs,
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
+
+use howdah_clock::now;
+use howdah_http::{sleep_until, timeout_at};
+use howdah_types::BootTime;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::{
+    process::{Child, Command},
+    sync::watch,
+};
+
+use super::{
+    Node, current, environment, log_file,
+    probe::{self, Probe},
+    processes,
+    status::{Container, Ended},
+};
+use crate::{controllers::record, meta, store::Write};
+
+/// A container that ran for so long begins anew with short pauses between its restarts.
+const SETTLED: Duration = Duration::from_secs(600);
+/// The longest pause between restarts.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// What ended a wait.
+enum Wake {
+    Ended(Ended),
+    Delete,
+    Stop,
+    Liveness,
+    Readiness(bool),
+}
+
+/// The running program of a pod.
+enum Running {
+    Child(Child),
+    /// Left behind by a sandbox that was killed.
+    Found {
+        pid: i32,
+        started: u64,
+    },
+}
+
+impl Running {
+    fn pid(&self) -> Option<i32> {
+        match self {
+            Running::Child(child) => child.id().and_then(|pid| i32::try_from(pid).ok()),
+            Running::Found { pid, .. } => Some(*pid),
+        }
+    }
+
+    async fn wait(&mut self) -> Ended {
+        let (code, signal) = match self {
+            Running::Child(child) => match child.wait().await {
+                Ok(status) => (
+                    status
+                        .code()
+                        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+                    status.signal(),
+                ),
+                Err(_) => (255, None),
+            },
+            Running::Found { pid, started } => {
+                processes::gone(*pid, *started).await;
+                // Whoever is not the parent does not learn how it ended.
+                (255, None)
+            }
+        };
+        Ended {
+            code: i64::from(code),
+            signal: signal.map(i64::from),
+            at: meta::timestamp(),
+        }
+    }
+}
+
+/// Runs one pod from its beginning to its end, through all restarts of its container.
+pub(super) async fn run(node: &Node, pod: &Value, stop: watch::Receiver<bool>) {
+    let mut life = Life {
+        node,
+        address: String::new(),
+        pod: pod.clone(),
+        restarts: 0,
+        pause: Duration::ZERO,
+        last: None,
+        stop,
+    };
+    let found = life.find();
+    life.live(found).await;
+    node.addresses.release(&life.address);
+}
+
+struct Life<'a> {
+    node: &'a Node,
+    pod: Value,
+    address: String,
+    restarts: u64,
+    pause: Duration,
+    last: Option<Ended>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Life<'_> {
+    async fn live(&mut self, mut found: Option<Running>) {
+        loop {
+            let mut running = match found.take() {
+                Some(running) => running,
+                None => match self.start().await {
+                    Some(running) => running,
+                    None => return,
+                },
+            };
+            let began = now();
+            let wake = self.watch_over(&mut running).await;
+            match wake {
+                Wake::Ended(ended) => {
+                    self.after_end(&ended, began).await;
+                    self.last = Some(ended);
+                }
+                Wake::Liveness => {
+                    record(
+                        &self.node.store,
+                        &self.pod,
+                        "Warning",
+                        "Unhealthy",
+                        "the liveness probe failed; the container is restarted",
+                    );
+                    let ended = self.end(&mut running).await;
+                    self.after_end(&ended, began).await;
+                    self.last = Some(ended);
+                }
+                Wake::Delete => {
+                    self.end(&mut running).await;
+                    return self.forget();
+                }
+                Wake::Stop | Wake::Readiness(_) => {
+                    self.end(&mut running).await;
+                    self.say(&Container::Waiting {
+                        reason: "SandboxStopped",
+                        message: "the sandbox was stopped; 'howdah up' starts it again".into(),
+                    });
+                    return;
+                }
+            }
+            if !self.rest().await {
+                return;
+            }
+        }
+    }
+
+    fn home(&self) -> PathBuf {
+        self.node.dir.pods().join(meta::uid(&self.pod))
+    }
+
+    fn container(&self) -> &Value {
+        &self.pod["spec"]["containers"][0]
+    }
+
+    fn say(&self, state: &Container) {
+        self.node
+            .tell(&self.pod, &self.address, state, self.restarts, self.last.as_ref());
+    }
+
+    /// The program that an earlier life of the sandbox has started.
+    fn find(&mut self) -> Option<Running> {
+        let text = fs::read_to_string(self.home().join("process.json")).ok()?;
+        let known: Value = serde_json::from_str(&text).ok()?;
+        let pid = known["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok())?;
+        let started = known["started"].as_u64()?;
+        self.restarts = self.pod["status"]["containerStatuses"][0]["restartCount"]
+            .as_u64()
+            .unwrap_or(0);
+        if !processes::is_alive(pid, started) {
+            return None;
+        }
+        self.address = self.pod["status"]["podIP"].as_str()?.to_owned();
+        tracing::info!(pod = meta::name(&self.pod), pid, "Found a running pod.");
+        Some(Running::Found { pid, started })
+    }
+
+    /// Starts the program; says why when it cannot, and tries again when something changes. `None`: the pod is over.
+    async fn start(&mut self) -> Option<Running> {
+        loop {
+            let mut changed = self.node.store.subscribe();
+            changed.mark_unchanged();
+            let pod = current(&self.node.store, &self.pod)?;
+            if meta::is_ending(&pod) {
+                self.pod = (*pod).clone();
+                self.forget();
+                return None;
+            }
+            self.pod = (*pod).clone();
+            match self.try_start() {
+                Ok(child) => return Some(Running::Child(child)),
+                Err((reason, message)) => {
+                    let told = Container::Waiting {
+                        reason,
+                        message: message.clone(),
+                    };
+                    let before = &self.pod["status"]["containerStatuses"][0]["state"]["waiting"];
+                    if before["message"] != message.as_str() {
+                        record(&self.node.store, &self.pod, "Warning", "Failed", &message);
+                        self.say(&told);
+                        changed.mark_unchanged();
+                    }
+                }
+            }
+            tokio::select! {
+                _ = self.stop.wait_for(|stop| *stop) => return None,
+                _ = changed.changed() => {}
+            }
+        }
+    }
+
+    fn try_start(&mut self) -> Result<Child, (&'static str, String)> {
+        let node = self.node;
+        let spec = &self.pod["spec"];
+        if spec["containers"].as_array().map_or(0, Vec::len) != 1 || !spec["initContainers"].is_null() {
+            return Err((
+                "ErrImagePull",
+                "the sandbox runs pods of one container and no init containers".into(),
+            ));
+        }
+        let image = self.container()["image"].as_str().unwrap_or_default();
+        let program = node
+            .images
+            .program(image)
+            .map_err(|message| ("ErrImagePull", message))?
+            .clone();
+        let config = |message: String| ("CreateContainerConfigError", message);
+        if self.address.is_empty() {
+            let known = self.pod["status"]["podIP"].as_str().filter(|ip| !ip.is_empty());
+            self.address = match known {
+                Some(known) => known.to_owned(),
+                None => node.addresses.pod().map_err(config)?,
+            };
+        }
+        meta::set(&mut self.pod, &["status", "podIP"], json!(self.address));
+        let container = self.container().clone();
+        let root = node.root(&self.pod, &container).map_err(config)?;
+        let env = environment::resolve(&node.store, &self.pod, &container).map_err(config)?;
+        let name = container["name"].as_str().unwrap_or_default();
+        let log = log_file(&node.dir.pods(), meta::uid(&self.pod), name, false);
+        let _ = fs::rename(&log, log_file(&node.dir.pods(), meta::uid(&self.pod), name, true));
+        let failed = |error: std::io::Error| ("RunContainerError", format!("{}: {error}", log.display()));
+        let file = fs::File::create(&log).map_err(failed)?;
+        let errors = file.try_clone().map_err(failed)?;
+        let mut command = std::process::Command::new(&program.path);
+        command
+            .args(&program.args)
+            .env_clear()
+            .envs(&env)
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
+            .env("HOSTNAME", meta::name(&self.pod))
+            .env("KUBERNETES_SERVICE_HOST", node.api.ip().to_string())
+            .env("KUBERNETES_SERVICE_PORT", node.api.port().to_string())
+            .env("HOWDAH_POD_ROOT", &root)
+            .env("HOWDAH_RUN_DIR", node.dir.run_dir(meta::uid(&self.pod)))
+            .current_dir(self.home())
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(file))
+            .stderr(Stdio::from(errors))
+            // A Ctrl-C in the sandbox's terminal is not for the pods: the sandbox ends them in order.
+            .process_group(0);
+        if let Some(limit) = container["resources"]["limits"]["memory"].as_str() {
+            command.env("HOWDAH_MEMORY_LIMIT", limit);
+        }
+        if let Some((user, group)) = node.run_as {
+            command.uid(user).gid(group);
+        }
+        let child = Command::from(command).spawn().map_err(|error| {
+            (
+                "RunContainerError",
+                format!("{}: {error}", program.path.display()),
+            )
+        })?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
+        let started = processes::start_time(pid);
+        let known = json!({"pid": pid, "started": started});
+        if let Err(error) = crate::state::write_private(&self.home().join("process.json"), &known.to_string())
+        {
+            tracing::warn!(%error, "A later sandbox will not find this pod's process.");
+        }
+        Ok(child)
+    }
+
+    /// Waits for something to happen to the running program.
+    async fn watch_over(&mut self, running: &mut Running) -> Wake {
+        let since = meta::timestamp();
+        let readiness = Probe::of(&self.container()["readinessProbe"], &self.address);
+        let liveness = Probe::of(&self.container()["livenessProbe"], &self.address);
+        let mut ready = readiness.is_none();
+        self.say(&Container::Running {
+            since: since.clone(),
+            ready,
+        });
+        record(
+            &self.node.store,
+            &self.pod,
+            "Normal",
+            "Started",
+            "Started container",
+        );
+        let mut changed = self.node.store.subscribe();
+        let mut begin = true;
+        loop {
+            if current(&self.node.store, &self.pod).is_none_or(|pod| meta::is_ending(&pod)) {
+                return Wake::Delete;
+            }
+            let mut stop = self.stop.clone();
+            let wake = tokio::select! {
+                biased;
+                ended = running.wait() => Wake::Ended(ended),
+                _ = stop.wait_for(|stop| *stop) => Wake::Stop,
+                () = self.deleted(&mut changed) => Wake::Delete,
+                () = probe::change(liveness.as_ref(), true, true) => Wake::Liveness,
+                () = probe::change(readiness.as_ref(), ready, begin) => Wake::Readiness(!ready),
+            };
+            match wake {
+                Wake::Readiness(now_ready) => {
+                    (ready, begin) = (now_ready, false);
+                    self.say(&Container::Running {
+                        since: since.clone(),
+                        ready,
+                    });
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn deleted(&self, changed: &mut watch::Receiver<u64>) {
+        loop {
+            if changed.changed().await.is_err() {
+                return;
+            }
+            if current(&self.node.store, &self.pod).is_none_or(|pod| meta::is_ending(&pod)) {
+                return;
+            }
+        }
+    }
+
+    /// Ends the program: politely, and after the pod's grace with everything it has started.
+    async fn end(&mut self, running: &mut Running) -> Ended {
+        let pod = current(&self.node.store, &self.pod);
+        let pod = pod.as_deref().unwrap_or(&self.pod);
+        let grace = pod["metadata"]["deletionGracePeriodSeconds"]
+            .as_u64()
+            .or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_u64())
+            .unwrap_or(30);
+        if let Some(pid) = running.pid() {
+            processes::signal(pid, if grace == 0 { Signal::KILL } else { Signal::TERM });
+        }
+        let deadline = now() + Duration::from_secs(grace);
+        let ended = match timeout_at(deadline, running.wait()).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                self.kill_rest().await;
+                running.wait().await
+            }
+        };
+        self.kill_rest().await;
+        ended
+    }
+
+    async fn kill_rest(&self) {
+        let mut directories = vec![self.home()];
+        for volume in self.pod["spec"]["volumes"].as_array().into_iter().flatten() {
+            let claim = volume["persistentVolumeClaim"]["claimName"]
+                .as_str()
+                .unwrap_or_default();
+            if let Some(claim) =
+                self.node
+                    .store
+                    .get("/persistentvolumeclaims", meta::namespace(&self.pod), claim)
+                && let Some(name) = claim["spec"]["volumeName"].as_str()
+            {
+                directories.push(self.node.dir.volumes().join(name));
+            }
+        }
+        processes::end_all_in(&directories).await;
+    }
+
+    async fn after_end(&mut self, ended: &Ended, began: BootTime) {
+        self.kill_rest().await;
+        let told = match ended.signal {
+            Some(signal) => format!("the container was ended by signal {signal}"),
+            None => format!("the container ended with exit code {}", ended.code),
+        };
+        record(&self.node.store, &self.pod, "Warning", "BackOff", &told);
+        if now().since(began) >= SETTLED {
+            self.pause = Duration::ZERO;
+        }
+        self.restarts += 1;
+    }
+
+    /// The pause before a restart: none after the first end, then doubling. `false`: the pod is over.
+    async fn rest(&mut self) -> bool {
+        let until = now() + self.pause;
+        if !self.pause.is_zero() {
+            let seconds = self.pause.as_secs();
+            self.say(&Container::Waiting {
+                reason: "CrashLoopBackOff",
+                message: format!("back-off {seconds}s restarting failed container"),
+            });
+        }
+        self.pause = (self.pause * 2).clamp(Duration::from_secs(10), LONGEST);
+        let mut changed = self.node.store.subscribe();
+        let mut stop = self.stop.clone();
+        if current(&self.node.store, &self.pod).is_none_or(|pod| meta::is_ending(&pod)) {
+            self.forget();
+            return false;
+        }
+        tokio::select! {
+            () = sleep_until(until) => true,
+            _ = stop.wait_for(|stop| *stop) => false,
+            () = self.deleted(&mut changed) => {
+                self.forget();
+                false
+            }
+        }
+    }
+
+    /// Removes the pod's object and its directories.
+    fn forget(&self) {
+        let _ = fs::remove_dir_all(self.home());
+        let _ = fs::remove_dir_all(self.node.dir.run_dir(meta::uid(&self.pod)));
+        let uid = meta::uid(&self.pod).to_owned();
+        let gone = self.node.store.write(
+            "/pods",
+            meta::namespace(&self.pod),
+            meta::name(&self.pod),
+            |before| {
+                Ok(match before {
+                    Some(before) if meta::uid(before) == uid => Write::Delete,
+                    _ => Write::Nothing,
+                })
+            },
+        );
+        if let Err(error) = gone {
+            tracing::debug!(%error, "a pod was not removed");
+        }
+    }
+}

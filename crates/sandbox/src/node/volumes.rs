@@ -1,0 +1,117 @@
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
+
+use serde_json::Value;
+
+use super::Node;
+use crate::{Store, meta, state::StateError};
+
+/// Whether a pod uses this volume.
+pub(super) fn uses(store: &Store, pod: &Value, volume: &str) -> bool {
+    let claims = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    claims
+        .filter_map(|v| v["persistentVolumeClaim"]["claimName"].as_str())
+        .filter_map(|name| store.get("/persistentvolumeclaims", meta::namespace(pod), name))
+        .any(|claim| claim["spec"]["volumeName"] == volume)
+}
+
+impl Node {
+    /// The directory of one of a pod's volumes.
+    ///
+    /// # Errors
+    /// The volume is of a kind that the sandbox does not offer, or its claim is not there.
+    fn volume(&self, pod: &Value, volume: &Value) -> Result<PathBuf, String> {
+        let name = volume["name"].as_str().unwrap_or_default();
+        let shown = |error: StateError| error.to_string();
+        if let Some(claim) = volume["persistentVolumeClaim"]["claimName"].as_str() {
+            let found = self
+                .store
+                .get("/persistentvolumeclaims", meta::namespace(pod), claim);
+            let found = found.ok_or_else(|| format!("persistentvolumeclaim \"{claim}\" not found"))?;
+            let directory = found["spec"]["volumeName"]
+                .as_str()
+                .ok_or_else(|| format!("persistentvolumeclaim \"{claim}\" is not bound"))?;
+            let path = self.dir.volumes().join(directory);
+            self.own_dir(&path, 0o700).map_err(shown)?;
+            return Ok(path);
+        }
+        if volume["emptyDir"].is_object() {
+            let path = self.dir.pods().join(meta::uid(pod)).join("volumes").join(name);
+            self.own_dir(&path, 0o700).map_err(shown)?;
+            return Ok(path);
+        }
+        Err(format!(
+            "volume \"{name}\": the sandbox offers persistentVolumeClaim and emptyDir only"
+        ))
+    }
+
+    /// Makes the directory in which a container's absolute paths are, with its volumes at their places.
+    pub(super) fn root(&self, pod: &Value, container: &Value) -> Result<PathBuf, String> {
+        let home = self.dir.pods().join(meta::uid(pod));
+        let root = home.join("root");
+        let shown = |error: StateError| error.to_string();
+        for directory in [&home, &root, &home.join("volumes"), &home.join("logs")] {
+            self.own_dir(directory, 0o700).map_err(shown)?;
+        }
+        let run_dir = self.dir.run_dir(meta::uid(pod));
+        self.own_dir(&run_dir, 0o700).map_err(shown)?;
+        let volumes = pod["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+        for mount in container["volumeMounts"].as_array().into_iter().flatten() {
+            let name = mount["name"].as_str().unwrap_or_default();
+            let volume = volumes
+                .iter()
+                .find(|volume| volume["name"] == name)
+                .ok_or_else(|| format!("volume \"{name}\" is mounted and not defined"))?;
+            let mut source = self.volume(pod, volume)?;
+            if let Some(sub) = mount["subPath"].as_str() {
+                source = source.join(sub.trim_start_matches('/'));
+                self.own_dir(&source, 0o700).map_err(shown)?;
+            }
+            let path = mount["mountPath"]
+                .as_str()
+                .unwrap_or_default()
+                .trim_start_matches('/');
+            self.place(&root, path, &source)?;
+        }
+        self.service_account(pod, &root).map_err(shown)?;
+        Ok(root)
+    }
+
+    fn place(&self, root: &std::path::Path, path: &str, source: &std::path::Path) -> Result<(), String> {
+        if path.is_empty() || path.split('/').any(|part| part == "..") {
+            return Err(format!("a volume cannot be mounted at \"/{path}\""));
+        }
+        let target = root.join(path);
+        let mut parent = root.to_owned();
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            if parent != root {
+                self.own_dir(&parent, 0o700).map_err(|e| e.to_string())?;
+            }
+            parent = parent.join(part);
+        }
+        if fs::read_link(&target).is_ok_and(|link| link == source) {
+            return Ok(());
+        }
+        let _ = fs::remove_file(&target);
+        symlink(source, &target).map_err(|error| format!("{}: {error}", target.display()))
+    }
+
+    /// The credentials that a pod finds where Kubernetes puts them.
+    fn service_account(&self, pod: &Value, root: &std::path::Path) -> Result<(), StateError> {
+        let mut at = root.to_owned();
+        for part in ["var", "run", "secrets", "kubernetes.io", "serviceaccount"] {
+            at = at.join(part);
+            self.own_dir(&at, 0o700)?;
+        }
+        let ca = fs::read_to_string(&self.ca).map_err(|error| StateError::Io(self.ca.clone(), error))?;
+        for (name, text) in [
+            ("token", self.pod_token.as_str()),
+            ("ca.crt", &ca),
+            ("namespace", meta::namespace(pod)),
+        ] {
+            let path = at.join(name);
+            crate::state::write_private(&path, text)?;
+            self.give(&path)?;
+        }
+        Ok(())
+    }
+}

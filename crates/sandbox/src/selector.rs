@@ -1,0 +1,167 @@
+use serde_json::Value;
+
+use crate::{ApiError, meta};
+
+/// A label or field selector.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Selector {
+    labels: Vec<Requirement>,
+    fields: Vec<(String, bool, String)>,
+}
+
+#[derive(Clone, Debug)]
+enum Requirement {
+    Is(String, Vec<String>),
+    IsNot(String, Vec<String>),
+    Exists(String),
+    Missing(String),
+}
+
+/// Field selectors that are understood, and where they look.
+const FIELDS: &[&str] = &[
+    "metadata.name",
+    "metadata.namespace",
+    "involvedObject.uid",
+    "involvedObject.name",
+    "involvedObject.namespace",
+    "involvedObject.kind",
+    "involvedObject.apiVersion",
+    "reason",
+    "type",
+    "status.phase",
+    "spec.nodeName",
+];
+
+impl Selector {
+    pub(crate) fn parse(labels: &str, fields: &str) -> Result<Self, ApiError> {
+        Ok(Selector {
+            labels: split(labels)
+                .into_iter()
+                .map(requirement)
+                .collect::<Result<_, _>>()?,
+            fields: fields
+                .split(',')
+                .filter(|part| !part.is_empty())
+                .map(field)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    pub(crate) fn matches(&self, object: &Value) -> bool {
+        let label = |name: &str| {
+            meta::labels(object)
+                .and_then(|labels| labels.get(name))
+                .and_then(Value::as_str)
+        };
+        let by_label = self.labels.iter().all(|requirement| match requirement {
+            Requirement::Is(name, values) => label(name).is_some_and(|have| values.iter().any(|v| v == have)),
+            Requirement::IsNot(name, values) => {
+                label(name).is_none_or(|have| values.iter().all(|v| v != have))
+            }
+            Requirement::Exists(name) => label(name).is_some(),
+            Requirement::Missing(name) => label(name).is_none(),
+        });
+        by_label
+            && self.fields.iter().all(|(path, equal, value)| {
+                let found = path.split('.').fold(object, |at, key| &at[key]);
+                (found.as_str().unwrap_or_default() == value) == *equal
+            })
+    }
+}
+
+/// Splits at commas outside of parentheses.
+fn split(text: &str) -> Vec<&str> {
+    let (mut parts, mut depth, mut from) = (Vec::new(), 0, 0);
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&text[from..at]);
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[from..]);
+    parts
+        .into_iter()
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect()
+}
+
+fn requirement(part: &str) -> Result<Requirement, ApiError> {
+    let own = str::to_owned;
+    if let Some((name, value)) = part.split_once("!=") {
+        return Ok(Requirement::IsNot(own(name.trim()), vec![own(value.trim())]));
+    }
+    if let Some((name, value)) = part.split_once('=') {
+        let value = value.trim_start_matches('=').trim();
+        return Ok(Requirement::Is(own(name.trim()), vec![own(value)]));
+    }
+    if let Some(name) = part.strip_prefix('!') {
+        return Ok(Requirement::Missing(own(name.trim())));
+    }
+    let Some((head, list)) = part.split_once('(') else {
+        return Ok(Requirement::Exists(own(part)));
+    };
+    let values = list
+        .trim_end_matches(')')
+        .split(',')
+        .map(|value| own(value.trim()))
+        .collect();
+    let mut words = head.split_whitespace();
+    match (words.next(), words.next()) {
+        (Some(name), Some("in")) => Ok(Requirement::Is(own(name), values)),
+        (Some(name), Some("notin")) => Ok(Requirement::IsNot(own(name), values)),
+        _ => Err(ApiError::bad_request(format!("'{part}' is no label selector"))),
+    }
+}
+
+fn field(part: &str) -> Result<(String, bool, String), ApiError> {
+    let (path, equal, value) = match part.split_once("!=") {
+        Some((path, value)) => (path, false, value),
+        None => {
+            let (path, value) = part
+                .split_once('=')
+                .ok_or_else(|| ApiError::bad_request(format!("'{part}' is no field selector")))?;
+            (path, true, value.trim_start_matches('='))
+        }
+    };
+    if !FIELDS.contains(&path) {
+        return Err(ApiError::bad_request(format!(
+            "the sandbox does not select by field {path}; it knows {}",
+            FIELDS.join(", ")
+        )));
+    }
+    Ok((path.to_owned(), equal, value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn labels_and_fields_select() {
+        let object = json!({"metadata": {"name": "a", "labels": {"app": "x", "tier": "db"}}});
+        for (labels, fields, matches) in [
+            ("", "", true),
+            ("app=x,tier=db", "", true),
+            ("app==x", "metadata.name=a", true),
+            ("app in (x, y),!gone", "", true),
+            ("app notin (x)", "", false),
+            ("app!=y,tier", "metadata.name!=b", true),
+            ("other", "", false),
+            ("app=y", "", false),
+        ] {
+            assert_eq!(
+                Selector::parse(labels, fields).unwrap().matches(&object),
+                matches,
+                "{labels} {fields}"
+            );
+        }
+        assert!(Selector::parse("", "spec.replicas=1").is_err());
+    }
+}

@@ -1,0 +1,184 @@
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use howdah_http::server_tls;
+use rustix::process::geteuid;
+use serde_json::{Value, json};
+use thiserror::Error;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+use crate::{
+    Images, SandboxDir, StateError, Store,
+    api::{self, Api},
+    certificate::identity,
+    controllers, meta,
+    node::{Addresses, Node, end_all_in},
+    state::write_private,
+};
+
+/// The port of the API.
+const PORT: u16 = 6443;
+
+/// What a sandbox is made of.
+pub struct Sandbox {
+    /// Where it keeps everything.
+    pub dir: SandboxDir,
+    /// Which images it runs.
+    pub images: Images,
+    /// User and group of the pods; needed when root runs the sandbox.
+    pub run_as: Option<(u32, u32)>,
+}
+
+/// Why a sandbox does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Its directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Its objects.
+    #[error("the sandbox's objects: {0}")]
+    Store(String),
+    /// Its address.
+    #[error("the API cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// Its certificate.
+    #[error(transparent)]
+    Tls(#[from] howdah_http::TlsError),
+    /// Pods never run as root.
+    #[error("pods do not run as root: name the user that they run as")]
+    Root,
+}
+
+/// A sandbox that runs.
+pub struct Running {
+    stop: watch::Sender<bool>,
+    api_stop: watch::Sender<bool>,
+    node: JoinHandle<()>,
+    controllers: JoinHandle<()>,
+    api: JoinHandle<()>,
+    /// Where the API is.
+    pub address: SocketAddr,
+}
+
+impl Running {
+    /// Ends all pods, politely, then the rest.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        let _ = self.node.await;
+        let _ = self.api_stop.send(true);
+        let _ = self.controllers.await;
+        let _ = self.api.await;
+    }
+}
+
+/// Starts a sandbox.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn start(sandbox: Sandbox) -> Result<Running, StartError> {
+    if sandbox.run_as.is_none() && geteuid().is_root() || sandbox.run_as.is_some_and(|(user, _)| user == 0) {
+        return Err(StartError::Root);
+    }
+    let dir = sandbox.dir;
+    dir.prepare()?;
+    let store = Store::open(&dir.store()).map_err(|error| StartError::Store(error.to_string()))?;
+    let addresses = Addresses::new(store.clone(), dir.network());
+    let address = SocketAddr::new(IpAddr::V4(addresses.api()), PORT);
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| StartError::Listen(address, error))?;
+    let identity = identity(dir.credentials(), address.ip())?;
+    let tls = server_tls(&identity.certificate, &identity.key, None, false)?;
+    let admin = token(&dir, "admin")?;
+    let pods = token(&dir, "pods")?;
+    let ca = fs::read_to_string(&identity.ca).map_err(|error| StateError::Io(identity.ca.clone(), error))?;
+    write_private(&dir.kubeconfig(), &kubeconfig(address, &ca, &admin).to_string())?;
+
+    let (stop, stopped) = watch::channel(false);
+    let (api_stop, api_stopped) = watch::channel(false);
+    let tokens = vec![
+        (admin, "admin".to_owned()),
+        (pods.clone(), "system:serviceaccount".to_owned()),
+    ];
+    let api = Api::new(
+        store.clone(),
+        tokens,
+        dir.pods(),
+        addresses.clone(),
+        api_stopped.clone(),
+    );
+    let node = Arc::new(Node {
+        store: store.clone(),
+        images: sandbox.images,
+        addresses,
+        api: address,
+        ca: identity.ca,
+        pod_token: pods,
+        run_as: sandbox.run_as,
+        dir,
+    });
+    let (_settings, tls) = watch::channel(Some(tls));
+    let serving = api_stopped.clone();
+    let api = tokio::spawn(async move {
+        let _settings = _settings;
+        howdah_http::serve(listener, tls, serving, move |request, _| {
+            let api = api.clone();
+            async move { api::route(&api, request).await }
+        })
+        .await;
+    });
+    Ok(Running {
+        node: tokio::spawn(node.run(stopped)),
+        controllers: tokio::spawn(controllers::run(store, api_stopped)),
+        api,
+        stop,
+        api_stop,
+        address,
+    })
+}
+
+/// Ends whatever still runs of a sandbox whose server is gone, and removes all of it: pods, volumes, objects.
+///
+/// # Errors
+/// Something cannot be removed.
+pub async fn purge(dir: &SandboxDir) -> Result<(), StateError> {
+    end_all_in(&[dir.pods(), dir.volumes()]).await;
+    for path in [dir.run_root(), dir.root().to_owned()] {
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StateError::Io(path, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A secret that is made once.
+fn token(dir: &SandboxDir, name: &str) -> Result<String, StateError> {
+    let path = dir.credentials().join(format!("{name}.token"));
+    if let Ok(token) = fs::read_to_string(&path)
+        && !token.is_empty()
+    {
+        return Ok(token);
+    }
+    let token = format!("{}{}", meta::uuid(), meta::uuid()).replace('-', "");
+    write_private(&path, &token)?;
+    Ok(token)
+}
+
+/// JSON is YAML: one writer is enough.
+fn kubeconfig(address: SocketAddr, ca: &str, token: &str) -> Value {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "howdah-sandbox",
+        "clusters": [{"name": "howdah-sandbox", "cluster": {
+            "server": format!("https://{address}"), "certificate-authority-data": STANDARD.encode(ca)}}],
+        "users": [{"name": "admin", "user": {"token": token}}],
+        "contexts": [{"name": "howdah-sandbox", "context": {
+            "cluster": "howdah-sandbox", "user": "admin", "namespace": "default"}}],
+    })
+}

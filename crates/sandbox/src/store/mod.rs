@@ -1,0 +1,293 @@
+//! The objects, with one revision for all of them, the last changes for watches, and a log on disk.
+
+mod log;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::Path,
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::{ApiError, meta};
+pub use log::FORMAT;
+use log::{Log, LogError};
+
+/// How many changes a watch may be behind before it has to list anew.
+const RING: usize = 4096;
+
+/// Where an object is: resource (`group/plural`), namespace (empty for none), name.
+pub(crate) type Key = (String, String, String);
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Added,
+    Modified,
+    Deleted,
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) revision: u64,
+    pub(crate) change: Change,
+    pub(crate) resource: String,
+    pub(crate) namespace: String,
+    /// After the change; before it, with the revision of the deletion, when it was deleted.
+    pub(crate) object: Arc<Value>,
+    /// Before the change.
+    pub(crate) before: Option<Arc<Value>>,
+}
+
+/// What a write does.
+#[derive(Clone, Debug)]
+pub(crate) enum Write {
+    Put(Value),
+    Delete,
+    Nothing,
+}
+
+/// All objects of the sandbox. Operations are short and hold a lock for microseconds; none waits for the network.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Mutex<Inner>>,
+    revision: watch::Sender<u64>,
+}
+
+struct Inner {
+    objects: BTreeMap<Key, Arc<Value>>,
+    revision: u64,
+    ring: VecDeque<Event>,
+    /// Changes up to this one are no longer in the ring.
+    compacted: u64,
+    log: Option<Log>,
+}
+
+impl Store {
+    /// A store in memory alone, for tests.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self::with(Inner {
+            objects: BTreeMap::new(),
+            revision: 1,
+            ring: VecDeque::new(),
+            compacted: 1,
+            log: None,
+        })
+    }
+
+    /// Opens the store in a directory; begins one if there is none.
+    ///
+    /// # Errors
+    /// The log cannot be read, or is of another version.
+    pub fn open(directory: &Path) -> Result<Self, LogError> {
+        let (log, objects, revision) = Log::open(directory)?;
+        let objects: BTreeMap<Key, Arc<Value>> = objects.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
+        Ok(Self::with(Inner {
+            objects,
+            revision,
+            ring: VecDeque::new(),
+            compacted: revision,
+            log: Some(log),
+        }))
+    }
+
+    fn with(inner: Inner) -> Self {
+        let (revision, _) = watch::channel(inner.revision);
+        Store {
+            inner: Arc::new(Mutex::new(inner)),
+            revision,
+        }
+    }
+
+    /// Hears of every new revision.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    pub(crate) fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
+        self.inner.lock().objects.get(&key).cloned()
+    }
+
+    /// The objects of a resource, in one namespace or in all, and the revision they are of.
+    pub(crate) fn list(&self, resource: &str, namespace: Option<&str>) -> (u64, Vec<Arc<Value>>) {
+        let inner = self.inner.lock();
+        let from = (
+            resource.to_owned(),
+            namespace.unwrap_or_default().to_owned(),
+            String::new(),
+        );
+        let objects = inner
+            .objects
+            .range(from..)
+            .take_while(|((r, ns, _), _)| r == resource && namespace.is_none_or(|wanted| ns == wanted))
+            .map(|(_, object)| Arc::clone(object))
+            .collect();
+        (inner.revision, objects)
+    }
+
+    /// The objects of a resource, in one namespace or in all.
+    pub(crate) fn all(&self, resource: &str, namespace: Option<&str>) -> Vec<Arc<Value>> {
+        self.list(resource, namespace).1
+    }
+
+    /// The changes of a resource after a revision.
+    ///
+    /// # Errors
+    /// They are no longer known (410).
+    pub(crate) fn since(&self, resource: &str, revision: u64) -> Result<(u64, Vec<Event>), ApiError> {
+        let inner = self.inner.lock();
+        if revision < inner.compacted {
+            return Err(ApiError::gone(format!(
+                "too old resource version: {revision} ({})",
+                inner.compacted
+            )));
+        }
+        let first = inner.ring.partition_point(|event| event.revision <= revision);
+        let events = inner
+            .ring
+            .range(first..)
+            .filter(|event| event.resource == resource)
+            .cloned()
+            .collect();
+        Ok((inner.revision, events))
+    }
+
+    /// Reads and writes one object in one step. The new object gets its revision here; one that is as it was keeps it.
+    ///
+    /// # Errors
+    /// Those of `decide`.
+    pub(crate) fn write(
+        &self,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+        decide: impl FnOnce(Option<&Value>) -> Result<Write, ApiError>,
+    ) -> Result<Option<Arc<Value>>, ApiError> {
+        let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
+        let mut inner = self.inner.lock();
+        let before = inner.objects.get(&key).cloned();
+        let (change, mut object) = match (decide(before.as_deref())?, &before) {
+            (Write::Nothing, _) | (Write::Delete, None) => return Ok(before),
+            (Write::Put(object), Some(before)) if object == **before => return Ok(Some(Arc::clone(before))),
+            (Write::Put(object), Some(_)) => (Change::Modified, object),
+            (Write::Put(object), None) => (Change::Added, object),
+            (Write::Delete, Some(before)) => (Change::Deleted, (**before).clone()),
+        };
+        inner.revision += 1;
+        let revision = inner.revision;
+        meta::set(
+            &mut object,
+            &["metadata", "resourceVersion"],
+            json!(revision.to_string()),
+        );
+        let object = Arc::new(object);
+        let logged = (change != Change::Deleted).then(|| Arc::clone(&object));
+        inner.persist(&key, revision, logged.as_deref());
+        if change == Change::Deleted {
+            inner.objects.remove(&key);
+        } else {
+            inner.objects.insert(key, Arc::clone(&object));
+        }
+        inner.ring.push_back(Event {
+            revision,
+            change,
+            resource: resource.to_owned(),
+            namespace: namespace.to_owned(),
+            object: Arc::clone(&object),
+            before,
+        });
+        if inner.ring.len() > RING
+            && let Some(old) = inner.ring.pop_front()
+        {
+            inner.compacted = old.revision;
+        }
+        // Under the lock, so that nobody hears of revisions in another order.
+        self.revision.send_replace(revision);
+        Ok(Some(object))
+    }
+}
+
+impl Inner {
+    /// A log that cannot be written (a full disk) is told and tried again with the next change; the sandbox goes on, as
+    /// its databases do.
+    fn persist(&mut self, key: &Key, revision: u64, object: Option<&Value>) {
+        let Some(log) = &mut self.log else { return };
+        let written = log.append(key, revision, object).and_then(|()| {
+            if log.wants_compaction(self.objects.len()) {
+                let objects = self.objects.iter().map(|(key, object)| (key, object.as_ref()));
+                log.compact(objects, revision, key, object)
+            } else {
+                Ok(())
+            }
+        });
+        if let Err(error) = written {
+            tracing::error!(%error, "The sandbox's state cannot be written.");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(store: &Store, name: &str, value: Value) {
+        let object = json!({"metadata": {"name": name}, "data": value});
+        store.write("/x", "ns", name, |_| Ok(Write::Put(object))).unwrap();
+    }
+
+    #[test]
+    fn changes_are_told_in_order_and_old_ones_expire() {
+        let store = Store::in_memory();
+        put(&store, "a", json!(1));
+        let (revision, _) = store.list("/x", None);
+        put(&store, "a", json!(2));
+        put(&store, "a", json!(2).clone());
+        store.write("/x", "ns", "a", |_| Ok(Write::Delete)).unwrap();
+        let (_, events) = store.since("/x", revision).unwrap();
+        let kinds: Vec<Change> = events.iter().map(|e| e.change).collect();
+        assert_eq!(kinds, [Change::Modified, Change::Modified, Change::Deleted]);
+        for n in 0..=RING {
+            put(&store, "b", json!(n));
+        }
+        assert_eq!(store.since("/x", revision).unwrap_err().code, 410);
+    }
+
+    #[test]
+    fn what_was_written_is_there_after_a_restart() {
+        let dir = std::env::temp_dir().join(format!("howdah-store-{}", meta::uuid()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let store = Store::open(&dir).unwrap();
+        for n in 0..3000 {
+            put(&store, &format!("o{}", n % 7), json!(n));
+        }
+        store.write("/x", "ns", "o0", |_| Ok(Write::Delete)).unwrap();
+        let (revision, objects) = store.list("/x", Some("ns"));
+        drop(store);
+        let again = Store::open(&dir).unwrap();
+        assert_eq!(again.list("/x", Some("ns")), (revision, objects));
+        std::fs::write(dir.join("store.log"), "{\"howdah-sandbox-store\":99}\n").unwrap();
+        assert!(Store::open(&dir).is_err());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_line_that_a_crash_cut_off_is_left_out() {
+        let dir = std::env::temp_dir().join(format!("howdah-store-{}", meta::uuid()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let store = Store::open(&dir).unwrap();
+        put(&store, "a", json!(1));
+        drop(store);
+        let path = dir.join("store.log");
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        text.push_str("{\"revision\": 9, \"key\": [\"/x\"");
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(Store::open(&dir).unwrap().list("/x", None).1.len(), 1);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
