@@ -15,7 +15,7 @@ use howdah_ha::{
 };
 use howdah_http::Client;
 use howdah_pgconf::DbState;
-use howdah_postgres::{PendingRestart, Server};
+use howdah_postgres::Server;
 use howdah_rest::{MemberFacts, Position};
 use howdah_types::{BootTime, PgState, Role, Tags};
 use serde_json::{Map, Value};
@@ -31,6 +31,7 @@ use crate::{
     guard_link::GuardLink,
     keeper::KeeperLink,
     member::{self, Publisher},
+    pending::Loaded,
     probe::Prober,
     publish::{ApiCommand, Published, replication_row},
     setup::ConfigFile,
@@ -41,7 +42,7 @@ use crate::{
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// One read of the store within a decision.
-const READ_PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const READ_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Where somebody waits for how a request ended.
 pub(crate) type Answer = oneshot::Sender<Result<(), String>>;
@@ -78,6 +79,8 @@ pub(crate) struct Agent {
     pub(crate) request: Option<(Request, Option<Answer>)>,
     pub(crate) pending: Map<String, Value>,
     pub(crate) check_pending: bool,
+    /// When the server had last read its files, before it was told to read them again.
+    pub(crate) loaded: Loaded,
     pub(crate) publisher: Publisher,
     pub(crate) store_down_since: Option<BootTime>,
     pub(crate) last_view: Option<Arc<View>>,
@@ -304,29 +307,9 @@ impl Agent {
         self.keeper.command(Command::Ttl(ttl)).await;
         self.dynamic = Arc::new(dynamic);
         if self.observer.sample.is_some() {
+            self.loaded.expect();
             self.rewrite_conf();
             self.check_pending = true;
-        }
-    }
-
-    /// Looks which parameters wait for a restart, after the server has read its files again.
-    async fn find_pending(&mut self, snapshot: &Snapshot) {
-        let Postgres::Running(_) = snapshot.postgres else {
-            self.pending.clear();
-            self.check_pending = true;
-            return;
-        };
-        let Some(session) = self.observer.session().filter(|_| self.check_pending) else {
-            return;
-        };
-        match PendingRestart::find(session, &self.dynamic, now() + READ_PATIENCE).await {
-            Ok(found) => {
-                let found = found.to_json();
-                // Files are read by the server a moment after it was told: two equal looks are needed.
-                self.check_pending = found != self.pending;
-                self.pending = found;
-            }
-            Err(error) => tracing::debug!(%error, "parameters were not compared"),
         }
     }
 
@@ -349,6 +332,7 @@ impl Agent {
                 pending_restart: &self.pending,
                 pause: self.dynamic.pause,
                 leads: view.led_by(lease),
+                config: self.config_rev.filter(|_| !self.check_pending),
             },
         );
         if !self

@@ -21,6 +21,7 @@ mod guard_link;
 mod keeper;
 mod member;
 mod outside;
+mod pending;
 mod probe;
 mod publish;
 mod run;

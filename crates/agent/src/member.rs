@@ -17,6 +17,8 @@ pub(crate) struct Now<'a> {
     pub(crate) pending_restart: &'a Map<String, Value>,
     pub(crate) pause: bool,
     pub(crate) leads: bool,
+    /// The revision of the dynamic configuration that is in effect.
+    pub(crate) config: Option<u64>,
 }
 
 /// The record.
@@ -55,6 +57,8 @@ pub(crate) fn record(config: &LocalConfig, tags: &Tags, now: &Now<'_>) -> Member
         pause: now.pause,
         howdah: Some(HowdahMark {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            config: now.config,
+            notes: config.notes.clone(),
         }),
         other: Map::new(),
     }

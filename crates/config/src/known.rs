@@ -136,6 +136,7 @@ const LOCAL: &[&str] = &[
     "-watchdog.safety_margin",
     "-watchdog.driver",
     "+tags.**",
+    "+howdah.notes",
     "-citus.**",
     "+etcd3.host",
     "+etcd3.hosts",

@@ -31,6 +31,8 @@ pub struct LocalConfig {
     pub store: StoreConfig,
     /// Published with the member.
     pub tags: Tags,
+    /// How this member differs from what was asked for (`howdah.notes`); published with the member.
+    pub notes: Vec<String>,
 }
 
 /// `log`
@@ -240,6 +242,7 @@ impl LocalConfig {
                 .transpose()?,
             store,
             tags: Tags::new(root.section("tags")?.map()),
+            notes: root.section("howdah")?.lines("notes")?.unwrap_or_default(),
         })
     }
 }

@@ -7,6 +7,12 @@ use serde_json::{Map, Value};
 pub struct HowdahMark {
     /// The agent's version.
     pub version: String,
+    /// The revision of the dynamic configuration that is in effect: what needs a restart is known for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<u64>,
+    /// How the member differs from what was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A member's record (`members/<name>`), in Patroni's form. Fields that we do not know are kept.

@@ -23,11 +23,16 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    #[command(flatten)]
+    Cluster(howdah_cluster::ClusterCommand),
     /// Run one member of a cluster: its PostgreSQL, its agent, and the guard above both.
     Agent(AgentArgs),
     /// The agent below a guard.
     #[command(hide = true)]
     AgentWorker(AgentArgs),
+    /// What a pod of the image begins with: from the environment to the agent.
+    #[command(hide = true)]
+    Entrypoint,
     /// Look at a cluster and change it, with patronictl's commands and output.
     Ctl(howdah_ctl::CtlArgs),
 }

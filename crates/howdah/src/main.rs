@@ -21,12 +21,14 @@ fn main() -> ExitCode {
         Command::Agent(args) => agent(&args),
         Command::AgentWorker(args) => worker(args),
         Command::Ctl(args) => howdah_ctl::run(args),
+        Command::Entrypoint => howdah_entrypoint::run(),
+        Command::Cluster(command) => cluster(command),
     };
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("Error: {error:#}");
-            ExitCode::from(1)
+            ExitCode::from(howdah_cluster::exit_code(&error))
         }
     }
 }
@@ -64,6 +66,13 @@ fn agent(args: &AgentArgs) -> anyhow::Result<u8> {
         &c_string(Path::new(&program).as_os_str())?,
         &argv,
     )?)
+}
+
+/// Only the server logs; the other commands print.
+fn cluster(command: howdah_cluster::ClusterCommand) -> anyhow::Result<u8> {
+    let is_server = matches!(&command, howdah_cluster::ClusterCommand::Up(args) if !args.detach);
+    logging::start(if is_server { "INFO" } else { "ERROR" })?;
+    howdah_cluster::run(command)
 }
 
 fn worker(args: AgentArgs) -> anyhow::Result<u8> {

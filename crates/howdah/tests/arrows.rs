@@ -39,7 +39,17 @@ const ARROWS: &[(&str, &[&str])] = &[
         "ctl",
         &["types", "clock", "config", "dcs", "dcs-etcd", "http", "rest"],
     ),
-    ("howdah", &["agent", "ctl", "guard"]),
+    ("entrypoint", &["api", "spilo"]),
+    ("sandbox", &["types", "clock", "http"]),
+    (
+        "operator",
+        &["types", "clock", "dcs", "dcs-kube", "http", "rest", "api", "plan"],
+    ),
+    (
+        "cluster",
+        &["types", "clock", "http", "api", "plan", "operator", "sandbox"],
+    ),
+    ("howdah", &["agent", "ctl", "guard", "entrypoint", "cluster"]),
     ("testkit", &["types", "clock", "http"]),
     ("model", &["types", "pgconf", "config", "dcs", "ha", "guard"]),
     ("process-tests", &["types", "clock", "http", "testkit"]),

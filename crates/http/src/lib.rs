@@ -22,5 +22,5 @@ pub use deadline::{sleep_until, timeout_at};
 pub use error::HttpError;
 pub use hyper::Method;
 pub use server::{Peer, Reply, ServerTls, serve};
-pub use tls::{TlsError, client_tls, server_tls};
+pub use tls::{TlsError, client_tls, server_tls, use_ring};
 pub use url::{Url, basic_auth};

@@ -29,6 +29,11 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
+/// Makes ring the process's crypto provider, for libraries that look for one. Does nothing if one is set.
+pub fn use_ring() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 fn config_error(error: impl std::fmt::Display) -> TlsError {
     TlsError::Config(error.to_string())
 }

@@ -89,6 +89,7 @@ pub fn configure(env: &Environment, facts: &Facts) -> Result<Outcome, SpiloError
         dcs.insert("howdah".into(), json!({"ttl": SHORT_LEASE}));
     }
     adapt(&mut config, facts, &choice, &mut notes);
+    config.insert("howdah".into(), json!({ "notes": notes }));
     Ok(Outcome {
         config,
         choice,

@@ -152,6 +152,7 @@ impl Node {
             timeline: Some(Timeline(self.pg.timeline)),
             howdah: Some(HowdahMark {
                 version: "0".to_owned(),
+                ..HowdahMark::default()
             }),
             ..Record::default()
         };

@@ -1,0 +1,59 @@
+//! The commands that users run clusters with: `up`, `apply`, `list`, `psql` and the others. They speak Kubernetes' API and
+//! nothing else, so they do the same against the sandbox as they will against any Kubernetes.
+//!
+//! ```text
+//!   cli.rs ─► up.rs (sandbox + operator in one process)  down.rs
+//!         └─► context.rs (which Kubernetes: explicit, and printed) ─► apply.rs + progress.rs, list.rs, get.rs, psql.rs,
+//!                                                                     logs.rs, delete.rs
+//!         └─► lint.rs, crd and kubeconfig need no server
+//! ```
+//!
+//! Exit codes: 0 done; 1 failed; 2 wrong usage or a manifest with errors; 3 applied, but not ready in time; 4 no such
+//! cluster; 5 the sandbox is not running.
+
+mod apply;
+mod cli;
+mod context;
+mod delete;
+mod failure;
+mod get;
+mod lint;
+mod list;
+mod logs;
+mod output;
+mod progress;
+mod psql;
+mod server;
+mod up;
+
+pub use cli::{ClusterCommand, UpArgs};
+pub use failure::{Failure, exit_code};
+
+use anyhow::Context as _;
+
+/// Runs one of the commands. Returns the exit code.
+///
+/// # Errors
+/// What went wrong and what to do next; [`exit_code`] tells the code.
+pub fn run(command: ClusterCommand) -> anyhow::Result<u8> {
+    howdah_http::use_ring();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting")?;
+    runtime.block_on(async {
+        match command {
+            ClusterCommand::Up(args) => up::up(&args).await,
+            ClusterCommand::Down(args) => up::down(&args).await,
+            ClusterCommand::Apply(args) => apply::apply(&args).await,
+            ClusterCommand::List(args) => list::list(&args).await,
+            ClusterCommand::Get(args) => get::get(&args).await,
+            ClusterCommand::Psql(args) => psql::psql(&args).await,
+            ClusterCommand::Logs(args) => logs::logs(&args).await,
+            ClusterCommand::Delete(args) => delete::delete(&args).await,
+            ClusterCommand::Lint(args) => lint::lint(&args),
+            ClusterCommand::Crd => lint::crd(),
+            ClusterCommand::Kubeconfig => lint::kubeconfig(),
+        }
+    })
+}

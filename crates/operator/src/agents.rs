@@ -1,0 +1,86 @@
+//! What the operator asks of agents, over their REST API.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use howdah_clock::now;
+use howdah_dcs::Member;
+use howdah_http::{Client, Method, Response, Url, basic_auth};
+use serde_json::{Map, Value, json};
+
+use crate::{OperatorError, context::Context, observe::Seen};
+
+/// A restart may write a large checkpoint, a switchover may wait twenty seconds for the candidate.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A cluster's agents. Whoever knows the superuser's password may ask them to act (docs/operator.md).
+pub(crate) struct Agents<'a> {
+    seen: &'a Seen,
+    client: Client,
+}
+
+impl<'a> Agents<'a> {
+    pub(crate) fn new(context: &Context, seen: &'a Seen, passwords: &BTreeMap<String, String>) -> Self {
+        let user = &context.settings.super_username;
+        let password = passwords.get(user).map(String::as_str).unwrap_or_default();
+        Agents {
+            seen,
+            client: Client::default().with_authorization(Some(basic_auth(user, password))),
+        }
+    }
+
+    /// Changes the dynamic configuration.
+    pub(crate) async fn configure(&self, change: &Map<String, Value>) -> Result<(), OperatorError> {
+        let any = self.seen.primary().or_else(|| self.seen.rows.first());
+        let member = any.ok_or_else(|| OperatorError::Missing("no member answers".into()))?;
+        self.ask(&member.name, Method::PATCH, "config", &json!(change))
+            .await
+    }
+
+    /// Hands leadership over.
+    pub(crate) async fn switch(&self, from: &str, to: &str) -> Result<(), OperatorError> {
+        self.ask(
+            from,
+            Method::POST,
+            "switchover",
+            &json!({"leader": from, "candidate": to}),
+        )
+        .await
+    }
+
+    /// Restarts PostgreSQL, if parameters still wait for that.
+    pub(crate) async fn restart(&self, member: &str) -> Result<(), OperatorError> {
+        self.ask(member, Method::POST, "restart", &json!({"restart_pending": true}))
+            .await
+    }
+
+    async fn ask(&self, name: &str, method: Method, path: &str, body: &Value) -> Result<(), OperatorError> {
+        let member = self
+            .seen
+            .view
+            .members
+            .iter()
+            .find(|(member, _)| member.as_str() == name);
+        let base = member.and_then(|(_, member)| Member::api_base(member));
+        let base = base.ok_or_else(|| OperatorError::Missing(format!("{name} has no address")))?;
+        let url =
+            Url::parse(&format!("{base}/{path}")).map_err(|error| OperatorError::agent(name, &error))?;
+        let body = Some(Bytes::from(body.to_string()));
+        let answer = self
+            .client
+            .request(method, &url, body, now() + PATIENCE)
+            .await
+            .map_err(|error| OperatorError::agent(name, &error))?;
+        judge(name, &answer)
+    }
+}
+
+fn judge(member: &str, answer: &Response) -> Result<(), OperatorError> {
+    if (200..300).contains(&answer.status) {
+        return Ok(());
+    }
+    Err(OperatorError::Agent {
+        member: member.to_owned(),
+        reason: format!("{}: {}", answer.status, answer.text()),
+    })
+}

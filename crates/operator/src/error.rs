@@ -1,0 +1,82 @@
+use howdah_http::HttpError;
+use thiserror::Error;
+
+/// Why a pass did not get through. It is told in the cluster's status and tried again.
+#[derive(Debug, Error)]
+pub enum OperatorError {
+    /// The Kubernetes API.
+    #[error("{what}: {source}")]
+    Kube {
+        /// What was tried.
+        what: String,
+        /// How it failed.
+        source: Box<kube::Error>,
+    },
+    /// The database.
+    #[error("the database: {what}: {source}")]
+    Database {
+        /// What was tried.
+        what: String,
+        /// How it failed.
+        source: tokio_postgres::Error,
+    },
+    /// The database does not answer in time.
+    #[error("the database does not answer within {0} s")]
+    Timeout(u64),
+    /// A member's agent.
+    #[error("the agent of {member}: {reason}")]
+    Agent {
+        /// Which.
+        member: String,
+        /// Why not.
+        reason: String,
+    },
+    /// TLS settings.
+    #[error(transparent)]
+    Tls(#[from] howdah_http::TlsError),
+    /// Something that was begun has not ended yet.
+    #[error("{0}")]
+    Waiting(String),
+    /// Something that should be there is not.
+    #[error("{0}")]
+    Missing(String),
+}
+
+impl OperatorError {
+    pub(crate) fn kube(what: impl Into<String>) -> impl FnOnce(kube::Error) -> OperatorError {
+        let what = what.into();
+        move |source| OperatorError::Kube {
+            what,
+            source: Box::new(source),
+        }
+    }
+
+    pub(crate) fn database(what: &str) -> impl FnOnce(tokio_postgres::Error) -> OperatorError + '_ {
+        move |source| OperatorError::Database {
+            what: what.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) fn agent(member: &str, error: &HttpError) -> OperatorError {
+        OperatorError::Agent {
+            member: member.to_owned(),
+            reason: error.to_string(),
+        }
+    }
+
+    /// The whole chain in one line.
+    pub(crate) fn told(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self).and_then(std::error::Error::source);
+        while let Some(inner) = cause {
+            let more = inner.to_string();
+            if !text.contains(&more) {
+                text.push_str(": ");
+                text.push_str(&more);
+            }
+            cause = inner.source();
+        }
+        text
+    }
+}

@@ -1,0 +1,372 @@
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use howdah_api::{Manifest, ManifestError, Status};
+use howdah_clock::now;
+use howdah_plan::{
+    APPLIED_ANNOTATION, Live, Names, Observed, Step, TEMPLATE_VERSION, check_foreign, dynamic_change,
+    invalid_status, next_step, status,
+};
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{PersistentVolumeClaim, Pod, Service},
+};
+use kube::{
+    Api,
+    api::{DeleteParams, DynamicObject, Preconditions},
+    runtime::controller::Action,
+};
+use serde_json::Value;
+
+use crate::{
+    OperatorError,
+    agents::Agents,
+    apply,
+    context::{Context, Memory},
+    database::{self, Access},
+    observe::{Seen, observe},
+    report,
+};
+
+/// A cluster that is as it should be is compared again after this time.
+const RESYNC: Duration = Duration::from_secs(300);
+/// One that is not wakes by changes, and by itself after this time.
+const SOON: Duration = Duration::from_secs(3);
+/// After a step of the operator's own, and while something moves that no watch tells.
+const NOW: Duration = Duration::from_millis(250);
+
+/// One pass over a cluster.
+pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action {
+    let value = serde_json::to_value(object).unwrap_or_default();
+    let before = Status::read(&value["status"]);
+    let manifest =
+        match Manifest::read(&value).and_then(|manifest| check_foreign(&manifest).map(|()| manifest)) {
+            Ok(manifest) => manifest,
+            Err(error) => return refuse(context, object, &value, &before, &error).await,
+        };
+    let mut memory = context.memory(&manifest.namespace, &manifest.name);
+    let mut pass = Pass {
+        context,
+        manifest: &manifest,
+        memory: &mut memory,
+        observed: Observed::default(),
+        wake: SOON,
+    };
+    if let Err(error) = pass.run().await {
+        let told = error.told();
+        // A database that is just starting is nothing to worry anybody with.
+        if matches!(error, OperatorError::Database { .. } | OperatorError::Timeout(_))
+            && pass.observed.step.is_none()
+        {
+            tracing::debug!(cluster = manifest.name, "{told}");
+            pass.observed.step = Some(Step::Wait(told));
+            pass.wake = NOW;
+        } else {
+            tracing::warn!(cluster = manifest.name, "{told}");
+            pass.observed.error = Some(told);
+        }
+    }
+    let (observed, wake) = (pass.observed, pass.wake);
+    let template = if before.template_version == 0 {
+        TEMPLATE_VERSION
+    } else {
+        before.template_version
+    };
+    let after = status(&manifest, &observed, &before, template, &report::timestamp());
+    announce(context, &manifest, &before, &after).await;
+    context.remember(&manifest.namespace, &manifest.name, memory);
+    if let Err(error) = report::write(context, object, &before, &after).await {
+        tracing::warn!(cluster = manifest.name, "{}", error.told());
+        return Action::requeue(NOW);
+    }
+    let is_ready = howdah_plan::ready(&after, manifest.generation);
+    Action::requeue(if is_ready { RESYNC } else { wake })
+}
+
+async fn refuse(
+    context: &Context,
+    object: &DynamicObject,
+    value: &Value,
+    before: &Status,
+    error: &ManifestError,
+) -> Action {
+    let generation = value["metadata"]["generation"].as_i64().unwrap_or(0);
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    tracing::warn!(cluster = name, "The manifest cannot be acted on: {error}.");
+    let after = invalid_status(&error.to_string(), generation, before, &report::timestamp());
+    match report::write(context, object, before, &after).await {
+        Ok(()) => Action::await_change(),
+        Err(_) => Action::requeue(SOON),
+    }
+}
+
+/// Tells changes of the phase as upstream's events.
+async fn announce(context: &Context, manifest: &Manifest, before: &Status, after: &Status) {
+    if before.phase == after.phase {
+        return;
+    }
+    let failed = after.phase.ends_with("Failed");
+    let message = after
+        .condition("Ready")
+        .map(|c| c.message.clone())
+        .unwrap_or_default();
+    let reason = match before.phase.as_str() {
+        "" | "Creating" => "Create",
+        _ => "Update",
+    };
+    report::event(
+        context,
+        manifest,
+        failed,
+        reason,
+        &format!("{}: {message}", after.phase),
+    )
+    .await;
+}
+
+struct Pass<'a> {
+    context: &'a Context,
+    manifest: &'a Manifest,
+    memory: &'a mut Memory,
+    observed: Observed,
+    wake: Duration,
+}
+
+impl Pass<'_> {
+    async fn run(&mut self) -> Result<(), OperatorError> {
+        let (context, manifest) = (self.context, self.manifest);
+        let passwords = apply::secrets(context, manifest).await?;
+        let seen = observe(context, manifest).await?;
+        self.note(&seen).await;
+        self.observed.not_changed = self.not_changed(&seen).await?;
+
+        let agents = Agents::new(context, &seen, &passwords);
+        let configured = self.configure(&seen, &agents).await?;
+        let live = Live {
+            statefulset: seen.statefulset.clone(),
+            template_version: None,
+            hold_replicas: self.hold(&seen),
+        };
+        let statefulset = apply::cluster(context, manifest, &live, self.memory).await?;
+
+        if let Some(primary) = seen.primary() {
+            let access = Access {
+                address: self.service().await?,
+                passwords: &passwords,
+            };
+            if seen.rows.iter().any(|row| row.state == "creating replica") {
+                self.observed.copy = database::copying(context, &access).await;
+                self.wake = NOW;
+            }
+            self.database(&access, primary.name.clone()).await?;
+        }
+        let step = self.step(&seen, &statefulset, configured);
+        self.observed.step = Some(step.clone());
+        self.carry_out(&step, &agents).await
+    }
+
+    /// Copies what was seen, and tells how the members differ from the manifest.
+    async fn note(&mut self, seen: &Seen) {
+        self.observed.pods = seen.pods.clone();
+        self.observed.rows = seen.rows.clone();
+        self.observed.initialized = seen.view.initialize.as_ref().is_some_and(|id| !id.is_empty());
+        for note in seen.notes() {
+            if self.memory.told.insert(note.clone()) {
+                report::event(self.context, self.manifest, true, "Adapted", &note).await;
+            }
+            self.observed.skipped.push(note);
+        }
+    }
+
+    /// What a living cluster cannot take over: it stays as it was and is named.
+    async fn not_changed(&self, seen: &Seen) -> Result<Vec<String>, OperatorError> {
+        let mut out = Vec::new();
+        let Some(set) = &seen.statefulset else {
+            return Ok(out);
+        };
+        let spec = &self.manifest.spec;
+        let running = env_of(set, "PGVERSION");
+        if let Some(running) = running.filter(|running| *running != spec.postgresql.version) {
+            out.push(format!(
+                "postgresql.version ({} is asked for, the cluster was made with {running}; major upgrades are not supported yet)",
+                spec.postgresql.version
+            ));
+        }
+        let api =
+            Api::<PersistentVolumeClaim>::namespaced(self.context.client.clone(), &self.manifest.namespace);
+        let claim = api
+            .get_opt(&Names(&self.manifest.name).claim(0))
+            .await
+            .map_err(OperatorError::kube("reading a volume claim"))?;
+        let have = claim
+            .and_then(|claim| claim.spec)
+            .and_then(|spec| spec.resources)
+            .and_then(|resources| resources.requests)
+            .and_then(|mut requests| requests.remove("storage"));
+        let amount = |text: &str| text.parse::<howdah_api::Quantity>().ok();
+        if let Some(have) = have
+            && amount(&have.0) != amount(&spec.volume.size)
+        {
+            out.push(format!(
+                "volume.size ({} is asked for, the volumes have {}; changing them is not supported yet)",
+                spec.volume.size, have.0
+            ));
+        }
+        Ok(out)
+    }
+
+    /// Brings the dynamic configuration to what the manifest says. Says whether it had to.
+    async fn configure(&self, seen: &Seen, agents: &Agents<'_>) -> Result<bool, OperatorError> {
+        let Some(current) = &seen.view.config.value else {
+            return Ok(false);
+        };
+        let annotation = seen.statefulset.as_ref().and_then(|set| {
+            set.metadata
+                .annotations
+                .as_ref()?
+                .get(APPLIED_ANNOTATION)
+                .cloned()
+        });
+        let before: BTreeSet<String> = annotation
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default();
+        let Some(change) = dynamic_change(self.manifest, current, &before) else {
+            return Ok(false);
+        };
+        let names: Vec<&str> = change.keys().map(String::as_str).collect();
+        agents.configure(&change).await?;
+        let message = format!(
+            "the configuration of the members was changed: {}",
+            names.join(", ")
+        );
+        report::event(self.context, self.manifest, false, "Configured", &message).await;
+        Ok(true)
+    }
+
+    /// A primary whose pod would go with a scaling down is kept until it has handed over.
+    fn hold(&self, seen: &Seen) -> Option<u32> {
+        let wanted = self.manifest.spec.number_of_instances;
+        let primary = seen.primary()?;
+        let pod = seen.pods.iter().find(|pod| pod.name == primary.name)?;
+        (wanted > 0 && pod.ordinal >= wanted).then_some(pod.ordinal + 1)
+    }
+
+    /// The address of the primary's Service, as applications reach it.
+    async fn service(&self) -> Result<SocketAddr, OperatorError> {
+        let api = Api::<Service>::namespaced(self.context.client.clone(), &self.manifest.namespace);
+        let service = api
+            .get(&Names(&self.manifest.name).cluster())
+            .await
+            .map_err(OperatorError::kube("reading the Service"))?;
+        let address = service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
+        format!("{address}:5432")
+            .parse()
+            .map_err(|_| OperatorError::Missing(format!("the Service has no address ('{address}')")))
+    }
+
+    async fn database(&mut self, access: &Access<'_>, primary: String) -> Result<(), OperatorError> {
+        let of = (self.manifest.generation, primary);
+        let fresh = self
+            .memory
+            .database
+            .as_ref()
+            .filter(|pass| pass.of == of && now() < pass.at + RESYNC)
+            .cloned();
+        let pass = match fresh {
+            Some(pass) => pass,
+            None => database::sync(self.context, self.manifest, access, of).await?,
+        };
+        self.observed.roles = Some(pass.roles);
+        self.observed.databases = Some(pass.databases);
+        self.observed.version = Some(pass.version.clone());
+        self.observed.skipped.extend(pass.skipped.iter().cloned());
+        self.memory.database = Some(pass);
+        Ok(())
+    }
+
+    fn step(&self, seen: &Seen, statefulset: &StatefulSet, configured: bool) -> Step {
+        let Some(revision) = Seen::revision(statefulset) else {
+            return Step::Wait("the StatefulSet is taken over".into());
+        };
+        let wanted = self.manifest.spec.number_of_instances;
+        let step = next_step(wanted, &revision, &seen.pods, &seen.rows);
+        if !matches!(step, Step::Nothing) {
+            return step;
+        }
+        if configured {
+            return Step::Wait("the members take the configuration over".into());
+        }
+        match seen.behind_configuration() {
+            Some(member) => Step::Wait(format!("{member} takes the configuration over")),
+            None => Step::Nothing,
+        }
+    }
+
+    async fn carry_out(&mut self, step: &Step, agents: &Agents<'_>) -> Result<(), OperatorError> {
+        let (context, manifest) = (self.context, self.manifest);
+        match step {
+            Step::Nothing | Step::Wait(_) => return Ok(()),
+            Step::Replace { pod, reason } => {
+                report::event(
+                    context,
+                    manifest,
+                    false,
+                    "Replace",
+                    &format!("{pod} is replaced: {reason}"),
+                )
+                .await;
+                replace(context, manifest, pod).await?;
+            }
+            Step::Switchover { from, to, reason } => {
+                let message = format!("{from} hands over to {to}: {reason}");
+                report::event(context, manifest, false, "Switchover", &message).await;
+                agents.switch(from, to).await?;
+            }
+            Step::Restart { member, reason } => {
+                report::event(
+                    context,
+                    manifest,
+                    false,
+                    "Restart",
+                    &format!("{member} restarts {reason}"),
+                )
+                .await;
+                agents.restart(member).await?;
+            }
+        }
+        self.wake = NOW;
+        Ok(())
+    }
+}
+
+fn env_of(set: &StatefulSet, name: &str) -> Option<String> {
+    let pod = set.spec.as_ref()?.template.spec.as_ref()?;
+    let vars = pod.containers.first()?.env.as_ref()?;
+    vars.iter().find(|var| var.name == name)?.value.clone()
+}
+
+/// Deletes a pod, if it is still the one that was looked at.
+async fn replace(context: &Context, manifest: &Manifest, name: &str) -> Result<(), OperatorError> {
+    let api = Api::<Pod>::namespaced(context.client.clone(), &manifest.namespace);
+    let Some(pod) = api
+        .get_opt(name)
+        .await
+        .map_err(OperatorError::kube("reading a pod"))?
+    else {
+        return Ok(());
+    };
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: pod.metadata.uid.clone(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(name, &params).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Err(error) => Err(OperatorError::kube(format!("deleting pod {name}"))(error)),
+    }
+}
