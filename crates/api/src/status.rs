@@ -38,6 +38,9 @@ pub struct Status {
     /// The major that runs; differs from the manifest's where that one is not installed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// How the cluster differs from the manifest, each a sentence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The steps of the work under way, for people and progress displays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Value>,

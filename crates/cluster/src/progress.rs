@@ -55,10 +55,8 @@ pub(crate) async fn follow(
     };
     view.end();
     println!("{name} is ready after {:.1} s.", now().since(began).as_secs_f64());
-    if let Some(condition) = status.condition("FullyApplied").filter(|c| c.status == "False") {
-        for part in condition.message.split("; ") {
-            println!("  note: {part}");
-        }
+    for note in &status.notes {
+        println!("  note: {note}");
     }
     println!("  howdah psql {name}");
     Ok(())
@@ -78,7 +76,9 @@ async fn watch(
         let object = object.with_context(|| format!("{name} was deleted meanwhile"))?;
         let value = serde_json::to_value(&object)?;
         let status = Status::read(&value["status"]);
-        view.show(&status);
+        if status.observed_generation >= generation {
+            view.show(&status);
+        }
         if status.phase == howdah_api::phase::INVALID && status.observed_generation >= generation {
             view.end();
             let why = status
@@ -145,8 +145,9 @@ impl View {
                 lines += 1;
             } else {
                 let key = format!("{done} {detail}");
-                let blank = !done && detail.is_empty();
-                if !blank && self.said.get(&name) != Some(&key) {
+                // Counters that stand still are for the eye; a log wants what has happened, and why something does not.
+                let tells = done || name == "copy" && detail.contains(" MB") || detail.contains(": ");
+                if tells && self.said.get(&name) != Some(&key) {
                     self.said.insert(name, key);
                     out.push_str(line.trim_end());
                     out.push('\n');

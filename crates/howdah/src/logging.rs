@@ -23,7 +23,9 @@ pub fn start(level: &str) -> anyhow::Result<()> {
         "ERROR" | "CRITICAL" | "FATAL" => "error",
         _ => "info",
     };
-    let filter = EnvFilter::try_from_env("HOWDAH_LOG").or_else(|_| EnvFilter::try_new(level))?;
+    // The Kubernetes client wraps every line of a pass in a span of its own.
+    let filter = format!("{level},kube_runtime=warn,kube_client=warn,kube=warn");
+    let filter = EnvFilter::try_from_env("HOWDAH_LOG").or_else(|_| EnvFilter::try_new(filter))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(Stderr)

@@ -31,6 +31,8 @@ use crate::{
 const RESYNC: Duration = Duration::from_secs(300);
 /// One that is not wakes by changes, and by itself after this time.
 const SOON: Duration = Duration::from_secs(3);
+/// A member that was restarted and still waits for a restart is left alone for so long.
+const RESTARTED: Duration = Duration::from_secs(30);
 /// After a step of the operator's own, and while something moves that no watch tells.
 const NOW: Duration = Duration::from_millis(250);
 
@@ -159,7 +161,7 @@ impl Pass<'_> {
             }
             self.database(&access, primary.name.clone()).await?;
         }
-        let step = self.step(&seen, &statefulset, configured);
+        let step = self.not_again(self.step(&seen, &statefulset, configured));
         self.observed.step = Some(step.clone());
         self.carry_out(&step, &agents).await
     }
@@ -301,6 +303,19 @@ impl Pass<'_> {
         }
     }
 
+    /// A restart that was just asked for is not asked for again: the agent publishes what became of it a moment later, and
+    /// one that did not help will not help the next second.
+    fn not_again(&self, step: Step) -> Step {
+        match (&step, &self.memory.restarted) {
+            (Step::Restart { member, reason }, Some((last, what, at)))
+                if member == last && reason == what && now() < *at + RESTARTED =>
+            {
+                Step::Wait(format!("{member} restarts {reason}"))
+            }
+            _ => step,
+        }
+    }
+
     async fn carry_out(&mut self, step: &Step, agents: &Agents<'_>) -> Result<(), OperatorError> {
         let (context, manifest) = (self.context, self.manifest);
         match step {
@@ -330,6 +345,7 @@ impl Pass<'_> {
                     &format!("{member} restarts {reason}"),
                 )
                 .await;
+                self.memory.restarted = Some((member.clone(), reason.clone(), now()));
                 agents.restart(member).await?;
             }
         }

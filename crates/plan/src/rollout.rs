@@ -1,4 +1,5 @@
 use howdah_rest::ClusterRow;
+use serde_json::Value;
 
 /// Upstream's annotation: somebody wants this pod to be replaced.
 pub const ROLL_ANNOTATION: &str = "zalando-postgres-operator-rolling-update-required";
@@ -168,14 +169,25 @@ fn hand_over(primary: &Pod, candidates: &[&Pod], rows: &[ClusterRow], reason: &s
     }
 }
 
-/// Restarts go one by one as well, replicas first: some parameters must not be smaller on a replica than on its primary.
+/// Parameters that must not be smaller on a replica than on its primary: raised on replicas first, lowered on the primary
+/// first (PostgreSQL's documentation, "Hot Standby").
+const BOUND_TO_PRIMARY: &[&str] = &[
+    "max_connections",
+    "max_locks_per_transaction",
+    "max_prepared_transactions",
+    "max_wal_senders",
+    "max_worker_processes",
+];
+
+/// Restarts go one by one as well: replicas first, unless a parameter that replicas are bound to is lowered.
 fn restart(rows: &[ClusterRow]) -> Step {
     let waiting = |row: &&ClusterRow| row.pending_restart.is_some();
-    let row = rows
-        .iter()
-        .filter(waiting)
-        .find(|row| row.role != "leader")
-        .or_else(|| rows.iter().find(waiting));
+    let leads = |row: &&ClusterRow| row.role == "leader";
+    let primary = rows.iter().filter(waiting).find(leads);
+    let lowered = primary.filter(|row| row.pending_restart.iter().flatten().any(is_lowered));
+    let row = lowered
+        .or_else(|| rows.iter().filter(waiting).find(|row| !leads(row)))
+        .or(primary);
     match row {
         Some(row) => {
             let names: Vec<String> = row
@@ -191,6 +203,12 @@ fn restart(rows: &[ClusterRow]) -> Step {
         }
         None => Step::Nothing,
     }
+}
+
+fn is_lowered((name, change): (&String, &Value)) -> bool {
+    let number = |key: &str| change[key].as_str().and_then(|text| text.parse::<i64>().ok());
+    BOUND_TO_PRIMARY.contains(&name.as_str())
+        && matches!((number("old_value"), number("new_value")), (Some(old), Some(new)) if new < old)
 }
 
 /// Whether every wanted member is there: one takes writes, the others stream.
@@ -355,6 +373,19 @@ mod tests {
         assert_eq!(
             run(2, vec![pod(0, "new"), pod(1, "new")], rows),
             ["restart c-1", "restart c-0"]
+        );
+    }
+
+    #[test]
+    fn what_replicas_are_bound_to_is_lowered_on_the_primary_first() {
+        let mut rows = vec![row(0, "leader", "running", 0), row(1, "replica", "streaming", 0)];
+        for row in &mut rows {
+            let change = json!({"max_connections": {"old_value": "100", "new_value": "55"}});
+            row.pending_restart = change.as_object().cloned();
+        }
+        assert_eq!(
+            run(2, vec![pod(0, "new"), pod(1, "new")], rows),
+            ["restart c-0", "restart c-1"]
         );
     }
 

@@ -200,6 +200,7 @@ pub fn status(
         members: observed.rows.iter().map(member_status).collect(),
         leader: primary.map(|row| row.name.clone()),
         version: observed.version.clone().or_else(|| before.version.clone()),
+        notes: left_out,
         progress: Some(progress(&stages)),
         template_version,
         other: before.other.clone(),

@@ -1,9 +1,10 @@
-use std::time::Duration;
+use std::{future::Future, path::Path, time::Duration};
 
 use howdah_config::Account;
-use howdah_http::timeout_at;
+use howdah_http::{client_tls, timeout_at};
 use howdah_types::BootTime;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow, config::SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::PgError;
 
@@ -49,15 +50,23 @@ impl Session {
         if let Some(password) = &target.account.password {
             config.password(password);
         }
-        let (client, connection) = timeout_at(deadline, config.connect(NoTls))
-            .await
-            .map_err(|_| PgError::Timeout("connecting"))??;
-        // Ends when the client is dropped or the server closes; the client then reports it as closed.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, "SQL connection ended");
+        let client = match tls(&target)? {
+            None => {
+                let (client, connection) = timeout_at(deadline, config.connect(NoTls))
+                    .await
+                    .map_err(|_| PgError::Timeout("connecting"))??;
+                drive(connection);
+                client
             }
-        });
+            Some((mode, tls)) => {
+                config.ssl_mode(mode);
+                let (client, connection) = timeout_at(deadline, config.connect(tls))
+                    .await
+                    .map_err(|_| PgError::Timeout("connecting"))??;
+                drive(connection);
+                client
+            }
+        };
         Ok(Session { client })
     }
 
@@ -106,6 +115,39 @@ impl Session {
             .map_err(|_| PgError::Timeout("a statement"))??;
         Ok(())
     }
+}
+
+/// Runs a connection. It ends when the client is dropped or the server closes; the client then reports it as closed.
+fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static) {
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::trace!(%error, "SQL connection ended");
+        }
+    });
+}
+
+/// How to speak TLS, by libpq's `sslmode`; `None` for sockets and where it is off. As in libpq, certificates are checked
+/// only with a mode that says so; `verify-ca` checks the name as well.
+fn tls(target: &Target<'_>) -> Result<Option<(SslMode, MakeRustlsConnect)>, PgError> {
+    let setting = |key: &str| target.account.ssl.get(key).map(String::as_str);
+    let mode = setting("sslmode").unwrap_or("prefer");
+    if target.host.starts_with('/') || mode == "disable" {
+        return Ok(None);
+    }
+    let checked = mode.starts_with("verify-");
+    let root = setting("sslrootcert").map(Path::new).filter(|_| checked);
+    if checked && root.is_none() {
+        return Err(PgError::Sql(format!("sslmode={mode} needs sslrootcert")));
+    }
+    let cert = setting("sslcert").zip(setting("sslkey"));
+    let cert = cert.map(|(cert, key)| (Path::new(cert), Path::new(key)));
+    let config = client_tls(root, cert, !checked).map_err(|error| PgError::Sql(error.to_string()))?;
+    let mode = if matches!(mode, "prefer" | "allow") {
+        SslMode::Prefer
+    } else {
+        SslMode::Require
+    };
+    Ok(Some((mode, MakeRustlsConnect::new((*config).clone()))))
 }
 
 /// A text as an SQL literal.

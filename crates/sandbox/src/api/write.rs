@@ -111,7 +111,7 @@ impl Api {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
         }
         let mut applied = body.clone();
-        let warnings = conform(&target.resource, &mut applied, change.strict)?;
+        let warnings = prune(&target.resource, &mut applied, change.strict)?;
         // Keys of lists, such as a port's protocol, must be there before items are compared.
         defaults_of_keys(&target.resource, &mut applied);
         let force = request.is_set("force");
@@ -126,7 +126,8 @@ impl Api {
             && sub.is_empty()
         {
             meta::set(&mut applied, &["metadata", "name"], json!(name));
-            let object = fields::apply(None, &applied, &manager, sub, force, lists)?;
+            let mut object = fields::apply(None, &applied, &manager, sub, force, lists)?;
+            conform(&target.resource, &mut object, change.strict)?;
             match self.add(target, object, &change) {
                 Ok((object, _)) => return Ok(Reply::created(&object).warn(warnings)),
                 // Somebody was faster: apply on top.
@@ -136,6 +137,7 @@ impl Api {
         }
         let object = self.change(target, &change, |before| {
             let mut after = fields::apply(Some(before), &applied, &manager, sub, force, lists)?;
+            conform(&target.resource, &mut after, change.strict)?;
             if let Some(version) = applied["metadata"]["resourceVersion"].as_str() {
                 meta::set(&mut after, &["metadata", "resourceVersion"], json!(version));
             }
@@ -368,6 +370,29 @@ fn new_name(resource: &Resource, target: &Target, object: &mut Value) -> Result<
     Ok(name)
 }
 
+/// Takes unknown fields out of what is applied, which need not be a whole object: that is checked when it is put together.
+fn prune(resource: &Resource, applied: &mut Value, strict: bool) -> Result<Vec<String>, ApiError> {
+    let Some(version) = &resource.custom else {
+        return Ok(Vec::new());
+    };
+    let report = schema::conform(applied, &version["schema"]["openAPIV3Schema"]);
+    unknown(&report.unknown, strict)
+}
+
+fn unknown(paths: &[String], strict: bool) -> Result<Vec<String>, ApiError> {
+    let told: Vec<String> = paths
+        .iter()
+        .map(|path| format!("unknown field \"{path}\""))
+        .collect();
+    if strict && !told.is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "strict decoding error: {}",
+            told.join(", ")
+        )));
+    }
+    Ok(told)
+}
+
 /// Checks a custom resource against its schema. Unknown fields are taken out and told, or refused.
 fn conform(resource: &Resource, object: &mut Value, strict: bool) -> Result<Vec<String>, ApiError> {
     let Some(version) = &resource.custom else {
@@ -381,18 +406,7 @@ fn conform(resource: &Resource, object: &mut Value, strict: bool) -> Result<Vec<
             &report.wrong,
         ));
     }
-    let told: Vec<String> = report
-        .unknown
-        .iter()
-        .map(|path| format!("unknown field \"{path}\""))
-        .collect();
-    if strict && !told.is_empty() {
-        return Err(ApiError::bad_request(format!(
-            "strict decoding error: {}",
-            told.join(", ")
-        )));
-    }
-    Ok(told)
+    unknown(&report.unknown, strict)
 }
 
 fn defaults_of_keys(resource: &Resource, applied: &mut Value) {
