@@ -286,7 +286,8 @@ impl Life<'_> {
         })?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
         let started = processes::start_time(pid);
-        let known = json!({"pid": pid, "started": started});
+        let name = format!("{}/{}", meta::namespace(&self.pod), meta::name(&self.pod));
+        let known = json!({"pod": name, "pid": pid, "started": started});
         if let Err(error) = crate::state::write_private(&self.home().join("process.json"), &known.to_string())
         {
             tracing::warn!(%error, "A later sandbox will not find this pod's process.");
