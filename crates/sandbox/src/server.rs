@@ -16,11 +16,8 @@ use crate::{
     certificate::identity,
     controllers, meta,
     node::{Addresses, Node, end_all_in},
-    state::write_private,
+    state::{PORT, write_private},
 };
-
-/// The port of the API.
-const PORT: u16 = 6443;
 
 /// What a sandbox is made of.
 pub struct Sandbox {
@@ -85,7 +82,7 @@ pub async fn start(sandbox: Sandbox) -> Result<Running, StartError> {
     let dir = sandbox.dir;
     dir.prepare()?;
     let store = Store::open(&dir.store()).map_err(|error| StartError::Store(error.to_string()))?;
-    let addresses = Addresses::new(store.clone(), dir.network());
+    let addresses = Addresses::new(store.clone(), dir.network()?);
     let address = SocketAddr::new(IpAddr::V4(addresses.api()), PORT);
     let listener = TcpListener::bind(address)
         .await

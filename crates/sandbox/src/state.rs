@@ -9,6 +9,12 @@ use thiserror::Error;
 /// The version of the layout of the state directory.
 const LAYOUT: &str = "1";
 
+/// The port of the API.
+pub(crate) const PORT: u16 = 6443;
+
+/// As many loopback networks may belong to sandboxes, from 127.64 on.
+const NETWORKS: u64 = 120;
+
 /// Why the state directory cannot be used.
 #[derive(Debug, Error)]
 pub enum StateError {
@@ -117,12 +123,31 @@ impl SandboxDir {
         base.join(format!("howdah-{me}-{number:x}"))
     }
 
-    /// The second part of this sandbox's loopback addresses, 127.x: two sandboxes of one machine keep out of each
-    /// other's way.
-    #[must_use]
-    pub fn network(&self) -> u8 {
-        let number = hash(self.root.as_os_str().as_encoded_bytes()) % 120;
-        64 + u8::try_from(number).unwrap_or(0)
+    /// The second part of this sandbox's loopback addresses, 127.x: chosen when the sandbox is made, so that the
+    /// sandboxes of one machine keep out of each other's way.
+    pub(crate) fn network(&self) -> Result<u8, StateError> {
+        let path = self.root.join("network");
+        if let Some(known) = fs::read_to_string(&path)
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+        {
+            return Ok(known);
+        }
+        let first = hash(self.root.as_os_str().as_encoded_bytes()) % NETWORKS;
+        let free = (0..NETWORKS)
+            .filter_map(|step| u8::try_from(64 + (first + step) % NETWORKS).ok())
+            .find(|network| {
+                std::net::TcpListener::bind((std::net::Ipv4Addr::new(127, *network, 0, 1), PORT)).is_ok()
+            });
+        let network = free.ok_or_else(|| {
+            let error = io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "no loopback network is free for a sandbox",
+            );
+            StateError::Io(path.clone(), error)
+        })?;
+        write_private(&path, &network.to_string())?;
+        Ok(network)
     }
 
     /// Makes the directories, or checks those that are there.

@@ -286,7 +286,11 @@ impl Api {
                     meta::set(&mut after, &["metadata", "generation"], json!(generation));
                 }
                 if !change.tracked {
-                    after["metadata"]["managedFields"] = before["metadata"]["managedFields"].clone();
+                    // A client may rewrite who owns what (kubectl does, when it moves from one kind of apply to the other);
+                    // one that says nothing about it changes nothing.
+                    if !after["metadata"]["managedFields"].is_array() {
+                        after["metadata"]["managedFields"] = before["metadata"]["managedFields"].clone();
+                    }
                     fields::track(
                         Some(before),
                         &mut after,

@@ -49,7 +49,7 @@ fn write_managers(object: &mut Value, managers: &[Manager]) {
     meta::set(object, &["metadata", "managedFields"], Value::Array(entries));
 }
 
-/// Notes who changed what by a write other than an apply.
+/// Notes who changed what by a write other than an apply. What `after` says of earlier managers is the beginning.
 pub(crate) fn track(
     before: Option<&Value>,
     after: &mut Value,
@@ -65,7 +65,7 @@ pub(crate) fn track(
         .filter(|path| get(before, path) != get(after, path))
         .cloned()
         .collect();
-    let mut managers = managers(before);
+    let mut managers = managers(after);
     for entry in &mut managers {
         let mine = is(entry, manager, "Update", subresource);
         entry
