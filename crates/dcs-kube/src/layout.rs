@@ -4,8 +4,7 @@ use howdah_dcs::{Key, KeyTree, LeaseId, Member, RawKey, View};
 use howdah_types::{MemberName, PgState, Role, Scope};
 use serde_json::{Map, Value, json};
 
-use crate::observed::{Observed, Record};
-use howdah_types::BootTime;
+use crate::observed::Record;
 
 /// Beside Patroni's annotations: the life that holds the record, as `<lease in hex>@<renewTime>`. It counts only while
 /// the time is that of the record's last renewal, so that a renewal by another agent under the same name ends it.
@@ -134,7 +133,14 @@ impl Layout {
     pub(crate) fn record(&self, object: &Value) -> Record {
         let renew_time = annotation(object, "renewTime").unwrap_or_default();
         let number = |name: &str| annotation(object, name).and_then(|text| text.parse::<u64>().ok());
-        let holder = annotation(object, "leader").and_then(|name| MemberName::new(name).ok());
+        // A name that cannot be one is somebody all the same.
+        let holder = annotation(object, "leader")
+            .filter(|name| !name.is_empty())
+            .and_then(|name| {
+                MemberName::new(name)
+                    .or_else(|_| MemberName::new("unreadable"))
+                    .ok()
+            });
         let lease = annotation(object, INCARNATION)
             .and_then(|text| text.split_once('@'))
             .filter(|(_, time)| *time == renew_time && holder.is_some())
@@ -145,7 +151,7 @@ impl Layout {
             version: version(object),
             term: lease.and_then(|_| number(TERM)).unwrap_or(0),
             lease,
-            ttl: Duration::from_secs(number("ttl").unwrap_or(30)),
+            ttl: Duration::from_secs(number("ttl").filter(|ttl| *ttl > 0).unwrap_or(30)),
             transitions,
             renewal: format!(
                 "{renew_time} {} {transitions}",
@@ -155,26 +161,14 @@ impl Layout {
         }
     }
 
-    /// The whole cluster from its ConfigMaps and Pods. The leader counts only while `observed` says so.
-    pub(crate) fn view(
-        &self,
-        rev: u64,
-        maps: &[Value],
-        pods: &[Value],
-        observed: &Observed,
-        now: BootTime,
-    ) -> View {
-        let leads = observed.is_held(now);
-        self.view_where(rev, maps, pods, leads)
-    }
-
     /// The whole cluster as its objects say, without judging the leader's lease: for whoever only shows it.
     #[must_use]
     pub fn view_of(&self, maps: &[Value], pods: &[Value]) -> View {
-        self.view_where(0, maps, pods, true)
+        self.view(0, maps, pods, true)
     }
 
-    fn view_where(&self, rev: u64, maps: &[Value], pods: &[Value], leads: bool) -> View {
+    /// The whole cluster from its ConfigMaps and Pods; `held`: the leader's record counts.
+    pub(crate) fn view(&self, rev: u64, maps: &[Value], pods: &[Value], held: bool) -> View {
         let tree = KeyTree::new(&self.namespace, &self.scope);
         let mut keys = Vec::new();
         let mut push = |path: String, value: String, created: u64, modified: u64, lease: Option<LeaseId>| {
@@ -195,7 +189,7 @@ impl Layout {
             let at = version(object);
             if name == self.leader_object() {
                 let record = self.record(object);
-                if let Some(holder) = record.holder.filter(|_| leads) {
+                if let Some(holder) = record.holder.filter(|_| held) {
                     push(tree.leader(), holder.to_string(), record.term, at, record.lease);
                 }
                 push(tree.path(Key::Status), status_text(object), at, at, None);
@@ -225,8 +219,25 @@ impl Layout {
                 push(tree.path(key), self.document(key, object), at, at, None);
             }
         }
+        let leader = maps
+            .iter()
+            .find(|map| map["metadata"]["name"] == self.leader_object().as_str())
+            .map(|map| self.record(map));
         for pod in pods {
             let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            // A pod keeps what an earlier life of its agent has said: of the leader it must be the life that leads.
+            let outdated = leader.as_ref().is_some_and(|leader| {
+                let life = leader.lease.map(incarnation_of);
+                leader
+                    .holder
+                    .as_ref()
+                    .is_some_and(|holder| holder.as_str() == name)
+                    && life.is_some()
+                    && annotation(pod, INCARNATION) != life.as_deref()
+            });
+            if outdated {
+                continue;
+            }
             if let (Some(text), Ok(name)) = (annotation(pod, "status"), MemberName::new(name)) {
                 push(
                     tree.member(&name),
@@ -256,11 +267,12 @@ impl Layout {
     }
 
     /// The metadata of a pod that says what its member does.
-    pub(crate) fn member_metadata(&self, lease: LeaseId, record: &str) -> Value {
+    pub(crate) fn member_metadata(&self, lease: LeaseId, record: &str, other_leads: bool) -> Value {
         let member = Member::parse(record);
         let running = member.state == PgState::Running;
         let (label, role) = match member.role {
-            Role::Primary if running => (json!(self.leader_value), json!("primary")),
+            // A primary that another member has replaced must get no connections.
+            Role::Primary if running && !other_leads => (json!(self.leader_value), json!("primary")),
             Role::Replica if running => (json!(self.follower_value), json!("replica")),
             _ => (Value::Null, Value::Null),
         };
@@ -390,7 +402,7 @@ mod tests {
     fn roles_become_labels_and_go_again() {
         let layout = layout();
         let metadata = |record: &str| {
-            layout.member_metadata(LeaseId(1), record)["metadata"]["labels"]["spilo-role"].clone()
+            layout.member_metadata(LeaseId(1), record, false)["metadata"]["labels"]["spilo-role"].clone()
         };
         assert_eq!(metadata(r#"{"role": "primary", "state": "running"}"#), "master");
         assert_eq!(metadata(r#"{"role": "replica", "state": "running"}"#), "replica");
@@ -402,6 +414,23 @@ mod tests {
             metadata(r#"{"role": "primary", "state": "stopping"}"#),
             Value::Null
         );
+    }
+
+    #[test]
+    fn what_an_earlier_life_of_the_leader_has_said_does_not_count() {
+        let layout = layout();
+        let maps = [object(
+            "c-leader",
+            json!({"leader": "c-0", "renewTime": "t1", INCARNATION: "ff@t1"}),
+        )];
+        let pod = |life: &str| {
+            [object(
+                "c-0",
+                json!({"status": "{\"role\": \"primary\"}", INCARNATION: life}),
+            )]
+        };
+        assert_eq!(layout.view_of(&maps, &pod("00000000000000ff")).members.len(), 1);
+        assert_eq!(layout.view_of(&maps, &pod("00000000000000aa")).members.len(), 0);
     }
 
     #[test]

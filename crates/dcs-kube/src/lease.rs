@@ -8,6 +8,9 @@ use howdah_http::Method;
 use howdah_types::{BootTime, MemberName};
 use serde_json::{Map, Value, json};
 
+/// The length of a lease that nothing is known of.
+const ADOPTED_TTL: Duration = Duration::from_secs(30);
+
 use crate::{
     layout::{INCARNATION, TERM, incarnation_of},
     observed::Record,
@@ -30,7 +33,6 @@ impl KubeStore {
 
     /// Renews the record if it is ours, and tells whose it is.
     pub(crate) async fn renew(&self, lease: LeaseId, deadline: BootTime) -> Result<Outcome, Failure> {
-        let ttl = self.hub.ttl(lease);
         let mut record = match self.hub.known() {
             Some(record) => Some(record),
             None => self.read_record(deadline).await?,
@@ -46,14 +48,20 @@ impl KubeStore {
                         continue;
                     }
                     other => {
+                        self.hub.forget_status();
                         return Ok(Outcome::Done(Done::Renewed {
-                            ttl,
+                            ttl: self
+                                .hub
+                                .ttl(lease)
+                                .unwrap_or(other.as_ref().map_or(ADOPTED_TTL, |record| record.ttl)),
                             leader: other.as_ref().and_then(leader_key),
                         }));
                     }
                 }
             };
-            let mut annotations = self.hub.take_status(&self.layout);
+            // A lease that the guard has handed over goes on with the length that its record has.
+            let ttl = self.hub.ttl_or(lease, ours.ttl);
+            let mut annotations = self.hub.status(&self.layout);
             self.stamp(&mut annotations, lease, ttl);
             match self.swap(&ours, annotations, deadline).await {
                 Ok(record) => {
@@ -78,20 +86,29 @@ impl KubeStore {
         lease: LeaseId,
         deadline: BootTime,
     ) -> Result<Outcome, Failure> {
-        let record = match self.read_record(deadline).await? {
-            Some(record) => record,
+        // A lease of unknown length is none: the keeper begins another.
+        let Some(ttl) = self.hub.ttl(lease) else {
+            return Ok(Outcome::Refused(Refusal::NoLease));
+        };
+        let (record, held) = match self.look(deadline).await? {
+            Some(found) => found,
+            None if self.hub.is_held(now()) => return Ok(Outcome::Refused(Refusal::Condition)),
             None => match self.create_record(deadline).await {
-                Ok(record) => record,
+                Ok(found) => found,
                 Err(Failure::Conflict) => return Ok(Outcome::Refused(Refusal::Condition)),
                 Err(other) => return Err(other),
             },
         };
-        if let Some(leader) = leader_key(&record)
-            && (record.lease == Some(lease) || self.hub.is_held(now()))
-        {
-            return Ok(Outcome::Refused(Refusal::HasLeader(leader)));
+        match leader_key(&record) {
+            Some(leader) if held || record.lease == Some(lease) => {
+                return Ok(Outcome::Refused(Refusal::HasLeader(leader)));
+            }
+            // Deleted and made anew while somebody may still count on it.
+            None if held => return Ok(Outcome::Refused(Refusal::Condition)),
+            _ => {}
         }
-        let ttl = self.hub.ttl(lease);
+        // What an earlier leadership of ours wanted to have written is of the past.
+        self.hub.forget_status();
         let mut annotations = Map::new();
         annotations.insert("leader".into(), json!(me));
         annotations.insert("transitions".into(), json!((record.transitions + 1).to_string()));
@@ -118,7 +135,7 @@ impl KubeStore {
             else {
                 return Ok(Outcome::Refused(Refusal::Condition));
             };
-            let mut annotations = self.hub.take_status(&self.layout);
+            let mut annotations = self.hub.status(&self.layout);
             annotations.insert("leader".into(), Value::Null);
             annotations.insert(INCARNATION.into(), Value::Null);
             match self.swap(&record, annotations, deadline).await {
@@ -152,43 +169,56 @@ impl KubeStore {
     ) -> Result<Record, Failure> {
         let body = json!({"metadata": {
             "resourceVersion": record.version.to_string(),
+            // Whoever has taken the labels away has hidden the record from everybody who lists.
+            "labels": self.layout.all_labels(),
             "annotations": annotations,
         }});
         let path = self.object_path(&self.layout.leader_object());
+        let sent = now();
         let answer = self
             .request(Method::PATCH, &path, Body::MergePatch, &body, deadline)
             .await?;
-        Ok(self.saw(&answer))
+        Ok(self.saw(&answer, sent)?.0)
     }
 
-    async fn create_record(&self, deadline: BootTime) -> Result<Record, Failure> {
+    async fn create_record(&self, deadline: BootTime) -> Result<(Record, bool), Failure> {
         let body = self.new_object(&self.layout.leader_object(), Map::new());
+        let sent = now();
         let answer = self
             .request(Method::POST, &self.maps_path(), Body::Json, &body, deadline)
             .await?;
-        Ok(self.saw(&answer))
+        self.saw(&answer, sent)
     }
 
-    /// Reads the record from a quorum; `None` if the ConfigMap does not exist.
     async fn read_record(&self, deadline: BootTime) -> Result<Option<Record>, Failure> {
+        Ok(self.look(deadline).await?.map(|(record, _)| record))
+    }
+
+    /// Reads the record from a quorum, and whether it is held; `None` if the ConfigMap does not exist.
+    async fn look(&self, deadline: BootTime) -> Result<Option<(Record, bool)>, Failure> {
         let path = self.object_path(&self.layout.leader_object());
+        let sent = now();
         match self
             .request(Method::GET, &path, Body::None, &Value::Null, deadline)
             .await
         {
-            Ok(object) => Ok(Some(self.saw(&object))),
+            Ok(object) => self.saw(&object, sent).map(Some),
             Err(Failure::NotFound) => {
-                self.hub.absent();
+                self.hub.absent(now());
                 Ok(None)
             }
             Err(other) => Err(other),
         }
     }
 
-    fn saw(&self, object: &Value) -> Record {
+    /// Notes a record. One without a version cannot be swapped: an update at version 0 would be unconditional.
+    pub(crate) fn saw(&self, object: &Value, sent: BootTime) -> Result<(Record, bool), Failure> {
         let record = self.layout.record(object);
-        self.hub.see(record.clone(), now());
-        record
+        if record.version == 0 {
+            return Err(Failure::Unknown("an answer without a resourceVersion".into()));
+        }
+        let held = self.hub.see(record.clone(), sent, now());
+        Ok((record, held))
     }
 }
 

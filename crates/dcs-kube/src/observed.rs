@@ -28,57 +28,64 @@ pub(crate) struct Observed {
     record: Option<Record>,
     /// When the record was first seen as it is.
     since: BootTime,
-    /// The longest length that this holder was ever seen with: shortening it in the record must not surprise a holder
-    /// that still counts on the longer one.
-    honoured: Duration,
+    /// When anything was last seen of it.
+    looked: BootTime,
+    /// The end of the longest promise that this holder was seen to have: a shorter length in a later renewal must not
+    /// surprise a holder that still counts on the longer one.
+    promised: BootTime,
 }
 
 impl Observed {
-    /// Takes what was read, at the moment when the answer was there. An older version than the one known (an answer
-    /// that was overtaken) is passed over.
-    pub(crate) fn see(&mut self, record: Record, now: BootTime) {
-        if let Some(known) = &self.record
-            && record.version < known.version
-        {
-            return;
+    /// Takes what was read by a request that was sent at `sent` and answered now. Says whether *this* record is held.
+    pub(crate) fn see(&mut self, record: Record, sent: BootTime, now: BootTime) -> bool {
+        let known = self.record.as_ref();
+        if known.is_some_and(|known| record.version < known.version) {
+            if sent < self.looked {
+                // An answer that was overtaken says nothing; nobody may act on it.
+                return true;
+            }
+            // A store that was restored from a backup: what we know is of another time, so watching begins anew.
+            self.record = None;
         }
-        let same_holder = self
-            .record
-            .as_ref()
-            .is_some_and(|known| known.holder == record.holder && known.lease == record.lease);
-        let renewed = self
-            .record
-            .as_ref()
-            .is_none_or(|known| known.renewal != record.renewal);
-        self.honoured = if same_holder {
-            self.honoured.max(record.ttl)
-        } else {
-            record.ttl
-        };
+        let known = self.record.as_ref();
+        let same_holder =
+            known.is_some_and(|known| known.holder == record.holder && known.lease == record.lease);
+        let renewed = known.is_none_or(|known| known.renewal != record.renewal);
         if renewed || !same_holder {
             self.since = now;
         }
+        let ends = self.since + record.ttl;
+        // Given back: the holder has stopped, and promises nothing any more. Otherwise promises only grow.
+        self.promised = match (&record.holder, same_holder) {
+            (None, _) if known.is_some_and(|known| known.version > 0) => BootTime(0),
+            (None, _) => self.promised,
+            (Some(_), true) => self.promised.max(ends),
+            (Some(_), false) => ends,
+        };
+        self.looked = now;
         self.record = Some(record);
+        self.is_held(now)
     }
 
-    /// The ConfigMap does not exist.
-    pub(crate) fn absent(&mut self) {
-        *self = Observed::default();
+    /// The ConfigMap does not exist. Whoever held it may not know yet, so its time runs on.
+    pub(crate) fn absent(&mut self, now: BootTime) {
+        self.looked = now;
+        if let Some(record) = &mut self.record {
+            record.version = 0;
+        }
     }
 
-    /// The record that was seen last.
+    /// The record that was seen last, if it is there.
     pub(crate) fn record(&self) -> Option<&Record> {
-        self.record.as_ref()
+        self.record.as_ref().filter(|record| record.version > 0)
     }
 
     /// When the record is over, unless it is renewed; `None` if nobody holds it.
     pub(crate) fn ends(&self) -> Option<BootTime> {
-        let record = self.record.as_ref()?;
-        record.holder.as_ref()?;
-        Some(self.since + self.honoured)
+        (self.promised > BootTime(0)).then_some(self.promised)
     }
 
-    /// Whether somebody holds it.
+    /// Whether somebody holds it, or held it when it was deleted.
     pub(crate) fn is_held(&self, now: BootTime) -> bool {
         self.ends().is_some_and(|ends| now < ends)
     }
@@ -104,42 +111,69 @@ mod tests {
         }
     }
 
+    /// Seen by a request that took no time.
+    fn see(seen: &mut Observed, record: Record, seconds: u64) -> bool {
+        seen.see(record, at(seconds), at(seconds))
+    }
+
     #[test]
     fn it_is_held_for_its_length_from_when_a_change_was_seen() {
         let mut seen = Observed::default();
         assert!(!seen.is_held(at(0)));
-        seen.see(record(5, "a", 30, "t1"), at(100));
+        assert!(see(&mut seen, record(5, "a", 30, "t1"), 100));
         assert!(seen.is_held(at(129)) && !seen.is_held(at(130)));
         // Read again without a change, or with a foreign label: no longer.
-        seen.see(record(6, "a", 30, "t1"), at(120));
+        see(&mut seen, record(6, "a", 30, "t1"), 120);
         assert!(!seen.is_held(at(130)));
-        seen.see(record(7, "a", 30, "t2"), at(125));
+        see(&mut seen, record(7, "a", 30, "t2"), 125);
         assert!(seen.is_held(at(154)));
     }
 
     #[test]
-    fn a_shortened_lease_is_honoured_at_its_old_length() {
+    fn a_shortened_lease_is_honoured_at_its_old_length_once() {
         let mut seen = Observed::default();
-        seen.see(record(1, "a", 30, "t1"), at(0));
-        seen.see(record(2, "a", 8, "t2"), at(10));
-        assert_eq!(seen.ends(), Some(at(40)));
-        seen.see(record(3, "b", 8, "t3"), at(50));
+        see(&mut seen, record(1, "a", 30, "t1"), 0);
+        see(&mut seen, record(2, "a", 8, "t2"), 10);
+        assert_eq!(seen.ends(), Some(at(30)));
+        see(&mut seen, record(3, "a", 8, "t3"), 28);
+        assert_eq!(seen.ends(), Some(at(36)));
+        see(&mut seen, record(4, "b", 8, "t4"), 50);
         assert_eq!(seen.ends(), Some(at(58)));
     }
 
     #[test]
-    fn an_overtaken_answer_changes_nothing() {
+    fn an_overtaken_answer_changes_nothing_and_is_acted_on_by_nobody() {
         let mut seen = Observed::default();
-        seen.see(record(9, "b", 30, "t9"), at(10));
-        seen.see(record(8, "a", 30, "t8"), at(20));
+        see(&mut seen, record(9, "b", 30, "t9"), 10);
+        assert!(seen.see(record(8, "", 30, "t8"), at(5), at(20)));
         assert_eq!(seen.record().unwrap().version, 9);
         assert_eq!(seen.ends(), Some(at(40)));
     }
 
     #[test]
+    fn a_store_from_a_backup_is_watched_anew() {
+        let mut seen = Observed::default();
+        see(&mut seen, record(1000, "a", 30, "t9"), 10);
+        // Long over by what was known, and alive in the restored store.
+        assert!(see(&mut seen, record(510, "a", 30, "t5"), 90));
+        assert_eq!(seen.ends(), Some(at(120)));
+    }
+
+    #[test]
     fn a_record_that_was_given_back_is_held_by_nobody() {
         let mut seen = Observed::default();
-        seen.see(record(1, "", 30, "t1"), at(0));
-        assert!(!seen.is_held(at(0)));
+        see(&mut seen, record(1, "a", 30, "t1"), 0);
+        assert!(!see(&mut seen, record(2, "", 30, "t1"), 1));
+    }
+
+    #[test]
+    fn a_deleted_record_is_held_until_its_time_is_over() {
+        let mut seen = Observed::default();
+        see(&mut seen, record(1, "a", 30, "t1"), 0);
+        seen.absent(at(5));
+        assert!(seen.record().is_none() && seen.is_held(at(29)));
+        // Somebody has made it anew, without a holder.
+        assert!(see(&mut seen, record(7, "", 30, ""), 6));
+        assert!(!seen.is_held(at(30)));
     }
 }

@@ -33,9 +33,6 @@ struct Shared {
     status: Option<String>,
 }
 
-/// The length of a lease that this process did not begin itself: it was handed over by the guard.
-const ADOPTED_TTL: Duration = Duration::from_secs(30);
-
 impl KubeHub {
     /// The cluster that `me` is a member of.
     #[must_use]
@@ -63,12 +60,12 @@ impl KubeHub {
         self.shared.lock()
     }
 
-    pub(crate) fn see(&self, record: Record, now: BootTime) {
-        self.lock().observed.see(record, now);
+    pub(crate) fn see(&self, record: Record, sent: BootTime, now: BootTime) -> bool {
+        self.lock().observed.see(record, sent, now)
     }
 
-    pub(crate) fn absent(&self) {
-        self.lock().observed.absent();
+    pub(crate) fn absent(&self, now: BootTime) {
+        self.lock().observed.absent(now);
     }
 
     pub(crate) fn known(&self) -> Option<Record> {
@@ -83,33 +80,35 @@ impl KubeHub {
         self.lock().observed.ends()
     }
 
-    pub(crate) fn observed(&self) -> Observed {
-        self.lock().observed.clone()
-    }
-
     pub(crate) fn set_ttl(&self, lease: LeaseId, ttl: Duration) {
         self.lock().ttl.insert(lease, ttl);
     }
 
-    pub(crate) fn ttl(&self, lease: LeaseId) -> Duration {
-        let shared = self.lock();
-        let record = shared
-            .observed
-            .record()
-            .filter(|record| record.lease == Some(lease));
-        shared
-            .ttl
-            .get(&lease)
-            .copied()
-            .or_else(|| record.map(|record| record.ttl))
-            .unwrap_or(ADOPTED_TTL)
+    /// The length of a lease of this process.
+    pub(crate) fn ttl(&self, lease: LeaseId) -> Option<Duration> {
+        self.lock().ttl.get(&lease).copied()
     }
 
-    pub(crate) fn take_status(&self, layout: &Layout) -> Map<String, Value> {
+    /// The length of a lease; one that is not known yet has the length of its record from now on.
+    pub(crate) fn ttl_or(&self, lease: LeaseId, recorded: Duration) -> Duration {
+        *self.lock().ttl.entry(lease).or_insert(recorded)
+    }
+
+    pub(crate) fn status(&self, layout: &Layout) -> Map<String, Value> {
         match &self.lock().status {
             Some(text) => layout.annotations_of(Key::Status, Some(text)),
             None => Map::new(),
         }
+    }
+
+    pub(crate) fn forget_status(&self) {
+        self.lock().status = None;
+    }
+
+    /// Whether the record is another life's: what is not known is not held against ours.
+    fn other_leads(&self, lease: LeaseId) -> bool {
+        self.known()
+            .is_some_and(|record| record.holder.is_some() && record.lease != Some(lease))
     }
 }
 
@@ -172,7 +171,9 @@ impl KubeStore {
             Op::Acquire { me, lease } => self.acquire(me, *lease, deadline).await,
             Op::Release { lease } => self.release(*lease, deadline).await,
             Op::PutMember { me, lease, value } => {
-                let body = self.layout.member_metadata(*lease, value);
+                let body = self
+                    .layout
+                    .member_metadata(*lease, value, self.hub.other_leads(*lease));
                 self.patch_pod(me, &body, deadline).await
             }
             Op::Claim { lease } => self.claim(*lease, deadline).await,
@@ -245,6 +246,17 @@ impl KubeStore {
             .any(|pod| pod["metadata"]["annotations"][INCARNATION].as_str() == Some(life)))
     }
 
+    /// Whether the key is a claim of a life that is over, which is as good as absent.
+    async fn is_dead_claim(&self, key: Key, object: &Value, deadline: BootTime) -> Result<bool, Failure> {
+        let annotations = &object["metadata"]["annotations"];
+        match annotations[CLAIM].as_str() {
+            Some(claim) if key == Key::Initialize && annotations["initialize"] == "" => {
+                Ok(!self.lives(claim, deadline).await?)
+            }
+            _ => Ok(false),
+        }
+    }
+
     async fn put(
         &self,
         key: Key,
@@ -260,7 +272,11 @@ impl KubeStore {
         }
         match self.get(&name, deadline).await? {
             None => self.create(&name, annotations, deadline).await,
-            Some(object) if cond != Cond::Always && self.layout.has(key, &object) => {
+            Some(object)
+                if cond != Cond::Always
+                    && self.layout.has(key, &object)
+                    && !self.is_dead_claim(key, &object, deadline).await? =>
+            {
                 Ok(Outcome::Refused(Refusal::Condition))
             }
             Some(_) if cond == Cond::Always => {
@@ -332,25 +348,31 @@ impl KubeStore {
             .request(Method::GET, &path, Body::None, &Value::Null, deadline)
             .await?;
         let rev = version_of(&answer);
-        let items = match answer["items"].take() {
-            Value::Array(items) => items,
-            _ => Vec::new(),
-        };
-        Ok((rev, items))
+        match answer["items"].take() {
+            Value::Array(items) if rev > 0 => Ok((rev, items)),
+            _ => Err(Failure::Unknown("a list without items or version".into())),
+        }
     }
 
     async fn read_all(&self, deadline: BootTime) -> Result<View, Failure> {
-        // One list of the ConfigMaps is one consistent state of everything that is decided upon; what pods say of
-        // themselves is advice.
-        let (rev, maps) = self.list(&self.maps_path(), deadline).await?;
-        let (_, pods) = self.list(&self.pods_path(), deadline).await?;
-        let now = howdah_clock::now();
+        // One list of the ConfigMaps is one consistent state of everything that is decided upon, and the record is judged
+        // by that same state; what pods say of themselves is advice.
+        let sent = howdah_clock::now();
+        let (rev, mut maps) = self.list(&self.maps_path(), deadline).await?;
         let leader = self.layout.leader_object();
-        match maps.iter().find(|map| map["metadata"]["name"] == leader.as_str()) {
-            Some(object) => self.hub.see(self.layout.record(object), now),
-            None => self.hub.absent(),
+        if !maps.iter().any(|map| map["metadata"]["name"] == leader.as_str()) {
+            // It may have lost its labels.
+            maps.extend(self.get(&leader, deadline).await?);
         }
-        Ok(self.layout.view(rev, &maps, &pods, &self.hub.observed(), now))
+        let held = match maps.iter().find(|map| map["metadata"]["name"] == leader.as_str()) {
+            Some(object) => self.saw(object, sent)?.1,
+            None => {
+                self.hub.absent(howdah_clock::now());
+                false
+            }
+        };
+        let (_, pods) = self.list(&self.pods_path(), deadline).await?;
+        Ok(self.layout.view(rev, &maps, &pods, held))
     }
 }
 

@@ -71,7 +71,8 @@ impl KubeWatcher {
     fn learn(&self, event: &Value) {
         let object = &event["object"];
         if object["metadata"]["name"] == self.layout.leader_object().as_str() && event["type"] != "DELETED" {
-            self.hub.see(self.layout.record(object), now());
+            // An event tells nothing of when it was asked for: of two versions the newer counts.
+            self.hub.see(self.layout.record(object), BootTime(0), now());
         }
     }
 }

@@ -288,7 +288,7 @@ fn copy_program(program: &Path, dir: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// `HOWDAH_BIN`, or the binary of the same build as this test.
-fn howdah_binary() -> anyhow::Result<PathBuf> {
+pub(crate) fn howdah_binary() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("HOWDAH_BIN") {
         return Ok(path.into());
     }

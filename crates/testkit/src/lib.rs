@@ -14,6 +14,7 @@ mod etcd;
 mod faults;
 mod lab;
 mod member;
+mod sandbox;
 mod verdict;
 mod writer;
 
@@ -22,5 +23,6 @@ pub use etcd::Etcd;
 pub use faults::{Fault, strike};
 pub use lab::{Lab, LabOptions, free_port, until};
 pub use member::{Flavour, Member};
+pub use sandbox::Sandbox;
 pub use verdict::{Verdict, judge};
 pub use writer::{Ack, Kind, Writers, connect, rows};

@@ -1,0 +1,311 @@
+//! A manifest as users have it, in the sandbox, by the real operator and the real agents; and the real kubectl.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use howdah_testkit::{Sandbox, until};
+use serde_json::Value;
+
+const MANIFEST: &str = include_str!("../../../examples/minimal-postgres-manifest.yaml");
+const NAME: &str = "acid-minimal-cluster";
+const SOON: Duration = Duration::from_secs(60);
+
+fn kill(pids: &[i32]) {
+    for signal in ["-STOP", "-KILL"] {
+        for pid in pids {
+            let _ = Command::new("kill").args([signal, &pid.to_string()]).status();
+        }
+    }
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    let output = Command::new("pgrep")
+        .args(["-P", &pid.to_string()])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn leader(cluster: &Value) -> String {
+    cluster["status"]["leader"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_manifest_becomes_a_cluster_and_changes_with_it() {
+    let sandbox = Sandbox::start().unwrap();
+    let told = sandbox.apply(MANIFEST).unwrap();
+    assert!(told.contains("is ready after"), "{told}");
+    // 18 is asked for; where it is not installed, that is told.
+    let status = &sandbox.cluster(NAME).unwrap()["status"];
+    assert_eq!(status["PostgresClusterStatus"], "Running");
+    if status["version"] != "18" {
+        assert!(told.contains("PostgreSQL 18 is asked for"), "{told}");
+    }
+    let roles =
+        "SELECT string_agg(rolname, ',' ORDER BY rolname) FROM pg_roles WHERE rolname ~ '^(zal|foo|bar)'";
+    assert_eq!(
+        sandbox.sql(NAME, "postgres", roles).unwrap(),
+        "bar_data_owner,bar_data_reader,bar_data_writer,bar_owner,bar_reader,bar_writer,foo_user,zalando"
+    );
+    let owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()";
+    assert_eq!(sandbox.sql(NAME, "foo", owner).unwrap(), "zalando");
+    assert_eq!(
+        sandbox
+            .sql(NAME, "bar", "SELECT to_regnamespace('data') IS NOT NULL")
+            .unwrap(),
+        "t"
+    );
+    sandbox
+        .sql(NAME, "foo", "CREATE TABLE t AS SELECT 1 AS n")
+        .unwrap();
+    let on_replica = [
+        "psql",
+        NAME,
+        "-d",
+        "foo",
+        "--replica",
+        "--",
+        "-qXAt",
+        "-c",
+        "SELECT pg_is_in_recovery()",
+    ];
+    assert_eq!(sandbox.run(&on_replica).unwrap().trim(), "t");
+
+    // The same again changes nothing, and restarts nothing.
+    let before = (
+        sandbox.cluster(NAME).unwrap(),
+        sandbox.postmaster(&format!("{NAME}-0")).unwrap(),
+    );
+    assert!(sandbox.apply(MANIFEST).unwrap().contains("unchanged"));
+    let after = (
+        sandbox.cluster(NAME).unwrap(),
+        sandbox.postmaster(&format!("{NAME}-0")).unwrap(),
+    );
+    assert_eq!(
+        before.0["metadata"]["generation"],
+        after.0["metadata"]["generation"]
+    );
+    assert_eq!(before.1, after.1);
+
+    let three = MANIFEST.replace("numberOfInstances: 2", "numberOfInstances: 3");
+    sandbox.apply(&three).unwrap();
+    assert_eq!(
+        sandbox.cluster(NAME).unwrap()["status"]["members"]
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
+
+    // A role, a database, a parameter that is only read and one that needs a restart.
+    let more = three
+        .replace("foo_user: []", "foo_user: []\n    new_user: []")
+        .replace("foo: zalando", "foo: zalando\n    newdb: new_user")
+        + "\n    parameters:\n      max_connections: \"57\"\n      work_mem: 7MB\n";
+    sandbox.apply(&more).unwrap();
+    let as_new = [
+        "psql",
+        NAME,
+        "-d",
+        "newdb",
+        "-U",
+        "new_user",
+        "--",
+        "-qXAt",
+        "-c",
+        "SHOW work_mem",
+        "-c",
+        "SHOW max_connections",
+    ];
+    assert_eq!(sandbox.run(&as_new).unwrap(), "7MB\n57\n");
+
+    // One that is local to the pods replaces them, and one that is removed is reset.
+    let local = more.replace("work_mem: 7MB", "shared_buffers: 40MB");
+    sandbox.apply(&local).unwrap();
+    let shown = "SELECT current_setting('shared_buffers') || current_setting('work_mem')";
+    assert_eq!(sandbox.sql(NAME, "postgres", shown).unwrap(), "40MB4MB");
+
+    sandbox
+        .apply(&local.replace("numberOfInstances: 3", "numberOfInstances: 1"))
+        .unwrap();
+    let cluster = sandbox.cluster(NAME).unwrap();
+    assert_eq!(cluster["status"]["members"].as_array().unwrap().len(), 1);
+    assert_eq!(leader(&cluster), format!("{NAME}-0"));
+    assert_eq!(sandbox.sql(NAME, "foo", "SELECT n FROM t").unwrap(), "1");
+
+    sandbox.run(&["delete", NAME, "--yes"]).unwrap();
+    let gone = sandbox.howdah(&["get", NAME]).unwrap();
+    assert_eq!(gone.status.code(), Some(4));
+    assert_eq!(sandbox.processes(), Vec::<i32>::new());
+    for directory in ["pods", "volumes"] {
+        let path = sandbox.state().join(directory);
+        until("its directories are gone", SOON, async || {
+            std::fs::read_dir(&path).unwrap().next().is_none()
+        })
+        .await
+        .unwrap();
+    }
+    sandbox.run(&["down", "--purge"]).unwrap();
+    assert!(!sandbox.state().exists());
+}
+
+#[tokio::test]
+async fn a_killed_pod_is_taken_over_and_comes_back() {
+    let sandbox = Sandbox::start().unwrap();
+    sandbox.apply(MANIFEST).unwrap();
+    sandbox
+        .sql(NAME, "foo", "CREATE TABLE t AS SELECT 1 AS n")
+        .unwrap();
+    let old = leader(&sandbox.cluster(NAME).unwrap());
+    let (_, guard) = sandbox.pod(&old).unwrap();
+    let postmaster = sandbox.postmaster(&old).unwrap();
+    let mut all = vec![guard, postmaster];
+    all.extend(children(guard));
+    all.extend(children(postmaster));
+    kill(&all);
+    until("another member takes writes", SOON, async || {
+        sandbox.sql(NAME, "foo", "INSERT INTO t VALUES (2)").is_ok()
+    })
+    .await
+    .unwrap();
+    until("the cluster is whole again", SOON, async || {
+        let status = sandbox.cluster(NAME).unwrap()["status"].clone();
+        let streaming = status["members"].to_string().contains("streaming");
+        status["leader"] != old.as_str() && streaming && status["PostgresClusterStatus"] == "Running"
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        sandbox
+            .sql(NAME, "foo", "SELECT string_agg(n::text, ',' ORDER BY n) FROM t")
+            .unwrap(),
+        "1,2"
+    );
+}
+
+#[tokio::test]
+async fn pods_outlive_a_killed_sandbox_and_data_a_stopped_one() {
+    let sandbox = Sandbox::start().unwrap();
+    sandbox.apply(MANIFEST).unwrap();
+    sandbox
+        .sql(NAME, "foo", "CREATE TABLE t AS SELECT 1 AS n")
+        .unwrap();
+    let pod = format!("{NAME}-0");
+    let before = sandbox.postmaster(&pod).unwrap();
+    let known = std::fs::read_to_string(sandbox.state().join("server.json")).unwrap();
+    let known: Value = serde_json::from_str(&known).unwrap();
+    kill(&[i32::try_from(known["pid"].as_i64().unwrap()).unwrap()]);
+    until("the server is gone", SOON, async || {
+        sandbox.howdah(&["list"]).unwrap().status.code() == Some(5)
+    })
+    .await
+    .unwrap();
+    sandbox.run(&["up", "--detach"]).unwrap();
+    sandbox.apply(MANIFEST).unwrap();
+    assert_eq!(
+        sandbox.postmaster(&pod).unwrap(),
+        before,
+        "PostgreSQL was not restarted"
+    );
+
+    sandbox.run(&["down"]).unwrap();
+    assert_eq!(sandbox.processes(), Vec::<i32>::new());
+    sandbox.run(&["up", "--detach"]).unwrap();
+    sandbox.apply(MANIFEST).unwrap();
+    assert_eq!(sandbox.sql(NAME, "foo", "SELECT n FROM t").unwrap(), "1");
+}
+
+#[tokio::test]
+async fn a_manifest_with_errors_changes_nothing() {
+    let sandbox = Sandbox::start().unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_string_lossy().into_owned();
+    for (change, line, part) in [
+        ("numberOfInstances: 2", "numberOfInstance: 2", "numberOfInstances"),
+        ("size: 1Gi", "size: 1GB", "1G"),
+        ("version: \"18\"", "version: \"9.6\"", "14, 15"),
+        (
+            "version: \"18\"",
+            "version: \"18\"\n    parameters:\n      port: \"1\"",
+            "set by the agent",
+        ),
+    ] {
+        std::fs::write(file.path(), MANIFEST.replace(change, line)).unwrap();
+        for command in [&["lint", &path][..], &["apply", "-f", &path][..]] {
+            let output = sandbox.howdah(command).unwrap();
+            let told = String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{command:?}: {told}");
+            assert!(told.contains(part), "{command:?}: {told}");
+        }
+    }
+    assert!(sandbox.run(&["list"]).unwrap().contains("There are no clusters"));
+}
+
+/// The kubectl that script/test installs, or one that is installed anyhow.
+fn kubectl() -> PathBuf {
+    let given = std::env::var_os("HOWDAH_KUBECTL").map(PathBuf::from);
+    given.unwrap_or_else(|| PathBuf::from("kubectl"))
+}
+
+#[tokio::test]
+async fn kubectl_works_as_on_any_kubernetes() {
+    let sandbox = Sandbox::start().unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let config = sandbox.state().join("kubeconfig");
+    let run = |args: &[&str]| -> String {
+        let output = Command::new(kubectl())
+            .arg("--kubeconfig")
+            .arg(&config)
+            .arg("--cache-dir")
+            .arg(cache.path())
+            .args(args)
+            .output()
+            .expect("kubectl is installed: script/test does that");
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {args:?}: {text}");
+        text
+    };
+    let manifest = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(manifest.path(), MANIFEST).unwrap();
+    let path = manifest.path().to_str().unwrap();
+    assert!(run(&["api-resources"]).contains("postgresqls"));
+    assert!(run(&["apply", "-f", path]).contains("created"));
+    run(&[
+        "wait",
+        "--for=condition=Ready",
+        &format!("pg/{NAME}"),
+        "--timeout=60s",
+    ]);
+    assert!(run(&["get", "pg"]).contains("Running"));
+    let wide = run(&["get", "pods", "-l", "spilo-role=master", "-o", "wide"]);
+    assert_eq!(wide.lines().count(), 2, "{wide}");
+    assert!(run(&["get", "all"]).contains("statefulset.apps/acid-minimal-cluster   2/2"));
+    assert!(run(&["logs", &format!("{NAME}-0"), "--tail=3"]).contains("INFO"));
+    assert!(run(&["apply", "--server-side", "--force-conflicts", "-f", path]).contains("serverside-applied"));
+    run(&[
+        "patch",
+        "pg",
+        NAME,
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"numberOfInstances":1}}"#,
+    ]);
+    run(&[
+        "wait",
+        "--for=condition=Ready",
+        &format!("pg/{NAME}"),
+        "--timeout=60s",
+    ]);
+    assert!(run(&["describe", "pg", NAME]).contains("Events:"));
+    run(&["delete", "pg", NAME, "--timeout=60s"]);
+    assert!(run(&["get", "pods,pvc,svc,secrets"]).contains("No resources found"));
+}
