@@ -333,6 +333,7 @@ impl Agent {
                 pause: self.dynamic.pause,
                 leads: view.led_by(lease),
                 config: self.config_rev.filter(|_| !self.check_pending),
+                notes: self.left_out(),
             },
         );
         if !self
@@ -353,6 +354,20 @@ impl Agent {
                 tracing::debug!(?other, "our record was not written");
             }
         }
+    }
+
+    /// What of the dynamic configuration is not taken.
+    fn left_out(&self) -> Vec<String> {
+        let programs = &self.server.programs;
+        let unknown = self
+            .dynamic
+            .parameters
+            .keys()
+            .filter(|name| !programs.knows(name));
+        let major = programs.version.major();
+        let told =
+            unknown.map(|name| format!("parameter {name} is not known to PostgreSQL {major} and left out"));
+        self.dynamic.warnings.iter().cloned().chain(told).collect()
     }
 
     /// What we say of ourselves.

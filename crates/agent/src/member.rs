@@ -19,6 +19,8 @@ pub(crate) struct Now<'a> {
     pub(crate) leads: bool,
     /// The revision of the dynamic configuration that is in effect.
     pub(crate) config: Option<u64>,
+    /// What of the dynamic configuration is not taken, and why.
+    pub(crate) notes: Vec<String>,
 }
 
 /// The record.
@@ -58,7 +60,12 @@ pub(crate) fn record(config: &LocalConfig, tags: &Tags, now: &Now<'_>) -> Member
         howdah: Some(HowdahMark {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             config: now.config,
-            notes: config.notes.clone(),
+            notes: config
+                .notes
+                .iter()
+                .cloned()
+                .chain(now.notes.iter().cloned())
+                .collect(),
         }),
         other: Map::new(),
     }

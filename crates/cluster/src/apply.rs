@@ -36,7 +36,7 @@ pub(crate) async fn apply(args: &ApplyArgs) -> anyhow::Result<u8> {
     for object in objects {
         let is_cluster = object.types.as_ref().is_some_and(|types| types.kind == KIND);
         let began = howdah_clock::now();
-        let applied = one(&context.client, object, &args.place.namespace).await?;
+        let applied = one(&context.client, object, args.namespace.as_deref()).await?;
         if is_cluster {
             clusters.push((applied, began));
         }
@@ -68,7 +68,11 @@ fn checked(path: &Path) -> anyhow::Result<Vec<DynamicObject>> {
         .collect()
 }
 
-async fn one(client: &Client, mut object: DynamicObject, namespace: &str) -> anyhow::Result<DynamicObject> {
+async fn one(
+    client: &Client,
+    mut object: DynamicObject,
+    given: Option<&str>,
+) -> anyhow::Result<DynamicObject> {
     let TypeMeta { api_version, kind } = object.types.clone().context("an object has no kind")?;
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
     let gvk = GroupVersionKind::gvk(group, version, &kind);
@@ -80,13 +84,27 @@ async fn one(client: &Client, mut object: DynamicObject, namespace: &str) -> any
         let namespace = object
             .metadata
             .namespace
-            .get_or_insert_with(|| namespace.to_owned())
+            .get_or_insert_with(|| given.unwrap_or("default").to_owned())
             .clone();
+        if let Some(given) = given.filter(|given| *given != namespace) {
+            bail!(
+                "{kind}/{name} is of namespace {namespace}, and --namespace says {given}: leave one of them out"
+            );
+        }
         Api::namespaced_with(client.clone(), &namespace, &resource)
     } else {
         Api::all_with(client.clone(), &resource)
     };
     let before = api.get_opt(&name).await.context("reading what is there")?;
+    if before
+        .as_ref()
+        .is_some_and(|before| before.metadata.deletion_timestamp.is_some())
+    {
+        bail!(
+            "{}/{name} is being deleted: apply it again when it is gone",
+            kind.to_lowercase()
+        );
+    }
     let params = PatchParams::apply(MANAGER).force();
     let applied = match api.patch(&name, &params, &Patch::Apply(&object)).await {
         Ok(applied) => applied,

@@ -71,8 +71,9 @@ pub struct ApplyArgs {
     /// How long to wait, such as 90s, 10m or 1h
     #[arg(long, default_value = "10m", value_parser = duration)]
     pub timeout: Duration,
-    #[command(flatten)]
-    pub place: Place,
+    /// The namespace of objects that name none
+    #[arg(long, short)]
+    pub namespace: Option<String>,
 }
 
 /// Where a cluster is.

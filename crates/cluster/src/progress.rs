@@ -30,6 +30,11 @@ pub(crate) async fn follow(
     let name = cluster.metadata.name.clone().unwrap_or_default();
     let namespace = cluster.metadata.namespace.clone().unwrap_or_default();
     let generation = cluster.metadata.generation.unwrap_or(0);
+    // As it is written on a command line.
+    let place = match namespace.as_str() {
+        "default" => name.clone(),
+        other => format!("{name} -n {other}"),
+    };
     let mut view = View::new(began);
     let followed = timeout_at(
         began + patience,
@@ -46,8 +51,8 @@ pub(crate) async fn follow(
                 .map(|c| c.message.clone())
                 .unwrap_or_default();
             return Err(Failure::NotReady(format!(
-                "{name} is not ready after {} s ({why}); it goes on: 'howdah get {name}' shows how far it is, 'howdah logs \
-                 {name}' why",
+                "{name} is not ready after {} s ({why}); it goes on: 'howdah get {place}' shows how far it is, 'howdah logs \
+                 {place}' why",
                 patience.as_secs()
             ))
             .into());
@@ -58,7 +63,7 @@ pub(crate) async fn follow(
     for note in &status.notes {
         println!("  note: {note}");
     }
-    println!("  howdah psql {name}");
+    println!("  howdah psql {place}");
     Ok(())
 }
 

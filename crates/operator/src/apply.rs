@@ -31,9 +31,14 @@ pub(crate) const MANAGER: &str = "howdah-operator";
 const AGAIN: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// Makes the Secrets that are missing, and reads all: passwords by role.
+///
+/// The password of a system role is in the pods as well, so a Secret that is gone gets the password that is remembered;
+/// a new one would lock everybody out.
 pub(crate) async fn secrets(
     context: &Context,
     manifest: &Manifest,
+    exists: bool,
+    memory: &mut Memory,
 ) -> Result<BTreeMap<String, String>, OperatorError> {
     let api = Api::<Secret>::namespaced(context.client.clone(), &manifest.namespace);
     let mut passwords = BTreeMap::new();
@@ -41,12 +46,23 @@ pub(crate) async fn secrets(
         let reading = || OperatorError::kube(format!("reading Secret {}", credential.secret));
         let mut found = api.get_opt(&credential.secret).await.map_err(reading())?;
         if found.is_none() {
+            let text = match memory.passwords.get(&credential.role) {
+                Some(known) => known.clone(),
+                None if credential.system && exists => {
+                    return Err(OperatorError::Missing(format!(
+                        "Secret {} is gone, and with it the password of {}, which the pods have: put the Secret back \
+                         (username, password)",
+                        credential.secret, credential.role
+                    )));
+                }
+                None => password()?,
+            };
             let made = secret(
                 manifest,
                 &context.settings,
                 &credential.secret,
                 &credential.role,
-                &password()?,
+                &text,
             );
             match api.create(&PostParams::default(), &made).await {
                 Ok(secret) => found = Some(secret),
@@ -70,6 +86,7 @@ pub(crate) async fn secrets(
             .ok_or_else(|| OperatorError::Missing(format!("Secret {} has no password", credential.secret)))?;
         passwords.insert(credential.role, password);
     }
+    memory.passwords.clone_from(&passwords);
     Ok(passwords)
 }
 
@@ -96,11 +113,13 @@ pub(crate) async fn cluster(
     context: &Context,
     manifest: &Manifest,
     live: &Live,
+    whole: bool,
     memory: &mut Memory,
 ) -> Result<StatefulSet, OperatorError> {
     let wanted = objects(manifest, &context.settings, live);
     let text = text_of(&wanted);
     if let (Some((known, at)), Some(statefulset)) = (&memory.applied, &live.statefulset)
+        && whole
         && *known == text
         && now() < *at + AGAIN
     {

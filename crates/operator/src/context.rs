@@ -40,6 +40,8 @@ pub(crate) struct Memory {
     pub(crate) applied: Option<(String, BootTime)>,
     /// The roles and databases as they were last compared.
     pub(crate) database: Option<Arc<DatabasePass>>,
+    /// Passwords by role, as the Secrets last had them.
+    pub(crate) passwords: BTreeMap<String, String>,
     /// The restart that was asked for last: which member, what for, when.
     pub(crate) restarted: Option<(String, String, BootTime)>,
     /// Notes that were told as events.

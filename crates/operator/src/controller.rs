@@ -4,7 +4,8 @@ use futures_util::StreamExt;
 use howdah_plan::Settings;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{ConfigMap, Pod},
+    core::v1::{ConfigMap, Pod, Service},
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, Client, Resource,
@@ -21,6 +22,7 @@ use kube::{
 use crate::{
     OperatorError, cleanup,
     context::{Context, postgresql_api, resource},
+    error::kube_text,
     reconcile,
 };
 
@@ -59,7 +61,17 @@ pub async fn run(client: Client, settings: Settings, stop: impl Future<Output = 
             ours.clone(),
             cluster_of(label.clone()),
         )
-        .watches(Api::<StatefulSet>::all(client), ours, cluster_of(label))
+        .watches(
+            Api::<StatefulSet>::all(client.clone()),
+            ours.clone(),
+            cluster_of(label.clone()),
+        )
+        .watches(
+            Api::<Service>::all(client.clone()),
+            ours.clone(),
+            cluster_of(label.clone()),
+        )
+        .watches(Api::<PodDisruptionBudget>::all(client), ours, cluster_of(label))
         .graceful_shutdown_on(stop)
         .run(pass, after_failure, context)
         .for_each(|result| async move {
@@ -108,8 +120,21 @@ async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Actio
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-struct PassError(Box<kube::runtime::finalizer::Error<OperatorError>>);
+#[error("{}", self.told())]
+struct PassError(Box<finalizer::Error<OperatorError>>);
+
+impl PassError {
+    fn told(&self) -> String {
+        match &*self.0 {
+            finalizer::Error::ApplyFailed(error) | finalizer::Error::CleanupFailed(error) => error.told(),
+            finalizer::Error::AddFinalizer(error) => format!("adding the finalizer: {}", kube_text(error)),
+            finalizer::Error::RemoveFinalizer(error) => {
+                format!("removing the finalizer: {}", kube_text(error))
+            }
+            other => other.to_string(),
+        }
+    }
+}
 
 fn after_failure(object: Arc<DynamicObject>, error: &PassError, _: Arc<Context>) -> Action {
     let name = object.metadata.name.as_deref().unwrap_or_default();

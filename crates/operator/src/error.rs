@@ -5,7 +5,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum OperatorError {
     /// The Kubernetes API.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", kube_text(source))]
     Kube {
         /// What was tried.
         what: String,
@@ -40,6 +40,14 @@ pub enum OperatorError {
     /// Something that should be there is not.
     #[error("{0}")]
     Missing(String),
+}
+
+/// What the API server says, without the structure around it.
+pub(crate) fn kube_text(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 impl OperatorError {

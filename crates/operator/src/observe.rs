@@ -1,5 +1,7 @@
 //! Everything a pass reads.
 
+use std::collections::BTreeMap;
+
 use howdah_api::Manifest;
 use howdah_dcs::View;
 use howdah_dcs_kube::Layout;
@@ -8,9 +10,10 @@ use howdah_rest::{ClusterRow, cluster_rows};
 use howdah_types::Scope;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{ConfigMap, Pod as KubePod},
+    core::v1::{ConfigMap, Pod as KubePod, Service},
+    policy::v1::PodDisruptionBudget,
 };
-use kube::{Api, Client, api::ListParams};
+use kube::{Api, Client, ResourceExt, api::ListParams};
 use serde_json::Value;
 
 use crate::{OperatorError, context::Context};
@@ -18,6 +21,10 @@ use crate::{OperatorError, context::Context};
 /// A cluster as it is.
 pub(crate) struct Seen {
     pub(crate) statefulset: Option<StatefulSet>,
+    /// Addresses of the Services, by name.
+    pub(crate) services: BTreeMap<String, String>,
+    /// Names of the budgets.
+    pub(crate) budgets: Vec<String>,
     pub(crate) pods: Vec<Pod>,
     pub(crate) view: View,
     pub(crate) rows: Vec<ClusterRow>,
@@ -29,6 +36,18 @@ impl Seen {
         self.rows
             .iter()
             .find(|row| row.role == "leader" && row.state == "running")
+    }
+
+    /// Whether all objects beside the StatefulSet are there.
+    pub(crate) fn is_whole(&self, cluster: &str) -> bool {
+        let names = Names(cluster);
+        self.statefulset.is_some()
+            && [names.cluster(), names.replica_service()]
+                .iter()
+                .all(|name| self.services.contains_key(name))
+            && [names.primary_budget(), names.critical_budget()]
+                .iter()
+                .all(|name| self.budgets.contains(name))
     }
 
     /// The newest template's name, once the StatefulSet's controller has seen it.
@@ -86,7 +105,7 @@ pub(crate) fn layout(context: &Context, manifest: &Manifest) -> Result<Layout, O
         leader_value: "master".into(),
         follower_value: "replica".into(),
         tmp_role_label: None,
-        bootstrap_labels: std::collections::BTreeMap::new(),
+        bootstrap_labels: BTreeMap::new(),
     })
 }
 
@@ -111,6 +130,22 @@ pub(crate) async fn observe(context: &Context, manifest: &Manifest) -> Result<Se
         .get_opt(&Names(&manifest.name).cluster())
         .await
         .map_err(OperatorError::kube("reading the StatefulSet"))?;
+    let services = Api::<Service>::namespaced(client(), namespace)
+        .list(&params)
+        .await
+        .map_err(OperatorError::kube("listing Services"))?;
+    let services = services
+        .into_iter()
+        .map(|service| {
+            let address = service.spec.as_ref().and_then(|spec| spec.cluster_ip.clone());
+            (service.name_any(), address.unwrap_or_default())
+        })
+        .collect();
+    let budgets = Api::<PodDisruptionBudget>::namespaced(client(), namespace)
+        .list(&params)
+        .await
+        .map_err(OperatorError::kube("listing PodDisruptionBudgets"))?;
+    let budgets = budgets.iter().map(PodDisruptionBudget::name_any).collect();
     let json = |object: serde_json::Result<Value>| object.unwrap_or_default();
     let raw_pods: Vec<Value> = pods
         .items
@@ -139,6 +174,8 @@ pub(crate) async fn observe(context: &Context, manifest: &Manifest) -> Result<Se
         .collect();
     Ok(Seen {
         statefulset,
+        services,
+        budgets,
         rows,
         view,
         pods,

@@ -136,9 +136,9 @@ struct Pass<'a> {
 impl Pass<'_> {
     async fn run(&mut self) -> Result<(), OperatorError> {
         let (context, manifest) = (self.context, self.manifest);
-        let passwords = apply::secrets(context, manifest).await?;
         let seen = observe(context, manifest).await?;
         self.note(&seen).await;
+        let passwords = apply::secrets(context, manifest, seen.statefulset.is_some(), self.memory).await?;
         self.observed.not_changed = self.not_changed(&seen).await?;
 
         let agents = Agents::new(context, &seen, &passwords);
@@ -148,11 +148,18 @@ impl Pass<'_> {
             template_version: None,
             hold_replicas: self.hold(&seen),
         };
-        let statefulset = apply::cluster(context, manifest, &live, self.memory).await?;
+        let statefulset = apply::cluster(
+            context,
+            manifest,
+            &live,
+            seen.is_whole(&manifest.name),
+            self.memory,
+        )
+        .await?;
 
         if let Some(primary) = seen.primary() {
             let access = Access {
-                address: self.service().await?,
+                address: self.service(&seen).await?,
                 passwords: &passwords,
             };
             if seen.rows.iter().any(|row| row.state == "creating replica") {
@@ -161,6 +168,7 @@ impl Pass<'_> {
             }
             self.database(&access, primary.name.clone()).await?;
         }
+        self.forget_restart(&seen);
         let step = self.not_again(self.step(&seen, &statefulset, configured));
         self.observed.step = Some(step.clone());
         self.carry_out(&step, &agents).await
@@ -253,13 +261,20 @@ impl Pass<'_> {
     }
 
     /// The address of the primary's Service, as applications reach it.
-    async fn service(&self) -> Result<SocketAddr, OperatorError> {
-        let api = Api::<Service>::namespaced(self.context.client.clone(), &self.manifest.namespace);
-        let service = api
-            .get(&Names(&self.manifest.name).cluster())
-            .await
-            .map_err(OperatorError::kube("reading the Service"))?;
-        let address = service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
+    async fn service(&self, seen: &Seen) -> Result<SocketAddr, OperatorError> {
+        let name = Names(&self.manifest.name).cluster();
+        let address = match seen.services.get(&name) {
+            Some(address) => address.clone(),
+            // It was made in this pass.
+            None => {
+                let api = Api::<Service>::namespaced(self.context.client.clone(), &self.manifest.namespace);
+                let service = api
+                    .get(&name)
+                    .await
+                    .map_err(OperatorError::kube("reading the Service"))?;
+                service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default()
+            }
+        };
         format!("{address}:5432")
             .parse()
             .map_err(|_| OperatorError::Missing(format!("the Service has no address ('{address}')")))
@@ -300,6 +315,23 @@ impl Pass<'_> {
         match seen.behind_configuration() {
             Some(member) => Step::Wait(format!("{member} takes the configuration over")),
             None => Step::Nothing,
+        }
+    }
+
+    /// A member that no longer waits may be restarted again, for the next change.
+    fn forget_restart(&mut self, seen: &Seen) {
+        let waits = |member: &str| {
+            seen.rows
+                .iter()
+                .any(|row| row.name == member && row.pending_restart.is_some())
+        };
+        if self
+            .memory
+            .restarted
+            .as_ref()
+            .is_some_and(|(member, _, _)| !waits(member))
+        {
+            self.memory.restarted = None;
         }
     }
 

@@ -12,10 +12,16 @@ fn default(object: &mut Value, name: &str, value: Value) {
 /// Fills in what Kubernetes fills in.
 pub(crate) fn fill(kind: &str, object: &mut Value) {
     match kind {
-        "Service" => service(&mut object["spec"]),
-        "StatefulSet" => statefulset(&mut object["spec"]),
-        "Pod" => pod(&mut object["spec"]),
-        "PersistentVolumeClaim" => claim(&mut object["spec"]),
+        "Service" | "StatefulSet" | "Pod" | "PersistentVolumeClaim" => {
+            if let Some(spec) = object.get_mut("spec").filter(|spec| spec.is_object()) {
+                match kind {
+                    "Service" => service(spec),
+                    "StatefulSet" => statefulset(spec),
+                    "Pod" => pod(spec),
+                    _ => claim(spec),
+                }
+            }
+        }
         "Secret" => {
             default(object, "type", json!("Opaque"));
             secret(object);
@@ -24,16 +30,22 @@ pub(crate) fn fill(kind: &str, object: &mut Value) {
     }
 }
 
+/// The items of a list; indexing would put a null where there is none.
+fn items<'a>(object: &'a mut Value, name: &str) -> impl Iterator<Item = &'a mut Value> {
+    object
+        .get_mut(name)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+}
+
 fn service(spec: &mut Value) {
-    if !spec.is_object() {
-        return;
-    }
     default(spec, "type", json!("ClusterIP"));
     default(spec, "sessionAffinity", json!("None"));
     default(spec, "ipFamilies", json!(["IPv4"]));
     default(spec, "ipFamilyPolicy", json!("SingleStack"));
     default(spec, "internalTrafficPolicy", json!("Cluster"));
-    for port in spec["ports"].as_array_mut().into_iter().flatten() {
+    for port in items(spec, "ports") {
         default(port, "protocol", json!("TCP"));
         let number = port["port"].clone();
         default(port, "targetPort", number);
@@ -41,9 +53,6 @@ fn service(spec: &mut Value) {
 }
 
 fn statefulset(spec: &mut Value) {
-    if !spec.is_object() {
-        return;
-    }
     default(spec, "replicas", json!(1));
     default(spec, "podManagementPolicy", json!("OrderedReady"));
     default(spec, "revisionHistoryLimit", json!(10));
@@ -53,34 +62,33 @@ fn statefulset(spec: &mut Value) {
         "persistentVolumeClaimRetentionPolicy",
         json!({"whenDeleted": "Retain", "whenScaled": "Retain"}),
     );
-    pod(&mut spec["template"]["spec"]);
-    for template in spec["volumeClaimTemplates"].as_array_mut().into_iter().flatten() {
+    if let Some(template) = spec.pointer_mut("/template/spec").filter(|spec| spec.is_object()) {
+        pod(template);
+    }
+    for template in items(spec, "volumeClaimTemplates") {
         default(template, "apiVersion", json!("v1"));
         default(template, "kind", json!("PersistentVolumeClaim"));
-        claim(&mut template["spec"]);
+        if let Some(spec) = template.get_mut("spec").filter(|spec| spec.is_object()) {
+            claim(spec);
+        }
     }
 }
 
 fn pod(spec: &mut Value) {
-    if !spec.is_object() {
-        return;
-    }
     default(spec, "restartPolicy", json!("Always"));
     default(spec, "dnsPolicy", json!("ClusterFirst"));
     default(spec, "terminationGracePeriodSeconds", json!(30));
-    for container in spec["containers"].as_array_mut().into_iter().flatten() {
+    for container in items(spec, "containers") {
         default(container, "imagePullPolicy", json!("IfNotPresent"));
         default(container, "terminationMessagePath", json!("/dev/termination-log"));
-        for port in container["ports"].as_array_mut().into_iter().flatten() {
+        for port in items(container, "ports") {
             default(port, "protocol", json!("TCP"));
         }
     }
 }
 
 fn claim(spec: &mut Value) {
-    if spec.is_object() {
-        default(spec, "volumeMode", json!("Filesystem"));
-    }
+    default(spec, "volumeMode", json!("Filesystem"));
 }
 
 /// `stringData` is for writing only: it becomes `data`.

@@ -15,6 +15,7 @@
 //! Must not know PostgreSQL: images map to programs that whoever starts the sandbox names.
 
 mod api;
+mod builtin;
 mod certificate;
 mod controllers;
 mod defaults;

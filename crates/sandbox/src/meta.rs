@@ -76,6 +76,23 @@ pub(crate) fn set(object: &mut Value, path: &[&str], value: Value) {
     *at = value;
 }
 
+/// Takes empty lists and mappings out of the metadata, as Kubernetes does: clients test for their absence.
+pub(crate) fn tidy(object: &mut Value) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        for name in ["finalizers", "ownerReferences", "labels", "annotations"] {
+            let empty = match metadata.get(name) {
+                Some(Value::Array(items)) => items.is_empty(),
+                Some(Value::Object(map)) => map.is_empty(),
+                Some(Value::Null) => true,
+                _ => false,
+            };
+            if empty {
+                metadata.shift_remove(name);
+            }
+        }
+    }
+}
+
 /// Whether all these labels are on the object.
 pub(crate) fn has_labels(object: &Value, wanted: &Map<String, Value>) -> bool {
     let have = labels(object);

@@ -147,6 +147,21 @@ fn limits(value: &Value, schema: &Value, path: &str, report: &mut Report) {
             words.join(", ")
         ));
     }
+    if let (Some(text), Some(pattern)) = (value.as_str(), schema["pattern"].as_str()) {
+        // A pattern that is none was the definition's mistake; it refuses nothing.
+        let fits = regex::Regex::new(pattern).map_or(true, |pattern| pattern.is_match(text));
+        if !fits {
+            wrong(format!("Invalid value: \"{text}\": should match '{pattern}'"));
+        }
+    }
+    if let Some(text) = value.as_str() {
+        let length = text.chars().count() as u64;
+        if schema["minLength"].as_u64().is_some_and(|min| length < min)
+            || schema["maxLength"].as_u64().is_some_and(|max| length > max)
+        {
+            wrong(format!("Invalid value: \"{text}\": has {length} characters"));
+        }
+    }
     if let Some(number) = value.as_f64() {
         if schema["minimum"].as_f64().is_some_and(|min| number < min) {
             wrong(format!(
@@ -191,15 +206,15 @@ mod tests {
     fn wrong_values_are_named_and_unknown_fields_taken_out() {
         let schema = json!({"type": "object", "required": ["spec"], "properties": {"spec": {
             "type": "object", "required": ["size"], "properties": {
-                "size": {"type": "string"}, "count": {"type": "integer", "minimum": 0},
+                "size": {"type": "string"}, "cpu": {"type": "string", "pattern": "^\\d+m$"}, "count": {"type": "integer", "minimum": 0},
                 "mode": {"type": "string", "enum": ["a", "b"], "default": "a"},
                 "users": {"type": "object", "additionalProperties": {"type": "array", "nullable": true, "items": {"type": "string"}}},
                 "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}}});
         let mut object = json!({"kind": "X", "metadata": {"name": "a"}, "extra": 1,
-            "spec": {"count": -1, "users": {"a": null, "b": [1]}, "typo": 1, "free": {"x": {"y": 1}}, "size": null}});
+            "spec": {"cpu": "abc", "count": -1, "users": {"a": null, "b": [1]}, "typo": 1, "free": {"x": {"y": 1}}, "size": null}});
         let report = conform(&mut object, &schema);
         let paths: Vec<&str> = report.wrong.iter().map(|(path, _)| path.as_str()).collect();
-        assert_eq!(paths, ["spec.count", "spec.users.b[0]", "spec.size"]);
+        assert_eq!(paths, ["spec.cpu", "spec.count", "spec.users.b[0]", "spec.size"]);
         assert_eq!(report.unknown, ["spec.typo", "extra"]);
         assert_eq!(object["spec"]["mode"], "a");
         assert_eq!(object["spec"]["free"]["x"]["y"], 1);

@@ -155,6 +155,13 @@ impl SandboxDir {
     /// # Errors
     /// See [`StateError`].
     pub fn prepare(&self) -> Result<(), StateError> {
+        if !self.root.is_absolute() {
+            let error = io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "$HOME is not set: name a directory for the sandbox's state in $HOWDAH_STATE",
+            );
+            return Err(StateError::Io(self.root.clone(), error));
+        }
         let layout = self.root.join("layout");
         // Pods run as another user when root runs the sandbox: it may pass through, but not look around.
         make_dir(&self.root, 0o711)?;

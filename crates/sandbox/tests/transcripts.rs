@@ -15,7 +15,8 @@ struct Lab {
     running: Option<Running>,
     client: Client,
     url: Url,
-    _dir: tempfile::TempDir,
+    dir: SandboxDir,
+    _temp: tempfile::TempDir,
 }
 
 impl Lab {
@@ -41,7 +42,8 @@ impl Lab {
             url: Url::parse(&format!("https://{}", running.address)).unwrap(),
             running: Some(running),
             client,
-            _dir: dir,
+            dir: sandbox,
+            _temp: dir,
         }
     }
 
@@ -74,6 +76,7 @@ impl Lab {
 
     async fn stop(mut self) {
         self.running.take().unwrap().stop().await;
+        howdah_sandbox::purge(&self.dir).await.unwrap();
     }
 }
 
@@ -179,7 +182,8 @@ async fn nobody_comes_in_without_the_token() {
         client: lab.client.clone().with_authorization(Some("Bearer x".into())),
         url: lab.url.clone(),
         running: None,
-        _dir: tempfile::tempdir().unwrap(),
+        dir: lab.dir.clone(),
+        _temp: tempfile::tempdir().unwrap(),
     };
     assert_eq!(stranger.send("GET", "/api/v1/secrets", "", None).await.0, 401);
     assert_eq!(stranger.send("GET", "/readyz", "", None).await.0, 200);

@@ -40,10 +40,22 @@ pub(crate) async fn bootstrap(outside: &Outside) -> Outcome {
         key: Key::Initialize,
         cond: Cond::Always,
     };
-    if let Err(error) = outside.write(&clean).await {
+    if let Err(error) = still_ours(outside).await {
+        tracing::warn!("Somebody else bootstraps now: {error:#}.");
+    } else if let Err(error) = outside.write(&clean).await {
         tracing::error!("The key 'initialize' is left in the store, remove it by hand: {error:#}.");
     }
     Err(Failure::Fatal(error.context("bootstrap failed")))
+}
+
+/// Claims the bootstrap again, which does nothing while the claim is ours. A lease that ran out, or was begun anew with
+/// another length, has ended the claim; whoever has taken it since makes the cluster.
+async fn still_ours(outside: &Outside) -> anyhow::Result<()> {
+    let lease = outside.keeper.status().lease.context("the lease was lost")?;
+    outside
+        .write(&Op::Claim { lease })
+        .await
+        .context("another member has taken the bootstrap over")
 }
 
 async fn make(outside: &Outside) -> anyhow::Result<()> {
@@ -83,6 +95,7 @@ async fn make(outside: &Outside) -> anyhow::Result<()> {
         value: system_id,
         cond: Cond::Always,
     };
+    still_ours(outside).await?;
     outside
         .write(&done)
         .await

@@ -18,11 +18,32 @@ pub fn check_foreign(manifest: &Manifest) -> Result<(), ManifestError> {
                 check::<EnvFromSource>(&path, "EnvFromSource", value)?;
             } else {
                 check::<EnvVar>(&path, "EnvVar", value)?;
+                let name = value["name"].as_str().unwrap_or_default();
+                words(
+                    &path,
+                    "name",
+                    name,
+                    is_variable(name),
+                    "letters, digits, '_', '-' and '.', not beginning with a digit",
+                )?;
             }
         }
     }
     for (index, value) in spec.tolerations.iter().enumerate() {
-        check::<Toleration>(&format!("spec.tolerations[{index}]"), "Toleration", value)?;
+        let path = format!("spec.tolerations[{index}]");
+        check::<Toleration>(&path, "Toleration", value)?;
+        let one_of = |field: &str, known: &[&str]| {
+            let word = value[field].as_str().unwrap_or_default();
+            words(
+                &path,
+                field,
+                word,
+                word.is_empty() || known.contains(&word),
+                &known.join(" or "),
+            )
+        };
+        one_of("operator", &["Exists", "Equal"])?;
+        one_of("effect", &["NoSchedule", "PreferNoSchedule", "NoExecute"])?;
     }
     for (index, value) in spec.topology_spread_constraints.iter().enumerate() {
         let path = format!("spec.topologySpreadConstraints[{index}]");
@@ -35,6 +56,24 @@ pub fn check_foreign(manifest: &Manifest) -> Result<(), ManifestError> {
         check::<Probe>("spec.livenessProbe", "Probe", value)?;
     }
     Ok(())
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+}
+
+fn words(path: &str, field: &str, have: &str, fits: bool, wanted: &str) -> Result<(), ManifestError> {
+    if fits {
+        return Ok(());
+    }
+    Err(ManifestError {
+        path: format!("{path}.{field}"),
+        reason: format!("'{have}' must be {wanted}"),
+    })
 }
 
 fn check<T: DeserializeOwned>(path: &str, kind: &str, value: &Value) -> Result<(), ManifestError> {

@@ -84,7 +84,8 @@ impl Request {
         if kind.contains("protobuf") {
             return Err(ApiError::media_type(
                 kind,
-                "application/json: kubectl sends protobuf for 'kubectl create <kind>'; write a file and use 'kubectl apply -f'",
+                "application/json: 'kubectl create KIND' sends protobuf; write \
+                 'kubectl create KIND … --dry-run=client -o yaml | kubectl apply -f -' instead",
             ));
         }
         let text =

@@ -2,7 +2,8 @@ use serde_json::{Value, json};
 
 use super::{Api, reply::Reply, request::Request, route::Target};
 use crate::{
-    ApiError, defaults, fields, fields::Lists, meta, patch, resources::Resource, schema, store::Write,
+    ApiError, builtin, defaults, fields, fields::Lists, meta, patch, resources::Resource, schema,
+    store::Write,
 };
 
 /// How a change is to be carried out.
@@ -397,10 +398,11 @@ fn unknown(paths: &[String], strict: bool) -> Result<Vec<String>, ApiError> {
     Ok(told)
 }
 
-/// Checks a custom resource against its schema. Unknown fields are taken out and told, or refused.
+/// Checks an object against its schema or its type. Unknown fields are told, or refused; those of custom resources are
+/// taken out.
 fn conform(resource: &Resource, object: &mut Value, strict: bool) -> Result<Vec<String>, ApiError> {
     let Some(version) = &resource.custom else {
-        return Ok(Vec::new());
+        return unknown(&builtin::check(&resource.kind, object)?, strict);
     };
     let report = schema::conform(object, &version["schema"]["openAPIV3Schema"]);
     if !report.wrong.is_empty() {
@@ -424,17 +426,24 @@ fn defaults_of_keys(resource: &Resource, applied: &mut Value) {
         }
     };
     match resource.kind.as_str() {
-        "Service" => ports(&mut applied["spec"]["ports"]),
+        "Service" => {
+            if let Some(list) = applied.pointer_mut("/spec/ports") {
+                ports(list);
+            }
+        }
         "StatefulSet" | "Pod" => {
-            let spec = if resource.kind == "Pod" {
-                &mut applied["spec"]
+            let place = if resource.kind == "Pod" {
+                "/spec/containers"
             } else {
-                &mut applied["spec"]["template"]["spec"]
+                "/spec/template/spec/containers"
             };
-            for container in spec["containers"].as_array_mut().into_iter().flatten() {
-                if container["ports"].is_array() {
-                    ports(&mut container["ports"]);
-                }
+            let containers = applied.pointer_mut(place).and_then(Value::as_array_mut);
+            for list in containers
+                .into_iter()
+                .flatten()
+                .filter_map(|container| container.get_mut("ports"))
+            {
+                ports(list);
             }
         }
         "Secret" => *applied = full,

@@ -23,6 +23,7 @@ fn one(store: &Store, set: &Value) -> Result<(), ApiError> {
     let (namespace, name) = (meta::namespace(set), meta::name(set));
     let wanted = set["spec"]["replicas"].as_u64().unwrap_or(1);
     let revision = revision_of(set);
+    adopt(store, set)?;
     let mut pods: Vec<(u64, Arc<Value>)> = store
         .all("/pods", Some(namespace))
         .into_iter()
@@ -69,6 +70,41 @@ fn one(store: &Store, set: &Value) -> Result<(), ApiError> {
         }
     }
     status(store, set, &revision, &pods)
+}
+
+/// Takes pods that nobody controls and that would be ours: left behind by an earlier StatefulSet of that name.
+fn adopt(store: &Store, set: &Value) -> Result<(), ApiError> {
+    let Some(selector) = set["spec"]["selector"]["matchLabels"].as_object() else {
+        return Ok(());
+    };
+    let prefix = format!("{}-", meta::name(set));
+    for pod in store.all("/pods", Some(meta::namespace(set))) {
+        let ours = meta::name(&pod)
+            .strip_prefix(&prefix)
+            .is_some_and(|rest| rest.parse::<u64>().is_ok());
+        let owners = pod["metadata"]["ownerReferences"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        let controlled = owners.into_iter().any(|owner| owner["controller"] == true);
+        if !ours || controlled || meta::is_ending(&pod) || !meta::has_labels(&pod, selector) {
+            continue;
+        }
+        store.write("/pods", meta::namespace(&pod), meta::name(&pod), |before| {
+            let Some(before) = before else {
+                return Ok(Write::Nothing);
+            };
+            let mut after = before.clone();
+            let mut owners = after["metadata"]["ownerReferences"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            owners.push(meta::controller_reference(set));
+            meta::set(&mut after, &["metadata", "ownerReferences"], json!(owners));
+            Ok(Write::Put(after))
+        })?;
+    }
+    Ok(())
 }
 
 fn label(pod: &Value) -> &str {

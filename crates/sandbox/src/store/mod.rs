@@ -172,7 +172,11 @@ impl Store {
         let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
         let mut inner = self.inner.lock();
         let before = inner.objects.get(&key).cloned();
-        let (change, mut object) = match (decide(before.as_deref())?, &before) {
+        let mut write = decide(before.as_deref())?;
+        if let Write::Put(object) = &mut write {
+            meta::tidy(object);
+        }
+        let (change, mut object) = match (write, &before) {
             (Write::Nothing, _) | (Write::Delete, None) => return Ok(before),
             (Write::Put(object), Some(before)) if object == **before => return Ok(Some(Arc::clone(before))),
             (Write::Put(object), Some(_)) => (Change::Modified, object),
