@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use howdah_api::Status;
 use howdah_clock::now;
 use howdah_http::sleep_until;
 use howdah_operator::postgresql_api;
@@ -84,6 +85,7 @@ async fn serve(args: &UpArgs, dir: &SandboxDir) -> anyhow::Result<u8> {
     let running = start(sandbox).await?;
     let client = context::client(&dir.kubeconfig()).await?;
     install_crd(&client).await?;
+    doubt(&client).await?;
     let (stop, mut stopped) = watch::channel(false);
     let operator = tokio::spawn(howdah_operator::run(client, Settings::default(), async move {
         let _ = stopped.wait_for(|stop| *stop).await;
@@ -154,6 +156,31 @@ async fn install_crd(client: &Client) -> anyhow::Result<()> {
     crds.patch(howdah_api::CRD_NAME, &params, &Patch::Apply(howdah_api::crd()))
         .await
         .context("installing the CustomResourceDefinition")?;
+    Ok(())
+}
+
+/// What was known of the clusters is of the time before this start: it is unknown until the operator has looked.
+async fn doubt(client: &Client) -> anyhow::Result<()> {
+    let clusters = postgresql_api(client.clone(), None)
+        .list(&ListParams::default())
+        .await?;
+    for cluster in clusters {
+        let value = serde_json::to_value(&cluster)?;
+        let mut status = Status::read(&value["status"]);
+        for condition in &mut status.conditions {
+            if condition.kind != "FullyApplied" {
+                condition.status = "Unknown".into();
+                condition.reason = "Restarted".into();
+                condition.message = "the sandbox was started; nobody has looked yet".into();
+            }
+        }
+        let name = cluster.metadata.name.unwrap_or_default();
+        let api = postgresql_api(client.clone(), cluster.metadata.namespace.as_deref());
+        let patch = serde_json::json!({"status": {"conditions": status.conditions}});
+        api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .with_context(|| format!("writing the status of {name}"))?;
+    }
     Ok(())
 }
 

@@ -18,6 +18,10 @@ const LOOK: Duration = Duration::from_millis(10);
 /// A replica gets this long to receive the last record; then leadership is released all the same.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
+/// After so many rounds in which nobody has answered at all, nobody is there: the whole cluster is being stopped. An
+/// agent that hangs answers late instead, and is waited for.
+const SILENT_ROUNDS: u32 = 25;
+
 /// Hands over to `candidate`, or to whoever is best.
 pub(crate) async fn hand_over(outside: &Outside, candidate: Option<&MemberName>) -> Outcome {
     // While sessions still work: the less the shutdown checkpoint has to write, the shorter the outage.
@@ -95,9 +99,12 @@ async fn wait_received(
         .filter_map(|(name, member)| Some((name.clone(), format!("{}/patroni", member.api_base()?))))
         .collect();
     let deadline = now() + CATCH_UP;
-    while !possible.is_empty() && now() < deadline {
+    let mut silent = 0;
+    while !possible.is_empty() && now() < deadline && silent < SILENT_ROUNDS {
+        silent += 1;
         for (name, url) in &possible {
             let peer = ask_one(&outside.peers, url, deadline.min(now() + Duration::from_secs(1))).await;
+            silent = if peer.is_some() { 0 } else { silent };
             if peer.is_some_and(|peer| peer.lsn > checkpoint) {
                 return Some(name.clone());
             }
