@@ -19,6 +19,8 @@
 mod layout;
 mod lease;
 mod observed;
+#[cfg(test)]
+mod race_test;
 mod store;
 mod transport;
 mod watch;
