@@ -222,6 +222,77 @@ async fn pods_outlive_a_killed_sandbox_and_data_a_stopped_one() {
     assert_eq!(sandbox.sql(NAME, "foo", "SELECT n FROM t").unwrap(), "1");
 }
 
+/// The agent below a guard.
+fn agent_of(guard: i32) -> i32 {
+    let of_guard = children(guard);
+    let is_agent = |pid: &&i32| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).contains("agent-worker")
+    };
+    *of_guard.iter().find(is_agent).unwrap()
+}
+
+fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+#[tokio::test]
+async fn agents_are_replaced_and_a_primary_without_the_api_stops_in_time() {
+    let sandbox = Sandbox::start().unwrap();
+    sandbox.apply(MANIFEST).unwrap();
+    sandbox.sql(NAME, "foo", "CREATE TABLE t (n int)").unwrap();
+    let primary = leader(&sandbox.cluster(NAME).unwrap());
+    let postmaster = sandbox.postmaster(&primary).unwrap();
+    let (_, guard) = sandbox.pod(&primary).unwrap();
+
+    // An agent that dies, or hangs, is replaced; the new one takes over PostgreSQL and leadership as they are.
+    for signal in ["-KILL", "-STOP"] {
+        let agent = agent_of(guard);
+        Command::new("kill")
+            .args([signal, &agent.to_string()])
+            .status()
+            .unwrap();
+        until("another agent runs", SOON, async || {
+            let found = children(guard).into_iter().filter(|pid| *pid != postmaster);
+            found.into_iter().any(|pid| pid != agent) && !is_alive(agent)
+        })
+        .await
+        .unwrap();
+        sandbox.sql(NAME, "foo", "INSERT INTO t VALUES (1)").unwrap();
+        assert!(is_alive(postmaster), "PostgreSQL was not restarted");
+    }
+    until("the leader is known again", SOON, async || {
+        let status = sandbox.cluster(NAME).unwrap()["status"].clone();
+        status["leader"] == primary.as_str() && status["PostgresClusterStatus"] == "Running"
+    })
+    .await
+    .unwrap();
+
+    // Without the API no renewal is confirmed: the primary must stop by itself, before anybody could take over.
+    let known = std::fs::read_to_string(sandbox.state().join("server.json")).unwrap();
+    let known: Value = serde_json::from_str(&known).unwrap();
+    kill(&[i32::try_from(known["pid"].as_i64().unwrap()).unwrap()]);
+    until("the primary has stopped", Duration::from_secs(12), async || {
+        !is_alive(postmaster)
+    })
+    .await
+    .unwrap();
+    sandbox.run(&["up", "--detach"]).unwrap();
+    until("it takes writes again", SOON, async || {
+        sandbox.sql(NAME, "foo", "INSERT INTO t VALUES (2)").is_ok()
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        sandbox
+            .sql(NAME, "foo", "SELECT count(*) FROM t WHERE n = 1")
+            .unwrap(),
+        "2"
+    );
+}
+
 #[tokio::test]
 async fn a_manifest_with_errors_changes_nothing() {
     let sandbox = Sandbox::start().unwrap();
