@@ -8,7 +8,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::Parser;
 use howdah_clock::now;
 use howdah_http::{Client, Method, Url};
-use howdah_testkit::{Ack, Fault, Flavour, Lab, LabOptions, Settings, Writers, judge, rows, strike};
+use howdah_testkit::{Fault, Flavour, Lab, LabOptions, Settings, Writers, judge, rows, strike};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -116,13 +116,7 @@ async fn one(lab: &mut Lab, fault: Fault) -> anyhow::Result<howdah_testkit::Verd
     lab.wait_healthy(PATIENCE).await?;
     let primary = lab.wait_primary(PATIENCE).await?;
     let ports: Vec<u16> = lab.members.iter().map(|member| member.port).collect();
-    let (client, _) = howdah_testkit::connect(ports[primary]).await?;
-    client.batch_execute("DROP TABLE IF EXISTS acks").await?;
-    let mut writers = Writers::start(&ports, primary).await?;
-    let mut acks: Vec<Ack> = Vec::new();
-    writers
-        .wait_all(&mut acks, now(), Duration::from_secs(20))
-        .await?;
+    let (mut writers, mut acks) = Writers::on_empty_table(&ports, primary).await?;
     let struck = now();
     strike(lab, fault, PATIENCE).await?;
     writers.wait_all(&mut acks, now(), PATIENCE).await?;

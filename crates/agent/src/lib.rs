@@ -10,6 +10,8 @@
 //!      publish.rs│ (ArcSwap)            │ action/*  ─────────► guard_link.rs ─► guard process ─► postmaster
 //!                ▼                      ▼
 //!   api/* own thread, no SQL      probe.rs asks other members
+//!
+//!   of the loop: report.rs (record, state, log)   requests.rs (actions that end, API)   life.rs (adopt, reload, end)
 //! ```
 
 mod action;
@@ -19,11 +21,14 @@ mod effects;
 mod gather;
 mod guard_link;
 mod keeper;
+mod life;
 mod member;
 mod outside;
 mod pending;
 mod probe;
 mod publish;
+mod report;
+mod requests;
 mod run;
 mod setup;
 mod wake;

@@ -101,11 +101,7 @@ async fn begin(
         tracing::warn!("Configuration: {warning}.");
     }
     let all_ours = view.members.values().all(|member| member.howdah.is_some());
-    let ttl = dynamic
-        .timers
-        .short_ttl
-        .filter(|_| all_ours)
-        .unwrap_or(dynamic.timers.ttl);
+    let ttl = dynamic.timers.lease(all_ours);
     let keeper = adopted(Keeper::new(config.name.clone(), ttl), &handover);
     let for_keeper = stores.clone();
     let keeper = KeeperLink::start(keeper, move || for_keeper.open(), guard, link.clone())?;

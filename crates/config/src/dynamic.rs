@@ -62,6 +62,14 @@ pub struct Timers {
     pub short_ttl: Option<Duration>,
 }
 
+impl Timers {
+    /// The length of the leader lease: the short one only while all members are Howdah's.
+    #[must_use]
+    pub fn lease(&self, all_ours: bool) -> Duration {
+        self.short_ttl.filter(|_| all_ours).unwrap_or(self.ttl)
+    }
+}
+
 impl Default for Timers {
     fn default() -> Self {
         Timers {

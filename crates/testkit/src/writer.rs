@@ -87,6 +87,21 @@ pub async fn connect(port: u16) -> Result<(Client, mpsc::Receiver<String>), toki
 }
 
 impl Writers {
+    /// Starts writers on an empty table, and waits until each has written. Returns what was acknowledged so far.
+    ///
+    /// # Errors
+    /// The primary does not answer, or somebody cannot write within 20 s.
+    pub async fn on_empty_table(ports: &[u16], primary: usize) -> anyhow::Result<(Self, Vec<Ack>)> {
+        let (client, _) = connect(ports[primary]).await?;
+        client.batch_execute("DROP TABLE IF EXISTS acks").await?;
+        let mut writers = Self::start(ports, primary).await?;
+        let mut acks = Vec::new();
+        writers
+            .wait_all(&mut acks, now(), Duration::from_secs(20))
+            .await?;
+        Ok((writers, acks))
+    }
+
     /// Makes the table on the primary and starts one writer of each kind against all `ports`.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use howdah_clock::now;
-use howdah_testkit::{Ack, Fault, Lab, Verdict, Writers, judge, rows, strike};
+use howdah_testkit::{Fault, Lab, Verdict, Writers, judge, rows, strike};
 
 /// How long a cluster may take to deal with one fault.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,14 +55,7 @@ pub async fn run_fault(lab: &mut Lab, fault: Fault, sync: bool) -> anyhow::Resul
     }
     let primary = lab.wait_primary(PATIENCE).await?;
     let ports: Vec<u16> = lab.members.iter().map(|member| member.port).collect();
-    let (client, _) = howdah_testkit::connect(ports[primary]).await?;
-    client.batch_execute("DROP TABLE IF EXISTS acks").await?;
-    drop(client);
-    let mut writers = Writers::start(&ports, primary).await?;
-    let mut acks: Vec<Ack> = Vec::new();
-    writers
-        .wait_all(&mut acks, now(), Duration::from_secs(20))
-        .await?;
+    let (mut writers, mut acks) = Writers::on_empty_table(&ports, primary).await?;
     let struck = now();
     strike(lab, fault, PATIENCE).await?;
     // Until the cluster is whole, and writes are acknowledged after that.

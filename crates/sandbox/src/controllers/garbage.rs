@@ -2,6 +2,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Value, json};
 
+use super::ending;
 use crate::{
     Store, meta,
     resources::{DEFINITIONS, Resource, built_in},
@@ -67,21 +68,7 @@ fn end(store: &Store, resource: &str, object: &Value) {
         if !waits {
             return Ok(Write::Delete);
         }
-        let mut after = before.clone();
-        let grace = before["spec"]["terminationGracePeriodSeconds"]
-            .as_u64()
-            .unwrap_or(30);
-        meta::set(
-            &mut after,
-            &["metadata", "deletionTimestamp"],
-            json!(meta::timestamp()),
-        );
-        meta::set(
-            &mut after,
-            &["metadata", "deletionGracePeriodSeconds"],
-            json!(grace),
-        );
-        Ok(Write::Put(after))
+        Ok(Write::Put(ending::begun(before)))
     });
     if let Err(error) = written {
         tracing::debug!(%error, "an object without an owner was not deleted");

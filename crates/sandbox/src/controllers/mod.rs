@@ -1,5 +1,6 @@
 //! What keeps objects as they should be. Each controller looks at all it cares for after every change; a sandbox is small.
 
+mod ending;
 mod events;
 mod garbage;
 mod statefulset;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::record;
+use super::{ending, record};
 use crate::{ApiError, Store, meta, store::Write};
 
 const SETS: &str = "apps/statefulsets";
@@ -233,21 +233,7 @@ fn end(store: &Store, pod: &Value) -> Result<(), ApiError> {
         let Some(before) = before.filter(|before| !meta::is_ending(before)) else {
             return Ok(Write::Nothing);
         };
-        let mut after = before.clone();
-        let grace = before["spec"]["terminationGracePeriodSeconds"]
-            .as_u64()
-            .unwrap_or(30);
-        meta::set(
-            &mut after,
-            &["metadata", "deletionTimestamp"],
-            json!(meta::timestamp()),
-        );
-        meta::set(
-            &mut after,
-            &["metadata", "deletionGracePeriodSeconds"],
-            json!(grace),
-        );
-        Ok(Write::Put(after))
+        Ok(Write::Put(ending::begun(before)))
     })?;
     Ok(())
 }

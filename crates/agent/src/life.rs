@@ -1,0 +1,135 @@
+//! How an agent begins, reloads and ends.
+
+use std::{sync::Arc, time::Duration};
+
+use howdah_clock::now;
+use howdah_guard::{
+    Handover, Request as GuardRequest,
+    tree::{DirId, ProcessTable},
+};
+use howdah_ha::{Action, Command, LeaseState, Postgres, Request};
+
+use crate::agent::{Agent, READ_PATIENCE};
+
+impl Agent {
+    /// Without a guard nobody keeps the time: PostgreSQL ends now (the kernel has told the postmaster to quit; this
+    /// is for what is left), and only then may somebody else lead.
+    pub(crate) async fn guard_died(&self) {
+        tracing::error!("The guard has died: ending PostgreSQL and this agent.");
+        let me = Some(std::process::id());
+        let path = std::ffi::CString::new(self.server.dir.path().as_os_str().as_encoded_bytes()).ok();
+        let data = path.and_then(|path| DirId::of(&path).ok());
+        let Ok(mut processes) = ProcessTable::new() else {
+            return;
+        };
+        let deadline = now() + Duration::from_secs(10);
+        loop {
+            let postmaster = self.server.dir.postmaster().map(|postmaster| postmaster.pid);
+            if processes.kill_postgres(postmaster, data, me) == 0 {
+                break;
+            }
+            if now() >= deadline {
+                tracing::error!("PostgreSQL cannot be killed; the lease is left to run out.");
+                return;
+            }
+            howdah_http::sleep_until(now() + Duration::from_millis(5)).await;
+        }
+        self.keeper.command(Command::Release).await;
+        self.keeper
+            .wait_for(
+                |status| status.state == LeaseState::None,
+                now() + Duration::from_secs(3),
+            )
+            .await;
+    }
+
+    /// SIGTERM. A second one while the first is served changes nothing here: the guard has its own limit.
+    pub(crate) fn terminate(&mut self) {
+        tracing::info!("Told to end.");
+        if let Some((_, Some(answer))) = self.request.take() {
+            let _ = answer.send(Err("the agent is ending".to_owned()));
+        }
+        // What has no effect on others can be dropped; a promotion or a handover is waited for.
+        let may_drop = self.running.as_ref().is_some_and(|running| {
+            matches!(
+                running.action,
+                Action::Clone { .. }
+                    | Action::Rejoin { .. }
+                    | Action::Checkpoint
+                    | Action::Reinitialize { .. }
+            )
+        });
+        if may_drop {
+            self.drop_action();
+        }
+        self.request = Some((Request::Shutdown, None));
+    }
+
+    /// SIGHUP: reads the configuration file again; one that is wrong changes nothing.
+    pub(crate) fn reload(&mut self) {
+        match self.file.read() {
+            Ok((config, warning)) => {
+                if let Some(warning) = warning {
+                    tracing::warn!("Configuration: {warning}.");
+                }
+                let fixed = (&config.name, &config.scope, &config.postgresql.data_dir);
+                if fixed
+                    != (
+                        &self.config.name,
+                        &self.config.scope,
+                        &self.config.postgresql.data_dir,
+                    )
+                {
+                    tracing::error!(
+                        "name, scope and data_dir do not change while the agent runs: restart it."
+                    );
+                    return;
+                }
+                self.server.local = config.postgresql.clone();
+                self.config = Arc::new(config);
+                self.config_rev = None;
+                self.publisher.forget();
+                self.rewrite_conf();
+                tracing::info!("The configuration was read again.");
+            }
+            Err(error) => tracing::error!("The configuration is not taken: {error}."),
+        }
+    }
+
+    pub(crate) fn end(&mut self, code: u8) {
+        self.exit = Some(code);
+    }
+
+    /// Tells the guard of a PostgreSQL that was running before both of us.
+    pub(crate) async fn adopt(&mut self, handover: &Handover) {
+        let Some(postmaster) = self.server.dir.postmaster() else {
+            return;
+        };
+        if handover.pid == postmaster.pid {
+            return;
+        }
+        let postgres = self.observer.look(&self.server).await;
+        let may_write = !matches!(&postgres, Postgres::Running(running) if running.in_recovery);
+        tracing::info!(
+            pid = postmaster.pid,
+            may_write,
+            "PostgreSQL runs already; taking it over."
+        );
+        let mut tail = self.server.dir.path().display().to_string().into_bytes();
+        tail.push(0);
+        // A primary that gets no lease in the length of one is ended, unless the cluster is paused.
+        let patience = if self.dynamic.pause {
+            Duration::MAX
+        } else {
+            self.dynamic.timers.ttl
+        };
+        let request = GuardRequest::Adopt {
+            pid: postmaster.pid,
+            may_write,
+            not_after: now() + patience,
+        };
+        if let Err(error) = self.guard.ask(request, tail, now() + READ_PATIENCE).await {
+            tracing::error!(%error, "The guard does not take the running PostgreSQL over.");
+        }
+    }
+}

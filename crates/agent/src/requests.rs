@@ -1,0 +1,125 @@
+//! Long actions that end, and requests of the API.
+
+use howdah_clock::now;
+use howdah_ha::{Action, Plan, Request};
+use tokio::sync::oneshot;
+
+use crate::{action::Failure, agent::Agent, effects::RETRY_PAUSE, publish::ApiCommand};
+
+impl Agent {
+    pub(crate) fn action_ended(&mut self, result: Result<(), Failure>) {
+        let Some(ended) = self.running.take() else { return };
+        self.action_task = None;
+        self.stage.send_replace(None);
+        tracing::debug!(action = ended.action.name(), took = ?now().since(ended.since), "action ended");
+        let shutdown = matches!(ended.action, Action::Shutdown { .. });
+        self.memory.retry_at = None;
+        match result {
+            Ok(()) => {
+                self.answer_waiting(Ok(()), &ended.action);
+                if shutdown {
+                    self.end(0);
+                }
+            }
+            Err(Failure::Retry(error)) => {
+                self.memory.retry_at = Some(now() + RETRY_PAUSE);
+                self.answer_waiting(Err(format!("{error:#}")), &ended.action);
+                if shutdown {
+                    // What is left is the guard's: it stops PostgreSQL when we are gone.
+                    self.end(1);
+                }
+            }
+            Err(Failure::Fatal(error)) => {
+                tracing::error!("{error:#}.");
+                self.end(1);
+            }
+        }
+        self.wake.wake();
+    }
+
+    pub(crate) fn answer_waiting(&mut self, result: Result<(), String>, action: &Action) {
+        let fits = matches!(
+            (&self.request, action),
+            (Some((Request::Restart, _)), Action::Restart { .. })
+                | (
+                    Some((Request::Reinitialize { .. }, _)),
+                    Action::Reinitialize { .. }
+                )
+        );
+        if fits && let Some((_, Some(answer))) = self.request.take() {
+            let _ = answer.send(result);
+        }
+    }
+
+    /// A request that the decision has refused, or begun, is answered and forgotten.
+    pub(crate) fn answer_request(&mut self, plan: &Plan) {
+        use howdah_ha::{Effect, Reason};
+        let refused = plan.reasons.iter().find_map(|reason| match reason {
+            Reason::RequestRefused { why } => Some(*why),
+            _ => None,
+        });
+        if let Some(why) = refused
+            && let Some((_, Some(answer))) = self.request.take()
+        {
+            let _ = answer.send(Err(why.to_owned()));
+        }
+        let begun = plan
+            .effects
+            .iter()
+            .any(|e| matches!(e, Effect::Begin(Action::Reinitialize { .. })));
+        if begun
+            && let Some((Request::Reinitialize { .. }, answer)) = self.request.take()
+            && let Some(answer) = answer
+        {
+            let _ = answer.send(Ok(()));
+        }
+    }
+
+    pub(crate) async fn api_command(&mut self, command: ApiCommand) {
+        match command {
+            ApiCommand::Restart(answer) => self.ask(Request::Restart, answer),
+            ApiCommand::Reinitialize {
+                from_leader,
+                force,
+                done,
+            } => {
+                if force {
+                    self.drop_action();
+                }
+                self.memory.retry_at = None;
+                self.ask(Request::Reinitialize { from_leader }, done);
+            }
+            ApiCommand::Reload => self.reload(),
+            ApiCommand::Refresh(done) => {
+                let postgres = self.observer.look(&self.server).await;
+                let view = self.last_view.clone();
+                let snapshot = self.snapshot(view.as_deref(), postgres);
+                let plan = Plan {
+                    next_wake: now(),
+                    ..Plan::default()
+                };
+                self.publish(view.as_deref(), &snapshot, &plan);
+                let _ = done.send(());
+            }
+        }
+    }
+
+    pub(crate) fn ask(&mut self, request: Request, answer: oneshot::Sender<Result<(), String>>) {
+        if let Some(running) = &self.running {
+            let _ = answer.send(Err(format!("{} already in progress", running.action.name())));
+        } else if self.request.is_some() {
+            let _ = answer.send(Err("another request is waiting".to_owned()));
+        } else {
+            self.request = Some((request, Some(answer)));
+        }
+    }
+
+    /// Ends the action that runs, where it stands.
+    pub(crate) fn drop_action(&mut self) {
+        if let Some(task) = self.action_task.take() {
+            task.abort();
+        }
+        self.running = None;
+        self.stage.send_replace(None);
+    }
+}
