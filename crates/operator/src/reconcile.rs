@@ -145,7 +145,6 @@ impl Pass<'_> {
         let configured = self.configure(&seen, &agents).await?;
         let live = Live {
             statefulset: seen.statefulset.clone(),
-            template_version: None,
             hold_replicas: self.hold(&seen),
         };
         let statefulset = apply::cluster(

@@ -15,18 +15,6 @@ impl Names<'_> {
         format!("{}-repl", self.0)
     }
 
-    /// The headless Service beside the agent's configuration.
-    #[must_use]
-    pub fn config_service(self) -> String {
-        format!("{}-config", self.0)
-    }
-
-    /// The ConfigMaps that the agent keeps its state in.
-    #[must_use]
-    pub fn dcs_objects(self) -> [String; 4] {
-        ["leader", "config", "sync", "failover"].map(|suffix| format!("{}-{suffix}", self.0))
-    }
-
     /// A role's Secret.
     #[must_use]
     pub fn secret(self, role: &str) -> String {
@@ -47,12 +35,6 @@ impl Names<'_> {
     #[must_use]
     pub fn critical_budget(self) -> String {
         format!("postgres-{}-critical-op-pdb", self.0)
-    }
-
-    /// A member's pod.
-    #[must_use]
-    pub fn pod(self, ordinal: u32) -> String {
-        format!("{}-{ordinal}", self.0)
     }
 
     /// A member's volume claim.

@@ -132,3 +132,13 @@ fn what_counts_only_at_bootstrap_replaces_no_pod() {
     let local = objects(&manifest(&spec), &settings, &live).statefulset;
     assert_ne!(template(&json!(first)), template(&json!(local)));
 }
+
+/// An upgrade of the operator must replace no pod. Whoever changes the template makes a new version of it, keeps the old
+/// one for clusters that have it (`status.templateVersion`), and adds a file here; this one stays.
+#[test]
+fn the_first_version_of_the_template_is_what_it_was() {
+    let set = objects(&manifest(&minimal()), &Settings::default(), &Live::default()).statefulset;
+    let golden: Value = serde_json::from_str(include_str!("golden/template-1.json")).unwrap();
+    assert_eq!(json!(set.spec.unwrap().template), golden);
+    assert_eq!(howdah_plan::TEMPLATE_VERSION, 1);
+}

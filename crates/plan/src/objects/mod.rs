@@ -31,8 +31,6 @@ use crate::Settings;
 pub struct Live {
     /// The StatefulSet as it is.
     pub statefulset: Option<StatefulSet>,
-    /// The version of the template that the cluster runs with.
-    pub template_version: Option<u32>,
     /// The StatefulSet keeps this many members for now, because the primary is among those to go.
     pub hold_replicas: Option<u32>,
 }
