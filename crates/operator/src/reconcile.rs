@@ -175,6 +175,7 @@ impl Pass<'_> {
 
     /// Copies what was seen, and tells how the members differ from the manifest.
     async fn note(&mut self, seen: &Seen) {
+        self.observed.looked = true;
         self.observed.pods = seen.pods.clone();
         self.observed.rows = seen.rows.clone();
         self.observed.initialized = seen.view.initialize.as_ref().is_some_and(|id| !id.is_empty());

@@ -7,6 +7,8 @@ use crate::{Pod, Step, rollout::Member};
 /// What the operator knows of a cluster after a pass.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
+    /// Pods and members were read; if not, what was known of them stays.
+    pub looked: bool,
     /// The pods.
     pub pods: Vec<Pod>,
     /// What the agents say.
@@ -61,10 +63,12 @@ pub fn stages(manifest: &Manifest, observed: &Observed) -> Vec<Stage> {
         .map(|row| row.name.as_str())
         .collect();
     let copy = match (observed.copy, creating.as_slice()) {
-        (Some((have, total)), _) => format!("{} of {} MB", have / 1_000_000, total.max(have) / 1_000_000),
-        (None, []) if streaming >= replicas => format!("{replicas} of {replicas}"),
-        (None, []) => String::new(),
-        (None, names) => names.join(", "),
+        (Some((have, total)), _) if total > 0 => {
+            format!("{} of {} MB", have / 1_000_000, total.max(have) / 1_000_000)
+        }
+        (_, []) if streaming >= replicas => format!("{replicas} of {replicas}"),
+        (_, []) => String::new(),
+        (_, names) => names.join(", "),
     };
     let counted = |count: Option<usize>| count.map(|n| n.to_string()).unwrap_or_default();
     let stage = |name, done, detail| Stage { name, done, detail };
@@ -155,6 +159,7 @@ pub fn status(
         out: Vec::new(),
     };
     match primary {
+        None if !observed.looked => conditions.keep("Available"),
         Some(row) => conditions.set(
             "Available",
             true,
@@ -197,8 +202,16 @@ pub fn status(
         phase: phase.to_owned(),
         observed_generation: manifest.generation,
         conditions: conditions.out,
-        members: observed.rows.iter().map(member_status).collect(),
-        leader: primary.map(|row| row.name.clone()),
+        members: if observed.looked {
+            observed.rows.iter().map(member_status).collect()
+        } else {
+            before.members.clone()
+        },
+        leader: if observed.looked {
+            primary.map(|row| row.name.clone())
+        } else {
+            before.leader.clone()
+        },
         version: observed.version.clone().or_else(|| before.version.clone()),
         notes: left_out,
         progress: Some(progress(&stages)),
@@ -278,6 +291,10 @@ struct Conditions<'a> {
 }
 
 impl Conditions<'_> {
+    fn keep(&mut self, kind: &str) {
+        self.out.extend(self.before.condition(kind).cloned());
+    }
+
     fn set(&mut self, kind: &str, holds: bool, reason: &str, message: &str) {
         let status = if holds { "True" } else { "False" };
         let since = self

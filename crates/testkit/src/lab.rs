@@ -3,6 +3,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -250,12 +251,26 @@ pub async fn until(
     Ok(())
 }
 
-/// A port that was free a moment ago.
+/// Ports for servers of tests lie below those that the kernel gives to outgoing connections: one of theirs may be taken
+/// again before the server binds it.
+const PORTS: std::ops::Range<u32> = 20_000..32_000;
+
+/// A port that nobody listens on, and that no other call in this process has returned.
 ///
 /// # Errors
 /// There is none.
 pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let count = PORTS.end - PORTS.start;
+    for _ in 0..count {
+        // Test programs that run at the same time begin at different places.
+        let offset = std::process::id().wrapping_mul(97) + GIVEN.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(PORTS.start + offset % count)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("all ports from {} to {} are taken", PORTS.start, PORTS.end)
 }
 
 /// PostgreSQL does not run as root: whoever owns Debian's PostgreSQL files then.
