@@ -64,7 +64,8 @@ impl Node {
         self.register();
         let proxies = tokio::spawn(proxy::run(self.store.clone(), stop.clone()));
         let mut changed = self.store.subscribe();
-        let mut running: BTreeSet<String> = BTreeSet::new();
+        self.tell_unclaimed();
+        let (mut running, mut bound) = (BTreeSet::new(), BTreeSet::new());
         let mut tasks: JoinSet<String> = JoinSet::new();
         loop {
             changed.mark_unchanged();
@@ -80,7 +81,7 @@ impl Node {
                         });
                     }
                 }
-                self.sweep(&running);
+                self.sweep(&running, &mut bound);
             }
             tokio::select! {
                 ended = tasks.join_next(), if !tasks.is_empty() => match ended {
@@ -127,24 +128,48 @@ impl Node {
         let _ = self.store.write("/nodes", "", NODE, |_| Ok(Write::Put(node)));
     }
 
-    /// Removes the volumes of claims that are gone, and the directories of pods that are.
-    fn sweep(&self, running: &BTreeSet<String>) {
+    /// Removes the volumes of claims that have gone while this node looked on, and the directories of pods that are gone.
+    ///
+    /// A volume that no claim is known of from the beginning is left alone: whatever has lost the claim (a damaged store,
+    /// a mistake), the data must not go with it.
+    fn sweep(&self, running: &BTreeSet<String>, bound_before: &mut BTreeSet<String>) {
         let claims = self.store.all("/persistentvolumeclaims", None);
-        let bound: Vec<&str> = claims
+        let bound: BTreeSet<String> = claims
             .iter()
-            .filter_map(|claim| claim["spec"]["volumeName"].as_str())
+            .filter_map(|claim| claim["spec"]["volumeName"].as_str().map(str::to_owned))
             .collect();
-        let in_use = self.store.all("/pods", None);
-        for volume in names_in(&self.dir.volumes()) {
-            let used = in_use.iter().any(|pod| volumes::uses(&self.store, pod, &volume));
-            if !bound.contains(&volume.as_str()) && !used {
-                let _ = std::fs::remove_dir_all(self.dir.volumes().join(&volume));
+        let pods = self.store.all("/pods", None);
+        let in_use = |volume: &str| pods.iter().any(|pod| volumes::uses(&self.store, pod, volume));
+        bound_before.retain(|volume| {
+            let stays = bound.contains(volume) || in_use(volume);
+            if !stays {
+                let _ = std::fs::remove_dir_all(self.dir.volumes().join(volume));
+            }
+            stays
+        });
+        bound_before.extend(bound);
+        for uid in names_in(&self.dir.pods()) {
+            let home = self.dir.pods().join(&uid);
+            if !running.contains(&uid) && processes::working_in(std::slice::from_ref(&home)).is_empty() {
+                let _ = std::fs::remove_dir_all(&home);
+                let _ = std::fs::remove_dir_all(self.dir.run_dir(&uid));
             }
         }
-        for uid in names_in(&self.dir.pods()) {
-            if !running.contains(&uid) {
-                let _ = std::fs::remove_dir_all(self.dir.pods().join(&uid));
-                let _ = std::fs::remove_dir_all(self.dir.run_dir(&uid));
+    }
+
+    /// Names volumes that nobody claims.
+    fn tell_unclaimed(&self) {
+        let claims = self.store.all("/persistentvolumeclaims", None);
+        for volume in names_in(&self.dir.volumes()) {
+            if !claims
+                .iter()
+                .any(|claim| claim["spec"]["volumeName"] == volume.as_str())
+            {
+                let path = self.dir.volumes().join(&volume);
+                tracing::warn!(
+                    "No claim is known of the volume {}: it is left as it is.",
+                    path.display()
+                );
             }
         }
     }

@@ -63,6 +63,9 @@ impl Node {
                 .ok_or_else(|| format!("volume \"{name}\" is mounted and not defined"))?;
             let mut source = self.volume(pod, volume)?;
             if let Some(sub) = mount["subPath"].as_str() {
+                if sub.split('/').any(|part| part == "..") {
+                    return Err(format!("subPath \"{sub}\" must not lead out of its volume"));
+                }
                 source = source.join(sub.trim_start_matches('/'));
                 self.own_dir(&source, 0o700).map_err(shown)?;
             }
