@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use crate::{
     OperatorError,
     context::{Context, Memory},
+    observe::Seen,
 };
 
 /// Under this name the operator owns fields.
@@ -113,25 +114,32 @@ pub(crate) async fn cluster(
     context: &Context,
     manifest: &Manifest,
     live: &Live,
-    whole: bool,
+    seen: &Seen,
     memory: &mut Memory,
 ) -> Result<StatefulSet, OperatorError> {
     let wanted = objects(manifest, &context.settings, live);
     let text = text_of(&wanted);
-    if let (Some((known, at)), Some(statefulset)) = (&memory.applied, &live.statefulset)
-        && whole
+    if let (Some((known, versions, at)), Some(statefulset)) = (&memory.applied, &live.statefulset)
+        && seen.is_whole(&manifest.name)
         && *known == text
+        && *versions == seen.versions()
         && now() < *at + AGAIN
     {
         return Ok(statefulset.clone());
     }
     account(context, manifest).await?;
-    apply(context, &wanted.primary_service).await?;
-    apply(context, &wanted.replica_service).await?;
+    let primary = apply(context, &wanted.primary_service).await?;
+    let replica = apply(context, &wanted.replica_service).await?;
     apply(context, &wanted.primary_budget).await?;
     apply(context, &wanted.critical_budget).await?;
     let statefulset = apply(context, &wanted.statefulset).await?;
-    memory.applied = Some((text, now()));
+    let mut versions: Vec<String> = [&primary, &replica]
+        .iter()
+        .filter_map(|s| s.resource_version())
+        .collect();
+    versions.sort();
+    versions.push(statefulset.metadata.generation.unwrap_or(0).to_string());
+    memory.applied = Some((text, versions, now()));
     Ok(statefulset)
 }
 

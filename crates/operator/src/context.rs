@@ -36,8 +36,8 @@ pub(crate) struct Context {
 /// What an operator remembers of a cluster to save work. Nothing depends on it.
 #[derive(Clone, Default)]
 pub(crate) struct Memory {
-    /// The objects as they were last applied, and when.
-    pub(crate) applied: Option<(String, BootTime)>,
+    /// The objects as they were last applied, their versions after that, and when.
+    pub(crate) applied: Option<(String, Vec<String>, BootTime)>,
     /// The roles and databases as they were last compared.
     pub(crate) database: Option<Arc<DatabasePass>>,
     /// Passwords by role, as the Secrets last had them.

@@ -73,6 +73,19 @@ impl OperatorError {
         }
     }
 
+    /// Whether it is of a server that is starting or going: it will be over in a moment.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            OperatorError::Timeout(_) => true,
+            OperatorError::Database { source, .. } => match source.code() {
+                // Cannot connect now, admin or crash shutdown, read only (it is no primary any more).
+                Some(code) => ["57P03", "57P01", "57P02", "25006"].contains(&code.code()),
+                None => true,
+            },
+            _ => false,
+        }
+    }
+
     /// The whole chain in one line.
     pub(crate) fn told(&self) -> String {
         let mut text = self.to_string();

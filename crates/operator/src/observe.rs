@@ -1,11 +1,11 @@
 //! Everything a pass reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use howdah_api::Manifest;
 use howdah_dcs::View;
 use howdah_dcs_kube::Layout;
-use howdah_plan::{Names, POSTGRES_CONTAINER, Pod, ROLL_ANNOTATION, base_labels};
+use howdah_plan::{APPLIED_ANNOTATION, Names, POSTGRES_CONTAINER, Pod, ROLL_ANNOTATION, base_labels};
 use howdah_rest::{ClusterRow, cluster_rows};
 use howdah_types::Scope;
 use k8s_openapi::api::{
@@ -23,6 +23,8 @@ pub(crate) struct Seen {
     pub(crate) statefulset: Option<StatefulSet>,
     /// Addresses of the Services, by name.
     pub(crate) services: BTreeMap<String, String>,
+    /// resourceVersions of the Services.
+    pub(crate) service_versions: Vec<String>,
     /// Names of the budgets.
     pub(crate) budgets: Vec<String>,
     pub(crate) pods: Vec<Pod>,
@@ -36,6 +38,24 @@ impl Seen {
         self.rows
             .iter()
             .find(|row| row.role == "leader" && row.state == "running")
+    }
+
+    /// The names of the dynamic configuration that were applied last.
+    pub(crate) fn applied_names(&self) -> BTreeSet<String> {
+        let set = self.statefulset.as_ref();
+        let annotation = set.and_then(|set| set.metadata.annotations.as_ref()?.get(APPLIED_ANNOTATION));
+        annotation
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default()
+    }
+
+    /// What tells whether somebody else has changed the objects: generation or version of each.
+    pub(crate) fn versions(&self) -> Vec<String> {
+        let set = self.statefulset.as_ref().and_then(|set| set.metadata.generation);
+        let mut out: Vec<String> = self.service_versions.clone();
+        out.sort();
+        out.push(set.unwrap_or(0).to_string());
+        out
     }
 
     /// Whether all objects beside the StatefulSet are there.
@@ -134,6 +154,10 @@ pub(crate) async fn observe(context: &Context, manifest: &Manifest) -> Result<Se
         .list(&params)
         .await
         .map_err(OperatorError::kube("listing Services"))?;
+    let service_versions = services
+        .iter()
+        .filter_map(ResourceExt::resource_version)
+        .collect();
     let services = services
         .into_iter()
         .map(|service| {
@@ -175,6 +199,7 @@ pub(crate) async fn observe(context: &Context, manifest: &Manifest) -> Result<Se
     Ok(Seen {
         statefulset,
         services,
+        service_versions,
         budgets,
         rows,
         view,

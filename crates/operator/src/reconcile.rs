@@ -1,10 +1,14 @@
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use howdah_api::{Manifest, ManifestError, Status};
 use howdah_clock::now;
 use howdah_plan::{
-    APPLIED_ANNOTATION, Live, Names, Observed, Step, TEMPLATE_VERSION, check_foreign, dynamic_change,
-    invalid_status, next_step, status,
+    Live, Names, Observed, Step, TEMPLATE_VERSION, check_foreign, dynamic_change, invalid_status, next_step,
+    status,
 };
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
@@ -55,17 +59,8 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
     };
     if let Err(error) = pass.run().await {
         let told = error.told();
-        // A database that is just starting is nothing to worry anybody with.
-        if matches!(error, OperatorError::Database { .. } | OperatorError::Timeout(_))
-            && pass.observed.step.is_none()
-        {
-            tracing::debug!(cluster = manifest.name, "{told}");
-            pass.observed.step = Some(Step::Wait(told));
-            pass.wake = NOW;
-        } else {
-            tracing::warn!(cluster = manifest.name, "{told}");
-            pass.observed.error = Some(told);
-        }
+        tracing::warn!(cluster = manifest.name, "{told}");
+        pass.observed.error = Some(told);
     }
     let (observed, wake) = (pass.observed, pass.wake);
     let template = if before.template_version == 0 {
@@ -125,6 +120,16 @@ async fn announce(context: &Context, manifest: &Manifest, before: &Status, after
     .await;
 }
 
+/// What became of the dynamic configuration.
+enum Configured {
+    /// It is as it should be.
+    Same,
+    /// It was changed in this pass.
+    Changed,
+    /// There is none yet, or nobody who would take the change.
+    Later,
+}
+
 struct Pass<'a> {
     context: &'a Context,
     manifest: &'a Manifest,
@@ -142,35 +147,56 @@ impl Pass<'_> {
         self.observed.not_changed = self.not_changed(&seen).await?;
 
         let agents = Agents::new(context, &seen, &passwords);
-        let configured = self.configure(&seen, &agents).await?;
+        // What fails here must not keep anything else from being done: it may be its cure.
+        let configured = self.configure(&seen, &agents).await;
         let live = Live {
             statefulset: seen.statefulset.clone(),
+            bootstrapped: self.observed.initialized,
+            still_applied: match &configured {
+                Ok(Configured::Same | Configured::Changed) => BTreeSet::new(),
+                Ok(Configured::Later) | Err(_) => seen.applied_names(),
+            },
             hold_replicas: self.hold(&seen),
         };
-        let statefulset = apply::cluster(
-            context,
-            manifest,
-            &live,
-            seen.is_whole(&manifest.name),
-            self.memory,
-        )
-        .await?;
+        let statefulset = apply::cluster(context, manifest, &live, &seen, self.memory).await?;
 
-        if let Some(primary) = seen.primary() {
-            let access = Access {
-                address: self.service(&seen).await?,
-                passwords: &passwords,
-            };
-            if seen.rows.iter().any(|row| row.state == "creating replica") {
-                self.observed.copy = database::copying(context, &access).await;
-                self.wake = NOW;
-            }
-            self.database(&access, primary.name.clone()).await?;
-        }
+        let database = self.databases(&seen, &passwords).await;
         self.forget_restart(&seen);
-        let step = self.not_again(self.step(&seen, &statefulset, configured));
+        let changed = matches!(configured, Ok(Configured::Changed));
+        let step = self.not_again(self.step(&seen, &statefulset, changed));
         self.observed.step = Some(step.clone());
-        self.carry_out(&step, &agents).await
+        self.carry_out(&step, &agents).await?;
+        configured?;
+        match database {
+            // A server that is starting, or a Service that has nobody behind it yet, is nothing to worry anybody with.
+            Err(error) if error.is_passing() => {
+                tracing::debug!(cluster = manifest.name, "{}", error.told());
+                self.observed.step = Some(Step::Wait(error.told()));
+                self.wake = NOW;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Compares roles and databases, if somebody takes writes.
+    async fn databases(
+        &mut self,
+        seen: &Seen,
+        passwords: &BTreeMap<String, String>,
+    ) -> Result<(), OperatorError> {
+        let Some(primary) = seen.primary() else {
+            return Ok(());
+        };
+        let access = Access {
+            address: self.service(seen).await?,
+            passwords,
+        };
+        if seen.rows.iter().any(|row| row.state == "creating replica") {
+            self.observed.copy = database::copying(self.context, &access).await;
+            self.wake = NOW;
+        }
+        self.database(&access, primary.name.clone()).await
     }
 
     /// Copies what was seen, and tells how the members differ from the manifest.
@@ -224,24 +250,18 @@ impl Pass<'_> {
         Ok(out)
     }
 
-    /// Brings the dynamic configuration to what the manifest says. Says whether it had to.
-    async fn configure(&self, seen: &Seen, agents: &Agents<'_>) -> Result<bool, OperatorError> {
+    /// Brings the dynamic configuration to what the manifest says.
+    async fn configure(&self, seen: &Seen, agents: &Agents<'_>) -> Result<Configured, OperatorError> {
         let Some(current) = &seen.view.config.value else {
-            return Ok(false);
+            return Ok(Configured::Later);
         };
-        let annotation = seen.statefulset.as_ref().and_then(|set| {
-            set.metadata
-                .annotations
-                .as_ref()?
-                .get(APPLIED_ANNOTATION)
-                .cloned()
-        });
-        let before: BTreeSet<String> = annotation
-            .and_then(|text| serde_json::from_str(&text).ok())
-            .unwrap_or_default();
-        let Some(change) = dynamic_change(self.manifest, current, &before) else {
-            return Ok(false);
+        let Some(change) = dynamic_change(self.manifest, current, &seen.applied_names()) else {
+            return Ok(Configured::Same);
         };
+        if seen.rows.is_empty() {
+            // Nobody is there to take it: members that start will.
+            return Ok(Configured::Later);
+        }
         let names: Vec<&str> = change.keys().map(String::as_str).collect();
         agents.configure(&change).await?;
         let message = format!(
@@ -249,15 +269,23 @@ impl Pass<'_> {
             names.join(", ")
         );
         report::event(self.context, self.manifest, false, "Configured", &message).await;
-        Ok(true)
+        Ok(Configured::Changed)
     }
 
-    /// A primary whose pod would go with a scaling down is kept until it has handed over.
+    /// How many members the StatefulSet keeps for now: a primary whose pod would go with a scaling down hands over first,
+    /// and while nobody is primary nobody knows whose data is needed.
     fn hold(&self, seen: &Seen) -> Option<u32> {
         let wanted = self.manifest.spec.number_of_instances;
-        let primary = seen.primary()?;
-        let pod = seen.pods.iter().find(|pod| pod.name == primary.name)?;
-        (wanted > 0 && pod.ordinal >= wanted).then_some(pod.ordinal + 1)
+        if wanted == 0 {
+            return None;
+        }
+        let primary = seen.primary().map(|row| row.name.as_str());
+        let last = match primary {
+            Some(name) => seen.pods.iter().find(|pod| pod.name == name)?.ordinal,
+            None if self.observed.initialized => seen.pods.iter().map(|pod| pod.ordinal).max()?,
+            None => return None,
+        };
+        (last >= wanted).then_some(last + 1)
     }
 
     /// The address of the primary's Service, as applications reach it.

@@ -120,6 +120,7 @@ fn what_counts_only_at_bootstrap_replaces_no_pod() {
     let first = objects(&manifest(&spec), &settings, &Live::default()).statefulset;
     let live = Live {
         statefulset: Some(first.clone()),
+        bootstrapped: true,
         ..Live::default()
     };
     let template = |set: &Value| set["spec"]["template"].clone();

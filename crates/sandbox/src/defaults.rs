@@ -4,7 +4,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 fn default(object: &mut Value, name: &str, value: Value) {
-    if object[name].is_null() {
+    // What is of another type than it should be is refused by whoever checks types.
+    if object.is_object() && object[name].is_null() {
         object[name] = value;
     }
 }
@@ -97,6 +98,9 @@ fn secret(object: &mut Value) {
     let Some(Value::Object(texts)) = map.shift_remove("stringData") else {
         return;
     };
+    if !object["data"].is_object() && !object["data"].is_null() {
+        return;
+    }
     for (name, text) in texts {
         object["data"][name] = json!(STANDARD.encode(text.as_str().unwrap_or_default()));
     }

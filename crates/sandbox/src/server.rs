@@ -81,12 +81,14 @@ pub async fn start(sandbox: Sandbox) -> Result<Running, StartError> {
     }
     let dir = sandbox.dir;
     dir.prepare()?;
-    let store = Store::open(&dir.store()).map_err(|error| StartError::Store(error.to_string()))?;
-    let addresses = Addresses::new(store.clone(), dir.network()?);
-    let address = SocketAddr::new(IpAddr::V4(addresses.api()), PORT);
+    let network = dir.network()?;
+    let address = SocketAddr::new(IpAddr::V4(Addresses::api_of(network)), PORT);
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| StartError::Listen(address, error))?;
+    // Whoever has the address has the store: of two that start at once the second one ends here, before it has touched it.
+    let store = Store::open(&dir.store()).map_err(|error| StartError::Store(error.to_string()))?;
+    let addresses = Addresses::new(store.clone(), network);
     let identity = identity(dir.credentials(), address.ip())?;
     let tls = server_tls(&identity.certificate, &identity.key, None, false)?;
     let admin = token(&dir, "admin")?;

@@ -163,12 +163,26 @@ impl SandboxDir {
             return Err(StateError::Io(self.root.clone(), error));
         }
         let layout = self.root.join("layout");
-        // Pods run as another user when root runs the sandbox: it may pass through, but not look around.
-        make_dir(&self.root, 0o711)?;
         match fs::read_to_string(&layout) {
             Ok(have) if have.trim() == LAYOUT => {}
             Ok(have) => return Err(StateError::Layout(self.root.clone(), have.trim().to_owned())),
-            Err(_) => write_private(&layout, LAYOUT)?,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StateError::Io(layout, error));
+            }
+            Err(_) => {
+                // A directory that has something in it is somebody's, and `down --purge` would remove it.
+                let taken = fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_some());
+                if taken {
+                    let error = io::Error::new(
+                        io::ErrorKind::AlreadyExists,
+                        "it is not empty and no sandbox's: name an empty directory, or one that does not exist",
+                    );
+                    return Err(StateError::Io(self.root.clone(), error));
+                }
+                // Pods run as another user when root runs the sandbox: it may pass through, but not look around.
+                make_dir(&self.root, 0o711)?;
+                write_private(&layout, LAYOUT)?;
+            }
         }
         for (directory, mode) in [
             (self.store(), 0o700),

@@ -43,7 +43,8 @@ pub(super) fn environment(manifest: &Manifest, settings: &Settings, live: &Live)
         "KUBERNETES_LABELS",
         &json!(settings.cluster_labels).to_string(),
     ));
-    let live_configuration = live_value("SPILO_CONFIGURATION");
+    // A cluster that has never started may need another configuration to do so.
+    let live_configuration = live_value("SPILO_CONFIGURATION").filter(|_| live.bootstrapped);
     env.push(value(
         "SPILO_CONFIGURATION",
         &spilo_configuration::text(manifest, live_configuration.as_deref()),

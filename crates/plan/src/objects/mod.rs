@@ -8,7 +8,7 @@ mod service;
 mod spilo_configuration;
 mod statefulset;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use howdah_api::Manifest;
 use k8s_openapi::{
@@ -31,6 +31,10 @@ use crate::Settings;
 pub struct Live {
     /// The StatefulSet as it is.
     pub statefulset: Option<StatefulSet>,
+    /// The cluster has been bootstrapped: what counts only for that is settled.
+    pub bootstrapped: bool,
+    /// Names of the dynamic configuration that stay noted as applied, because it could not be changed now.
+    pub still_applied: BTreeSet<String>,
     /// The StatefulSet keeps this many members for now, because the primary is among those to go.
     pub hold_replicas: Option<u32>,
 }

@@ -39,7 +39,8 @@ pub(super) fn statefulset(manifest: &Manifest, settings: &Settings, live: &Live)
     let spec = &manifest.spec;
     let name = Names(&manifest.name).cluster();
     let mut metadata = metadata(manifest, settings, &name);
-    let applied: Vec<String> = applied_names(manifest).into_iter().collect();
+    let mut applied = applied_names(manifest);
+    applied.extend(live.still_applied.iter().cloned());
     metadata.annotations = Some(BTreeMap::from([(
         APPLIED_ANNOTATION.to_owned(),
         serde_json::json!(applied).to_string(),

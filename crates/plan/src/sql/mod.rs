@@ -46,3 +46,9 @@ pub struct Catalogue {
 fn statement(sql: String, what: String) -> Statement {
     Statement { sql, what }
 }
+
+/// Statements of which none may be missing when the first one is there: several in one message are one transaction.
+fn together(parts: &[Statement], what: String) -> Statement {
+    let texts: Vec<&str> = parts.iter().map(|part| part.sql.as_str()).collect();
+    statement(texts.join("; "), what)
+}

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use howdah_api::{Flag, Manifest, PreparedDatabase, is_database_name};
 
-use super::{Role, Statement, quote::ident, statement};
+use super::{Role, Statement, quote::ident, statement, together};
 
 /// What a prepared database has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,7 +106,12 @@ pub fn prepared_database(name: &str, database: &PreparedDatabase, have: &Databas
     let mut out = Vec::new();
     let owner = format!("{name}_owner");
     if !have.has_default_privileges {
-        default_privileges(&owner, name, None, &mut out);
+        let mut parts = Vec::new();
+        default_privileges(&owner, name, None, &mut parts);
+        out.push(together(
+            &parts,
+            format!("privileges by default for what {owner} makes"),
+        ));
     }
     for (schema, settings) in database.schemas() {
         if !is_database_name(&schema) || have.schemas.contains_key(&schema) {
@@ -118,14 +123,14 @@ pub fn prepared_database(name: &str, database: &PreparedDatabase, have: &Databas
         } else {
             owner.clone()
         };
-        out.push(statement(
+        let mut parts = vec![statement(
             format!(
                 "CREATE SCHEMA {} AUTHORIZATION {}",
                 ident(&schema),
                 ident(&schema_owner)
             ),
             format!("create schema {schema} in {name}"),
-        ));
+        )];
         // Privileges by default speak of what is made later; the schema itself is there already.
         let mut may_use = vec![name.to_owned()];
         if own_roles {
@@ -134,12 +139,12 @@ pub fn prepared_database(name: &str, database: &PreparedDatabase, have: &Databas
                 &schema_owner,
                 &format!("{name}_{schema}"),
                 Some(&schema),
-                &mut out,
+                &mut parts,
             );
-            default_privileges(&schema_owner, name, Some(&schema), &mut out);
+            default_privileges(&schema_owner, name, Some(&schema), &mut parts);
         }
         for prefix in may_use {
-            out.push(statement(
+            parts.push(statement(
                 format!(
                     "GRANT USAGE ON SCHEMA {} TO {}, {}",
                     ident(&schema),
@@ -149,6 +154,10 @@ pub fn prepared_database(name: &str, database: &PreparedDatabase, have: &Databas
                 format!("let {prefix}'s roles use schema {schema}"),
             ));
         }
+        out.push(together(
+            &parts,
+            format!("create schema {schema} in {name}, and let its roles use it"),
+        ));
     }
     for (extension, schema) in &database.extensions {
         match have.extensions.get(extension) {

@@ -5,7 +5,7 @@ use howdah_api::{Flag, Manifest, role_flags};
 use super::{
     Catalogue, RoleFacts, Statement, prepared_roles,
     quote::{ident, literal},
-    statement,
+    statement, together,
 };
 use crate::Settings;
 
@@ -104,13 +104,12 @@ fn create(
     if let Some(verifier) = verifiers.get(&role.name).filter(|_| role.login) {
         sql.push_str(&format!(" PASSWORD {}", literal(verifier)));
     }
-    out.push(statement(sql, format!("create role {}", role.name)));
+    let mut parts = vec![statement(sql, String::new())];
     if let Some(path) = &role.search_path {
-        out.push(statement(
-            format!("ALTER ROLE {} SET search_path TO {path}", ident(&role.name)),
-            format!("set the search_path of {}", role.name),
-        ));
+        let set = format!("ALTER ROLE {} SET search_path TO {path}", ident(&role.name));
+        parts.push(statement(set, String::new()));
     }
+    out.push(together(&parts, format!("create role {}", role.name)));
 }
 
 fn alter(role: &Role, facts: &RoleFacts, verifiers: &BTreeMap<String, String>, out: &mut Vec<Statement>) {

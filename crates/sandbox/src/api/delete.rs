@@ -111,6 +111,11 @@ impl Api {
             let mut after = before.clone();
             let waits = match resource.kind.as_str() {
                 "Pod" | "Namespace" => true,
+                // As Kubernetes does: a claim goes when no pod uses it any more.
+                "PersistentVolumeClaim" => {
+                    protect(&mut after);
+                    true
+                }
                 _ => held(&mut after, &options.propagation),
             };
             if !waits {
@@ -144,6 +149,21 @@ impl Api {
             Ok(Write::Put(after))
         })?;
         Ok((gone, shown))
+    }
+}
+
+/// The finalizer of claims.
+pub(crate) const IN_USE: &str = "kubernetes.io/pvc-protection";
+
+/// Keeps a claim until no pod uses it.
+pub(crate) fn protect(claim: &mut Value) {
+    let mut finalizers = claim["metadata"]["finalizers"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    if !finalizers.iter().any(|finalizer| finalizer == IN_USE) {
+        finalizers.push(json!(IN_USE));
+        meta::set(claim, &["metadata", "finalizers"], json!(finalizers));
     }
 }
 

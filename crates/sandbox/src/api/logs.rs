@@ -48,6 +48,13 @@ impl Api {
         let container = Some(request.query("container"))
             .filter(|c| !c.is_empty())
             .unwrap_or(first);
+        let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+        if !containers.into_iter().any(|known| known["name"] == container) {
+            return Err(ApiError::bad_request(format!(
+                "container {container} is not valid for pod {}",
+                meta::name(&pod)
+            )));
+        }
         let path = log_file(&self.pods, meta::uid(&pod), container, request.is_set("previous"));
         let fail = |error: std::io::Error| {
             ApiError::bad_request(format!("container \"{container}\" has no log: {error}"))

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::{Store, resources::Resource};
 
+pub(crate) use delete::{IN_USE, protect};
 pub(crate) use route::route;
 
 type Catalogue = (u64, Arc<Vec<Resource>>);

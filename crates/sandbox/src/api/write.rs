@@ -266,6 +266,7 @@ impl Api {
             .write(&resource.id(), &target.namespace, name, |before| {
                 let before = before.ok_or_else(|| ApiError::not_found(&resource.told(), name))?;
                 let mut after = edit(before)?;
+                well_formed(&after)?;
                 let wanted = meta::text(&after, "resourceVersion");
                 if !wanted.is_empty() && wanted != meta::text(before, "resourceVersion") {
                     return Err(ApiError::modified(&resource.told(), name));
@@ -324,7 +325,26 @@ impl Api {
     }
 }
 
+/// Whether the parts of an object are mappings, which everything after this counts on.
+fn well_formed(object: &Value) -> Result<(), ApiError> {
+    let fits = |part: &Value| part.is_null() || part.is_object();
+    let metadata = &object["metadata"];
+    if object.is_object()
+        && metadata.is_object()
+        && fits(&metadata["labels"])
+        && fits(&metadata["annotations"])
+        && fits(&object["spec"])
+        && fits(&object["status"])
+    {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(
+        "metadata, its labels and annotations, spec and status must be mappings",
+    ))
+}
+
 fn expect_kind(resource: &Resource, object: &Value) -> Result<(), ApiError> {
+    well_formed(object)?;
     let (version, kind) = (resource.api_version(), &resource.kind);
     if object["kind"] != kind.as_str() || object["apiVersion"] != version.as_str() {
         return Err(ApiError::bad_request(format!(
@@ -420,7 +440,7 @@ fn defaults_of_keys(resource: &Resource, applied: &mut Value) {
     defaults::fill(&resource.kind, &mut full);
     let ports = |object: &mut Value| {
         for port in object.as_array_mut().into_iter().flatten() {
-            if port["protocol"].is_null() {
+            if port.is_object() && port["protocol"].is_null() {
                 port["protocol"] = json!("TCP");
             }
         }

@@ -4,10 +4,14 @@ use serde_json::{Value, json};
 
 use super::ending;
 use crate::{
-    Store, meta,
+    Store,
+    api::{IN_USE, protect},
+    meta,
     resources::{DEFINITIONS, Resource, built_in},
     store::Write,
 };
+
+const CLAIMS: &str = "/persistentvolumeclaims";
 
 /// Ends what nobody owns any more: dependents of deleted objects, the contents of deleted namespaces, and objects of
 /// deleted definitions; and carries out the deletions that wait for their dependents.
@@ -65,6 +69,11 @@ fn end(store: &Store, resource: &str, object: &Value) {
         else {
             return Ok(Write::Nothing);
         };
+        if resource == CLAIMS {
+            let mut claim = before.clone();
+            protect(&mut claim);
+            return Ok(Write::Put(ending::begun(&claim)));
+        }
         if !waits {
             return Ok(Write::Delete);
         }
@@ -93,7 +102,18 @@ fn wait_for_dependents(store: &Store, resource: &str, object: &Value, all: &[(St
             .flatten();
         owners.into_iter().any(|owner| owner["uid"] == uid)
     };
-    let done = if has("foregroundDeletion") {
+    let done = if has(IN_USE) {
+        let name = meta::name(object);
+        let in_use = all.iter().any(|(id, pod)| {
+            let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+            id == "/pods"
+                && meta::namespace(pod) == meta::namespace(object)
+                && volumes
+                    .into_iter()
+                    .any(|v| v["persistentVolumeClaim"]["claimName"] == name)
+        });
+        (!in_use).then_some(IN_USE)
+    } else if has("foregroundDeletion") {
         let mut rest = all.iter().filter(owned).peekable();
         let none = rest.peek().is_none();
         for (id, dependent) in rest {

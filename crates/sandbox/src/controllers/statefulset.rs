@@ -167,10 +167,18 @@ fn create(store: &Store, set: &Value, ordinal: u64, revision: &str) -> Result<()
         volumes.push(json!({"name": volume, "persistentVolumeClaim": {"claimName": claim}}));
     }
     pod["spec"]["volumes"] = json!(volumes);
+    let mut made = false;
     store.write("/pods", namespace, &name, |before| match before {
+        // An earlier one of that name, perhaps on its way out.
         Some(_) => Ok(Write::Nothing),
-        None => Ok(Write::Put(pod)),
+        None => {
+            made = true;
+            Ok(Write::Put(pod))
+        }
     })?;
+    if !made {
+        return Ok(());
+    }
     record(
         store,
         set,

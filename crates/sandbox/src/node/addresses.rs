@@ -23,8 +23,9 @@ impl Addresses {
         }
     }
 
-    pub(crate) fn api(&self) -> Ipv4Addr {
-        Ipv4Addr::new(127, self.network, 0, 1)
+    /// The address of the API in a network.
+    pub(crate) fn api_of(network: u8) -> Ipv4Addr {
+        Ipv4Addr::new(127, network, 0, 1)
     }
 
     /// An address for a new Service.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use howdah_clock::now;
-use howdah_http::{sleep_until, timeout_at};
+use howdah_http::sleep_until;
 use howdah_types::BootTime;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -93,6 +93,10 @@ pub(super) async fn run(node: &Node, pod: &Value, stop: watch::Receiver<bool>) {
         stop,
     };
     let found = life.find();
+    if found.is_none() {
+        // Whatever an earlier life of the sandbox has left of this pod must not run beside the next.
+        life.kill_rest().await;
+    }
     life.live(found).await;
     node.addresses.release(&life.address);
 }
@@ -208,7 +212,6 @@ impl Life<'_> {
                     if before["message"] != message.as_str() {
                         record(&self.node.store, &self.pod, "Warning", "Failed", &message);
                         self.say(&told);
-                        changed.mark_unchanged();
                     }
                 }
             }
@@ -353,25 +356,41 @@ impl Life<'_> {
 
     /// Ends the program: politely, and after the pod's grace with everything it has started.
     async fn end(&mut self, running: &mut Running) -> Ended {
-        let pod = current(&self.node.store, &self.pod);
-        let pod = pod.as_deref().unwrap_or(&self.pod);
-        let grace = pod["metadata"]["deletionGracePeriodSeconds"]
-            .as_u64()
-            .or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_u64())
-            .unwrap_or(30);
-        if let Some(pid) = running.pid() {
-            processes::signal(pid, if grace == 0 { Signal::KILL } else { Signal::TERM });
-        }
-        let deadline = now() + Duration::from_secs(grace);
-        let ended = match timeout_at(deadline, running.wait()).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                self.kill_rest().await;
-                running.wait().await
+        let began = now();
+        let mut changed = self.node.store.subscribe();
+        let mut polite = false;
+        let ended = loop {
+            let grace = self.grace();
+            if let Some(pid) = running.pid() {
+                if grace == 0 || now() >= began + Duration::from_secs(grace) {
+                    processes::signal(pid, Signal::KILL);
+                    self.kill_rest().await;
+                    break running.wait().await;
+                }
+                if !polite {
+                    polite = true;
+                    processes::signal(pid, Signal::TERM);
+                }
+            }
+            // A second deletion may shorten the grace.
+            tokio::select! {
+                ended = running.wait() => break ended,
+                () = sleep_until(began + Duration::from_secs(grace)) => {}
+                _ = changed.changed() => {}
             }
         };
         self.kill_rest().await;
         ended
+    }
+
+    /// How long the pod may take to end, in seconds.
+    fn grace(&self) -> u64 {
+        let pod = current(&self.node.store, &self.pod);
+        let pod = pod.as_deref().unwrap_or(&self.pod);
+        pod["metadata"]["deletionGracePeriodSeconds"]
+            .as_u64()
+            .or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_u64())
+            .unwrap_or(30)
     }
 
     async fn kill_rest(&self) {

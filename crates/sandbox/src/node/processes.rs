@@ -28,6 +28,7 @@ pub(super) fn working_in(directories: &[PathBuf]) -> Vec<i32> {
         .iter()
         .map(|d| fs::canonicalize(d).unwrap_or_else(|_| d.clone()))
         .collect();
+    let ours = ancestors();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
@@ -35,8 +36,26 @@ pub(super) fn working_in(directories: &[PathBuf]) -> Vec<i32> {
             let cwd = fs::read_link(format!("/proc/{pid}/cwd"));
             cwd.is_ok_and(|cwd| real.iter().any(|directory| cwd.starts_with(directory)))
         })
-        .filter(|pid| start_time(*pid).is_some())
+        .filter(|pid| start_time(*pid).is_some() && !ours.contains(pid))
         .collect()
+}
+
+/// This process and those above it: a shell that happens to stand in a volume is nobody's pod.
+fn ancestors() -> Vec<i32> {
+    let mut all = vec![i32::try_from(std::process::id()).unwrap_or(0)];
+    while let Some(pid) = all.last().filter(|pid| **pid > 1) {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            break;
+        };
+        let parent = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        match parent {
+            Some(parent) => all.push(parent),
+            None => break,
+        }
+    }
+    all
 }
 
 pub(super) fn signal(pid: i32, signal: Signal) {

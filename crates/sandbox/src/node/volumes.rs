@@ -21,6 +21,9 @@ impl Node {
     /// The volume is of a kind that the sandbox does not offer, or its claim is not there.
     fn volume(&self, pod: &Value, volume: &Value) -> Result<PathBuf, String> {
         let name = volume["name"].as_str().unwrap_or_default();
+        if name.is_empty() || name.contains('/') || name.starts_with('.') {
+            return Err(format!("\"{name}\" is no name of a volume"));
+        }
         let shown = |error: StateError| error.to_string();
         if let Some(claim) = volume["persistentVolumeClaim"]["claimName"].as_str() {
             let found = self
@@ -49,9 +52,16 @@ impl Node {
         let home = self.dir.pods().join(meta::uid(pod));
         let root = home.join("root");
         let shown = |error: StateError| error.to_string();
-        for directory in [&home, &root, &home.join("volumes"), &home.join("logs")] {
-            self.own_dir(directory, 0o700).map_err(shown)?;
+        // These are ours and not the pod's: whoever may replace a directory by a link could have us write anywhere.
+        for (directory, mode) in [
+            (&home, 0o711),
+            (&root, 0o755),
+            (&home.join("volumes"), 0o711),
+            (&home.join("logs"), 0o700),
+        ] {
+            crate::state::make_dir(directory, mode).map_err(shown)?;
         }
+        self.own_dir(&root.join("run"), 0o700).map_err(shown)?;
         let run_dir = self.dir.run_dir(meta::uid(pod));
         self.own_dir(&run_dir, 0o700).map_err(shown)?;
         let volumes = pod["spec"]["volumes"].as_array().cloned().unwrap_or_default();
@@ -63,23 +73,32 @@ impl Node {
                 .ok_or_else(|| format!("volume \"{name}\" is mounted and not defined"))?;
             let mut source = self.volume(pod, volume)?;
             if let Some(sub) = mount["subPath"].as_str() {
-                if sub.split('/').any(|part| part == "..") {
-                    return Err(format!("subPath \"{sub}\" must not lead out of its volume"));
-                }
-                source = source.join(sub.trim_start_matches('/'));
-                self.own_dir(&source, 0o700).map_err(shown)?;
+                source = self.below(source, sub)?;
             }
             let path = mount["mountPath"]
                 .as_str()
                 .unwrap_or_default()
                 .trim_start_matches('/');
-            self.place(&root, path, &source)?;
+            Self::place(&root, path, &source)?;
         }
         self.service_account(pod, &root).map_err(shown)?;
         Ok(root)
     }
 
-    fn place(&self, root: &std::path::Path, path: &str, source: &std::path::Path) -> Result<(), String> {
+    /// A directory below a volume's. What a pod has put there must not lead anywhere else.
+    fn below(&self, volume: PathBuf, sub: &str) -> Result<PathBuf, String> {
+        let mut at = volume;
+        for part in sub.split('/').filter(|part| !part.is_empty()) {
+            at = at.join(part);
+            if part == ".." || fs::symlink_metadata(&at).is_ok_and(|found| !found.is_dir()) {
+                return Err(format!("subPath \"{sub}\" must be a directory of its volume"));
+            }
+            self.own_dir(&at, 0o700).map_err(|error| error.to_string())?;
+        }
+        Ok(at)
+    }
+
+    fn place(root: &std::path::Path, path: &str, source: &std::path::Path) -> Result<(), String> {
         if path.is_empty() || path.split('/').any(|part| part == "..") {
             return Err(format!("a volume cannot be mounted at \"/{path}\""));
         }
@@ -87,7 +106,7 @@ impl Node {
         let mut parent = root.to_owned();
         for part in path.split('/').filter(|part| !part.is_empty()) {
             if parent != root {
-                self.own_dir(&parent, 0o700).map_err(|e| e.to_string())?;
+                crate::state::make_dir(&parent, 0o755).map_err(|e| e.to_string())?;
             }
             parent = parent.join(part);
         }
@@ -103,7 +122,7 @@ impl Node {
         let mut at = root.to_owned();
         for part in ["var", "run", "secrets", "kubernetes.io", "serviceaccount"] {
             at = at.join(part);
-            self.own_dir(&at, 0o700)?;
+            crate::state::make_dir(&at, 0o755)?;
         }
         let ca = fs::read_to_string(&self.ca).map_err(|error| StateError::Io(self.ca.clone(), error))?;
         for (name, text) in [

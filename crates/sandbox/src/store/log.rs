@@ -21,6 +21,16 @@ pub enum LogError {
     /// The file system.
     #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
+    /// A line in its middle is none: something else than a crash has changed the file.
+    #[error(
+        "{path} is damaged ({error}): put a copy of it back, or remove the sandbox with 'howdah down --purge'"
+    )]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: serde_json::Error,
+    },
     /// Another version wrote it.
     #[error(
         "{path} has format {have}, this version of howdah knows {FORMAT}: use the version that wrote it, or remove the sandbox \
@@ -43,6 +53,8 @@ pub(super) struct Log {
     path: PathBuf,
     file: File,
     lines: usize,
+    /// A write has failed: the file may end in the middle of a line, and is written anew with the next change.
+    dirty: bool,
 }
 
 type Objects = BTreeMap<Key, Value>;
@@ -64,10 +76,13 @@ impl Log {
                 });
             }
             revision = header["revision"].as_u64().unwrap_or(1);
-            for line in reader.lines() {
-                // A crash may have cut the last line off.
-                let Ok(mut entry) = serde_json::from_str::<Value>(&line.map_err(fail)?) else {
-                    continue;
+            let mut reader = reader.lines().peekable();
+            while let Some(line) = reader.next() {
+                let mut entry = match serde_json::from_str::<Value>(&line.map_err(fail)?) {
+                    Ok(entry) => entry,
+                    // A crash may have cut the last line off.
+                    Err(_) if reader.peek().is_none() => break,
+                    Err(error) => return Err(LogError::Broken { path, error }),
                 };
                 let part = |n: usize| entry["key"][n].as_str().unwrap_or_default().to_owned();
                 let key = (part(0), part(1), part(2));
@@ -87,6 +102,7 @@ impl Log {
                 .map_err(fail)?,
             path,
             lines,
+            dirty: false,
         };
         let all: Vec<(&Key, &Value)> = objects.iter().collect();
         log.rewrite(all.into_iter(), revision)
@@ -96,11 +112,18 @@ impl Log {
 
     pub(super) fn append(&mut self, key: &Key, revision: u64, object: Option<&Value>) -> io::Result<()> {
         self.lines += 1;
-        self.file.write_all(line(key, revision, object).as_bytes())
+        if self.dirty {
+            return Ok(());
+        }
+        // Until it has succeeded it may have been cut off.
+        self.dirty = true;
+        self.file.write_all(line(key, revision, object).as_bytes())?;
+        self.dirty = false;
+        Ok(())
     }
 
     pub(super) fn wants_compaction(&self, objects: usize) -> bool {
-        self.lines > 1024 && self.lines > objects * 4
+        self.dirty || (self.lines > 1024 && self.lines > objects * 4)
     }
 
     /// Writes only what counts. `key` is being changed just now: its object is the one given here.
@@ -138,6 +161,7 @@ impl Log {
         fs::rename(&next, &self.path)?;
         self.file = OpenOptions::new().append(true).open(&self.path)?;
         self.lines = lines;
+        self.dirty = false;
         Ok(())
     }
 }

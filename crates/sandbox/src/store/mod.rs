@@ -222,7 +222,8 @@ impl Inner {
     /// its databases do.
     fn persist(&mut self, key: &Key, revision: u64, object: Option<&Value>) {
         let Some(log) = &mut self.log else { return };
-        let written = log.append(key, revision, object).and_then(|()| {
+        let appended = log.append(key, revision, object);
+        let written = appended.and_then(|()| {
             if log.wants_compaction(self.objects.len()) {
                 let objects = self.objects.iter().map(|(key, object)| (key, object.as_ref()));
                 log.compact(objects, revision, key, object)
