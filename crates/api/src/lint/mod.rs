@@ -131,6 +131,12 @@ mod tests {
     }
 
     #[test]
+    fn the_example_has_no_findings() {
+        let text = include_str!("../../../../examples/minimal-postgres-manifest.yaml");
+        assert_eq!(lint(text), Vec::new());
+    }
+
+    #[test]
     fn misspelt_keys_are_found_with_what_was_meant() {
         let findings = found("  numberOfInstance: 3\n");
         assert_eq!(findings.len(), 1);
