@@ -3,7 +3,7 @@ use std::time::Duration;
 use howdah_clock::now;
 use howdah_dcs::View;
 use howdah_ha::{Peer, Peers};
-use howdah_http::{Client, Method, Url};
+use howdah_http::{Client, HttpError, Method, Url};
 use howdah_rest::PeerStatus;
 use howdah_types::{BootTime, MemberName};
 use tokio::task::JoinSet;
@@ -79,17 +79,22 @@ impl Prober {
     }
 }
 
-/// One member's state; `None` if it does not answer.
+/// One member's state; `None` if it does not answer, or says nothing usable.
 pub(crate) async fn ask_one(client: &Client, url: &str, deadline: BootTime) -> Option<Peer> {
-    let url = Url::parse(url).ok()?;
-    let response = client.request(Method::GET, &url, None, deadline).await.ok()?;
-    let status = PeerStatus::parse(&response.text())?;
-    Some(Peer {
+    ask(client, url, deadline).await.ok().flatten()
+}
+
+/// One member's state; `None` if what it says is not usable, such as a position that it does not know just now.
+pub(crate) async fn ask(client: &Client, url: &str, deadline: BootTime) -> Result<Option<Peer>, HttpError> {
+    let url = Url::parse(url)?;
+    let response = client.request(Method::GET, &url, None, deadline).await?;
+    let status = PeerStatus::parse(&response.text());
+    Ok(status.map(|status| Peer {
         primary: status.primary,
         running: status.running,
         lsn: status.lsn,
         timeline: status.timeline,
         nofailover: status.tags.nofailover() || status.watchdog_failed,
         priority: status.tags.failover_priority(),
-    })
+    }))
 }

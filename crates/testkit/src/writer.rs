@@ -268,12 +268,20 @@ impl Writer {
         loop {
             let first = self.next;
             self.next += 100;
+            // In a transaction of its own: in the extended protocol the server says that a COPY is complete *before* it
+            // commits, so without this an acknowledgement would be no promise.
+            if client.batch_execute("BEGIN").await.is_err() {
+                return;
+            }
             let Ok(sink) = client.copy_in::<_, bytes::Bytes>("COPY acks FROM STDIN").await else {
                 return;
             };
             tokio::pin!(sink);
             let rows: String = (first..first + 100).map(|n| format!("Copy\t{n}\n")).collect();
             if sink.send(bytes::Bytes::from(rows)).await.is_err() || sink.finish().await.is_err() {
+                return;
+            }
+            if client.batch_execute("COMMIT").await.is_err() {
                 return;
             }
             self.acknowledged(member, term, first + 99).await;

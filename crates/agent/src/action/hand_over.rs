@@ -6,11 +6,12 @@ use howdah_clock::now;
 use howdah_dcs::{Cond, FailoverRequest, Key, Op, Status};
 use howdah_guard::{GuardError, Request, StopMode, WhyRefused};
 use howdah_ha::{Command, LeaseState};
+use howdah_http::HttpError;
 use howdah_pgconf::DbState;
 use howdah_types::{Lsn, MemberName};
 
 use super::{Outcome, STOP_PATIENCE, start};
-use crate::{outside::Outside, probe::ask_one};
+use crate::{outside::Outside, probe::ask};
 
 /// Between two looks at the control file and at a replica, where nothing tells.
 const LOOK: Duration = Duration::from_millis(10);
@@ -18,8 +19,8 @@ const LOOK: Duration = Duration::from_millis(10);
 /// A replica gets this long to receive the last record; then leadership is released all the same.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
-/// After so many rounds in which nobody has answered at all, nobody is there: the whole cluster is being stopped. An
-/// agent that hangs answers late instead, and is waited for.
+/// After so many rounds in which no other agent has accepted a connection, nobody is there: the whole cluster is being
+/// stopped. An agent that hangs, or does not know its position just now, is waited for.
 const SILENT_ROUNDS: u32 = 25;
 
 /// Hands over to `candidate`, or to whoever is best.
@@ -103,8 +104,11 @@ async fn wait_received(
     while !possible.is_empty() && now() < deadline && silent < SILENT_ROUNDS {
         silent += 1;
         for (name, url) in &possible {
-            let peer = ask_one(&outside.peers, url, deadline.min(now() + Duration::from_secs(1))).await;
-            silent = if peer.is_some() { 0 } else { silent };
+            let asked = ask(&outside.peers, url, deadline.min(now() + Duration::from_secs(1))).await;
+            // Only a connection that nobody accepts says that nobody is there.
+            let gone = asked.as_ref().is_err_and(HttpError::never_sent);
+            silent = if gone { silent } else { 0 };
+            let peer = asked.ok().flatten();
             if peer.is_some_and(|peer| peer.lsn > checkpoint) {
                 return Some(name.clone());
             }
