@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::Context as _;
-use howdah_sandbox::SandboxDir;
+use howdah_sandbox::{SandboxDir, start_time};
 use serde_json::{Value, json};
 
 /// A sandbox's server process.
@@ -48,14 +48,4 @@ impl Server {
     pub(crate) fn withdraw(dir: &SandboxDir) {
         let _ = fs::remove_file(dir.server_file());
     }
-}
-
-/// When a process began, in ticks since boot.
-fn start_time(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    if fields.first() == Some(&"Z") {
-        return None;
-    }
-    fields.get(19)?.parse().ok()
 }

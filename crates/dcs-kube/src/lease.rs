@@ -8,15 +8,15 @@ use howdah_http::Method;
 use howdah_types::{BootTime, MemberName};
 use serde_json::{Map, Value, json};
 
-/// The length of a lease that nothing is known of.
-const ADOPTED_TTL: Duration = Duration::from_secs(30);
-
 use crate::{
     layout::{INCARNATION, TERM, incarnation_of},
     observed::Record,
     store::KubeStore,
     transport::{Body, Failure},
 };
+
+/// The length of a lease that nothing is known of.
+const ADOPTED_TTL: Duration = Duration::from_secs(30);
 
 impl KubeStore {
     /// Begins a lease: a number that nobody else has. Nothing is written, since it means nothing before it leads.

@@ -24,9 +24,9 @@ pub use credentials::{Credential, credentials};
 pub use dynamic::{APPLIED_ANNOTATION, applied_names, change as dynamic_change, wanted as dynamic_wanted};
 pub use names::Names;
 pub use objects::{
-    Live, Objects, POSTGRES_CONTAINER, TEMPLATE_VERSION, base_labels, check_foreign, full_labels, objects,
-    secret, service_account,
+    Live, Objects, POSTGRES_CONTAINER, TEMPLATE_VERSION, base_labels, check_foreign, objects, secret,
+    service_account,
 };
-pub use rollout::{Member, Pod, ROLL_ANNOTATION, Step, next as next_step};
+pub use rollout::{Pod, ROLL_ANNOTATION, Step, next as next_step};
 pub use settings::Settings;
-pub use status::{Observed, Stage, invalid as invalid_status, ready, stages, status};
+pub use status::{Observed, invalid as invalid_status, ready, status};

@@ -31,8 +31,9 @@ mod server;
 mod state;
 mod store;
 
-pub use error::ApiError;
-pub use node::{Images, Program};
+use error::ApiError;
+use store::Store;
+
+pub use node::{Images, Program, start_time};
 pub use server::{Running, Sandbox, StartError, purge, start};
 pub use state::{SandboxDir, StateError};
-pub use store::{FORMAT, Store};

@@ -79,168 +79,93 @@ impl Resource {
     }
 }
 
-/// group, version, plural, kind, short names, namespaced, status, scale, category all
-type Row = (
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-    bool,
-    bool,
-    bool,
-    bool,
-);
+/// A built-in resource; all of them are of version v1.
+struct BuiltIn {
+    group: &'static str,
+    plural: &'static str,
+    kind: &'static str,
+    /// Separated by commas.
+    short_names: &'static str,
+    namespaced: bool,
+    status: bool,
+    scale: bool,
+    /// `kubectl get all` shows it.
+    all: bool,
+}
 
-const BUILT_IN: &[Row] = &[
-    (
-        "",
-        "v1",
-        "namespaces",
-        "Namespace",
-        "ns",
-        false,
-        true,
-        false,
-        false,
-    ),
-    ("", "v1", "nodes", "Node", "no", false, true, false, false),
-    ("", "v1", "pods", "Pod", "po", true, true, false, true),
-    ("", "v1", "services", "Service", "svc", true, true, false, true),
-    (
-        "",
-        "v1",
-        "configmaps",
-        "ConfigMap",
-        "cm",
-        true,
-        false,
-        false,
-        false,
-    ),
-    ("", "v1", "secrets", "Secret", "", true, false, false, false),
-    (
-        "",
-        "v1",
-        "serviceaccounts",
-        "ServiceAccount",
-        "sa",
-        true,
-        false,
-        false,
-        false,
-    ),
-    (
-        "",
-        "v1",
-        "persistentvolumeclaims",
-        "PersistentVolumeClaim",
-        "pvc",
-        true,
-        true,
-        false,
-        false,
-    ),
-    ("", "v1", "events", "Event", "ev", true, false, false, false),
-    (
-        "apps",
-        "v1",
-        "statefulsets",
-        "StatefulSet",
-        "sts",
-        true,
-        true,
-        true,
-        true,
-    ),
-    (
-        "policy",
-        "v1",
-        "poddisruptionbudgets",
-        "PodDisruptionBudget",
-        "pdb",
-        true,
-        true,
-        false,
-        false,
-    ),
-    (
-        "rbac.authorization.k8s.io",
-        "v1",
-        "roles",
-        "Role",
-        "",
-        true,
-        false,
-        false,
-        false,
-    ),
-    (
-        "rbac.authorization.k8s.io",
-        "v1",
-        "rolebindings",
-        "RoleBinding",
-        "",
-        true,
-        false,
-        false,
-        false,
-    ),
-    (
-        "rbac.authorization.k8s.io",
-        "v1",
-        "clusterroles",
-        "ClusterRole",
-        "",
-        false,
-        false,
-        false,
-        false,
-    ),
-    (
-        "rbac.authorization.k8s.io",
-        "v1",
-        "clusterrolebindings",
-        "ClusterRoleBinding",
-        "",
-        false,
-        false,
-        false,
-        false,
-    ),
-    (
-        "coordination.k8s.io",
-        "v1",
-        "leases",
-        "Lease",
-        "",
-        true,
-        false,
-        false,
-        false,
-    ),
-    (
-        "discovery.k8s.io",
-        "v1",
-        "endpointslices",
-        "EndpointSlice",
-        "",
-        true,
-        false,
-        false,
-        false,
-    ),
-    (
+impl BuiltIn {
+    const fn new(
+        group: &'static str,
+        plural: &'static str,
+        kind: &'static str,
+        short_names: &'static str,
+    ) -> Self {
+        BuiltIn {
+            group,
+            plural,
+            kind,
+            short_names,
+            namespaced: true,
+            status: false,
+            scale: false,
+            all: false,
+        }
+    }
+
+    const fn cluster(mut self) -> Self {
+        self.namespaced = false;
+        self
+    }
+
+    const fn status(mut self) -> Self {
+        self.status = true;
+        self
+    }
+
+    const fn scale(mut self) -> Self {
+        self.scale = true;
+        self
+    }
+
+    const fn in_all(mut self) -> Self {
+        self.all = true;
+        self
+    }
+}
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+const BUILT_IN: &[BuiltIn] = &[
+    BuiltIn::new("", "namespaces", "Namespace", "ns")
+        .cluster()
+        .status(),
+    BuiltIn::new("", "nodes", "Node", "no").cluster().status(),
+    BuiltIn::new("", "pods", "Pod", "po").status().in_all(),
+    BuiltIn::new("", "services", "Service", "svc").status().in_all(),
+    BuiltIn::new("", "configmaps", "ConfigMap", "cm"),
+    BuiltIn::new("", "secrets", "Secret", ""),
+    BuiltIn::new("", "serviceaccounts", "ServiceAccount", "sa"),
+    BuiltIn::new("", "persistentvolumeclaims", "PersistentVolumeClaim", "pvc").status(),
+    BuiltIn::new("", "events", "Event", "ev"),
+    BuiltIn::new("apps", "statefulsets", "StatefulSet", "sts")
+        .status()
+        .scale()
+        .in_all(),
+    BuiltIn::new("policy", "poddisruptionbudgets", "PodDisruptionBudget", "pdb").status(),
+    BuiltIn::new(RBAC, "roles", "Role", ""),
+    BuiltIn::new(RBAC, "rolebindings", "RoleBinding", ""),
+    BuiltIn::new(RBAC, "clusterroles", "ClusterRole", "").cluster(),
+    BuiltIn::new(RBAC, "clusterrolebindings", "ClusterRoleBinding", "").cluster(),
+    BuiltIn::new("coordination.k8s.io", "leases", "Lease", ""),
+    BuiltIn::new("discovery.k8s.io", "endpointslices", "EndpointSlice", ""),
+    BuiltIn::new(
         "apiextensions.k8s.io",
-        "v1",
         "customresourcedefinitions",
         "CustomResourceDefinition",
         "crd,crds",
-        false,
-        true,
-        false,
-        false,
-    ),
+    )
+    .cluster()
+    .status(),
 ];
 
 /// The resource of CustomResourceDefinitions in the store.
@@ -250,25 +175,24 @@ pub(crate) const DEFINITIONS: &str = "apiextensions.k8s.io/customresourcedefinit
 pub(crate) fn built_in() -> Vec<Resource> {
     BUILT_IN
         .iter()
-        .map(
-            |(group, version, plural, kind, short, namespaced, status, scale, all)| Resource {
-                group: (*group).into(),
-                version: (*version).into(),
-                plural: (*plural).into(),
-                singular: kind.to_lowercase(),
-                kind: (*kind).into(),
-                list_kind: format!("{kind}List"),
-                short_names: short
-                    .split(',')
-                    .filter(|s| !s.is_empty())
-                    .map(str::to_owned)
-                    .collect(),
-                categories: if *all { vec!["all".into()] } else { Vec::new() },
-                namespaced: *namespaced,
-                status: *status,
-                scale: *scale,
-                custom: None,
-            },
-        )
+        .map(|of| Resource {
+            group: of.group.into(),
+            version: "v1".into(),
+            plural: of.plural.into(),
+            singular: of.kind.to_lowercase(),
+            kind: of.kind.into(),
+            list_kind: format!("{}List", of.kind),
+            short_names: of
+                .short_names
+                .split(',')
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            categories: if of.all { vec!["all".into()] } else { Vec::new() },
+            namespaced: of.namespaced,
+            status: of.status,
+            scale: of.scale,
+            custom: None,
+        })
         .collect()
 }

@@ -28,6 +28,7 @@ use crate::{SandboxDir, Store, meta, state::StateError, store::Write};
 pub(crate) use addresses::Addresses;
 pub use images::{Images, Program};
 pub(crate) use processes::end_all_in;
+pub use processes::start_time;
 
 /// The name of the only node.
 pub(crate) const NODE: &str = "sandbox";

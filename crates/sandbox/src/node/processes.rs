@@ -10,8 +10,10 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How often a pod's end is looked for.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// When a process began, in ticks since boot: with its id it names the process for good.
-pub(super) fn start_time(pid: i32) -> Option<u64> {
+/// When a process began, in ticks since boot: with its id it names the process for good. `None` if there is none, or it
+/// has ended and nobody has taken note of that yet.
+#[must_use]
+pub fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name may hold spaces and parentheses; the state and the rest follow its last parenthesis.
     let rest = stat.rsplit_once(')')?.1;

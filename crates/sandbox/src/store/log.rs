@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::Key;
 
 /// The version of the format on disk. It is in the first line of the file; a version that is not known is refused.
-pub const FORMAT: u64 = 1;
+const FORMAT: u64 = 1;
 
 const HEADER: &str = "howdah-sandbox-store";
 

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{ApiError, meta};
-pub use log::FORMAT;
 use log::{Log, LogError};
 
 /// How many changes a watch may be behind before it has to list anew.
@@ -68,9 +67,9 @@ struct Inner {
 }
 
 impl Store {
-    /// A store in memory alone, for tests.
-    #[must_use]
-    pub fn in_memory() -> Self {
+    /// A store in memory alone.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
         Self::with(Inner {
             objects: BTreeMap::new(),
             revision: 1,
