@@ -115,15 +115,19 @@ async fn measure(flavour: &Flavour, runs: usize) -> anyhow::Result<()> {
 async fn one(lab: &mut Lab, fault: Fault) -> anyhow::Result<howdah_testkit::Verdict> {
     lab.wait_healthy(PATIENCE).await?;
     let primary = lab.wait_primary(PATIENCE).await?;
-    let ports: Vec<u16> = lab.members.iter().map(|member| member.port).collect();
-    let (mut writers, mut acks) = Writers::on_empty_table(&ports, primary).await?;
+    let addresses = lab.addresses();
+    let (mut writers, mut acks) = Writers::on_empty_table(&addresses, primary).await?;
     let struck = now();
     strike(lab, fault, PATIENCE).await?;
     writers.wait_all(&mut acks, now(), PATIENCE).await?;
     lab.wait_healthy(PATIENCE).await?;
     acks.extend(writers.stop().await);
     let primary = lab.wait_primary(PATIENCE).await?;
-    Ok(judge(&acks, struck, &rows(lab.members[primary].port).await?))
+    Ok(judge(
+        &acks,
+        struck,
+        &rows(&lab.members[primary].address()).await?,
+    ))
 }
 
 /// `GET /health` from eight clients for three seconds, each request on a connection of its own (what Patroni serves),

@@ -2,6 +2,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+/// The superuser's password in labs on etcd.
+pub(crate) const SUPERUSER_PASSWORD: &str = "super";
+
 /// What a test wants different from the defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -41,7 +44,7 @@ pub(crate) fn member_config(
             "pgpass": dir.join(format!("{name}.pgpass")),
             "bin_dir": postgres_bin(),
             "authentication": {
-                "superuser": {"username": "postgres", "password": "super"},
+                "superuser": {"username": "postgres", "password": SUPERUSER_PASSWORD},
                 "replication": {"username": "replicator", "password": "rep"},
                 "rewind": {"username": "rewinder", "password": "rew"},
             },

@@ -6,7 +6,7 @@ use howdah_http::{Method, sleep_until};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::{Lab, member::send};
+use crate::{Lab, processes::send};
 
 /// What happens to the primary's node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 use std::{
     fs,
-    net::TcpListener,
+    net::{Ipv4Addr, TcpListener},
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -13,7 +13,11 @@ use howdah_http::{Method, sleep_until};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Etcd, Flavour, Member, Settings, config::member_config};
+use crate::{
+    Address, Etcd, Flavour, Member, Settings,
+    config::{SUPERUSER_PASSWORD, member_config},
+    member::Runner,
+};
 
 /// How a lab is made.
 #[derive(Clone, Debug)]
@@ -24,13 +28,13 @@ pub struct LabOptions {
     pub settings: Settings,
 }
 
-/// One etcd and some members. Everything is killed and removed when it is dropped.
+/// A store and some members. Everything is killed and removed when it is dropped.
 pub struct Lab {
     /// The members, in the order of their names `m0`, `m1`, …
     pub members: Vec<Member>,
-    /// The store.
-    pub etcd: Etcd,
-    dir: TempDir,
+    /// The store; none where Kubernetes is it.
+    pub etcd: Option<Etcd>,
+    pub(crate) dir: TempDir,
 }
 
 impl LabOptions {
@@ -89,15 +93,23 @@ impl Lab {
             };
             members.push(Member {
                 name,
+                host: Ipv4Addr::LOCALHOST,
                 port: ports.0,
                 api: ports.1,
                 flavour,
-                dir: dir.path().to_owned(),
-                owner,
-                child: None,
+                password: SUPERUSER_PASSWORD.to_owned(),
+                runner: Runner::Test {
+                    dir: dir.path().to_owned(),
+                    owner,
+                    child: None,
+                },
             });
         }
-        Ok(Lab { members, etcd, dir })
+        Ok(Lab {
+            members,
+            etcd: Some(etcd),
+            dir,
+        })
     }
 
     /// A lab whose members all run: one leads, the others stream.
@@ -119,6 +131,12 @@ impl Lab {
         self.members.iter_mut().try_for_each(Member::start)
     }
 
+    /// How the members' PostgreSQL is reached, in their order.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Address> {
+        self.members.iter().map(Member::address).collect()
+    }
+
     /// Where everything lies.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -128,7 +146,7 @@ impl Lab {
     /// The member whose `/primary` check is met, by index.
     pub async fn primary(&self) -> Option<usize> {
         for (i, member) in self.members.iter().enumerate() {
-            if member.child.is_some()
+            if member.is_started()
                 && member
                     .call(Method::GET, "/primary", None)
                     .await
@@ -167,10 +185,10 @@ impl Lab {
         .with_context(|| self.logs())
     }
 
-    async fn is_healthy(&self) -> bool {
+    pub(crate) async fn is_healthy(&self) -> bool {
         let mut timelines = Vec::new();
         let mut primaries = 0;
-        for member in self.members.iter().filter(|member| member.child.is_some()) {
+        for member in self.members.iter().filter(|member| member.is_started()) {
             let status = member.status().await;
             match (status["role"].as_str(), status["replication_state"].as_str()) {
                 (Some("primary" | "master"), _) if status["state"] == "running" => primaries += 1,
@@ -189,7 +207,7 @@ impl Lab {
     /// There is none in time.
     pub async fn wait_sync(&self, patience: Duration) -> anyhow::Result<()> {
         until("a standby is synchronous", patience, async || {
-            for member in self.members.iter().filter(|member| member.child.is_some()) {
+            for member in self.members.iter().filter(|member| member.is_started()) {
                 if member.status().await["sync_standby"] == true {
                     return true;
                 }
@@ -225,7 +243,10 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         for member in &mut self.members {
-            member.kill_node();
+            // A sandbox ends its pods itself.
+            if matches!(member.runner, Runner::Test { .. }) {
+                member.kill_node();
+            }
         }
         if std::env::var_os("HOWDAH_KEEP_LABS").is_some() {
             eprintln!("kept: {}", self.dir.path().display());

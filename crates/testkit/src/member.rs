@@ -1,18 +1,24 @@
 use std::{
     fs,
+    net::Ipv4Addr,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context;
 use howdah_clock::now;
-use howdah_http::{Client, HttpError, Method, Response, Url};
-use rustix::process::{Pid, Signal, kill_process};
+use howdah_http::{Client, HttpError, Method, Response, Url, basic_auth};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::lab::until;
+use crate::{
+    Address, Sandbox,
+    lab::until,
+    processes::{all_pids, children, command_line, send},
+};
 
 /// Whose agent a member runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,28 +33,44 @@ pub enum Flavour {
 pub struct Member {
     /// Its name.
     pub name: String,
+    /// The address of PostgreSQL and the REST API.
+    pub host: Ipv4Addr,
     /// PostgreSQL's port.
     pub port: u16,
     /// The REST API's port.
     pub api: u16,
     /// Whose agent.
     pub flavour: Flavour,
-    pub(crate) dir: PathBuf,
-    pub(crate) owner: Option<(u32, u32)>,
-    pub(crate) child: Option<Child>,
+    /// The superuser's password.
+    pub(crate) password: String,
+    pub(crate) runner: Runner,
+}
+
+/// Who starts a member's processes.
+pub(crate) enum Runner {
+    /// This test.
+    Test {
+        dir: PathBuf,
+        owner: Option<(u32, u32)>,
+        child: Option<Child>,
+    },
+    /// The node of a sandbox, where the member is a pod. It starts a container that has ended again by itself.
+    Node(Arc<Sandbox>),
 }
 
 impl Member {
-    /// Starts the agent.
+    /// Starts the agent, if it does not run.
     ///
     /// # Errors
     /// It cannot be started.
     pub fn start(&mut self) -> anyhow::Result<()> {
-        let log = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_path())?;
-        let config = self.dir.join(format!("{}.yml", self.name));
+        let log_path = self.log_path();
+        let (dir, owner, child) = match &mut self.runner {
+            Runner::Test { dir, owner, child } => (dir, owner, child),
+            Runner::Node(_) => return self.skip_back_off(),
+        };
+        let log = fs::OpenOptions::new().create(true).append(true).open(log_path)?;
+        let config = dir.join(format!("{}.yml", self.name));
         let mut command = match &self.flavour {
             Flavour::Howdah(program) => {
                 let mut command = Command::new(program);
@@ -59,21 +81,60 @@ impl Member {
         };
         command
             .arg(config)
-            .current_dir(&self.dir)
-            .env("HOME", &self.dir)
+            .current_dir(&dir)
+            .env("HOME", &dir)
             .stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log).process_group(0);
-        if let Some((uid, gid)) = self.owner {
-            command.uid(uid).gid(gid);
+        if let Some((uid, gid)) = owner {
+            command.uid(*uid).gid(*gid);
         }
-        self.child = Some(command.spawn().context("starting an agent")?);
+        *child = Some(command.spawn().context("starting an agent")?);
         Ok(())
+    }
+
+    /// A container that ends often waits longer and longer before it is started again; that of a new pod does not.
+    fn skip_back_off(&self) -> anyhow::Result<()> {
+        match &self.runner {
+            Runner::Node(sandbox) if self.guard_pid().is_none() => sandbox
+                .kubectl(&[
+                    "delete",
+                    "pod",
+                    &self.name,
+                    "--force",
+                    "--grace-period=0",
+                    "--wait=false",
+                ])
+                .map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is to run.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        match &self.runner {
+            Runner::Test { child, .. } => child.is_some(),
+            Runner::Node(_) => true,
+        }
+    }
+
+    /// How its PostgreSQL is reached.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        Address {
+            host: self.host,
+            port: self.port,
+            password: self.password.clone(),
+        }
     }
 
     /// Where its data lies.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        self.dir.join(&self.name)
+        match &self.runner {
+            Runner::Test { dir, .. } => dir.join(&self.name),
+            Runner::Node(sandbox) => sandbox.data_dir(&self.name).unwrap_or_default(),
+        }
     }
 
     /// What it has logged.
@@ -83,13 +144,25 @@ impl Member {
     }
 
     fn log_path(&self) -> PathBuf {
-        self.dir.join(format!("{}.log", self.name))
+        match &self.runner {
+            Runner::Test { dir, .. } => dir.join(format!("{}.log", self.name)),
+            Runner::Node(sandbox) => match sandbox.pod(&self.name) {
+                Ok((home, _)) => home.join("logs/postgres.log"),
+                Err(_) => PathBuf::new(),
+            },
+        }
     }
 
     /// The process that was started: the guard, or Patroni itself.
     #[must_use]
     pub fn guard_pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
+        match &self.runner {
+            Runner::Test { child, .. } => child.as_ref().map(Child::id),
+            Runner::Node(sandbox) => {
+                let pid = u32::try_from(sandbox.pod(&self.name).ok()?.1).ok()?;
+                Path::new(&format!("/proc/{pid}/cwd")).exists().then_some(pid)
+            }
+        }
     }
 
     /// The agent: the guard's child, or Patroni itself.
@@ -151,12 +224,15 @@ impl Member {
         self.reap();
     }
 
-    /// Waits for the started process to end; the exit code.
+    /// Waits for the started process to end; the exit code. What a node runs is the node's to wait for.
     ///
     /// # Errors
     /// It does not end in time.
     pub async fn wait_exit(&mut self, patience: Duration) -> anyhow::Result<Option<i32>> {
-        let mut child = self.child.take().context("not running")?;
+        let Runner::Test { child: slot, .. } = &mut self.runner else {
+            return Ok(None);
+        };
+        let mut child = slot.take().context("not running")?;
         let mut code = None;
         let waited = until("the agent ends", patience, async || match child.try_wait() {
             Ok(Some(status)) => {
@@ -167,14 +243,16 @@ impl Member {
         })
         .await;
         if waited.is_err() {
-            self.child = Some(child);
+            *slot = Some(child);
         }
         waited.map(|()| code)
     }
 
     /// Takes the exit status of a process that was killed.
     pub fn reap(&mut self) {
-        if let Some(mut child) = self.child.take() {
+        if let Runner::Test { child, .. } = &mut self.runner
+            && let Some(mut child) = child.take()
+        {
             let _ = child.wait();
         }
     }
@@ -189,9 +267,11 @@ impl Member {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Response, HttpError> {
-        let url = Url::parse(&format!("http://127.0.0.1:{}{path}", self.api))?;
+        let url = Url::parse(&format!("http://{}:{}{path}", self.host, self.api))?;
         let body = body.map(|body| bytes::Bytes::from(body.to_string()));
+        // Agents of an operator want the superuser's name and password; where nothing is asked for, they do no harm.
         Client::default()
+            .with_authorization(Some(basic_auth("postgres", &self.password)))
             .request(method, &url, body, now() + Duration::from_secs(90))
             .await
     }
@@ -228,37 +308,4 @@ impl Member {
             pids.iter().map(|pid| field(*pid, "Threads:")).sum(),
         )
     }
-}
-
-/// Sends a signal; a process that is gone does not matter.
-pub(crate) fn send(pid: u32, signal: Signal) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _ = kill_process(pid, signal);
-    }
-}
-
-fn all_pids() -> Vec<u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
-}
-
-fn children(parent: u32) -> Vec<u32> {
-    let is_child = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let after = stat.rsplit(')').next().unwrap_or_default();
-        after
-            .split_whitespace()
-            .nth(1)
-            .and_then(|ppid| ppid.parse::<u32>().ok())
-            == Some(parent)
-    };
-    all_pids().into_iter().filter(is_child).collect()
-}
-
-fn command_line(pid: u32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/cmdline"))
-        .unwrap_or_default()
-        .replace('\0', " ")
 }

@@ -126,15 +126,43 @@ impl Sandbox {
         anyhow::bail!("pod {name} does not run")
     }
 
+    /// The data directory of a running pod.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn data_dir(&self, name: &str) -> anyhow::Result<PathBuf> {
+        Ok(self.pod(name)?.0.join("root/home/postgres/pgdata/pgroot/data"))
+    }
+
     /// The postmaster of a pod.
     ///
     /// # Errors
     /// PostgreSQL does not run in it.
     pub fn postmaster(&self, name: &str) -> anyhow::Result<i32> {
-        let (home, _) = self.pod(name)?;
-        let file = home.join("root/home/postgres/pgdata/pgroot/data/postmaster.pid");
+        let file = self.data_dir(name)?.join("postmaster.pid");
         let text = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
         Ok(text.lines().next().unwrap_or_default().trim().parse()?)
+    }
+
+    /// Runs kubectl on it: `HOWDAH_KUBECTL`, or the one on `PATH`. Returns everything that it prints.
+    ///
+    /// # Errors
+    /// It is not installed or fails.
+    pub fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
+        let program = std::env::var_os("HOWDAH_KUBECTL").unwrap_or_else(|| "kubectl".into());
+        let output = Command::new(program)
+            .arg("--kubeconfig")
+            .arg(self.state.join("kubeconfig"))
+            .arg("--cache-dir")
+            .arg(self.state.with_extension("kubectl"))
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .context("starting kubectl: script/test installs it")?;
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "kubectl {args:?}: {text}");
+        Ok(text)
     }
 
     /// The processes that still work in its directories.
@@ -157,5 +185,6 @@ impl Drop for Sandbox {
         {
             eprintln!("a sandbox was left behind in {}: {error:#}", self.state.display());
         }
+        let _ = fs::remove_dir_all(self.state.with_extension("kubectl"));
     }
 }

@@ -1,6 +1,6 @@
 //! Clients that write, with sessions that were opened before the fault, and a log of every acknowledgement.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use futures_util::{SinkExt, StreamExt, future::poll_fn};
 use howdah_clock::now;
@@ -61,17 +61,28 @@ BEGIN
   END LOOP;
 END $$;";
 
+/// How a member's PostgreSQL is reached as superuser.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Its host.
+    pub host: Ipv4Addr,
+    /// Its port.
+    pub port: u16,
+    /// The password of `postgres`.
+    pub password: String,
+}
+
 /// Connects to a member's PostgreSQL as superuser.
 ///
 /// # Errors
 /// It does not answer.
-pub async fn connect(port: u16) -> Result<(Client, mpsc::Receiver<String>), tokio_postgres::Error> {
+pub async fn connect(address: &Address) -> Result<(Client, mpsc::Receiver<String>), tokio_postgres::Error> {
     let mut config = Config::new();
     config
-        .host("127.0.0.1")
-        .port(port)
+        .host(address.host.to_string())
+        .port(address.port)
         .user("postgres")
-        .password("super")
+        .password(&address.password)
         .dbname("postgres");
     config.connect_timeout(Duration::from_secs(1));
     let (client, mut connection) = config.connect(NoTls).await?;
@@ -91,10 +102,10 @@ impl Writers {
     ///
     /// # Errors
     /// The primary does not answer, or somebody cannot write within 20 s.
-    pub async fn on_empty_table(ports: &[u16], primary: usize) -> anyhow::Result<(Self, Vec<Ack>)> {
-        let (client, _) = connect(ports[primary]).await?;
+    pub async fn on_empty_table(addresses: &[Address], primary: usize) -> anyhow::Result<(Self, Vec<Ack>)> {
+        let (client, _) = connect(&addresses[primary]).await?;
         client.batch_execute("DROP TABLE IF EXISTS acks").await?;
-        let mut writers = Self::start(ports, primary).await?;
+        let mut writers = Self::start(addresses, primary).await?;
         let mut acks = Vec::new();
         writers
             .wait_all(&mut acks, now(), Duration::from_secs(20))
@@ -102,21 +113,21 @@ impl Writers {
         Ok((writers, acks))
     }
 
-    /// Makes the table on the primary and starts one writer of each kind against all `ports`.
+    /// Makes the table on the primary and starts one writer of each kind against all `addresses`.
     ///
     /// # Errors
     /// The table cannot be made.
-    pub async fn start(ports: &[u16], primary: usize) -> anyhow::Result<Self> {
-        let (client, _) = connect(ports[primary]).await?;
+    pub async fn start(addresses: &[Address], primary: usize) -> anyhow::Result<Self> {
+        let (client, _) = connect(&addresses[primary]).await?;
         client.batch_execute(SCHEMA).await?;
         let (stop, stopped) = watch::channel(false);
         let (log, acks) = mpsc::channel(BACKLOG);
         let mut tasks = JoinSet::new();
-        let ports: Arc<[u16]> = ports.into();
+        let addresses: Arc<[Address]> = addresses.into();
         for kind in [Kind::Insert, Kind::Procedure, Kind::Copy] {
             let writer = Writer {
                 kind,
-                ports: Arc::clone(&ports),
+                addresses: Arc::clone(&addresses),
                 pinned: false,
                 log: log.clone(),
                 next: 1,
@@ -124,11 +135,11 @@ impl Writers {
             spawn(&mut tasks, writer, primary, stopped.clone());
         }
         // Sessions stay where they are while they can. One more writer on every member finds a second primary.
-        for member in 0..ports.len() {
+        for member in 0..addresses.len() {
             let next = (i64::try_from(member)? + 1) * 1_000_000_000_000;
             let writer = Writer {
                 kind: Kind::Insert,
-                ports: Arc::clone(&ports),
+                addresses: Arc::clone(&addresses),
                 pinned: true,
                 log: log.clone(),
                 next,
@@ -194,7 +205,7 @@ fn spawn(tasks: &mut JoinSet<()>, writer: Writer, member: usize, mut stopped: wa
 
 struct Writer {
     kind: Kind,
-    ports: Arc<[u16]>,
+    addresses: Arc<[Address]>,
     /// Stays with its member.
     pinned: bool,
     log: mpsc::Sender<Ack>,
@@ -207,7 +218,7 @@ impl Writer {
     async fn run(mut self, first: usize) {
         let mut member = first;
         loop {
-            if let Ok((client, notices)) = connect(self.ports[member]).await
+            if let Ok((client, notices)) = connect(&self.addresses[member]).await
                 && let Some(term) = term_of_primary(&client).await
             {
                 match self.kind {
@@ -217,7 +228,7 @@ impl Writer {
                 }
             }
             if !self.pinned {
-                member = (member + 1) % self.ports.len();
+                member = (member + 1) % self.addresses.len();
             }
             sleep_until(now() + Duration::from_millis(if self.pinned { 50 } else { 5 })).await;
         }
@@ -319,8 +330,8 @@ async fn term_of_primary(client: &Client) -> Option<u32> {
 ///
 /// # Errors
 /// It does not answer.
-pub async fn rows(port: u16) -> anyhow::Result<std::collections::HashSet<(String, i64)>> {
-    let (client, _) = connect(port).await?;
+pub async fn rows(address: &Address) -> anyhow::Result<std::collections::HashSet<(String, i64)>> {
+    let (client, _) = connect(address).await?;
     let stream = client
         .query_raw("SELECT kind, n FROM acks", std::iter::empty::<&str>())
         .await?;

@@ -54,8 +54,8 @@ pub async fn run_fault(lab: &mut Lab, fault: Fault, sync: bool) -> anyhow::Resul
         lab.wait_sync(PATIENCE).await?;
     }
     let primary = lab.wait_primary(PATIENCE).await?;
-    let ports: Vec<u16> = lab.members.iter().map(|member| member.port).collect();
-    let (mut writers, mut acks) = Writers::on_empty_table(&ports, primary).await?;
+    let addresses = lab.addresses();
+    let (mut writers, mut acks) = Writers::on_empty_table(&addresses, primary).await?;
     let struck = now();
     strike(lab, fault, PATIENCE).await?;
     // Until the cluster is whole, and writes are acknowledged after that.
@@ -66,6 +66,6 @@ pub async fn run_fault(lab: &mut Lab, fault: Fault, sync: bool) -> anyhow::Resul
         .await?;
     acks.extend(writers.stop().await);
     let primary = lab.wait_primary(PATIENCE).await?;
-    let rows = rows(lab.members[primary].port).await?;
+    let rows = rows(&lab.members[primary].address()).await?;
     Ok(judge(&acks, struck, &rows))
 }

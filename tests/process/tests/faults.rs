@@ -13,14 +13,17 @@ use howdah_process_tests::run_fault;
 use howdah_testkit::{Fault, Lab, LabOptions};
 use serde_json::json;
 
-async fn strike_all(faults: &[Fault], sync: bool) {
+async fn on_etcd(sync: bool) -> Lab {
     let dynamic = json!({"loop_wait": 5, "howdah": {"ttl": 6}, "synchronous_mode": sync});
-    let mut lab = Lab::running(LabOptions::howdah(3).unwrap().dynamic(dynamic))
+    Lab::running(LabOptions::howdah(3).unwrap().dynamic(dynamic))
         .await
-        .unwrap();
+        .unwrap()
+}
+
+async fn strike_all(lab: &mut Lab, faults: &[Fault], sync: bool) {
     for fault in faults {
         let before = lab.wait_primary(Duration::from_secs(20)).await.unwrap();
-        let verdict = run_fault(&mut lab, *fault, sync).await.unwrap();
+        let verdict = run_fault(lab, *fault, sync).await.unwrap();
         println!("{fault}: {verdict:?}");
         let frozen_async = *fault == Fault::BothFrozen && !sync;
         assert!(
@@ -46,7 +49,7 @@ async fn strike_all(faults: &[Fault], sync: bool) {
 
 #[tokio::test]
 async fn no_two_members_acknowledge_whatever_dies_or_freezes() {
-    strike_all(&Fault::ALL, false).await;
+    strike_all(&mut on_etcd(false).await, &Fault::ALL, false).await;
 }
 
 #[tokio::test]
@@ -58,7 +61,14 @@ async fn synchronous_mode_loses_nothing() {
         Fault::Guard,
         Fault::Switchover,
     ];
-    strike_all(&faults, true).await;
+    strike_all(&mut on_etcd(true).await, &faults, true).await;
+}
+
+/// The same members as pods of a cluster from a manifest: the lease is a record in a ConfigMap that observers time.
+#[tokio::test]
+async fn pods_on_kubernetes_keep_the_same_promises() {
+    let faults = [Fault::Node, Fault::AgentFrozen, Fault::Switchover, Fault::Guard];
+    strike_all(&mut Lab::in_sandbox(3, false).await.unwrap(), &faults, false).await;
 }
 
 #[tokio::test]

@@ -70,7 +70,9 @@ async fn parameters_restart_pause_and_reinitialize_through_ctl() {
     lab.wait_healthy(SOON).await.unwrap();
     assert!(!ctl(&lab, &["list"]).contains("Pending restart"));
     let primary = lab.wait_primary(SOON).await.unwrap();
-    let (client, _) = howdah_testkit::connect(lab.members[primary].port).await.unwrap();
+    let (client, _) = howdah_testkit::connect(&lab.members[primary].address())
+        .await
+        .unwrap();
     for (name, wanted) in [("max_connections", "60"), ("work_mem", "8MB")] {
         let row = client.query_one(&format!("SHOW {name}"), &[]).await.unwrap();
         assert_eq!(row.get::<_, &str>(0), wanted);
@@ -153,7 +155,7 @@ async fn a_failed_bootstrap_leaves_a_clean_store_and_the_data_aside() {
         .env("ETCDCTL_API", "3")
         .args([
             "--endpoints",
-            &lab.etcd.address(),
+            &lab.etcd.as_ref().unwrap().address(),
             "get",
             "--prefix",
             "/service/lab/initialize",
@@ -204,7 +206,7 @@ async fn a_store_that_is_gone_stops_the_primary_in_time_and_readers_stay() {
     .await
     .unwrap();
     let primary = lab.wait_primary(SOON).await.unwrap();
-    let etcd = lab.etcd.pid().to_string();
+    let etcd = lab.etcd.as_ref().unwrap().pid().to_string();
     assert!(
         Command::new("kill")
             .args(["-STOP", &etcd])

@@ -7,7 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 
 use howdah_testkit::{Sandbox, until};
 use serde_json::Value;
@@ -320,31 +320,10 @@ async fn a_manifest_with_errors_changes_nothing() {
     assert!(sandbox.run(&["list"]).unwrap().contains("There are no clusters"));
 }
 
-/// The kubectl that script/test installs, or one that is installed anyhow.
-fn kubectl() -> PathBuf {
-    let given = std::env::var_os("HOWDAH_KUBECTL").map(PathBuf::from);
-    given.unwrap_or_else(|| PathBuf::from("kubectl"))
-}
-
 #[tokio::test]
 async fn kubectl_works_as_on_any_kubernetes() {
     let sandbox = Sandbox::start().unwrap();
-    let cache = tempfile::tempdir().unwrap();
-    let config = sandbox.state().join("kubeconfig");
-    let run = |args: &[&str]| -> String {
-        let output = Command::new(kubectl())
-            .arg("--kubeconfig")
-            .arg(&config)
-            .arg("--cache-dir")
-            .arg(cache.path())
-            .args(args)
-            .output()
-            .expect("kubectl is installed: script/test does that");
-        let text =
-            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "kubectl {args:?}: {text}");
-        text
-    };
+    let run = |args: &[&str]| sandbox.kubectl(args).unwrap();
     let manifest = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(manifest.path(), MANIFEST).unwrap();
     let path = manifest.path().to_str().unwrap();

@@ -24,7 +24,9 @@ async fn diverge(postgresql: Value) -> Lab {
     let replica = 1 - primary;
     // The replica's node is down, so what follows exists on the primary alone.
     lab.members[replica].kill_node();
-    let (client, _) = howdah_testkit::connect(lab.members[primary].port).await.unwrap();
+    let (client, _) = howdah_testkit::connect(&lab.members[primary].address())
+        .await
+        .unwrap();
     client
         .batch_execute("CREATE TABLE lost (n int); INSERT INTO lost VALUES (1)")
         .await
@@ -36,14 +38,18 @@ async fn diverge(postgresql: Value) -> Lab {
     })
     .await
     .unwrap();
-    let (client, _) = howdah_testkit::connect(lab.members[replica].port).await.unwrap();
+    let (client, _) = howdah_testkit::connect(&lab.members[replica].address())
+        .await
+        .unwrap();
     client
         .batch_execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (2)")
         .await
         .unwrap();
     lab.members[primary].start().unwrap();
     lab.wait_healthy(PATIENCE).await.unwrap();
-    let (client, _) = howdah_testkit::connect(lab.members[primary].port).await.unwrap();
+    let (client, _) = howdah_testkit::connect(&lab.members[primary].address())
+        .await
+        .unwrap();
     let tables = client
         .query(
             "SELECT relname::text FROM pg_class WHERE relname IN ('lost', 'kept')",

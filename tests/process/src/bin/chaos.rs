@@ -22,6 +22,9 @@ struct Args {
     /// Members of the cluster.
     #[arg(long, default_value_t = 3)]
     members: usize,
+    /// A cluster from a manifest in a sandbox, its members pods, instead of one on etcd. Its lease is that of manifests.
+    #[arg(long, conflicts_with = "ttl")]
+    sandbox: bool,
     /// The lease in seconds (`howdah.ttl`).
     #[arg(long, default_value_t = 8)]
     ttl: u64,
@@ -44,11 +47,16 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> anyhow::Result<usize> {
-    let dynamic = json!({"loop_wait": 5, "howdah": {"ttl": args.ttl}, "synchronous_mode": args.sync});
-    let mut lab = Lab::running(LabOptions::howdah(args.members)?.dynamic(dynamic)).await?;
+    let mut lab = if args.sandbox {
+        Lab::in_sandbox(args.members, args.sync).await?
+    } else {
+        let dynamic = json!({"loop_wait": 5, "howdah": {"ttl": args.ttl}, "synchronous_mode": args.sync});
+        Lab::running(LabOptions::howdah(args.members)?.dynamic(dynamic)).await?
+    };
     println!(
-        "{} members, lease {} s, {}",
+        "{} members on {}, lease {} s, {}",
         args.members,
+        if args.sandbox { "Kubernetes" } else { "etcd" },
         args.ttl,
         if args.sync { "synchronous" } else { "asynchronous" }
     );
