@@ -1,10 +1,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use howdah_dcs::{Key, KeyTree, LeaseId, Member, RawKey, View};
+use howdah_dcs::{Key, KeyTree, LeaseId, Member, RawKey, View, observed::Record};
 use howdah_types::{MemberName, PgState, Role, Scope};
 use serde_json::{Map, Value, json};
-
-use crate::observed::Record;
 
 /// Beside Patroni's annotations: the life that holds the record, as `<lease in hex>@<renewTime>`. It counts only while
 /// the time is that of the record's last renewal, so that a renewal by another agent under the same name ends it.

@@ -1,6 +1,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use howdah_dcs::{Answer, Cond, Done, Key, LeaseId, Op, Outcome, Refusal, Store, StoreError, View, Watcher};
+use howdah_dcs::{
+    Answer, Cond, Done, Key, LeaseId, Op, Outcome, Refusal, Store, StoreError, View, Watcher,
+    observed::{Attempt, Observed, Record},
+};
 use howdah_http::Method;
 use howdah_types::{BootTime, MemberName};
 use parking_lot::{Mutex as ShortLock, MutexGuard};
@@ -10,7 +13,6 @@ use tokio::sync::Mutex;
 use crate::{
     Api, Layout,
     layout::{CLAIM, INCARNATION, incarnation_of},
-    observed::{Observed, Record},
     transport::{Body, Failure, Transport},
     watch::KubeWatcher,
 };
@@ -89,11 +91,6 @@ impl KubeHub {
         self.lock().ttl.get(&lease).copied()
     }
 
-    /// The length of a lease; one that is not known yet has the length of its record from now on.
-    pub(crate) fn ttl_or(&self, lease: LeaseId, recorded: Duration) -> Duration {
-        *self.lock().ttl.entry(lease).or_insert(recorded)
-    }
-
     pub(crate) fn status(&self, layout: &Layout) -> Map<String, Value> {
         match &self.lock().status {
             Some(text) => layout.annotations_of(Key::Status, Some(text)),
@@ -165,11 +162,14 @@ impl KubeStore {
     async fn run(&self, op: &Op, deadline: BootTime) -> Result<Outcome, Failure> {
         match op {
             Op::Grant { ttl } => Ok(self.grant(*ttl)),
-            Op::Renew { lease } => self.renew(*lease, deadline).await,
+            Op::Renew { lease } | Op::Acquire { lease, .. } | Op::Release { lease } => {
+                match Attempt::of(op, self.hub.ttl(*lease)) {
+                    Some(attempt) => self.attempt(attempt, *lease, deadline).await,
+                    None => Ok(Outcome::Failed("not an operation on the leader's record".into())),
+                }
+            }
             // A lease is nothing in the store before it leads, and a leader releases.
             Op::Revoke { .. } => Ok(Outcome::Done(Done::Written { rev: 0 })),
-            Op::Acquire { me, lease } => self.acquire(me, *lease, deadline).await,
-            Op::Release { lease } => self.release(*lease, deadline).await,
             Op::PutMember { me, lease, value } => {
                 let body = self
                     .layout

@@ -8,6 +8,7 @@
 //! ```text
 //!   keys.rs   Key, KeyTree                 op.rs     Op -> Outcome {Done, Refused, Failed, Unknown}
 //!   view.rs   View: one consistent read    store.rs  the Store and Watcher traits
+//!   observed/ the leader's record in stores that end no lease
 //!   member.rs sync.rs failover.rs history.rs status.rs: the documents        mem.rs  MemStore
 //! ```
 
@@ -16,6 +17,7 @@ mod history;
 mod keys;
 mod mem;
 mod member;
+pub mod observed;
 mod op;
 mod status;
 mod store;

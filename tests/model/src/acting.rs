@@ -58,7 +58,7 @@ impl World {
     fn snapshot(&mut self, i: usize, settings: &Settings) -> Snapshot {
         let now = self.now();
         let dcs = if self.connected(i) {
-            Dcs::Fresh(self.store.view(&self.tree, now))
+            Dcs::Fresh(self.view_of(i))
         } else {
             Dcs::Down { since: BootTime(0) }
         };
@@ -324,7 +324,7 @@ impl World {
 
     /// A new agent that has not seen the server running goes by what the store says.
     fn wanted_sync_names(&mut self, i: usize) -> String {
-        let view = self.store.view(&self.tree, self.now());
+        let view = self.view_of(i);
         let node = &self.nodes[i];
         node.sync_names.clone().unwrap_or_else(|| {
             let mine = view

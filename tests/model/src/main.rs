@@ -12,6 +12,17 @@ struct Args {
     command: Command,
 }
 
+/// Which world.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Kind {
+    /// In synchronous mode.
+    #[arg(long)]
+    sync: bool,
+    /// With Kubernetes as the store, not etcd.
+    #[arg(long)]
+    kubernetes: bool,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Every placement of a few faults.
@@ -19,9 +30,8 @@ enum Command {
         /// Faults at most.
         #[arg(long, default_value_t = 1)]
         faults: u8,
-        /// In synchronous mode.
-        #[arg(long)]
-        sync: bool,
+        #[command(flatten)]
+        world: Kind,
     },
     /// Many faults by chance, over a longer time.
     Simulate {
@@ -31,19 +41,17 @@ enum Command {
         /// The first seed.
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// In synchronous mode.
-        #[arg(long)]
-        sync: bool,
+        #[command(flatten)]
+        world: Kind,
     },
-    /// Look in all ways, in both modes, until something is found: for planted faults.
+    /// Look in all ways, in both modes, with both stores, until something is found: for planted faults.
     Hunt,
     /// Tell one simulated run again, with the reasons of every decision.
     Replay {
         /// Its seed.
         seed: u64,
-        /// In synchronous mode.
-        #[arg(long)]
-        sync: bool,
+        #[command(flatten)]
+        world: Kind,
     },
 }
 
@@ -60,15 +68,15 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> anyhow::Result<bool> {
     match command {
-        Command::Explore { faults, sync } => {
-            let mut settings = Settings::new(*sync)?;
+        Command::Explore { faults, world } => {
+            let mut settings = Settings::new(world.sync, world.kubernetes)?;
             settings.budget = *faults;
             let found = explore(&settings)?;
             println!(
                 "{} states, {} paths, up to {faults} faults, {}",
                 found.states,
                 found.paths,
-                mode(*sync)
+                mode(*world)
             );
             if let Some((path, violation)) = &found.violation {
                 for line in retell(&settings, path)? {
@@ -78,8 +86,8 @@ fn run(command: &Command) -> anyhow::Result<bool> {
             }
             Ok(found.violation.is_none())
         }
-        Command::Simulate { runs, seed, sync } => {
-            let settings = simulation(*sync)?;
+        Command::Simulate { runs, seed, world } => {
+            let settings = simulation(*world)?;
             let mut faults = 0;
             for seed in *seed..*seed + *runs {
                 let result = simulate(&settings, seed, false)?;
@@ -87,21 +95,23 @@ fn run(command: &Command) -> anyhow::Result<bool> {
                 if let Some(violation) = result.violation {
                     tell(&settings, seed)?;
                     println!("FOUND at seed {seed}: {violation}");
-                    let flag = if *sync { " --sync" } else { "" };
-                    println!("tell it again: howdah-model replay {seed}{flag}");
+                    let sync = if world.sync { " --sync" } else { "" };
+                    let store = if world.kubernetes { " --kubernetes" } else { "" };
+                    println!("tell it again: howdah-model replay {seed}{sync}{store}");
                     return Ok(false);
                 }
             }
-            println!("{runs} runs, {faults} faults, {}", mode(*sync));
+            println!("{runs} runs, {faults} faults, {}", mode(*world));
             Ok(true)
         }
         Command::Hunt => {
-            for sync in [false, true] {
-                if !run(&Command::Explore { faults: 1, sync })?
+            for (sync, kubernetes) in [(false, false), (true, false), (false, true), (true, true)] {
+                let world = Kind { sync, kubernetes };
+                if !run(&Command::Explore { faults: 1, world })?
                     || !run(&Command::Simulate {
                         runs: 4000,
                         seed: 1,
-                        sync,
+                        world,
                     })?
                 {
                     return Ok(false);
@@ -109,17 +119,17 @@ fn run(command: &Command) -> anyhow::Result<bool> {
             }
             Ok(true)
         }
-        Command::Replay { seed, sync } => {
-            tell(&simulation(*sync)?, *seed)?;
+        Command::Replay { seed, world } => {
+            tell(&simulation(*world)?, *seed)?;
             Ok(true)
         }
     }
 }
 
 /// Long runs with all faults. Agent and guard may freeze together only where that is covered.
-fn simulation(sync: bool) -> anyhow::Result<Settings> {
-    let mut settings = Settings::new(sync)?;
-    settings.faults.both_freeze = sync;
+fn simulation(world: Kind) -> anyhow::Result<Settings> {
+    let mut settings = Settings::new(world.sync, world.kubernetes)?;
+    settings.faults.both_freeze = world.sync;
     settings.budget = 12;
     settings.calm_after = 160;
     settings.end = 260;
@@ -136,6 +146,8 @@ fn tell(settings: &Settings, seed: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn mode(sync: bool) -> &'static str {
-    if sync { "synchronous" } else { "asynchronous" }
+fn mode(world: Kind) -> String {
+    let commits = if world.sync { "synchronous" } else { "asynchronous" };
+    let store = if world.kubernetes { "Kubernetes" } else { "etcd" };
+    format!("{commits}, {store}")
 }

@@ -1,11 +1,14 @@
 use std::time::Duration;
 
-use howdah_dcs::{HowdahMark, LeaseId, Member as Record, Op, Outcome, Term};
+use howdah_dcs::{HowdahMark, LeaseId, Member as Record, Op, Term};
 use howdah_guard::Core;
 use howdah_ha::{Action, Effect, Keeper, Memory, Peers, Request};
 use howdah_types::{BootTime, Lsn, MemberName, PgState, Role, SystemId, Timeline};
 
-use crate::settings::Settings;
+use crate::{
+    settings::Settings,
+    store::{Back, Seen},
+};
 
 /// One record of WAL: the leadership it was written under, and its number.
 pub(crate) type Entry = (u64, u32);
@@ -62,7 +65,9 @@ pub(crate) struct Node {
     /// Sent by the keeper and not delivered yet.
     pub(crate) sent: Option<Op>,
     /// An answer that waits for the agent to thaw.
-    pub(crate) answer: Option<Outcome>,
+    pub(crate) answer: Option<(Op, Back, BootTime)>,
+    /// What this life has seen of a store that ends no leases.
+    pub(crate) seen: Seen,
     pub(crate) memory: Memory,
     pub(crate) effects: Vec<Effect>,
     pub(crate) doing: Option<Doing>,
@@ -93,6 +98,7 @@ impl Node {
             keeper: Keeper::new(name.clone(), ttl(settings)),
             sent: None,
             answer: None,
+            seen: Seen::default(),
             memory: Memory::default(),
             effects: Vec::new(),
             doing: None,
@@ -128,6 +134,7 @@ impl Node {
         self.doing = None;
         self.sent = None;
         self.answer = None;
+        self.seen = Seen::default();
         self.peers = Peers::default();
         self.record.clear();
         self.sync_names = None;

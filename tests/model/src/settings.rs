@@ -24,6 +24,8 @@ pub struct Faults {
 pub struct Settings {
     /// The cluster's configuration.
     pub(crate) dynamic: Dynamic,
+    /// The store is Kubernetes, not etcd.
+    pub(crate) kubernetes: bool,
     /// What the environment may do.
     pub faults: Faults,
     /// How often it may do something.
@@ -39,11 +41,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// A cluster with a lease of six seconds.
+    /// A cluster with a lease of six seconds; `kubernetes`: in a store that ends no leases.
     ///
     /// # Errors
     /// The built-in configuration is wrong, which a test would show.
-    pub fn new(sync: bool) -> anyhow::Result<Self> {
+    pub fn new(sync: bool, kubernetes: bool) -> anyhow::Result<Self> {
         let text = "name: a\nscope: s\nrestapi: {listen: '127.0.0.1:1'}\netcd3: {host: 'h:1'}\npostgresql:\n  \
             listen: 127.0.0.1:1\n  data_dir: /d\n  authentication: {replication: {username: r}}\n";
         let config = load(&[Source {
@@ -59,6 +61,7 @@ impl Settings {
         )?;
         Ok(Settings {
             dynamic,
+            kubernetes,
             faults: Faults {
                 network: true,
                 partitions: true,

@@ -3,7 +3,7 @@ use std::{
     hash::{Hash, Hasher},
 };
 
-use howdah_dcs::{Cond, Key, KeyTree, MemStore, Op, Outcome, Refusal};
+use howdah_dcs::{Cond, Key, KeyTree, Op, Outcome, Refusal, View};
 use howdah_guard::{Input, Order, Request as Ask};
 use howdah_ha::{GuardCall, KeeperInput, KeeperOutput, LeaseState};
 use howdah_types::{BootTime, Scope};
@@ -13,6 +13,7 @@ use crate::{
     check::Checker,
     member::{Agent, Node, SYSTEM},
     settings::TICKS,
+    store::{Back, Store, Wire},
 };
 
 /// What the environment does at one point; 0 is nothing.
@@ -47,10 +48,10 @@ enum Step {
 pub struct World {
     pub(crate) tick: u64,
     step: Step,
-    pub(crate) store: MemStore,
+    pub(crate) store: Store,
     pub(crate) nodes: Vec<Node>,
     /// Requests that were given up and arrive all the same.
-    late: Vec<(u64, Op)>,
+    late: Vec<(u64, Wire)>,
     budget: u8,
     pub(crate) checker: Checker,
     pub(crate) tree: KeyTree,
@@ -66,7 +67,7 @@ impl World {
     /// A built-in name is wrong.
     pub fn new(settings: &Settings) -> anyhow::Result<Self> {
         let now = BootTime::from_secs(1);
-        let mut store = MemStore::default();
+        let mut store = Store::new(settings.kubernetes);
         let put = Op::Put {
             key: Key::Initialize,
             value: SYSTEM.to_string(),
@@ -238,16 +239,16 @@ impl World {
     fn pass_time(&mut self, settings: &Settings) {
         let now = self.now();
         self.store.expire(now);
-        let due: Vec<Op> = self
+        let due: Vec<Wire> = self
             .late
             .iter()
             .filter(|(at, _)| *at <= self.tick)
-            .map(|(_, op)| op.clone())
+            .map(|(_, wire)| wire.clone())
             .collect();
         self.late.retain(|(at, _)| *at > self.tick);
-        for op in due {
-            let outcome = self.store.apply(&op, now);
-            self.say(|| format!("store: carried out late: {op:?}: {outcome:?}"));
+        for wire in due {
+            let back = self.store.carry_out(&wire, now);
+            self.say(|| format!("store: carried out late: {wire:?}: {back:?}"));
         }
         for i in 0..MEMBERS {
             if self.nodes[i].off_until == self.tick && self.tick > 0 {
@@ -272,8 +273,8 @@ impl World {
             self.guard(i, Input::Tick, settings);
             if self.runs(i) {
                 self.guard(i, Input::Request(Ask::Alive), settings);
-                if let Some(answer) = self.nodes[i].answer.take() {
-                    self.keeper(i, KeeperInput::Answer(answer));
+                if let Some((op, back, sent)) = self.nodes[i].answer.take() {
+                    self.hear(i, op, back, sent);
                 }
             }
         }
@@ -423,7 +424,7 @@ impl World {
 
     fn call_guard(&mut self, i: usize, call: GuardCall) {
         if let GuardCall::Lost(term) = call
-            && self.store.leader().is_some_and(|leader| {
+            && self.store.leader(self.now()).is_some_and(|leader| {
                 leader.term == term && leader.lease.is_some() && leader.lease == self.nodes[i].keeper.lease()
             })
         {
@@ -469,34 +470,38 @@ impl World {
         let Some(op) = self.nodes[i].sent.take() else {
             return;
         };
-        let lost = || Outcome::Unknown("lost".to_owned());
         if !self.connected(i) {
+            self.nodes[i].seen.give_up();
             return self.keeper(i, KeeperInput::Answer(Outcome::Failed("cut off".to_owned())));
         }
+        let wire = match self.nodes[i].seen.wire(&self.store, &op) {
+            Ok(wire) => wire,
+            Err(outcome) => return self.keeper(i, KeeperInput::Answer(outcome)),
+        };
         let now = self.now();
         let network: Choice = if settings.faults.network { 4 } else { 0 };
         if choice > 0 {
-            self.say(|| format!("m{i}: FAULT {choice} on {op:?}"));
+            self.say(|| format!("m{i}: FAULT {choice} on {wire:?}"));
         }
         match choice {
             0 => {
-                let outcome = self.store.apply(&op, now);
-                self.keeper(i, KeeperInput::Answer(outcome));
+                let back = self.store.carry_out(&wire, now);
+                self.hear(i, op, back, now);
             }
             1 if network > 0 => {
-                self.store.apply(&op, now);
-                self.keeper(i, KeeperInput::Answer(lost()));
+                self.store.carry_out(&wire, now);
+                self.answer_is_lost(i);
             }
-            2 if network > 0 => self.keeper(i, KeeperInput::Answer(lost())),
+            2 if network > 0 => self.answer_is_lost(i),
             3 | 4 if network > 0 => {
                 let delay = if choice == 3 { 1 } else { 8 };
-                self.late.push((self.tick + delay * TICKS, op));
-                self.keeper(i, KeeperInput::Answer(lost()));
+                self.late.push((self.tick + delay * TICKS, wire));
+                self.answer_is_lost(i);
             }
             _ => {
                 // The request is carried out, and the agent sees the answer only when it thaws.
-                let outcome = self.store.apply(&op, now);
-                self.nodes[i].answer = Some(outcome);
+                let back = self.store.carry_out(&wire, now);
+                self.nodes[i].answer = Some((op, back, now));
                 self.freeze(
                     i,
                     if (choice - network).is_multiple_of(2) {
@@ -507,5 +512,25 @@ impl World {
                 );
             }
         }
+    }
+
+    /// The answer to a request that was sent at `sent`; the operation may need another request.
+    fn hear(&mut self, i: usize, op: Op, back: Back, sent: BootTime) {
+        let now = self.now();
+        match self.nodes[i].seen.hear(back, sent, now) {
+            Some(outcome) => self.keeper(i, KeeperInput::Answer(outcome)),
+            None => self.nodes[i].sent = Some(op),
+        }
+    }
+
+    fn answer_is_lost(&mut self, i: usize) {
+        self.nodes[i].seen.give_up();
+        self.keeper(i, KeeperInput::Answer(Outcome::Unknown("lost".to_owned())));
+    }
+
+    /// The store as a member reads it now.
+    pub(crate) fn view_of(&mut self, i: usize) -> View {
+        let now = self.now();
+        self.store.view(&self.tree, &mut self.nodes[i].seen, now)
     }
 }

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use howdah_dcs::LeaseId;
 use howdah_types::{BootTime, MemberName};
 use proptest::prelude::*;
 
-use crate::observed::{Observed, Record};
+use super::{Observed, Record};
+use crate::LeaseId;
 
 const MEMBERS: usize = 3;
 
@@ -18,8 +18,14 @@ enum Event {
     Pass(u64),
     /// A member sends a renewal or a try to take the record; it arrives after a while, and its answer may be lost.
     Write { member: usize, late: u64, lost: bool },
-    /// A member reads; it looks at the answer after a while.
-    Read { member: usize, late: u64 },
+    /// A member reads; the request arrives after a while, when somebody has just written, and it looks at the answer
+    /// after another while.
+    Read {
+        member: usize,
+        slow: u64,
+        writer: usize,
+        late: u64,
+    },
     /// A member gives the record back, if it believes to hold it.
     Release(usize),
     /// A member changes the length of its lease.
@@ -35,7 +41,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let one = prop_oneof![
         4 => (1..12u64).prop_map(Event::Pass),
         6 => (member.clone(), 0..12u64, any::<bool>()).prop_map(|(member, late, lost)| Event::Write { member, late, lost }),
-        4 => (member.clone(), 0..12u64).prop_map(|(member, late)| Event::Read { member, late }),
+        4 => (member.clone(), 0..12u64, member.clone(), 0..12u64)
+            .prop_map(|(member, slow, writer, late)| Event::Read { member, slow, writer, late }),
         1 => member.clone().prop_map(Event::Release),
         1 => (member, prop_oneof![Just(8u64), Just(20), Just(30)]).prop_map(|(member, seconds)| Event::Ttl { member, seconds }),
         1 => Just(Event::Delete),
@@ -129,8 +136,18 @@ impl World {
     fn step(&mut self, event: &Event) {
         match event {
             Event::Pass(seconds) => self.now += seconds,
-            Event::Read { member, late } => {
-                let (sent, seen) = (self.now, self.map.clone());
+            Event::Read {
+                member,
+                slow,
+                writer,
+                late,
+            } => {
+                let sent = self.now;
+                self.now += slow;
+                if writer != member {
+                    self.write(*writer, 0, false);
+                }
+                let seen = self.map.clone();
                 self.now += late;
                 self.see(*member, sent, seen);
             }

@@ -1,30 +1,10 @@
-use std::time::Duration;
+use howdah_types::BootTime;
 
-use howdah_dcs::LeaseId;
-use howdah_types::{BootTime, MemberName};
-
-/// The leader's record as it stands in a ConfigMap.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Record {
-    /// The ConfigMap's resourceVersion.
-    pub(crate) version: u64,
-    /// The holder, if there is one.
-    pub(crate) holder: Option<MemberName>,
-    /// The holder's life, if it is one of ours.
-    pub(crate) lease: Option<LeaseId>,
-    /// The leadership, if it is one of ours.
-    pub(crate) term: u64,
-    /// How long it lasts.
-    pub(crate) ttl: Duration,
-    /// How often the holder has changed.
-    pub(crate) transitions: u64,
-    /// What changes with every renewal. The resourceVersion does not serve: anybody's label changes it.
-    pub(crate) renewal: String,
-}
+use super::Record;
 
 /// What this process has seen of the leader's record.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Observed {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Observed {
     record: Option<Record>,
     /// When the record was first seen as it is.
     since: BootTime,
@@ -37,7 +17,7 @@ pub(crate) struct Observed {
 
 impl Observed {
     /// Takes what was read by a request that was sent at `sent` and answered now. Says whether *this* record is held.
-    pub(crate) fn see(&mut self, record: Record, sent: BootTime, now: BootTime) -> bool {
+    pub fn see(&mut self, record: Record, sent: BootTime, now: BootTime) -> bool {
         let known = self.record.as_ref();
         if known.is_some_and(|known| record.version < known.version) {
             if sent < self.looked {
@@ -68,7 +48,7 @@ impl Observed {
     }
 
     /// The ConfigMap does not exist. Whoever held it may not know yet, so its time runs on.
-    pub(crate) fn absent(&mut self, now: BootTime) {
+    pub fn absent(&mut self, now: BootTime) {
         self.looked = now;
         if let Some(record) = &mut self.record {
             record.version = 0;
@@ -76,23 +56,30 @@ impl Observed {
     }
 
     /// The record that was seen last, if it is there.
-    pub(crate) fn record(&self) -> Option<&Record> {
+    #[must_use]
+    pub fn record(&self) -> Option<&Record> {
         self.record.as_ref().filter(|record| record.version > 0)
     }
 
     /// When the record is over, unless it is renewed; `None` if nobody holds it.
-    pub(crate) fn ends(&self) -> Option<BootTime> {
+    #[must_use]
+    pub fn ends(&self) -> Option<BootTime> {
         (self.promised > BootTime(0)).then_some(self.promised)
     }
 
     /// Whether somebody holds it, or held it when it was deleted.
-    pub(crate) fn is_held(&self, now: BootTime) -> bool {
+    #[must_use]
+    pub fn is_held(&self, now: BootTime) -> bool {
         self.ends().is_some_and(|ends| now < ends)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use howdah_types::MemberName;
+
     use super::*;
 
     fn at(seconds: u64) -> BootTime {

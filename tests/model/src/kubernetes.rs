@@ -1,0 +1,90 @@
+//! Kubernetes as the store of a world: a ConfigMap with a version, and nobody who ends a lease.
+
+use std::collections::BTreeMap;
+
+use howdah_dcs::{
+    Done, KeyTree, LeaderKey, LeaseId, MemStore, Member, Op, Outcome, View,
+    observed::{Record, Request},
+};
+use howdah_types::{BootTime, MemberName};
+
+/// The objects of one cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Kubernetes {
+    /// Everything but the leader's record and the pods.
+    keys: MemStore,
+    /// What each pod says of itself. It stays when the pod's processes die.
+    pods: BTreeMap<MemberName, String>,
+    record: Option<Record>,
+    version: u64,
+    /// When the record was last taken or renewed, by a clock that nobody in the world has.
+    renewed: BootTime,
+    lives: u64,
+}
+
+impl Kubernetes {
+    /// What no attempt is made of: it is one request, or none.
+    pub(crate) fn apply(&mut self, op: &Op, now: BootTime) -> Outcome {
+        match op {
+            Op::Grant { ttl } => {
+                self.lives += 1;
+                Outcome::Done(Done::Lease {
+                    lease: LeaseId(self.lives),
+                    ttl: *ttl,
+                })
+            }
+            Op::Revoke { .. } => Outcome::Done(Done::Written { rev: 0 }),
+            Op::PutMember { me, value, .. } => {
+                self.pods.insert(me.clone(), value.clone());
+                Outcome::Done(Done::Written { rev: 0 })
+            }
+            other => self.keys.apply(other, now),
+        }
+    }
+
+    /// One request for the leader's record: what stands there afterwards, or `Err` if somebody else was faster.
+    pub(crate) fn ask(&mut self, request: &Request, now: BootTime) -> Result<Option<Record>, ()> {
+        match request {
+            Request::Read => {}
+            Request::Create if self.record.is_some() => return Err(()),
+            Request::Create => {
+                self.version += 1;
+                self.record = Some(Record {
+                    version: self.version,
+                    ..Record::default()
+                });
+            }
+            Request::Swap { over, change } => {
+                if self.record.as_ref().map(|record| record.version) != Some(over.version) {
+                    return Err(());
+                }
+                self.version += 1;
+                self.renewed = now;
+                self.record = Some(over.after(change, self.version, self.version.to_string()));
+            }
+        }
+        Ok(self.record.clone())
+    }
+
+    /// The record as it stands.
+    pub(crate) fn record(&self) -> Option<&Record> {
+        self.record.as_ref()
+    }
+
+    /// The whole cluster, for somebody to whom the record is `held`.
+    pub(crate) fn view(&mut self, tree: &KeyTree, held: bool, now: BootTime) -> View {
+        let mut view = self.keys.view(tree, now);
+        let pods = self.pods.iter();
+        view.members = pods
+            .map(|(name, text)| (name.clone(), Member::parse(text)))
+            .collect();
+        view.leader = self.record.as_ref().filter(|_| held).and_then(Record::leader);
+        view
+    }
+
+    /// Who leads without doubt: nobody can have taken the record yet.
+    pub(crate) fn leader(&self, now: BootTime) -> Option<LeaderKey> {
+        let record = self.record.as_ref()?;
+        record.leader().filter(|_| now < self.renewed + record.ttl)
+    }
+}
