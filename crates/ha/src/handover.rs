@@ -6,7 +6,7 @@ use howdah_config::SyncMode;
 use howdah_dcs::{Cond, FailoverRequest, Key, Member, View};
 use howdah_types::{Lsn, MemberName};
 
-use crate::{Action, Effect, Peer, Plan, Reason, Snapshot, decide::SOON};
+use crate::{Action, Effect, Peer, Plan, Postgres, Reason, Snapshot, decide::SOON};
 
 /// A request that finds nobody who can take over is dropped after so long.
 const GIVE_UP: Duration = Duration::from_secs(5);
@@ -70,6 +70,7 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bo
             plan.memory.yield_until = Some(snapshot.now + snapshot.config.timers.loop_wait * 2);
             plan.effect(Effect::Begin(Action::HandOver {
                 candidate: request.candidate.clone(),
+                may_lose: !request.is_switchover(),
             }));
             true
         }
@@ -119,12 +120,26 @@ pub(crate) fn probed_candidate(
         .into_iter()
         .filter_map(|name| {
             let peer = snapshot.peers.answers.get(&name)?;
-            eligible(snapshot, view, peer, forced)
-                .is_ok()
-                .then_some((peer.lsn, peer.priority, name))
+            let fit = eligible(snapshot, view, peer, forced).is_ok()
+                && (forced || request.is_none() || receives(snapshot, view, &name));
+            fit.then_some((peer.lsn, peer.priority, name))
         })
         .max_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
     Some(best.map(|(_, _, name)| name).ok_or(Reason::NoGoodCandidate))
+}
+
+/// Whether a member gets what we write at this moment. One that does not will lack the end when we have stopped, however
+/// little that is. A replica of another replica is none of ours to see; it is judged when we have stopped.
+fn receives(snapshot: &Snapshot, view: &View, name: &MemberName) -> bool {
+    let Postgres::Running(running) = &snapshot.postgres else {
+        return true;
+    };
+    let cascades = view
+        .members
+        .get(name)
+        .is_some_and(|member| member.tags.replicatefrom().is_some());
+    let mut senders = running.walsenders.iter();
+    cascades || senders.any(|sender| sender.streaming && sender.name.eq_ignore_ascii_case(name.as_str()))
 }
 
 /// The members that may be asked whether they take over: not us, reachable by REST, not `nofailover`, the named one
@@ -159,7 +174,7 @@ pub fn eligible(snapshot: &Snapshot, view: &View, peer: &Peer, forced: bool) -> 
         return Err(Reason::NoFailover);
     }
     let optime = match &snapshot.postgres {
-        crate::Postgres::Running(running) if !running.in_recovery => running.lsn,
+        Postgres::Running(running) if !running.in_recovery => running.lsn,
         _ => view.status.optime.unwrap_or(Lsn(0)),
     };
     let limit = snapshot.config.maximum_lag_on_failover;

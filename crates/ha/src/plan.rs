@@ -110,6 +110,8 @@ pub enum Action {
     HandOver {
         /// The member that shall take over; any that can if it is not named.
         candidate: Option<MemberName>,
+        /// Also when nobody confirms that it has received the end of the WAL. If not, PostgreSQL starts again as primary.
+        may_lose: bool,
     },
     /// Stop a primary that no longer leads.
     StopPrimary,

@@ -163,6 +163,10 @@ pub(crate) fn starting(snapshot: &Snapshot, view: &View, since: BootTime, plan: 
     }
     if let Some(Ok(candidate)) = handover::probed_candidate(snapshot, view, None, plan) {
         plan.because(Reason::StartTimeout { candidate });
-        plan.begin(snapshot, Action::HandOver { candidate: None });
+        let action = Action::HandOver {
+            candidate: None,
+            may_lose: true,
+        };
+        plan.begin(snapshot, action);
     }
 }

@@ -205,6 +205,14 @@ impl Member {
         })
     }
 
+    /// The process that receives WAL from upstream.
+    #[must_use]
+    pub fn wal_receiver(&self) -> Option<u32> {
+        let pids = self.postgres_pids();
+        pids.into_iter()
+            .find(|pid| command_line(*pid).contains("walreceiver"))
+    }
+
     /// Kills everything of it at once, as a power failure does.
     pub fn kill_node(&mut self) {
         // Frozen first, so that nobody reacts to another's death.

@@ -1,19 +1,28 @@
 //! Effects and long actions: what the agent's shell does, with the world in the place of PostgreSQL and the network.
 
-use howdah_dcs::{Cond, Key, Op, Outcome};
+use howdah_config::SyncMode;
+use howdah_dcs::{Cond, FailoverRequest, Key, Op, Outcome};
 use howdah_guard::{Input, Request as Ask, StartMode, StopMode};
 use howdah_ha::{
     Action, Command, Dcs, Effect, KeeperInput, LeaseState, Me, Peer, Peers, Postgres, Running, RunningAction,
     Snapshot, Stopped, WalSender, decide, gate,
 };
 use howdah_pgconf::DbState;
-use howdah_types::{BootTime, Lsn, Tags, Timeline};
+use howdah_types::{BootTime, Lsn, MemberName, Tags, Timeline};
 
 use crate::{
     Choice, Settings, World,
     member::{Doing, SYSTEM},
+    settings::TICKS,
     world::MEMBERS,
 };
+
+/// A handover waits this many steps for a replica that has everything: five seconds.
+#[allow(clippy::cast_possible_truncation, reason = "a small constant")]
+const CATCH_UP: u8 = (5 * TICKS) as u8;
+
+/// The step of a handover that gives the lease back.
+const RELEASE: u8 = CATCH_UP + 1;
 
 impl World {
     /// The loop reads the store, looks at PostgreSQL and decides.
@@ -136,7 +145,10 @@ impl World {
         let node = &self.nodes[i];
         let upstream = node.pg.upstream.filter(|_| node.pg.up && !node.pg.primary)?;
         let other = &self.nodes[upstream];
-        let reachable = self.connected(i) && self.connected(upstream) && other.pg.up;
+        let reachable = self.connected(i)
+            && self.connected(upstream)
+            && other.pg.up
+            && node.no_receiver_until <= self.tick;
         let continues = other.pg.wal.starts_with(&node.pg.wal) && other.pg.timeline >= node.pg.timeline;
         (reachable && continues && other.pg.primary).then_some(upstream)
     }
@@ -150,6 +162,7 @@ impl World {
             1 => return self.freeze(i, 3),
             2 => return self.freeze(i, 7),
             3 => {
+                self.checker.disturbed = true;
                 self.say(|| format!("m{i}: FAULT: the agent dies before an effect"));
                 return self.agent_dies(i, settings);
             }
@@ -230,7 +243,7 @@ impl World {
         self.connected(i) && matches!(self.store.apply(op, self.now()), Outcome::Done(_))
     }
 
-    fn probe(&mut self, i: usize, names: &[howdah_types::MemberName]) {
+    fn probe(&mut self, i: usize, names: &[MemberName]) {
         let mut peers = Peers {
             asked_at: Some(self.now()),
             asked: names.iter().cloned().collect(),
@@ -267,7 +280,7 @@ impl World {
         let Some(mut doing) = self.nodes[i].doing.take() else {
             return;
         };
-        let done = self.act_on(i, &doing.action.clone(), doing.phase, settings);
+        let done = self.act_on(i, &doing.action.clone(), &mut doing.phase, settings);
         doing.phase += 1;
         if !done && doing.phase < 40 {
             self.nodes[i].doing = Some(doing);
@@ -275,7 +288,7 @@ impl World {
     }
 
     /// True when the action has ended.
-    fn act_on(&mut self, i: usize, action: &Action, phase: u8, settings: &Settings) -> bool {
+    fn act_on(&mut self, i: usize, action: &Action, phase: &mut u8, settings: &Settings) -> bool {
         match action {
             Action::StartReplica { follow } => {
                 self.nodes[i].pg.upstream = follow.as_ref().map(|u| usize::from(u.port));
@@ -311,7 +324,9 @@ impl World {
                 }
                 true
             }
-            Action::HandOver { .. } => self.hand_over(i, phase, settings),
+            Action::HandOver { candidate, may_lose } => {
+                self.hand_over(i, candidate.as_ref(), *may_lose, phase, settings)
+            }
             Action::StopPrimary => {
                 self.guard(i, Input::Request(Ask::Stop(StopMode::Immediate)), settings);
                 self.postgres_dies(i, settings);
@@ -345,11 +360,20 @@ impl World {
         true
     }
 
-    fn hand_over(&mut self, i: usize, phase: u8, settings: &Settings) -> bool {
-        match phase {
+    /// Stops, waits a while until a replica has everything, names that one, and releases. Without such a one, a handover
+    /// that must not lose anything is given up.
+    fn hand_over(
+        &mut self,
+        i: usize,
+        candidate: Option<&MemberName>,
+        may_lose: bool,
+        phase: &mut u8,
+        settings: &Settings,
+    ) -> bool {
+        match *phase {
             0 => {
                 self.guard(i, Input::Request(Ask::Stop(StopMode::Fast)), settings);
-                // Walsenders drain before the server ends.
+                // Walsenders drain before the server ends, those that are connected.
                 for other in 0..MEMBERS {
                     if self.streams(other) == Some(i) {
                         self.nodes[other].pg.wal = self.nodes[i].pg.wal.clone();
@@ -359,12 +383,80 @@ impl World {
                 self.nodes[i].pg.clean = true;
                 false
             }
-            1 => {
+            1..CATCH_UP => {
+                if let Some(name) = self.whoever_has_all(i, candidate, settings) {
+                    self.name_successor(i, name);
+                    *phase = CATCH_UP;
+                }
+                false
+            }
+            CATCH_UP if !may_lose => {
+                self.say(|| format!("m{i}: nobody has everything: no handover"));
+                self.write(
+                    i,
+                    &Op::Put {
+                        key: Key::Failover,
+                        value: FailoverRequest::NONE.to_owned(),
+                        cond: Cond::Always,
+                    },
+                );
+                true
+            }
+            CATCH_UP | RELEASE => {
                 self.keeper(i, KeeperInput::Command(Command::Release));
                 false
             }
             _ => self.nodes[i].keeper.state(self.now()) == LeaseState::None,
         }
+    }
+
+    fn whoever_has_all(
+        &mut self,
+        i: usize,
+        candidate: Option<&MemberName>,
+        settings: &Settings,
+    ) -> Option<MemberName> {
+        let view = self.view_of(i);
+        let sync = view
+            .sync
+            .value
+            .filter(|_| settings.dynamic.synchronous_mode != SyncMode::Off);
+        let fits = |other: &usize| {
+            let node = &self.nodes[*other];
+            *other != i
+                && candidate.is_none_or(|candidate| *candidate == node.name)
+                && sync.as_ref().is_none_or(|sync| sync.includes(node.name.as_str()))
+                && self.connected(i)
+                && self.connected(*other)
+                && self.runs(*other)
+                && node.pg.up
+                && node.pg.wal == self.nodes[i].pg.wal
+        };
+        let found = (0..MEMBERS).find(fits)?;
+        Some(self.nodes[found].name.clone())
+    }
+
+    fn name_successor(&mut self, i: usize, name: MemberName) {
+        self.say(|| format!("m{i}: {name} has everything, and is named"));
+        let request = FailoverRequest {
+            leader: Some(self.nodes[i].name.clone()),
+            candidate: Some(name),
+            scheduled_at: None,
+        };
+        self.ask_for(i, &request);
+    }
+
+    /// Writes a request for a handover.
+    pub(crate) fn ask_for(&mut self, i: usize, request: &FailoverRequest) {
+        let value = serde_json::to_string(request).unwrap_or_default();
+        self.write(
+            i,
+            &Op::Put {
+                key: Key::Failover,
+                value,
+                cond: Cond::Always,
+            },
+        );
     }
 
     fn rejoin(&mut self, i: usize, leader: usize, settings: &Settings) -> bool {

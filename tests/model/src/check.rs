@@ -20,7 +20,7 @@ pub enum Violation {
         /// By index.
         member: usize,
     },
-    /// In synchronous mode an acknowledged commit is not on the member that took over.
+    /// An acknowledged commit is not on the member that took over, in synchronous mode or by mere switchovers.
     LostCommit {
         /// By index.
         member: usize,
@@ -69,11 +69,20 @@ pub(crate) struct Checker {
     /// The newest leadership that has acknowledged.
     newest_term: u64,
     lost: Option<usize>,
+    /// Something else than a request has happened.
+    pub(crate) disturbed: bool,
 }
 
 impl Hash for Checker {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.committed, &self.acked, self.newest_term, self.lost).hash(state);
+        (
+            self.committed,
+            &self.acked,
+            self.newest_term,
+            self.lost,
+            self.disturbed,
+        )
+            .hash(state);
     }
 }
 
@@ -84,7 +93,7 @@ impl Checker {
             .settings
             .as_ref()
             .is_some_and(|settings| settings.dynamic.synchronous_mode != SyncMode::Off);
-        if synchronous && !wal.starts_with(&self.acked) {
+        if (synchronous || !self.disturbed) && !wal.starts_with(&self.acked) {
             self.lost = Some(member);
         }
     }

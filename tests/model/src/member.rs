@@ -61,6 +61,8 @@ pub(crate) struct Node {
     pub(crate) off_until: u64,
     /// Cut off from store and peers until then.
     pub(crate) cut_until: u64,
+    /// Its WAL receiver is between two connections until then.
+    pub(crate) no_receiver_until: u64,
     pub(crate) keeper: Keeper,
     /// Sent by the keeper and not delivered yet.
     pub(crate) sent: Option<Op>,
@@ -95,6 +97,7 @@ impl Node {
             guard_frozen_until: 0,
             off_until: 0,
             cut_until: 0,
+            no_receiver_until: 0,
             keeper: Keeper::new(name.clone(), ttl(settings)),
             sent: None,
             answer: None,

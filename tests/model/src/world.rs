@@ -3,7 +3,7 @@ use std::{
     hash::{Hash, Hasher},
 };
 
-use howdah_dcs::{Cond, Key, KeyTree, Op, Outcome, Refusal, View};
+use howdah_dcs::{Cond, FailoverRequest, Key, KeyTree, Op, Outcome, Refusal, View};
 use howdah_guard::{Input, Order, Request as Ask};
 use howdah_ha::{GuardCall, KeeperInput, KeeperOutput, LeaseState};
 use howdah_types::{BootTime, Scope};
@@ -163,7 +163,12 @@ impl World {
             Step::Fate(i) if self.nodes[i].off_until <= self.tick => {
                 let deaths = if faults.deaths { 3 } else { 0 };
                 let cuts = if faults.partitions { 2 } else { 0 };
-                1 + deaths + cuts + u8::from(faults.both_freeze)
+                let requests = if faults.requests {
+                    2 + u8::from(self.all_receive())
+                } else {
+                    0
+                };
+                1 + requests + deaths + cuts + u8::from(faults.both_freeze)
             }
             Step::Deliver(i) if self.nodes[i].sent.is_some() && self.connected(i) => {
                 let network = if faults.network { 4 } else { 0 };
@@ -293,6 +298,12 @@ impl World {
     /// What befalls a node.
     fn fate(&mut self, i: usize, choice: Choice, settings: &Settings) {
         let mut options: Vec<&str> = vec!["nothing"];
+        if settings.faults.requests {
+            options.extend(["asks for a switchover", "asks for a switchover to the next"]);
+            if self.all_receive() {
+                options.push("receives no WAL for a while");
+            }
+        }
         if settings.faults.deaths {
             options.extend(["postgres dies", "agent dies", "node dies"]);
         }
@@ -305,6 +316,16 @@ impl World {
         let what = options.get(usize::from(choice)).copied().unwrap_or("nothing");
         if choice > 0 {
             self.say(|| format!("m{i}: FAULT: {what}"));
+        }
+        match what {
+            "nothing" => return,
+            "receives no WAL for a while" => {
+                self.nodes[i].no_receiver_until = self.tick + 4 * TICKS;
+                return;
+            }
+            "asks for a switchover" => return self.switch_over(i, None),
+            "asks for a switchover to the next" => return self.switch_over(i, Some((i + 1) % MEMBERS)),
+            _ => self.checker.disturbed = true,
         }
         let tick = self.tick;
         let node = &mut self.nodes[i];
@@ -326,6 +347,21 @@ impl World {
         }
     }
 
+    /// Nobody's WAL receiver is between connections: one at a time, so that somebody always has everything.
+    fn all_receive(&self) -> bool {
+        self.nodes.iter().all(|node| node.no_receiver_until <= self.tick)
+    }
+
+    /// Somebody at a member's machine asks for a switchover from it.
+    fn switch_over(&mut self, i: usize, to: Option<usize>) {
+        let request = FailoverRequest {
+            leader: Some(self.nodes[i].name.clone()),
+            candidate: to.map(|to| self.nodes[to].name.clone()),
+            scheduled_at: None,
+        };
+        self.ask_for(i, &request);
+    }
+
     pub(crate) fn agent_dies(&mut self, i: usize, settings: &Settings) {
         if self.nodes[i].agent != Agent::Dead {
             self.nodes[i].agent = Agent::Dead;
@@ -342,6 +378,7 @@ impl World {
     }
 
     pub(crate) fn freeze(&mut self, i: usize, seconds: u64) {
+        self.checker.disturbed = true;
         self.say(|| format!("m{i}: FAULT: the agent freezes for {seconds} s"));
         self.nodes[i].agent = Agent::Frozen(self.tick + seconds * TICKS);
     }
@@ -481,6 +518,7 @@ impl World {
         let now = self.now();
         let network: Choice = if settings.faults.network { 4 } else { 0 };
         if choice > 0 {
+            self.checker.disturbed = true;
             self.say(|| format!("m{i}: FAULT {choice} on {wire:?}"));
         }
         match choice {

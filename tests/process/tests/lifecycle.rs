@@ -111,6 +111,41 @@ async fn parameters_restart_pause_and_reinitialize_through_ctl() {
     assert_eq!(history.trim(), "[]", "no failover has happened: {history}");
 }
 
+/// A candidate that receives nothing at this moment would lack the end: it is not handed over to.
+#[tokio::test]
+async fn a_switchover_needs_a_candidate_that_streams() {
+    let lab = Lab::running(LabOptions::howdah(2).unwrap()).await.unwrap();
+    let primary = lab.wait_primary(SOON).await.unwrap();
+    let replica = lab.a_replica().await.unwrap();
+    let (from, to) = (&lab.members[primary], &lab.members[replica]);
+    let postmaster = from.postmaster_pid();
+    let signal = |name: &str, pid: u32| {
+        let done = Command::new("kill").args([name, &pid.to_string()]).status();
+        assert!(done.unwrap().success());
+    };
+    let receiver = to.wal_receiver().unwrap();
+    signal("-STOP", receiver);
+    let (client, _) = howdah_testkit::connect(&from.address()).await.unwrap();
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_replication";
+    client.batch_execute(sql).await.unwrap();
+    let body = json!({"leader": from.name, "candidate": to.name});
+    let answer = from.call(Method::POST, "/switchover", Some(&body)).await.unwrap();
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert_eq!(lab.primary().await, Some(primary));
+    assert_eq!(
+        from.postmaster_pid(),
+        postmaster,
+        "it was not stopped for nothing"
+    );
+    client.batch_execute("CREATE TABLE still_here ()").await.unwrap();
+
+    signal("-CONT", receiver);
+    lab.wait_healthy(SOON).await.unwrap();
+    let answer = from.call(Method::POST, "/switchover", Some(&body)).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(lab.wait_primary(SOON).await.unwrap(), replica);
+}
+
 #[tokio::test]
 async fn wrong_configuration_changes_nothing() {
     let lab = Lab::running(LabOptions::howdah(1).unwrap()).await.unwrap();

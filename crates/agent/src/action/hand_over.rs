@@ -23,8 +23,9 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 /// stopped. An agent that hangs, or does not know its position just now, is waited for.
 const SILENT_ROUNDS: u32 = 25;
 
-/// Hands over to `candidate`, or to whoever is best.
-pub(crate) async fn hand_over(outside: &Outside, candidate: Option<&MemberName>) -> Outcome {
+/// Hands over to `candidate`, or to whoever is best. Unless it `may_lose`, leadership is kept when nobody confirms that it
+/// has everything, and PostgreSQL starts again.
+pub(crate) async fn hand_over(outside: &Outside, candidate: Option<&MemberName>, may_lose: bool) -> Outcome {
     // While sessions still work: the less the shutdown checkpoint has to write, the shorter the outage.
     if let Err(error) = start::checkpoint(outside).await {
         tracing::debug!(?error, "no checkpoint before the stop");
@@ -51,11 +52,18 @@ pub(crate) async fn hand_over(outside: &Outside, candidate: Option<&MemberName>)
         }
     }
     let control = outside.server.dir.control()?;
+    let mut keeps = !may_lose;
     if control.state == DbState::ShutDown {
-        if let Some(name) = wait_received(outside, candidate, control.checkpoint).await {
+        let received = wait_received(outside, candidate, control.checkpoint).await;
+        keeps &= received.is_none();
+        if let Some(name) = received {
             name_successor(outside, name).await;
+        } else if may_lose {
+            tracing::warn!("No replica has confirmed the last WAL record; handing over all the same.");
         }
-        publish(outside, control.checkpoint).await;
+        if !keeps {
+            publish(outside, control.checkpoint).await;
+        }
     }
     // The guard gives no term back while a postmaster that may write still lives.
     if stopping {
@@ -66,6 +74,11 @@ pub(crate) async fn hand_over(outside: &Outside, candidate: Option<&MemberName>)
         if !ended {
             return Err(anyhow::anyhow!("PostgreSQL does not end").into());
         }
+    }
+    if keeps {
+        withdraw(outside).await;
+        let why = "no replica has confirmed the last WAL record: this member goes on as primary";
+        return Err(anyhow::anyhow!(why).into());
     }
     outside.keeper.command(Command::Release).await;
     let released = outside
@@ -115,9 +128,6 @@ async fn wait_received(
         }
         tokio::time::sleep(LOOK).await;
     }
-    if !possible.is_empty() {
-        tracing::warn!("No replica has confirmed the last WAL record; handing over all the same.");
-    }
     None
 }
 
@@ -129,16 +139,26 @@ async fn name_successor(outside: &Outside, name: MemberName) {
         scheduled_at: None,
     };
     let value = serde_json::to_string(&request).unwrap_or_default();
-    if let Err(error) = outside
+    if let Err(error) = write_request(outside, value).await {
+        tracing::warn!("The successor was not named: {error:#}.");
+    }
+}
+
+/// The request has failed; it must not be tried again by itself.
+async fn withdraw(outside: &Outside) {
+    if let Err(error) = write_request(outside, FailoverRequest::NONE.to_owned()).await {
+        tracing::warn!("The request for a switchover was not withdrawn: {error:#}.");
+    }
+}
+
+async fn write_request(outside: &Outside, value: String) -> anyhow::Result<()> {
+    outside
         .write(&Op::Put {
             key: Key::Failover,
             value,
             cond: Cond::Always,
         })
         .await
-    {
-        tracing::warn!("The successor was not named: {error:#}.");
-    }
 }
 
 /// The last position, so that a replica that lacks more than the limit does not take over.

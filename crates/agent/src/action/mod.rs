@@ -69,9 +69,9 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
             stage(PgState::Running, Role::Promoted);
             start::promote(&outside, *term, *not_after).await
         }
-        Action::HandOver { candidate } => {
+        Action::HandOver { candidate, may_lose } => {
             stage(PgState::Stopping, Role::Primary);
-            hand_over::hand_over(&outside, candidate.as_ref()).await
+            hand_over::hand_over(&outside, candidate.as_ref(), *may_lose).await
         }
         Action::StopPrimary => {
             stage(PgState::Stopping, Role::Demoted);
@@ -92,7 +92,7 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
         }
         Action::Shutdown { hand_over: true } => {
             stage(PgState::Stopping, Role::Primary);
-            hand_over::hand_over(&outside, None).await
+            hand_over::hand_over(&outside, None, true).await
         }
         Action::Shutdown { hand_over: false } => {
             stage(PgState::Stopping, Role::Replica);
