@@ -8,6 +8,7 @@ use howdah_dcs::{Store, View};
 use howdah_ha::{Command, Dcs, Me, Memory, Postgres, Request, RunningAction, Snapshot, Upstream, decide};
 use howdah_http::Client;
 use howdah_postgres::Server;
+use howdah_rest::ScheduledRestart;
 use howdah_types::{BootTime, PgState, Role};
 use serde_json::{Map, Value};
 use tokio::{
@@ -17,6 +18,7 @@ use tokio::{
 
 use crate::{
     action::Failure,
+    api::ApiSettings,
     effects::Next,
     gather::Observer,
     guard_link::GuardLink,
@@ -57,6 +59,7 @@ pub(crate) struct Agent {
     pub(crate) prober: Prober,
     pub(crate) peer_client: Client,
     pub(crate) published: Published,
+    pub(crate) api_settings: ApiSettings,
     pub(crate) api: mpsc::Receiver<ApiCommand>,
     pub(crate) observer: Observer,
     pub(crate) memory: Memory,
@@ -68,6 +71,10 @@ pub(crate) struct Agent {
     pub(crate) upstream: Option<Upstream>,
     pub(crate) sync_names: Option<String>,
     pub(crate) request: Option<(Request, Option<Answer>)>,
+    /// A restart that waits for its time.
+    pub(crate) scheduled: Option<ScheduledRestart>,
+    /// What an earlier life had scheduled was looked up.
+    pub(crate) recalled: bool,
     pub(crate) pending: Map<String, Value>,
     pub(crate) check_pending: bool,
     /// When the server had last read its files, before it was told to read them again.
@@ -147,10 +154,12 @@ impl Agent {
         };
         if let Some(view) = &view {
             self.take_config(view).await;
+            self.recall_schedule(view);
         }
         let postgres = self.observer.look(&self.server).await;
         self.heed(&postgres).await;
         self.prober.collect();
+        self.mind_schedule();
         let snapshot = self.snapshot(view.as_deref(), postgres);
         let plan = decide(&snapshot);
         self.say_plan(&plan, &snapshot);

@@ -12,6 +12,7 @@
 //!   api/* own thread, no SQL      probe.rs asks other members
 //!
 //!   of the loop: report.rs (record, state, log)   requests.rs (actions that end, API)   life.rs (adopt, reload, end)
+//!                scheduled.rs (restarts at a time)
 //! ```
 
 mod action;
@@ -30,6 +31,7 @@ mod publish;
 mod report;
 mod requests;
 mod run;
+mod scheduled;
 mod setup;
 mod wake;
 

@@ -3,13 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use howdah_clock::now;
+use howdah_config::LocalConfig;
 use howdah_guard::{
     Handover, Request as GuardRequest,
     tree::{DirId, ProcessTable},
 };
 use howdah_ha::{Action, Command, LeaseState, Postgres, Request};
 
-use crate::agent::{Agent, READ_PATIENCE};
+use crate::{
+    agent::{Agent, READ_PATIENCE},
+    setup::peer_client,
+};
 
 impl Agent {
     /// Without a guard nobody keeps the time: PostgreSQL ends now (the kernel has told the postmaster to quit; this
@@ -67,33 +71,51 @@ impl Agent {
 
     /// SIGHUP: reads the configuration file again; one that is wrong changes nothing.
     pub(crate) fn reload(&mut self) {
-        match self.file.read() {
-            Ok((config, warning)) => {
+        let read = self.file.read().map_err(anyhow::Error::from);
+        let taken = read.and_then(|(config, warning)| {
+            self.take_file(Arc::new(config))?;
+            Ok(warning)
+        });
+        match taken {
+            Ok(warning) => {
                 if let Some(warning) = warning {
                     tracing::warn!("Configuration: {warning}.");
                 }
-                let fixed = (&config.name, &config.scope, &config.postgresql.data_dir);
-                if fixed
-                    != (
-                        &self.config.name,
-                        &self.config.scope,
-                        &self.config.postgresql.data_dir,
-                    )
-                {
-                    tracing::error!(
-                        "name, scope and data_dir do not change while the agent runs: restart it."
-                    );
-                    return;
-                }
-                self.server.local = config.postgresql.clone();
-                self.config = Arc::new(config);
-                self.config_rev = None;
-                self.publisher.forget();
-                self.rewrite_conf();
                 tracing::info!("The configuration was read again.");
             }
-            Err(error) => tracing::error!("The configuration is not taken: {error}."),
+            Err(error) => tracing::error!("The configuration is not taken: {error:#}."),
         }
+    }
+
+    fn take_file(&mut self, config: Arc<LocalConfig>) -> anyhow::Result<()> {
+        let fixed = |config: &LocalConfig| {
+            let data_dir = config.postgresql.data_dir.clone();
+            (config.name.clone(), config.scope.clone(), data_dir)
+        };
+        anyhow::ensure!(
+            fixed(&config) == fixed(&self.config),
+            "name, scope and data_dir do not change while the agent runs: restart it"
+        );
+        let peers = peer_client(&config)?;
+        self.api_settings.take(&config)?;
+        self.prober.use_client(peers.clone());
+        self.peer_client = peers;
+        let later = [
+            (
+                config.restapi.listen != self.config.restapi.listen,
+                "restapi.listen",
+            ),
+            (config.store != self.config.store, "the store's section"),
+        ];
+        for (_, what) in later.iter().filter(|(changed, _)| *changed) {
+            tracing::warn!("{what} is taken when the agent is started anew (SIGUSR2 to its guard).");
+        }
+        self.server.local = config.postgresql.clone();
+        self.config = config;
+        self.config_rev = None;
+        self.publisher.forget();
+        self.rewrite_conf();
+        Ok(())
     }
 
     pub(crate) fn end(&mut self, code: u8) {

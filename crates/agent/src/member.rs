@@ -15,6 +15,7 @@ pub(crate) struct Now<'a> {
     pub(crate) role: Role,
     pub(crate) sample: Option<&'a Sample>,
     pub(crate) pending_restart: &'a Map<String, Value>,
+    pub(crate) scheduled_restart: Option<Value>,
     pub(crate) pause: bool,
     pub(crate) leads: bool,
     /// The revision of the dynamic configuration that is in effect.
@@ -55,7 +56,7 @@ pub(crate) fn record(config: &LocalConfig, tags: &Tags, now: &Now<'_>) -> Member
             .and_then(|sample| sample.replication_state)
             .map(str::to_owned),
         timeline: sample.map(|sample| sample.timeline),
-        scheduled_restart: None,
+        scheduled_restart: now.scheduled_restart.clone(),
         pause: now.pause,
         howdah: Some(HowdahMark {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -35,6 +35,11 @@ impl Prober {
         }
     }
 
+    /// From the next round on.
+    pub(crate) fn use_client(&mut self, client: Client) {
+        self.client = client;
+    }
+
     /// Begins a round; one that is under way for the same members goes on.
     pub(crate) fn ask(&mut self, names: &[MemberName], view: &View, last_leader: Option<&MemberName>) {
         if !self.round.is_empty() {

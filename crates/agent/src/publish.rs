@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use howdah_rest::MemberFacts;
+use howdah_rest::{MemberFacts, ScheduledRestart};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,6 +19,10 @@ pub(crate) struct Published {
 pub(crate) enum ApiCommand {
     /// Restart PostgreSQL; answered when it is done.
     Restart(oneshot::Sender<Result<(), String>>),
+    /// Restart PostgreSQL at its time; answered whether it was noted: false if another one waits.
+    Schedule(ScheduledRestart, oneshot::Sender<bool>),
+    /// Forget the restart that waits; answered whether there was one.
+    Flush(oneshot::Sender<bool>),
     /// Copy anew; answered when it has begun.
     Reinitialize {
         /// From the leader.

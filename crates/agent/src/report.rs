@@ -4,7 +4,7 @@ use howdah_clock::now;
 use howdah_dcs::{Op, Outcome, View};
 use howdah_ha::{Action, Dcs, LeaseState, Plan, Postgres, Snapshot};
 use howdah_pgconf::DbState;
-use howdah_rest::{MemberFacts, Position};
+use howdah_rest::{MemberFacts, Position, ScheduledRestart};
 use howdah_types::{BootTime, PgState, Role, Tags};
 
 use crate::{
@@ -41,6 +41,7 @@ impl Agent {
                 role,
                 sample: self.observer.sample.as_ref(),
                 pending_restart: &self.pending,
+                scheduled_restart: self.scheduled.as_ref().map(ScheduledRestart::record),
                 pause: self.dynamic.pause,
                 leads: view.led_by(lease),
                 config: self.config_rev.filter(|_| !self.check_pending),
@@ -191,6 +192,7 @@ impl Agent {
                     .is_none_or(|since| now().since(since) < self.dynamic.timers.ttl),
             leader_lsn: self.last_view.as_ref().and_then(|view| view.status.optime),
             pending_restart: self.pending.clone(),
+            scheduled_restart: self.scheduled.as_ref().map(ScheduledRestart::document),
             next_run: plan.next_wake,
             ttl_nanos: u64::try_from(self.dynamic.timers.ttl.as_nanos()).unwrap_or(u64::MAX),
             lag_limit: self.dynamic.maximum_lag_on_failover,

@@ -78,6 +78,12 @@ impl Agent {
     pub(crate) async fn api_command(&mut self, command: ApiCommand) {
         match command {
             ApiCommand::Restart(answer) => self.ask(Request::Restart, answer),
+            ApiCommand::Schedule(restart, noted) => {
+                let _ = noted.send(self.schedule(restart));
+            }
+            ApiCommand::Flush(forgotten) => {
+                let _ = forgotten.send(self.scheduled.take().is_some());
+            }
             ApiCommand::Reinitialize {
                 from_leader,
                 force,

@@ -32,6 +32,8 @@ pub enum CtlCommand {
     Restart(RestartArgs),
     /// Let members read their configuration again.
     Reload(ReloadArgs),
+    /// Forget what was scheduled: restarts of members, or the switchover.
+    Flush(FlushArgs),
     /// Throw the data of replicas away and copy it anew.
     Reinit(ReinitArgs),
     /// Begin maintenance mode: nothing is started, stopped or failed over by itself.
@@ -152,6 +154,25 @@ pub struct RestartArgs {
     /// Only members whose PostgreSQL is older than this.
     #[arg(long, value_name = "VERSION")]
     pub pg_version: Option<String>,
+    /// When, such as 2026-01-02T03:04:05+01:00, or 'now'.
+    #[arg(long, value_name = "TIME")]
+    pub scheduled: Option<String>,
+}
+
+/// Arguments of `flush`.
+#[derive(Debug, Args)]
+pub struct FlushArgs {
+    /// The cluster.
+    pub cluster_name: String,
+    /// What is forgotten, 'restart' or 'switchover', and before it the members whose restart it is. [default: all]
+    #[arg(required = true, value_name = "MEMBER]... [TARGET")]
+    pub what: Vec<String>,
+    /// Only members with this role.
+    #[arg(short, long, value_parser = ["leader", "primary", "replica", "standby", "any"])]
+    pub role: Option<String>,
+    /// Ask nothing.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Arguments of `reload`.

@@ -30,9 +30,9 @@ pub(crate) async fn switchover(context: &Context, args: &SwitchoverArgs) -> anyh
         anyhow::ensure!(*candidate != leader, "Switchover target and source are the same");
     }
     let scheduled = match &args.scheduled {
-        Some(text) => moment(text)?,
+        Some(text) => prompt::moment(text)?,
         None if args.force => None,
-        None => moment(&prompt::ask_or(
+        None => prompt::moment(&prompt::ask_or(
             "When should the switchover take place (ISO 8601 with offset)",
             "now",
         )?)?,
@@ -130,25 +130,6 @@ fn candidate(cluster: &Cluster, given: Option<&str>, force: bool) -> anyhow::Res
         }
     );
     Ok(Some(chosen))
-}
-
-/// `now`, or a moment with an offset. A time without one is of the local time zone.
-fn moment(text: &str) -> anyhow::Result<Option<String>> {
-    if text.is_empty() || text == "now" {
-        return Ok(None);
-    }
-    if let Ok(moment) = text.parse::<jiff::Timestamp>() {
-        return Ok(Some(moment.to_string()));
-    }
-    let local = text.parse::<jiff::civil::DateTime>().map_err(|_| {
-        anyhow::anyhow!("Unable to parse scheduled timestamp ({text}). It should be in an unambiguous format, e.g. ISO 8601")
-    })?;
-    Ok(Some(
-        local
-            .to_zoned(jiff::tz::TimeZone::system())?
-            .timestamp()
-            .to_string(),
-    ))
 }
 
 /// Asks the leader, or the candidate when nobody leads.

@@ -7,12 +7,13 @@
 //!   cli.rs      arguments            list.rs     list            history.rs  history
 //!   context.rs  store and members    members.rs  restart, reload, reinit
 //!   table.rs    pretty, tsv, …       handover.rs switchover, failover    config.rs  show-config, edit-config
-//!   prompt.rs   questions            pause.rs    pause, resume
+//!   prompt.rs   questions            pause.rs    pause, resume               flush.rs  flush
 //! ```
 
 mod cli;
 mod config;
 mod context;
+mod flush;
 mod handover;
 mod history;
 mod list;
@@ -41,6 +42,7 @@ pub fn run(args: CtlArgs) -> anyhow::Result<u8> {
             CtlCommand::Switchover(args) => handover::switchover(&context, &args).await?,
             CtlCommand::Failover(args) => handover::failover(&context, &args).await?,
             CtlCommand::Restart(args) => members::restart(&context, &args).await?,
+            CtlCommand::Flush(args) => flush::flush(&context, args).await?,
             CtlCommand::Reload(args) => members::reload(&context, &args).await?,
             CtlCommand::Reinit(args) => members::reinit(&context, &args).await?,
             CtlCommand::Pause(args) => pause::pause(&context, &args, true).await?,

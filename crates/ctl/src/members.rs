@@ -28,15 +28,39 @@ pub(crate) async fn restart(context: &Context, args: &RestartArgs) -> anyhow::Re
     if let Some(version) = &args.pg_version {
         body.insert("postgres_version".to_owned(), version.as_str().into());
     }
+    let scheduled = match &args.scheduled {
+        Some(text) => prompt::moment(text)?,
+        None if args.members.force => None,
+        None => prompt::moment(&prompt::ask_or(
+            "When should the restart take place (ISO 8601 with offset)",
+            "now",
+        )?)?,
+    };
+    if let Some(at) = scheduled {
+        anyhow::ensure!(!cluster.is_paused(), "Can't schedule restart in the paused state");
+        body.insert("schedule".to_owned(), at.into());
+    }
+    let later = body.contains_key("schedule");
     let body = Value::Object(body);
     for (name, member) in &chosen {
+        if later && args.members.force && member.scheduled_restart.is_some() {
+            let _ = context.call(member, Method::DELETE, "restart", None).await;
+        }
         let answer = context.call(member, Method::POST, "restart", Some(&body)).await;
-        tell(
-            answer,
-            200,
-            &format!("Success: restart on member {name}"),
-            &format!("restart for member {name}"),
-        );
+        match &answer {
+            Ok(answer) if answer.status == 409 => {
+                println!("Failed: another restart is already scheduled on member {name}");
+                continue;
+            }
+            _ => {}
+        }
+        let (wanted, done) = if later {
+            (202, "restart scheduled on member")
+        } else {
+            (200, "restart on member")
+        };
+        let failed = format!("restart for member {name}");
+        tell(answer, wanted, &format!("Success: {done} {name}"), &failed);
     }
     Ok(())
 }
@@ -108,7 +132,12 @@ async fn wait_for_copy(context: &Context, member: &Member) {
 }
 
 /// Prints how a request ended; true for success.
-fn tell(answer: Result<Response, howdah_http::HttpError>, wanted: u16, success: &str, what: &str) -> bool {
+pub(crate) fn tell(
+    answer: Result<Response, howdah_http::HttpError>,
+    wanted: u16,
+    success: &str,
+    what: &str,
+) -> bool {
     match answer {
         Ok(answer) if answer.status == wanted => {
             println!("{success}");
@@ -130,7 +159,7 @@ fn tell(answer: Result<Response, howdah_http::HttpError>, wanted: u16, success: 
 }
 
 /// The members a command is for, after asking.
-fn choose(
+pub(crate) fn choose(
     cluster: &Cluster,
     args: &MembersArgs,
     action: &str,

@@ -27,3 +27,22 @@ pub(crate) fn confirm(question: &str, refusal: &str) -> anyhow::Result<()> {
     anyhow::ensure!(matches!(answer.as_str(), "y" | "yes"), "{refusal}");
     Ok(())
 }
+
+/// `now`, or a moment with an offset. A time without one is of the local time zone.
+pub(crate) fn moment(text: &str) -> anyhow::Result<Option<String>> {
+    if text.is_empty() || text == "now" {
+        return Ok(None);
+    }
+    if let Ok(moment) = text.parse::<jiff::Timestamp>() {
+        return Ok(Some(moment.to_string()));
+    }
+    let local = text.parse::<jiff::civil::DateTime>().map_err(|_| {
+        anyhow::anyhow!("Unable to parse scheduled timestamp ({text}). It should be in an unambiguous format, e.g. ISO 8601")
+    })?;
+    Ok(Some(
+        local
+            .to_zoned(jiff::tz::TimeZone::system())?
+            .timestamp()
+            .to_string(),
+    ))
+}

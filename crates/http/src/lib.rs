@@ -21,6 +21,7 @@ pub use client::{Client, Connection, Response, StreamBody};
 pub use deadline::{sleep_until, timeout_at};
 pub use error::HttpError;
 pub use hyper::Method;
+pub use rustls::ServerConfig;
 pub use server::{Peer, Reply, ServerTls, serve};
 pub use tls::{TlsError, client_tls, server_tls, use_ring};
 pub use url::{Url, basic_auth};

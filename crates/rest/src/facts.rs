@@ -44,6 +44,8 @@ pub struct MemberFacts {
     pub leader_lsn: Option<Lsn>,
     /// Parameters that wait for a restart.
     pub pending_restart: Map<String, Value>,
+    /// A restart that waits for its time.
+    pub scheduled_restart: Option<Value>,
     /// The next decision is due then, and overdue a lease later.
     pub next_run: BootTime,
     /// Length of the lease in nanoseconds.

@@ -213,6 +213,7 @@ mod tests {
             has_view: true,
             leader_lsn: Some(Lsn(1000)),
             pending_restart: Map::new(),
+            scheduled_restart: None,
             next_run: BootTime(0),
             ttl_nanos: 1,
             lag_limit: 1 << 20,

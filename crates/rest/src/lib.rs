@@ -8,6 +8,7 @@
 //!   facts.rs    MemberFacts: what a member publishes   health.rs   path + facts ─► 200 or 503
 //!   status.rs   GET /patroni, and a peer's reading     cluster.rs  GET /cluster, `ctl list`
 //!   metrics.rs  GET /metrics                           requests.rs POST bodies and their mistakes
+//!   restart.rs  POST /restart, now or at a time
 //! ```
 
 mod cluster;
@@ -15,13 +16,15 @@ mod facts;
 mod health;
 mod metrics;
 mod requests;
+mod restart;
 mod status;
 
 pub use cluster::{ClusterRow, cluster_document, cluster_rows};
 pub use facts::{MemberFacts, Position};
 pub use health::{Query, health, readiness};
 pub use metrics::metrics;
-pub use requests::{BadRequest, ReinitRequest, RestartRequest, SwitchoverRequest};
+pub use requests::{BadRequest, ReinitRequest, SwitchoverRequest};
+pub use restart::{Due, RestartRequest, ScheduledRestart};
 pub use status::{PeerStatus, status_document};
 
 /// The version that peers and `patronictl` see: whose behaviour the API has.

@@ -1,17 +1,17 @@
 use howdah_dcs::FailoverRequest;
-use howdah_types::{MemberName, Role};
+use howdah_types::MemberName;
 use serde_json::{Map, Value};
 
 /// A request that is not carried out: the status code and what to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadRequest {
-    /// 400, 412 or 422.
+    /// 400, 412, 422 or 500.
     pub status: u16,
     /// A sentence.
     pub message: String,
 }
 
-fn bad<T>(status: u16, message: impl Into<String>) -> Result<T, BadRequest> {
+pub(crate) fn bad<T>(status: u16, message: impl Into<String>) -> Result<T, BadRequest> {
     Err(BadRequest {
         status,
         message: message.into(),
@@ -83,7 +83,7 @@ impl SwitchoverRequest {
     }
 }
 
-fn check_schedule(at: &str, now: jiff::Timestamp) -> Result<(), BadRequest> {
+pub(crate) fn check_schedule(at: &str, now: jiff::Timestamp) -> Result<(), BadRequest> {
     match at.parse::<jiff::Timestamp>() {
         Ok(moment) if moment > now => Ok(()),
         Ok(_) => bad(422, "Cannot schedule in the past"),
@@ -96,70 +96,6 @@ fn check_schedule(at: &str, now: jiff::Timestamp) -> Result<(), BadRequest> {
             "Unable to parse scheduled timestamp. It should be in an unambiguous format, e.g. ISO 8601",
         ),
     }
-}
-
-/// `POST /restart`
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RestartRequest {
-    /// Only if the member has this role.
-    pub role: Option<Role>,
-    /// Only if the running version (as `server_version_num`) is lower.
-    pub below_version: Option<u32>,
-    /// Only if a parameter waits for it.
-    pub only_pending: bool,
-}
-
-impl RestartRequest {
-    /// Reads a body.
-    ///
-    /// # Errors
-    /// 400 for an unknown key or a wrong value.
-    pub fn parse(body: &Map<String, Value>) -> Result<Self, BadRequest> {
-        let mut request = RestartRequest::default();
-        for (key, value) in body {
-            match (key.as_str(), value) {
-                ("role", Value::String(text))
-                    if matches!(text.as_str(), "primary" | "master" | "replica") =>
-                {
-                    request.role = Some(if text == "replica" {
-                        Role::Replica
-                    } else {
-                        Role::Primary
-                    });
-                }
-                ("role", _) => {
-                    return bad(
-                        400,
-                        "PostgreSQL role should be either primary, standby_leader, or replica",
-                    );
-                }
-                ("postgres_version", Value::String(text)) => match version(text) {
-                    Some(version) => request.below_version = Some(version),
-                    None => {
-                        return bad(
-                            400,
-                            "PostgreSQL version should be in the first.major.minor format",
-                        );
-                    }
-                },
-                ("timeout", Value::Number(_) | Value::String(_)) => {}
-                ("restart_pending", _) => request.only_pending = true,
-                ("schedule", _) => {
-                    return bad(
-                        400,
-                        "scheduled restarts are not supported yet: call without 'schedule' at that time",
-                    );
-                }
-                (other, _) => return bad(400, format!("Unknown filter for the scheduled restart: {other}")),
-            }
-        }
-        Ok(request)
-    }
-}
-
-fn version(text: &str) -> Option<u32> {
-    let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
-    Some(major.parse::<u32>().ok()? * 10000 + minor.parse::<u32>().ok()?)
 }
 
 /// `POST /reinitialize`
@@ -209,17 +145,5 @@ mod tests {
         assert!(switchover(at("2027-01-01T00:00:00+02:00"), true, false).is_ok());
         let failover = switchover(json!({"member": "b"}), false, false).unwrap();
         assert_eq!(failover.request.candidate.unwrap().as_str(), "b");
-    }
-
-    #[test]
-    fn restart_filters() {
-        let parse = |body: Value| RestartRequest::parse(body.as_object().unwrap());
-        assert!(parse(json!({"restart_pending": false})).unwrap().only_pending);
-        assert_eq!(
-            parse(json!({"postgres_version": "15.3"})).unwrap().below_version,
-            Some(150_003)
-        );
-        assert_eq!(parse(json!({"rolle": "x"})).unwrap_err().status, 400);
-        assert_eq!(parse(json!({"role": "x"})).unwrap_err().status, 400);
     }
 }

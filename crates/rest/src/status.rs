@@ -61,6 +61,9 @@ pub fn status_document(facts: &MemberFacts, now: BootTime) -> Map<String, Value>
     if !facts.pending_restart.is_empty() {
         set("pending_restart_reason", facts.pending_restart.clone().into());
     }
+    if let Some(scheduled) = &facts.scheduled_restart {
+        set("scheduled_restart", scheduled.clone());
+    }
     set("dcs_last_seen", facts.dcs_last_seen.into());
     let tags = facts.tags.published();
     if !tags.is_empty() {

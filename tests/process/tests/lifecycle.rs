@@ -57,7 +57,7 @@ async fn parameters_restart_pause_and_reinitialize_through_ctl() {
         "{edited}"
     );
     until("the restart is pending", SOON, async || {
-        ctl(&lab, &["list"]).contains("max_connections: 50->60")
+        ctl(&lab, &["list"]).matches("max_connections: 50->60").count() == 2
     })
     .await
     .unwrap();
@@ -109,6 +109,58 @@ async fn parameters_restart_pause_and_reinitialize_through_ctl() {
     lab.wait_healthy(SOON).await.unwrap();
     let history = ctl(&lab, &["history", "-f", "json"]);
     assert_eq!(history.trim(), "[]", "no failover has happened: {history}");
+}
+
+#[tokio::test]
+async fn a_restart_can_be_scheduled_and_forgotten() {
+    let lab = Lab::running(LabOptions::howdah(2).unwrap()).await.unwrap();
+    let replica = lab.a_replica().await.unwrap();
+    let member = &lab.members[replica];
+    let name = member.name.as_str();
+    let before = member.postmaster_pid();
+    let restart = |at: &str| ctl(&lab, &["restart", "lab", name, "--force", "--scheduled", at]);
+    assert!(
+        restart("2099-01-01T00:00:00+00:00")
+            .contains(&format!("Success: restart scheduled on member {name}"))
+    );
+    until("the record shows it", SOON, async || {
+        ctl(&lab, &["list"]).contains("2099-01-01T00:00:00")
+    })
+    .await
+    .unwrap();
+    let again = member
+        .call(
+            Method::POST,
+            "/restart",
+            Some(&json!({"schedule": "2099-01-01T00:00:00Z"})),
+        )
+        .await
+        .unwrap();
+    assert_eq!(again.status, 409, "{}", again.text());
+    let flushed = ctl(&lab, &["flush", "lab", name, "restart", "--force"]);
+    assert!(
+        flushed.contains(&format!("Success: flush scheduled restart for member {name}")),
+        "{flushed}"
+    );
+    let none = member.call(Method::DELETE, "/restart", None).await.unwrap();
+    assert_eq!(none.status, 404);
+    assert_eq!(member.postmaster_pid(), before);
+
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3);
+    assert!(restart(&soon.to_string()).contains("Success"));
+    until("it was restarted", SOON, async || {
+        member.postmaster_pid().is_some_and(|pid| Some(pid) != before)
+    })
+    .await
+    .unwrap();
+    assert!(jiff::Timestamp::now() >= soon, "not before its time");
+    lab.wait_healthy(SOON).await.unwrap();
+    let cluster = member.call(Method::GET, "/cluster", None).await.unwrap();
+    assert!(
+        !cluster.text().contains("scheduled_restart"),
+        "{}",
+        cluster.text()
+    );
 }
 
 /// A candidate that receives nothing at this moment would lack the end: it is not handed over to.

@@ -87,37 +87,7 @@ async fn health_checks_tell_primary_and_replica_apart() {
 async fn unsafe_verbs_need_the_password_and_tls_is_served() {
     let dir = tempdir();
     let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "1",
-            "-subj",
-            "/CN=127.0.0.1",
-        ])
-        .args([
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-        ])
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&cert)
-        .output()
-        .unwrap();
-    assert!(made.status.success());
-    Command::new("chmod")
-        .arg("-R")
-        .arg("a+rX")
-        .arg(&dir)
-        .status()
-        .unwrap();
+    make_certificate(&dir);
     let port = howdah_testkit::free_port().unwrap();
     let restapi = json!({
         "listen": format!("127.0.0.1:{port}"), "connect_address": format!("127.0.0.1:{port}"),
@@ -162,7 +132,55 @@ async fn unsafe_verbs_need_the_password_and_tls_is_served() {
         .clone()
         .with_authorization(Some(basic_auth("admin", "secret")));
     assert_eq!(call(&right, Method::POST, "/reload").await.unwrap(), 202);
+    // Certificates are renewed and passwords changed while the agent runs.
+    make_certificate(&dir);
+    let file = lab.dir().join("m0.yml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, config.replace("\"secret\"", "\"better\"")).unwrap();
+    assert_eq!(call(&right, Method::POST, "/reload").await.unwrap(), 202);
+    let renewed = Client::new(Some(client_tls(Some(&cert), None, false).unwrap()));
+    let renewed = renewed.with_authorization(Some(basic_auth("admin", "better")));
+    howdah_testkit::until("both are taken", Duration::from_secs(10), async || {
+        matches!(call(&renewed, Method::POST, "/reload").await, Ok(202))
+    })
+    .await
+    .unwrap();
+    assert!(
+        call(&right, Method::GET, "/primary").await.is_err(),
+        "the old certificate is gone"
+    );
     std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// A certificate that signs itself, as `cert.pem` and `key.pem`.
+fn make_certificate(dir: &std::path::Path) {
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "1",
+            "-subj",
+            "/CN=127.0.0.1",
+        ])
+        .args([
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ])
+        .arg("-keyout")
+        .arg(dir.join("key.pem"))
+        .arg("-out")
+        .arg(dir.join("cert.pem"))
+        .output()
+        .unwrap();
+    assert!(made.status.success());
+    let readable = Command::new("chmod").arg("-R").arg("a+rX").arg(dir).status();
+    assert!(readable.unwrap().success());
 }
 
 fn tempdir() -> std::path::PathBuf {

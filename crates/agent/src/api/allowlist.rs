@@ -9,7 +9,7 @@ use super::{Api, read::STORE_PATIENCE};
 
 /// Whether an unsafe request may come from this address. Without a list it may come from anywhere.
 pub(crate) async fn allows(api: &Api, from: IpAddr) -> bool {
-    let config = &api.config.restapi;
+    let config = &api.config().restapi;
     if config.allowlist.is_empty() && !config.allowlist_include_members {
         return true;
     }

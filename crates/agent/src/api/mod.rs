@@ -14,29 +14,80 @@ mod write;
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use howdah_config::{LocalConfig, RestApiConfig, VerifyClient};
 use howdah_dcs::Store;
-use howdah_http::{Client, server_tls};
+use howdah_http::{Client, ServerConfig, server_tls};
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{publish::Published, setup::peer_client, wake::Wake};
 
 /// What a request may use.
 pub(crate) struct Api {
-    pub(crate) config: Arc<LocalConfig>,
+    configured: Arc<ArcSwap<Configured>>,
     pub(crate) published: Published,
     pub(crate) store: Box<dyn Store>,
-    pub(crate) peers: Client,
     pub(crate) wake: Wake,
+}
+
+impl Api {
+    /// The configuration as it is now.
+    pub(crate) fn config(&self) -> Arc<LocalConfig> {
+        Arc::clone(&self.configured.load().config)
+    }
+
+    /// How other members are asked.
+    pub(crate) fn peers(&self) -> Client {
+        self.configured.load().peers.clone()
+    }
+}
+
+/// What a new configuration changes.
+struct Configured {
+    config: Arc<LocalConfig>,
+    peers: Client,
+}
+
+impl Configured {
+    fn of(config: &Arc<LocalConfig>) -> anyhow::Result<Self> {
+        Ok(Configured {
+            config: Arc::clone(config),
+            peers: peer_client(config)?,
+        })
+    }
+}
+
+/// What the loop tells the API.
+#[derive(Clone)]
+pub(crate) struct ApiSettings {
+    configured: Arc<ArcSwap<Configured>>,
+    tls: watch::Sender<Option<Arc<ServerConfig>>>,
+}
+
+impl ApiSettings {
+    /// Takes another configuration, with its certificates as they are on disk now. One that is wrong changes nothing.
+    pub(crate) fn take(&self, config: &Arc<LocalConfig>) -> anyhow::Result<()> {
+        let tls = tls_of(&config.restapi)?;
+        let configured = Configured::of(config)?;
+        self.configured.store(Arc::new(configured));
+        self.tls.send_replace(tls);
+        Ok(())
+    }
 }
 
 /// The running API.
 pub(crate) struct ApiThread {
     stop: watch::Sender<bool>,
     thread: std::thread::JoinHandle<()>,
+    settings: ApiSettings,
 }
 
 impl ApiThread {
+    /// For changes of the configuration.
+    pub(crate) fn settings(&self) -> ApiSettings {
+        self.settings.clone()
+    }
+
     /// Lets requests under way end, for a second at most.
     pub(crate) fn stop(self) {
         let _ = self.stop.send(true);
@@ -62,22 +113,16 @@ pub(crate) async fn start(
         .await
         .and_then(|listener| Ok(listener.into_std()?))
         .with_context(|| format!("restapi.listen: {address} cannot be listened on"))?;
-    let tls = match &config.restapi.tls {
-        None => None,
-        Some(tls) => {
-            let ca = tls
-                .cafile
-                .as_deref()
-                .filter(|_| tls.verify_client != VerifyClient::None);
-            let required = tls.verify_client == VerifyClient::Required;
-            Some(server_tls(&tls.certfile, &tls.keyfile, ca, required)?)
-        }
+    let (tls, tls_now) = watch::channel(tls_of(&config.restapi)?);
+    let configured = Arc::new(ArcSwap::from_pointee(Configured::of(&config)?));
+    let settings = ApiSettings {
+        configured: Arc::clone(&configured),
+        tls,
     };
     let (stop, stopped) = watch::channel(false);
     let api = Api {
+        configured,
         store,
-        peers: peer_client(&config)?,
-        config,
         published,
         wake,
     };
@@ -85,11 +130,10 @@ pub(crate) async fn start(
         .name("rest".to_owned())
         .spawn(move || {
             let api = Arc::new(api);
-            let (_settings, tls) = watch::channel(tls);
             runtime.block_on(async move {
                 match TcpListener::from_std(listener) {
                     Ok(listener) => {
-                        howdah_http::serve(listener, tls, stopped, move |request, peer| {
+                        howdah_http::serve(listener, tls_now, stopped, move |request, peer| {
                             let api = Arc::clone(&api);
                             async move { routes::route(&api, request, peer).await }
                         })
@@ -99,7 +143,22 @@ pub(crate) async fn start(
                 }
             });
         })?;
-    Ok(ApiThread { stop, thread })
+    Ok(ApiThread {
+        stop,
+        thread,
+        settings,
+    })
+}
+
+/// The certificates, as they are on disk now.
+fn tls_of(config: &RestApiConfig) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    let ca = tls
+        .cafile
+        .as_deref()
+        .filter(|_| tls.verify_client != VerifyClient::None);
+    let required = tls.verify_client == VerifyClient::Required;
+    Ok(Some(server_tls(&tls.certfile, &tls.keyfile, ca, required)?))
 }
 
 async fn bind(config: &RestApiConfig) -> anyhow::Result<TcpListener> {

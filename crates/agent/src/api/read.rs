@@ -88,7 +88,7 @@ async fn from_store(api: &Api, what: &str) -> Answer {
         "cluster" => {
             let pause = view.config.value.as_ref().and_then(|config| config.get("pause"));
             let pause = pause.is_some_and(|pause| howdah_config::parse_bool(pause) == Some(true));
-            Answer::json(200, &cluster_document(&view, api.config.scope.as_str(), pause))
+            Answer::json(200, &cluster_document(&view, api.config().scope.as_str(), pause))
         }
         "history" => Answer::json(200, &history_to_json(&view.history.unwrap_or_default())),
         _ => match view.config.value {

@@ -124,7 +124,7 @@ async fn unsafe_verb(
         (&Method::PUT, "config") => write::put_config(api, &optional()).await,
         (&Method::POST, "reload") => write::reload(api).await,
         (&Method::POST, "restart") => write::restart(api, &optional()).await,
-        (&Method::DELETE, "restart") => Answer::text(404, "no restarts are scheduled"),
+        (&Method::DELETE, "restart") => write::flush_restart(api).await,
         (&Method::POST, "reinitialize") => write::reinitialize(api, &optional()).await,
         (&Method::POST, "switchover") => switchover::post(api, &optional(), true).await,
         (&Method::POST, "failover") => switchover::post(api, &optional(), false).await,
@@ -137,7 +137,7 @@ async fn unsafe_verb(
 
 /// Who may change something: with client certificates, whoever has one; with a password, whoever knows it.
 fn refuse(api: &Api, headers: &HeaderMap, peer: Peer) -> Option<Answer> {
-    let config = &api.config.restapi;
+    let config = &api.config().restapi;
     let wants_certificate = config
         .tls
         .as_ref()

@@ -21,7 +21,7 @@ pub(crate) async fn post(api: &Api, body: &Map<String, Value>, is_switchover: bo
         Err(error) => return Answer::text(503, error.to_string()),
     };
     let config = view.config.value.clone().unwrap_or_default();
-    let Ok(dynamic) = dynamic_from(&config, &api.config.postgresql) else {
+    let Ok(dynamic) = dynamic_from(&config, &api.config().postgresql) else {
         return Answer::text(503, "the cluster's configuration is wrong");
     };
     let parsed = SwitchoverRequest::parse(body, is_switchover, dynamic.pause, jiff::Timestamp::now());
@@ -132,7 +132,7 @@ async fn check(api: &Api, view: &View, dynamic: &Dynamic, request: &FailoverRequ
     for (_, member) in members {
         let Some(base) = member.api_base() else { continue };
         let peer = ask_one(
-            &api.peers,
+            &api.peers(),
             &format!("{base}/patroni"),
             now() + Duration::from_secs(2),
         )

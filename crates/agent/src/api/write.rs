@@ -1,8 +1,7 @@
 use howdah_clock::now;
 use howdah_config::{dynamic_from, patch};
 use howdah_dcs::{Cond, Key, Op, Outcome};
-use howdah_rest::{ReinitRequest, RestartRequest};
-use howdah_types::Role;
+use howdah_rest::{ReinitRequest, RestartRequest, ScheduledRestart};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
@@ -31,7 +30,7 @@ pub(crate) async fn put_config(api: &Api, config: &Map<String, Value>) -> Answer
 
 /// A configuration that no member would take is refused here, where somebody reads the answer.
 async fn write_config(api: &Api, config: Map<String, Value>, cond: Cond) -> Answer {
-    if let Err(error) = dynamic_from(&config, &api.config.postgresql) {
+    if let Err(error) = dynamic_from(&config, &api.config().postgresql) {
         return Answer::text(400, error.to_string());
     }
     let value = Value::Object(config);
@@ -58,35 +57,54 @@ pub(crate) async fn reload(api: &Api) -> Answer {
     }
 }
 
-/// `POST /restart`: answers when it is done.
+/// `POST /restart`: answers when it is done, or noted for later.
 pub(crate) async fn restart(api: &Api, body: &Map<String, Value>) -> Answer {
-    let request = match RestartRequest::parse(body) {
-        Ok(request) => request,
-        Err(bad) => return Answer::text(bad.status, bad.message),
-    };
     let Some(facts) = api.published.facts() else {
         return Answer::text(503, "starting");
     };
-    let role = if facts.role == Role::Primary {
-        Role::Primary
-    } else {
-        Role::Replica
+    let request = match RestartRequest::parse(body, facts.pause, jiff::Timestamp::now()) {
+        Ok(request) => request,
+        Err(bad) => return Answer::text(bad.status, bad.message),
     };
-    let unmet = (request.role.is_some_and(|wanted| wanted != role), "role mismatch");
-    let version = (
-        request
-            .below_version
-            .is_some_and(|below| facts.server_version.is_some_and(|running| running >= below)),
-        "postgres version mismatch",
-    );
-    let pending = (
-        request.only_pending && facts.pending_restart.is_empty(),
-        "pending restart flag is not set",
-    );
-    if let Some((_, why)) = [unmet, version, pending].into_iter().find(|(unmet, _)| *unmet) {
+    if request.schedule.is_some() {
+        let started = facts.postmaster_start_time.as_deref();
+        let plan = started.and_then(|started| ScheduledRestart::new(request, body, started));
+        return match plan {
+            Some(plan) => schedule(api, plan).await,
+            None => Answer::text(
+                503,
+                "PostgreSQL does not run: there is nothing to schedule a restart of",
+            ),
+        };
+    }
+    if let Some(why) = request.unmet(&facts) {
         return Answer::text(503, format!("restart conditions are not satisfied: {why}"));
     }
     ask(api, ApiCommand::Restart, "restarted successfully").await
+}
+
+async fn schedule(api: &Api, plan: ScheduledRestart) -> Answer {
+    match tell(api, |noted| ApiCommand::Schedule(plan, noted)).await {
+        Some(true) => Answer::text(202, "Restart scheduled"),
+        Some(false) => Answer::text(409, "Another restart is already scheduled"),
+        None => Answer::text(503, "the agent is ending"),
+    }
+}
+
+/// `DELETE /restart`
+pub(crate) async fn flush_restart(api: &Api) -> Answer {
+    match tell(api, ApiCommand::Flush).await {
+        Some(true) => Answer::text(200, "scheduled restart deleted"),
+        Some(false) => Answer::text(404, "no restarts are scheduled"),
+        None => Answer::text(503, "the agent is ending"),
+    }
+}
+
+/// What the loop says to a question of yes or no; `None` when it is ending.
+async fn tell(api: &Api, command: impl FnOnce(oneshot::Sender<bool>) -> ApiCommand) -> Option<bool> {
+    let (answer, answered) = oneshot::channel();
+    api.published.commands.send(command(answer)).await.ok()?;
+    answered.await.ok()
 }
 
 /// `POST /reinitialize`: answers when it has begun.
