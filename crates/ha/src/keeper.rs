@@ -248,6 +248,11 @@ impl Keeper {
             && now >= lease.deadline()
         {
             self.leadership = Leadership::Unsure;
+            // The guard has ended PostgreSQL. Renewals that the store carries out all the same, and answers too late,
+            // would keep everybody else from leading: the lease is given back, if the guard agrees.
+            if !self.paused {
+                self.want = Want::Release;
+            }
         }
         if self.pending.is_none() && now >= self.next_tick() {
             if self.want == Want::Release
@@ -583,6 +588,27 @@ mod tests {
         let mut late = Keeper::new(name("a"), TTL).adopt(term, first.lease().unwrap(), deadline);
         let calls = settle(&mut late, &mut store, KeeperInput::Tick, at(99));
         assert!(matches!(calls[..], [GuardCall::Lost(_)]), "{calls:?}");
+    }
+
+    #[test]
+    fn a_lease_whose_renewals_are_answered_too_late_is_given_back() {
+        let mut store = MemStore::default();
+        let mut keeper = Keeper::new(name("a"), TTL);
+        settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
+        settle(&mut keeper, &mut store, acquire(2), at(1));
+        for second in [10, 15, 20, 25, 29] {
+            let sent = keeper.step(KeeperInput::Tick, at(second));
+            let [KeeperOutput::Send { op, .. }] = &sent[..] else {
+                panic!("{sent:?}")
+            };
+            store.apply(op, at(second));
+            let _ = keeper.step(KeeperInput::Answer(Outcome::Unknown("late".into())), at(second + 1));
+        }
+        assert!(store.leader().is_some());
+        // The guard has ended PostgreSQL by now, and agrees.
+        let calls = settle(&mut keeper, &mut store, KeeperInput::Tick, at(31));
+        assert!(matches!(calls[..], [GuardCall::Disarm(_)]), "{calls:?}");
+        assert_eq!((store.leader(), keeper.state(at(31))), (None, LeaseState::None));
     }
 
     #[test]
