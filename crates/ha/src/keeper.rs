@@ -602,7 +602,10 @@ mod tests {
                 panic!("{sent:?}")
             };
             store.apply(op, at(second));
-            let _ = keeper.step(KeeperInput::Answer(Outcome::Unknown("late".into())), at(second + 1));
+            let _ = keeper.step(
+                KeeperInput::Answer(Outcome::Unknown("late".into())),
+                at(second + 1),
+            );
         }
         assert!(store.leader().is_some());
         // The guard has ended PostgreSQL by now, and agrees.
