@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use howdah_clock::now;
 use howdah_config::SyncMode;
 use howdah_dcs::{Cond, HistoryEntry, Key, Op, Outcome, View, history_to_json};
-use howdah_ha::{Action, Command, Effect, RunningAction, SlotChange, gate, quote_sync_name};
+use howdah_ha::{Action, Command, Effect, RunningAction, SlotChange, gate, quote_sync_name, without_standby};
 use howdah_postgres::{advance_slot, create_slot, drop_slot};
 use howdah_types::Timeline;
 
@@ -133,8 +133,7 @@ impl Agent {
         let mine = sync.filter(|sync| sync.leader == self.config.name.as_str());
         match mine.and_then(|sync| sync.standbys().next()) {
             Some(standby) => quote_sync_name(standby),
-            None if self.dynamic.synchronous_mode == SyncMode::Strict => "*".to_owned(),
-            None => String::new(),
+            None => without_standby(self.dynamic.synchronous_mode).to_owned(),
         }
     }
 

@@ -65,9 +65,12 @@ pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: 
     }
 }
 
-/// A replica that does not stream may have WAL that the leader has not.
+/// A replica that does not stream may have WAL that the leader has not. So may one that seems to stream and does not come
+/// to the leader's timeline: its receiver gets the end of the old timeline again and again, and breaks off each time.
 fn watch_streaming(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
-    if running.streaming || snapshot.me.tags.nostream() {
+    let leaders = view.leader_member().and_then(|(_, member)| member.timeline);
+    let behind = leaders.is_some_and(|timeline| running.timeline < timeline);
+    if (running.streaming && !behind) || snapshot.me.tags.nostream() {
         plan.memory.not_streaming_since = None;
         plan.memory.checked_at = None;
         return;

@@ -6,7 +6,7 @@ use howdah_config::SyncMode;
 use howdah_dcs::{Cond, FailoverRequest, Key, Member, View};
 use howdah_types::{Lsn, MemberName};
 
-use crate::{Action, Effect, Peer, Plan, Postgres, Reason, Snapshot, decide::SOON};
+use crate::{Action, Effect, Peer, Plan, Postgres, Reason, Snapshot, decide::SOON, sync};
 
 /// A request that finds nobody who can take over is dropped after so long.
 const GIVE_UP: Duration = Duration::from_secs(5);
@@ -134,12 +134,14 @@ fn receives(snapshot: &Snapshot, view: &View, name: &MemberName) -> bool {
     let Postgres::Running(running) = &snapshot.postgres else {
         return true;
     };
-    let cascades = view
-        .members
-        .get(name)
-        .is_some_and(|member| member.tags.replicatefrom().is_some());
-    let mut senders = running.walsenders.iter();
-    cascades || senders.any(|sender| sender.streaming && sender.name.eq_ignore_ascii_case(name.as_str()))
+    let Some(member) = view.members.get(name) else {
+        return false;
+    };
+    let sends = running
+        .walsenders
+        .iter()
+        .any(|sender| sender.streaming && sender.name.eq_ignore_ascii_case(name.as_str()));
+    sync::has_our_timeline(member, running) && (sends || member.tags.replicatefrom().is_some())
 }
 
 /// The members that may be asked whether they take over: not us, reachable by REST, not `nofailover`, the named one

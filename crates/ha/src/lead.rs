@@ -87,11 +87,7 @@ fn become_primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mu
             });
         }
     }
-    let names = if snapshot.config.synchronous_mode == SyncMode::Strict {
-        "*"
-    } else {
-        ""
-    };
+    let names = sync::without_standby(snapshot.config.synchronous_mode);
     if running.sync_names != names {
         plan.effect(Effect::SetSyncNames(names.to_owned()));
     }

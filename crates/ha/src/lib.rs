@@ -43,4 +43,4 @@ pub use snapshot::{
     Dcs, LastLeader, Me, Memory, Peer, Peers, Postgres, Request, Running, RunningAction, Slot, Snapshot,
     Stopped, WalSender,
 };
-pub use sync::quote_sync_name;
+pub use sync::{quote_sync_name, without_standby};

@@ -201,8 +201,9 @@ fn asked_since(
     Ok(())
 }
 
-/// Nobody who answered may be a primary, be ahead of us, or be equal with a higher priority. Who does not answer has
-/// no veto: with two members that is what makes a failover possible.
+/// Nobody who answered may be a primary, be ahead of us, or be equal with a higher priority. A later timeline is ahead
+/// wherever it ends: who is on an earlier one has nothing of what the last leader has written. Who does not answer has no
+/// veto: with two members that is what makes a failover possible.
 fn compare(
     snapshot: &Snapshot,
     running: &Running,
@@ -218,6 +219,13 @@ fn compare(
         }
         if !peer.running || peer.nofailover {
             continue;
+        }
+        match peer.timeline {
+            Some(theirs) if theirs > running.timeline => {
+                return Err(Reason::PeerHasLaterTimeline { peer: name.clone() });
+            }
+            Some(theirs) if theirs < running.timeline => continue,
+            _ => {}
         }
         let former_leader = sync_leader == Some(snapshot.me.name.as_str());
         let bytes = peer.lsn.ahead_of(running.lsn);

@@ -49,6 +49,7 @@ pub enum Reason {
     AskingPeers,
     PeerIsPrimary { peer: MemberName },
     PeerIsAhead { peer: MemberName, bytes: u64 },
+    PeerHasLaterTimeline { peer: MemberName },
     PeerHasPriority { peer: MemberName },
     Healthiest,
     HandingOver { candidate: Option<MemberName> },
@@ -134,6 +135,9 @@ impl fmt::Display for Reason {
             R::AskingPeers => f.write_str("asking the other members for their position"),
             R::PeerIsPrimary { peer } => write!(f, "not racing: {peer} is still a running primary"),
             R::PeerIsAhead { peer, bytes } => write!(f, "not racing: {peer} is ahead by {bytes} bytes"),
+            R::PeerHasLaterTimeline { peer } => {
+                write!(f, "not racing: {peer} is on a later timeline")
+            }
             R::PeerHasPriority { peer } => {
                 write!(f, "not racing: {peer} has the same WAL and a higher priority")
             }

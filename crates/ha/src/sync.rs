@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use howdah_config::SyncMode;
-use howdah_dcs::{Cond, Key, SyncState, View};
+use howdah_dcs::{Cond, Key, Member, SyncState, View};
 
 use crate::{Effect, Plan, Reason, Running, Snapshot, WalSender, decide::SOON};
 
@@ -17,11 +17,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     let me = snapshot.me.name.as_str();
-    let none = if snapshot.config.synchronous_mode == SyncMode::Strict {
-        "*"
-    } else {
-        ""
-    };
+    let none = without_standby(snapshot.config.synchronous_mode);
     if snapshot.config.synchronous_mode == SyncMode::Off {
         turn_off(view, running, plan);
         return;
@@ -126,6 +122,7 @@ fn choose<'a>(
         sender.streaming
             && member.is_some_and(|(name, member)| {
                 *name != snapshot.me.name
+                    && has_our_timeline(member, running)
                     && member.is_running()
                     && !member.tags.nosync()
                     && !member.tags.nofailover()
@@ -146,6 +143,24 @@ fn choose<'a>(
     running.walsenders.iter().filter(fits).max_by(|a, b| {
         (present(a), priority(a), a.lsn, &b.name).cmp(&(present(b), priority(b), b.lsn, &a.name))
     })
+}
+
+/// Whether a member says that it has come to our timeline. Until then its WAL may have left our history, and PostgreSQL
+/// takes the positions that it reports for confirmations all the same.
+pub(crate) fn has_our_timeline(member: &Member, running: &Running) -> bool {
+    member
+        .timeline
+        .is_some_and(|timeline| timeline >= running.timeline)
+}
+
+/// `synchronous_standby_names` while no standby is chosen. In strict mode commits wait for a name that nobody has: Patroni
+/// writes `*`, which also takes the word of a standby whose WAL has left our history.
+#[must_use]
+pub fn without_standby(mode: SyncMode) -> &'static str {
+    match mode {
+        SyncMode::Strict => "\"no standby is chosen yet\"",
+        SyncMode::Off | SyncMode::On => "",
+    }
 }
 
 /// A member's name as `synchronous_standby_names` takes it.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use howdah_ha::{LastLeader, Postgres, Request};
 use howdah_pgconf::DbState;
-use howdah_types::{Lsn, SystemId};
+use howdah_types::{Lsn, SystemId, Timeline};
 use situation::{NOW, Shorthand, Situation, brief, is, name, plan};
 
 #[test]
@@ -65,6 +65,14 @@ fn a_replica_with_a_leader() {
             .with(|s| {
                 s.memory.not_streaming_since = Some(NOW - Duration::from_secs(4));
             }),
+        &format!("{follows}; checking whether our WAL belongs to the history of b"),
+        &["begin Rejoin b"],
+    );
+    is(
+        "it seems to stream and does not come to the leader's timeline: the receiver breaks off again and again",
+        &Situation::replica().led_by("b").on_timeline("b", 2).with(|s| {
+            s.memory.not_streaming_since = Some(NOW - Duration::from_secs(4));
+        }),
         &format!("{follows}; checking whether our WAL belongs to the history of b"),
         &["begin Rejoin b"],
     );
@@ -130,6 +138,20 @@ fn the_race() {
         &race().answers("b", 150),
         "not racing: b is ahead by 50 bytes",
         &[],
+    );
+    is(
+        "a later timeline is ahead, wherever it ends",
+        &race()
+            .answers("b", 50)
+            .peer("b", |peer| peer.timeline = Some(Timeline(2))),
+        "not racing: b is on a later timeline",
+        &[],
+    );
+    is(
+        "an earlier timeline is behind, wherever it ends",
+        &race().running(|r| r.timeline = Timeline(2)).answers("b", 150),
+        "nobody is ahead: trying to take the lease",
+        &["acquire"],
     );
     is(
         "somebody says that it is primary",
@@ -263,6 +285,42 @@ fn holding_the_lease() {
             .with(|s| s.postgres = Postgres::Missing),
         "",
         &["release"],
+    );
+}
+
+#[test]
+fn the_synchronous_standby() {
+    let alone = || Situation::primary().leading().quiet().synchronous("a", &[]);
+    let leading = "no action. I am the leader with the lock (term 7)";
+    is(
+        "somebody streams: first PostgreSQL waits for it",
+        &alone(),
+        &format!("{leading}; making b the synchronous standby"),
+        &["SetSyncNames(\"\\\"b\\\"\")"],
+    );
+    is(
+        "who has not come to our timeline is none: its positions are another history's",
+        &alone().running(|r| r.timeline = Timeline(2)),
+        leading,
+        &["WriteHistory", "begin Checkpoint"],
+    );
+    is(
+        "strict, and nobody is fit: commits wait for nobody's name, not for anybody's",
+        &alone()
+            .running(|r| r.walsenders.clear())
+            .with(|s| s.config.synchronous_mode = howdah_config::SyncMode::Strict),
+        &format!("{leading}; no synchronous standby"),
+        &["SetSyncNames(\"\\\"no standby is chosen yet\\\"\")"],
+    );
+    is(
+        "it is gone: first the store forgets it, then PostgreSQL",
+        &Situation::primary()
+            .leading()
+            .quiet()
+            .synchronous("a", &["b"])
+            .running(|r| r.walsenders.clear()),
+        &format!("{leading}; the synchronous standby is gone"),
+        &["put sync {\"leader\":\"a\",\"sync_standby\":null,\"quorum\":0}"],
     );
 }
 

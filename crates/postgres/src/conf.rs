@@ -9,7 +9,7 @@ use std::{
 use howdah_config::{Dynamic, PostgresConfig};
 use howdah_pgconf::{ConfFile, Conninfo, lines_file, managed_values, pgpass_line};
 
-use crate::{PgError, Programs};
+use crate::{PgError, Programs, auto_conf};
 
 /// Where a replica streams from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +88,16 @@ impl Conf {
         file.set("primary_conninfo", self.primary_conninfo(local));
         file.set("primary_slot_name", self.slot.clone().unwrap_or_default());
         write_atomically(&dir.join("postgresql.conf"), &file.render())?;
+        let owned = |name: &str| match name {
+            "primary_conninfo" | "primary_slot_name" => true,
+            "synchronous_standby_names" => self.sync_names.is_some(),
+            _ => false,
+        };
+        for name in auto_conf::take_out(dir, owned)? {
+            warnings.push(format!(
+                "{name} was set by ALTER SYSTEM, or by a copy: it is the agent's, and taken out of postgresql.auto.conf"
+            ));
+        }
 
         let hba = local.pg_hba.as_ref().or(dynamic.pg_hba.as_ref());
         if let Some(lines) = hba {

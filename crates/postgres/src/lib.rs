@@ -6,11 +6,13 @@
 //! ```text
 //!   data_dir.rs  what lies there        conf.rs      postgresql.conf, pg_hba.conf, signal files
 //!   programs.rs  where the tools are    command.rs   the postmaster's command line
+//!   auto_conf.rs what ALTER SYSTEM must not say
 //!   tools.rs     initdb, pg_basebackup, pg_rewind, user scripts
 //!   session.rs   one SQL connection     sample.rs    everything a decision needs, in one query
 //!   roles.rs     roles of a new cluster    slots.rs  replication slots    settings.rs  what needs a restart
 //! ```
 
+mod auto_conf;
 mod command;
 mod conf;
 mod data_dir;

@@ -116,8 +116,9 @@ impl World {
                 damaged: false,
             });
         }
+        // One that is stuck is seen as streaming by both ends, at every look: that is the worst case.
         let walsenders = (0..MEMBERS)
-            .filter(|other| self.streams(*other) == Some(i))
+            .filter(|other| self.streams(*other) == Some(i) || self.is_stuck(*other) == Some(i))
             .map(|other| WalSender {
                 name: self.nodes[other].name.to_string(),
                 streaming: true,
@@ -130,7 +131,7 @@ impl World {
             timeline: Timeline(pg.timeline),
             checkpoint_timeline: Timeline(pg.timeline),
             lsn: node.lsn(),
-            streaming: self.streams(i).is_some(),
+            streaming: self.streams(i).is_some() || self.is_stuck(i).is_some(),
             upstream: pg
                 .upstream
                 .map(|other| ("h".to_owned(), u16::try_from(other).unwrap_or(0))),
@@ -151,6 +152,16 @@ impl World {
             && node.no_receiver_until <= self.tick;
         let continues = other.pg.wal.starts_with(&node.pg.wal) && other.pg.timeline >= node.pg.timeline;
         (reachable && continues && other.pg.primary).then_some(upstream)
+    }
+
+    /// The primary whose history a replica's WAL has left: the receiver gets the end of the old timeline again and again.
+    fn is_stuck(&self, i: usize) -> Option<usize> {
+        let node = &self.nodes[i];
+        let upstream = node.pg.upstream.filter(|_| node.pg.up && !node.pg.primary)?;
+        let other = &self.nodes[upstream];
+        let reachable = self.connected(i) && self.connected(upstream) && other.pg.up && other.pg.primary;
+        let left = node.pg.timeline < other.pg.timeline && !other.pg.wal.starts_with(&node.pg.wal);
+        (reachable && left).then_some(upstream)
     }
 
     /// Carries out the next effect.
@@ -508,10 +519,13 @@ impl World {
         if !pg.up || !pg.primary || self.nodes[i].off_until > self.tick {
             return false;
         }
-        let confirmed = |other: usize| self.streams(other) == Some(i);
+        // PostgreSQL looks at the position that a standby reports, not at its history.
+        let confirmed = |other: usize| {
+            self.streams(other) == Some(i)
+                || (self.is_stuck(other) == Some(i) && self.nodes[other].lsn() >= self.nodes[i].lsn())
+        };
         match pg.sync_names.as_str() {
             "" => true,
-            "*" => (0..MEMBERS).any(confirmed),
             names => (0..MEMBERS)
                 .any(|o| names == howdah_ha::quote_sync_name(self.nodes[o].name.as_str()) && confirmed(o)),
         }

@@ -96,3 +96,66 @@ async fn by_a_new_copy_that_keeps_the_diverged_data() {
         lab.logs()
     );
 }
+
+/// The replica that is ahead may not lead; its receiver gets the end of the old timeline from the new leader again and
+/// again, and both ends see it streaming at times.
+#[tokio::test]
+async fn a_replica_that_is_ahead_of_the_new_leader_is_rewound() {
+    let dynamic = json!({"howdah": {"ttl": 5}, "loop_wait": 2});
+    let mut lab = Lab::new(LabOptions::howdah(3).unwrap().dynamic(dynamic))
+        .await
+        .unwrap();
+    let file = lab.dir().join("m2.yml");
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    config["tags"] = json!({"nofailover": true});
+    std::fs::write(&file, config.to_string()).unwrap();
+    lab.start_all().unwrap();
+    lab.wait_healthy(PATIENCE).await.unwrap();
+    let primary = lab.wait_primary(PATIENCE).await.unwrap();
+    let next = 1 - primary;
+    let connect = async |member: usize| {
+        let address = lab.members[member].address();
+        howdah_testkit::connect(&address).await.unwrap().0
+    };
+    // What follows reaches m2, and not the member that will lead; its agent would mend that, and so it is stopped.
+    let agent = lab.members[next].agent_pid().unwrap();
+    signal("-STOP", agent);
+    let client = connect(next).await;
+    client
+        .batch_execute("ALTER SYSTEM SET primary_conninfo = ''")
+        .await
+        .unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    howdah_testkit::until("it receives nothing", PATIENCE, async || {
+        lab.members[next].wal_receiver().is_none()
+    })
+    .await
+    .unwrap();
+    connect(primary)
+        .await
+        .batch_execute("CREATE TABLE lost AS SELECT generate_series(1, 1000) AS n")
+        .await
+        .unwrap();
+    let ahead = connect(2).await;
+    howdah_testkit::until("m2 has it", PATIENCE, async || {
+        ahead.batch_execute("SELECT FROM lost").await.is_ok()
+    })
+    .await
+    .unwrap();
+    lab.members[primary].kill_node();
+    signal("-CONT", agent);
+    howdah_testkit::until("the other one leads", PATIENCE, async || {
+        lab.primary().await == Some(next)
+    })
+    .await
+    .unwrap();
+    lab.wait_healthy(PATIENCE).await.unwrap();
+    assert!(lab.members[2].log().contains("Rewound."), "{}", lab.logs());
+}
+
+fn signal(name: &str, pid: u32) {
+    let done = std::process::Command::new("kill")
+        .args([name, &pid.to_string()])
+        .status();
+    assert!(done.unwrap().success());
+}

@@ -5,9 +5,9 @@ use std::time::Duration;
 use howdah_clock::now;
 use howdah_dcs::{Cond, FailoverRequest, Key, Op, Status};
 use howdah_guard::{GuardError, Request, StopMode, WhyRefused};
-use howdah_ha::{Command, LeaseState};
+use howdah_ha::{Command, LeaseState, Peer};
 use howdah_http::HttpError;
-use howdah_pgconf::DbState;
+use howdah_pgconf::{ControlData, DbState};
 use howdah_types::{Lsn, MemberName};
 
 use super::{Outcome, STOP_PATIENCE, start};
@@ -54,7 +54,7 @@ pub(crate) async fn hand_over(outside: &Outside, candidate: Option<&MemberName>,
     let control = outside.server.dir.control()?;
     let mut keeps = !may_lose;
     if control.state == DbState::ShutDown {
-        let received = wait_received(outside, candidate, control.checkpoint).await;
+        let received = wait_received(outside, candidate, &control).await;
         keeps &= received.is_none();
         if let Some(name) = received {
             name_successor(outside, name).await;
@@ -98,7 +98,7 @@ pub(crate) async fn hand_over(outside: &Outside, candidate: Option<&MemberName>,
 async fn wait_received(
     outside: &Outside,
     candidate: Option<&MemberName>,
-    checkpoint: Lsn,
+    control: &ControlData,
 ) -> Option<MemberName> {
     let possible: Vec<(MemberName, String)> = outside
         .view
@@ -122,7 +122,12 @@ async fn wait_received(
             let gone = asked.as_ref().is_err_and(HttpError::never_sent);
             silent = if gone { silent } else { 0 };
             let peer = asked.ok().flatten();
-            if peer.is_some_and(|peer| peer.lsn > checkpoint) {
+            // On an earlier timeline a larger position is another history's.
+            let has_all = |peer: &Peer| {
+                peer.lsn > control.checkpoint
+                    && peer.timeline.is_some_and(|theirs| theirs >= control.timeline)
+            };
+            if peer.as_ref().is_some_and(has_all) {
                 return Some(name.clone());
             }
         }

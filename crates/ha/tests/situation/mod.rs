@@ -169,6 +169,15 @@ impl Situation {
         })
     }
 
+    /// What a member's record says of its timeline.
+    pub fn on_timeline(self, member: &str, timeline: u32) -> Self {
+        self.with(|s| {
+            if let Some(record) = s.view().members.get_mut(&name(member)) {
+                record.timeline = Some(Timeline(timeline));
+            }
+        })
+    }
+
     /// `a` holds the lease of term 7 for 20 seconds more.
     pub fn leading(self) -> Self {
         self.with(|s| {
