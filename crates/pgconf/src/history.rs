@@ -40,7 +40,8 @@ pub enum Divergence {
 /// Compares a local position with a leader's history (Patroni's rule, section 5.10.1 of its behaviour).
 ///
 /// `history` are the lines of the leader's own timeline file, empty for timeline 1. `end` is the end of local WAL;
-/// for a primary that was stopped it is the end of its last checkpoint record.
+/// for a primary that was stopped it is the end of its last checkpoint record. For timelines that share a number by
+/// accident see [`share_history`].
 #[must_use]
 pub fn divergence(timeline: Timeline, end: Lsn, leader: Timeline, history: &[HistoryLine]) -> Divergence {
     if timeline == leader {
@@ -53,6 +54,18 @@ pub fn divergence(timeline: Timeline, end: Lsn, leader: Timeline, history: &[His
         Some(line) if end <= line.switch => Divergence::None,
         _ => Divergence::Diverged,
     }
+}
+
+/// Whether a leader's history contains ours, both as the lines of the timelines' files. Two promotions that knew nothing
+/// of each other may have given their timelines the same number: then they fork from the one before at different places.
+#[must_use]
+pub fn share_history(ours: &[HistoryLine], leaders: &[HistoryLine]) -> bool {
+    let is_theirs = |line: &HistoryLine| {
+        leaders
+            .iter()
+            .any(|theirs| (theirs.timeline, theirs.switch) == (line.timeline, line.switch))
+    };
+    ours.iter().all(is_theirs)
 }
 
 #[cfg(test)]
@@ -68,6 +81,14 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[1].switch, Lsn(0x0700_0060));
         assert_eq!(lines[1].reason, "no recovery target specified");
+    }
+
+    #[test]
+    fn a_number_that_was_given_twice_is_noticed() {
+        let leaders = parse_history(FILE);
+        assert!(share_history(&[], &leaders) && share_history(&leaders[..1], &leaders));
+        let other = parse_history("1\t0/5000098\tno recovery target specified\n");
+        assert!(!share_history(&other, &leaders));
     }
 
     #[test]

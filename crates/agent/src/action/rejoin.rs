@@ -6,7 +6,7 @@ use anyhow::Context;
 use howdah_clock::now;
 use howdah_guard::StopMode;
 use howdah_ha::Upstream;
-use howdah_pgconf::{DbState, Divergence, HistoryLine, divergence, parse_history};
+use howdah_pgconf::{DbState, Divergence, HistoryLine, divergence, parse_history, share_history};
 use howdah_postgres::{Sample, Session, rewind};
 use howdah_types::{Lsn, Timeline};
 
@@ -18,7 +18,8 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream) -> Outcome {
     let running = outside.server.dir.postmaster().is_some();
     let (timeline, history) = leader_history(outside, leader).await?;
     let damaged = Incomplete::rewind_of(&outside.server).is_marked();
-    if !damaged && !diverged(outside, running, timeline, &history).await? {
+    let foreign = is_foreign(outside, running, timeline, &history).await?;
+    if !damaged && !foreign && !diverged(outside, running, timeline, &history).await? {
         return if running {
             Ok(())
         } else {
@@ -29,7 +30,8 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream) -> Outcome {
     if running {
         outside.stop(StopMode::Fast, STOP_PATIENCE).await?;
     }
-    if outside.dynamic.use_pg_rewind {
+    // pg_rewind believes that one number is one timeline.
+    if outside.dynamic.use_pg_rewind && !foreign {
         // While this stands, the data is neither of the old history nor of the new one.
         let marker = Incomplete::rewind_of(&outside.server);
         marker.mark()?;
@@ -107,6 +109,25 @@ async fn leader_history(
         .await
         .context("reading the leader's history")?;
     Ok((timeline, parse_history(text.get(0).unwrap_or_default())))
+}
+
+/// Whether our timeline has the leader's number and is another one.
+async fn is_foreign(
+    outside: &Outside,
+    running: bool,
+    leader: Timeline,
+    history: &[HistoryLine],
+) -> anyhow::Result<bool> {
+    let timeline = if running {
+        let session: Session = outside.connect().await?;
+        Sample::take(&session, now() + Duration::from_secs(3))
+            .await?
+            .timeline
+    } else {
+        outside.server.dir.control()?.timeline
+    };
+    let (ours, _) = outside.server.history(timeline);
+    Ok(timeline == leader && !share_history(&ours, history))
 }
 
 async fn diverged(
