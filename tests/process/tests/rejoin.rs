@@ -159,3 +159,40 @@ fn signal(name: &str, pid: u32) {
         .status();
     assert!(done.unwrap().success());
 }
+
+/// Two members are promoted, each while the other is down: both call their timeline 2.
+#[tokio::test]
+async fn a_timeline_of_the_same_number_is_not_the_same() {
+    let dynamic = json!({"howdah": {"ttl": 5}, "loop_wait": 2, "postgresql": base()});
+    let mut lab = Lab::running(LabOptions::howdah(2).unwrap().dynamic(dynamic))
+        .await
+        .unwrap();
+    let first = lab.wait_primary(PATIENCE).await.unwrap();
+    let second = 1 - first;
+    let run = async |lab: &Lab, member: usize, sql: &str| {
+        let address = lab.members[member].address();
+        let (client, _) = howdah_testkit::connect(&address).await.unwrap();
+        client.batch_execute(sql).await.unwrap();
+    };
+    let leads = async |lab: &Lab, member: usize| {
+        howdah_testkit::until("it leads", PATIENCE, async || lab.primary().await == Some(member))
+            .await
+            .unwrap();
+    };
+    // The second one forks before this, the first one after it.
+    lab.members[second].kill_node();
+    run(&lab, first, "CREATE TABLE kept AS SELECT 1 AS n").await;
+    lab.members[first].kill_node();
+    lab.members[second].start().unwrap();
+    leads(&lab, second).await;
+    run(&lab, second, "CREATE TABLE other AS SELECT 2 AS n").await;
+    lab.members[second].kill_node();
+    lab.members[first].start().unwrap();
+    leads(&lab, first).await;
+    run(&lab, first, "INSERT INTO kept SELECT generate_series(1, 5000)").await;
+    lab.members[second].start().unwrap();
+    lab.wait_healthy(PATIENCE).await.unwrap();
+    run(&lab, second, "SELECT FROM kept").await;
+    let log = lab.members[second].log();
+    assert!(log.contains("Our WAL has left the leader's history"), "{log}");
+}
