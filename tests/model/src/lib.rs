@@ -10,12 +10,15 @@
 //!   world.rs    time, members, the agenda of small steps     explore.rs   all choices with up to N faults (exhaustive)
 //!   member.rs   one member: agent, keeper, guard, PostgreSQL  simulate.rs  random choices from a seed
 //!   acting.rs   effects and actions                           check.rs     what must hold, always and in the end
+//!   handover.rs giving leadership away                        delivery.rs  what travels to the store and back
 //!   store.rs    etcd or Kubernetes, and who has seen what      kubernetes.rs  a ConfigMap with a version
 //! ```
 
 mod acting;
 mod check;
+mod delivery;
 mod explore;
+mod handover;
 mod kubernetes;
 mod member;
 mod settings;

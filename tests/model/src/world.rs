@@ -13,7 +13,7 @@ use crate::{
     check::Checker,
     member::{Agent, Node, SYSTEM},
     settings::TICKS,
-    store::{Back, Store, Wire},
+    store::{Store, Wire},
 };
 
 /// What the environment does at one point; 0 is nothing.
@@ -51,7 +51,7 @@ pub struct World {
     pub(crate) store: Store,
     pub(crate) nodes: Vec<Node>,
     /// Requests that were given up and arrive all the same.
-    late: Vec<(u64, Wire)>,
+    pub(crate) late: Vec<(u64, Wire)>,
     budget: u8,
     pub(crate) checker: Checker,
     pub(crate) tree: KeyTree,
@@ -497,73 +497,6 @@ impl World {
         if let Some(settings) = self.checker.settings.clone() {
             self.guard(i, Input::Request(request), &settings);
         }
-    }
-
-    /// The keeper's request travels, and so does its answer.
-    fn deliver(&mut self, i: usize, choice: Choice, settings: &Settings) {
-        if !self.runs(i) {
-            return;
-        }
-        let Some(op) = self.nodes[i].sent.take() else {
-            return;
-        };
-        if !self.connected(i) {
-            self.nodes[i].seen.give_up();
-            return self.keeper(i, KeeperInput::Answer(Outcome::Failed("cut off".to_owned())));
-        }
-        let wire = match self.nodes[i].seen.wire(&self.store, &op) {
-            Ok(wire) => wire,
-            Err(outcome) => return self.keeper(i, KeeperInput::Answer(outcome)),
-        };
-        let now = self.now();
-        let network: Choice = if settings.faults.network { 4 } else { 0 };
-        if choice > 0 {
-            self.checker.disturbed = true;
-            self.say(|| format!("m{i}: FAULT {choice} on {wire:?}"));
-        }
-        match choice {
-            0 => {
-                let back = self.store.carry_out(&wire, now);
-                self.hear(i, op, back, now);
-            }
-            1 if network > 0 => {
-                self.store.carry_out(&wire, now);
-                self.answer_is_lost(i);
-            }
-            2 if network > 0 => self.answer_is_lost(i),
-            3 | 4 if network > 0 => {
-                let delay = if choice == 3 { 1 } else { 8 };
-                self.late.push((self.tick + delay * TICKS, wire));
-                self.answer_is_lost(i);
-            }
-            _ => {
-                // The request is carried out, and the agent sees the answer only when it thaws.
-                let back = self.store.carry_out(&wire, now);
-                self.nodes[i].answer = Some((op, back, now));
-                self.freeze(
-                    i,
-                    if (choice - network).is_multiple_of(2) {
-                        7
-                    } else {
-                        3
-                    },
-                );
-            }
-        }
-    }
-
-    /// The answer to a request that was sent at `sent`; the operation may need another request.
-    fn hear(&mut self, i: usize, op: Op, back: Back, sent: BootTime) {
-        let now = self.now();
-        match self.nodes[i].seen.hear(back, sent, now) {
-            Some(outcome) => self.keeper(i, KeeperInput::Answer(outcome)),
-            None => self.nodes[i].sent = Some(op),
-        }
-    }
-
-    fn answer_is_lost(&mut self, i: usize) {
-        self.nodes[i].seen.give_up();
-        self.keeper(i, KeeperInput::Answer(Outcome::Unknown("lost".to_owned())));
     }
 
     /// The store as a member reads it now.

@@ -1,0 +1,117 @@
+//! Giving leadership away, as the agent's `hand_over` does it.
+
+use howdah_config::SyncMode;
+use howdah_dcs::{Cond, FailoverRequest, Key, Op};
+use howdah_guard::{Input, Request as Ask, StopMode};
+use howdah_ha::{Command, KeeperInput, LeaseState};
+use howdah_types::MemberName;
+
+use crate::{Settings, World, settings::TICKS, world::MEMBERS};
+
+/// A handover waits this many steps for a replica that has everything: five seconds.
+#[allow(clippy::cast_possible_truncation, reason = "a small constant")]
+const CATCH_UP: u8 = (5 * TICKS) as u8;
+
+/// The step of a handover that gives the lease back.
+const RELEASE: u8 = CATCH_UP + 1;
+
+impl World {
+    /// Stops, waits a while until a replica has everything, names that one, and releases. Without such a one, a handover
+    /// that must not lose anything is given up.
+    pub(crate) fn hand_over(
+        &mut self,
+        i: usize,
+        candidate: Option<&MemberName>,
+        may_lose: bool,
+        phase: &mut u8,
+        settings: &Settings,
+    ) -> bool {
+        match *phase {
+            0 => {
+                self.guard(i, Input::Request(Ask::Stop(StopMode::Fast)), settings);
+                // Walsenders drain before the server ends, those that are connected.
+                for other in 0..MEMBERS {
+                    if self.streams(other) == Some(i) {
+                        self.nodes[other].pg.wal = self.nodes[i].pg.wal.clone();
+                    }
+                }
+                self.postgres_dies(i, settings);
+                self.nodes[i].pg.clean = true;
+                false
+            }
+            1..CATCH_UP => {
+                if let Some(name) = self.whoever_has_all(i, candidate, settings) {
+                    self.name_successor(i, name);
+                    *phase = CATCH_UP;
+                }
+                false
+            }
+            CATCH_UP if !may_lose => {
+                self.say(|| format!("m{i}: nobody has everything: no handover"));
+                self.write(
+                    i,
+                    &Op::Put {
+                        key: Key::Failover,
+                        value: FailoverRequest::NONE.to_owned(),
+                        cond: Cond::Always,
+                    },
+                );
+                true
+            }
+            CATCH_UP | RELEASE => {
+                self.keeper(i, KeeperInput::Command(Command::Release));
+                false
+            }
+            _ => self.nodes[i].keeper.state(self.now()) == LeaseState::None,
+        }
+    }
+
+    fn whoever_has_all(
+        &mut self,
+        i: usize,
+        candidate: Option<&MemberName>,
+        settings: &Settings,
+    ) -> Option<MemberName> {
+        let view = self.view_of(i);
+        let sync = view
+            .sync
+            .value
+            .filter(|_| settings.dynamic.synchronous_mode != SyncMode::Off);
+        let fits = |other: &usize| {
+            let node = &self.nodes[*other];
+            *other != i
+                && candidate.is_none_or(|candidate| *candidate == node.name)
+                && sync.as_ref().is_none_or(|sync| sync.includes(node.name.as_str()))
+                && self.connected(i)
+                && self.connected(*other)
+                && self.runs(*other)
+                && node.pg.up
+                && node.pg.wal == self.nodes[i].pg.wal
+        };
+        let found = (0..MEMBERS).find(fits)?;
+        Some(self.nodes[found].name.clone())
+    }
+
+    fn name_successor(&mut self, i: usize, name: MemberName) {
+        self.say(|| format!("m{i}: {name} has everything, and is named"));
+        let request = FailoverRequest {
+            leader: Some(self.nodes[i].name.clone()),
+            candidate: Some(name),
+            scheduled_at: None,
+        };
+        self.ask_for(i, &request);
+    }
+
+    /// Writes a request for a handover.
+    pub(crate) fn ask_for(&mut self, i: usize, request: &FailoverRequest) {
+        let value = serde_json::to_string(request).unwrap_or_default();
+        self.write(
+            i,
+            &Op::Put {
+                key: Key::Failover,
+                value,
+                cond: Cond::Always,
+            },
+        );
+    }
+}
