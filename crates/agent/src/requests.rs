@@ -13,7 +13,8 @@ impl Agent {
         self.stage.send_replace(None);
         tracing::debug!(action = ended.action.name(), took = ?now().since(ended.since), "action ended");
         let shutdown = matches!(ended.action, Action::Shutdown { .. });
-        self.memory.retry_at = None;
+        let name = ended.action.name();
+        self.memory.retry_at.remove(name);
         match result {
             Ok(()) => {
                 self.answer_waiting(Ok(()), &ended.action);
@@ -22,7 +23,7 @@ impl Agent {
                 }
             }
             Err(Failure::Retry(error)) => {
-                self.memory.retry_at = Some(now() + RETRY_PAUSE);
+                self.memory.retry_at.insert(name, now() + RETRY_PAUSE);
                 self.answer_waiting(Err(format!("{error:#}")), &ended.action);
                 if shutdown {
                     // What is left is the guard's: it stops PostgreSQL when we are gone.
@@ -92,7 +93,7 @@ impl Agent {
                 if force {
                     self.drop_action();
                 }
-                self.memory.retry_at = None;
+                self.memory.retry_at.clear();
                 self.ask(Request::Reinitialize { from_leader }, done);
             }
             ApiCommand::Reload => self.reload(),

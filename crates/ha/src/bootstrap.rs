@@ -48,7 +48,8 @@ fn make(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
         } else {
             Reason::Bootstrapping
         });
-        if snapshot.memory.retry_at.is_none_or(|at| snapshot.now >= at) {
+        let failed = snapshot.memory.retry_at.get(Action::Bootstrap.name());
+        if failed.is_none_or(|at| snapshot.now >= *at) {
             plan.effect(Effect::Claim);
         }
         plan.begin(snapshot, Action::Bootstrap);

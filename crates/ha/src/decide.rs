@@ -30,13 +30,18 @@ impl Plan {
         self
     }
 
-    /// Begins a long action, unless the last one failed a moment ago.
+    /// Begins a long action, unless the same failed a moment ago.
     pub(crate) fn begin(&mut self, snapshot: &Snapshot, action: Action) -> &mut Self {
         if snapshot.action.is_some() {
             return self;
         }
-        match snapshot.memory.retry_at.filter(|at| snapshot.now < *at) {
-            Some(until) => {
+        match snapshot
+            .memory
+            .retry_at
+            .get(action.name())
+            .filter(|at| snapshot.now < **at)
+        {
+            Some(&until) => {
                 self.because(Reason::ActionPaused {
                     action: action.name(),
                     until,

@@ -226,8 +226,8 @@ pub struct Memory {
     pub status_at: Option<BootTime>,
     /// When each slot's member was seen last.
     pub slots_seen: BTreeMap<String, BootTime>,
-    /// A long action of this kind failed; the same is not begun again before this moment.
-    pub retry_at: Option<BootTime>,
+    /// Long actions that have failed, by name; the same is not begun again before this moment.
+    pub retry_at: BTreeMap<&'static str, BootTime>,
 }
 
 /// Who led last.

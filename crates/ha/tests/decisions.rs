@@ -273,6 +273,24 @@ fn holding_the_lease() {
         &["begin StartPrimary term 7"],
     );
     is(
+        "and what has failed with it does not hold that up",
+        &Situation::primary()
+            .leading()
+            .stopped(DbState::InProduction, false)
+            .failed("checkpoint"),
+        "starting in place under the lease (term 7)",
+        &["begin StartPrimary term 7"],
+    );
+    is(
+        "but the start itself has failed a moment ago",
+        &Situation::primary()
+            .leading()
+            .stopped(DbState::InProduction, false)
+            .failed("starting as primary"),
+        "starting in place under the lease (term 7); starting as primary failed; next try at 1003.000s",
+        &[],
+    );
+    is(
         "a rewind was not finished: whoever can read its data may lead",
         &Situation::primary().leading().stopped(DbState::ShutDown, true),
         "a rewind was not finished: the data waits for a leader to be rewound against",

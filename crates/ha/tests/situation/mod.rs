@@ -169,6 +169,13 @@ impl Situation {
         })
     }
 
+    /// A long action of this name has failed just now.
+    pub fn failed(self, action: &'static str) -> Self {
+        self.with(|s| {
+            s.memory.retry_at.insert(action, NOW + Duration::from_secs(3));
+        })
+    }
+
     /// What a member's record says of its timeline.
     pub fn on_timeline(self, member: &str, timeline: u32) -> Self {
         self.with(|s| {
