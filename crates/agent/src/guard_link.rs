@@ -15,7 +15,10 @@ use crate::wake::Wake;
 /// Requests that wait to be sent; the loop and one action ask, each one thing at a time.
 const WAITING: usize = 8;
 
-type Ask = (Request, Vec<u8>, oneshot::Sender<Result<Reply, GuardError>>);
+/// Where a reply goes, with how often PostgreSQL had ended by then.
+type Waiting = oneshot::Sender<Result<(Reply, u64), GuardError>>;
+
+type Ask = (Request, Vec<u8>, Waiting);
 
 /// How PostgreSQL ended, and how often so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,12 +61,23 @@ impl GuardLink {
         tail: Vec<u8>,
         deadline: BootTime,
     ) -> Result<Reply, GuardError> {
+        Ok(self.ask_counted(request, tail, deadline).await?.0)
+    }
+
+    /// Asks and waits for the reply; and how often PostgreSQL had ended when the guard gave it. An end that is told later
+    /// is of what the reply is about, one that was told before is not.
+    pub(crate) async fn ask_counted(
+        &self,
+        request: Request,
+        tail: Vec<u8>,
+        deadline: BootTime,
+    ) -> Result<(Reply, u64), GuardError> {
         let (answer, reply) = oneshot::channel();
         if self.asks.send((request, tail, answer)).await.is_err() {
             return Err(GuardError::Gone);
         }
         match timeout_at(deadline, reply).await {
-            Ok(Ok(Ok(Reply::Refused(why)))) => Err(GuardError::Refused(why)),
+            Ok(Ok(Ok((Reply::Refused(why), _)))) => Err(GuardError::Refused(why)),
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(GuardError::Gone),
             Err(_) => Err(GuardError::Busy),
@@ -103,7 +117,7 @@ async fn serve(
     ended: &watch::Sender<Ended>,
     wake: &Wake,
 ) {
-    let mut waiting: BTreeMap<u32, oneshot::Sender<Result<Reply, GuardError>>> = BTreeMap::new();
+    let mut waiting: BTreeMap<u32, Waiting> = BTreeMap::new();
     loop {
         tokio::select! {
             ask = asked.recv() => {
@@ -135,7 +149,8 @@ async fn serve(
                                 wake.wake();
                             }
                             (reply, Some(answer)) => {
-                                let _ = answer.send(Ok(reply));
+                                let times = ended.borrow().times;
+                                let _ = answer.send(Ok((reply, times)));
                             }
                             (Reply::Refused(why), None) => tracing::warn!(?why, "The guard refused a lease call."),
                             (_, None) => {}

@@ -40,8 +40,9 @@ impl Outside {
         self.guard.ask(request, Vec::new(), now() + GUARD_PATIENCE).await
     }
 
-    /// Writes the configuration for following `upstream` and lets the guard start PostgreSQL.
-    pub(crate) async fn start(&self, mode: StartMode, upstream: Option<&Upstream>) -> anyhow::Result<()> {
+    /// Writes the configuration for following `upstream` and lets the guard start PostgreSQL. Returns how often PostgreSQL had
+    /// ended before it was started.
+    pub(crate) async fn start(&self, mode: StartMode, upstream: Option<&Upstream>) -> anyhow::Result<u64> {
         let as_replica = mode == StartMode::Replica;
         self.server.set_standby(as_replica)?;
         let upstream = upstream.filter(|_| !self.config.tags.nostream()).map(source);
@@ -53,10 +54,12 @@ impl Outside {
             tail.extend_from_slice(text.as_bytes());
             tail.push(0);
         }
-        self.guard
-            .ask(Request::Start(mode), tail, now() + GUARD_PATIENCE)
+        let deadline = now() + GUARD_PATIENCE;
+        let (_, ended) = self
+            .guard
+            .ask_counted(Request::Start(mode), tail, deadline)
             .await?;
-        Ok(())
+        Ok(ended)
     }
 
     /// Waits until the server that was just started takes connections; fails when it has ended.

@@ -66,10 +66,9 @@ async fn make(outside: &Outside) -> anyhow::Result<()> {
     incomplete.mark()?;
     initdb(&server.local, &server.programs, &bootstrap.initdb).await?;
 
-    let before = outside.guard.ended().times;
     let not_after = now() + LIMIT;
-    outside.start(StartMode::Bootstrap { not_after }, None).await?;
-    outside.wait_ready(before, not_after).await?;
+    let ended = outside.start(StartMode::Bootstrap { not_after }, None).await?;
+    outside.wait_ready(ended, not_after).await?;
     let session = outside.connect().await.context("connecting to the new server")?;
     server
         .create_roles(&session, now() + Duration::from_secs(30))

@@ -31,9 +31,8 @@ pub(crate) async fn copy(outside: &Outside, from: &Upstream, follow: &Upstream) 
     base_backup(&server.local, &server.programs, &source(from)).await?;
     server.set_standby(true)?;
     incomplete.clear()?;
-    let before = outside.guard.ended().times;
-    outside.start(StartMode::Replica, Some(follow)).await?;
-    start::settle(outside, before).await
+    let ended = outside.start(StartMode::Replica, Some(follow)).await?;
+    start::settle(outside, ended).await
 }
 
 /// A file beside the data directory that says: what lies there is half a copy, and of no use.

@@ -15,15 +15,13 @@ use crate::outside::Outside;
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn replica(outside: &Outside, follow: Option<&Upstream>) -> Outcome {
-    let before = outside.guard.ended().times;
-    outside.start(StartMode::Replica, follow).await?;
-    settle(outside, before).await
+    let ended = outside.start(StartMode::Replica, follow).await?;
+    settle(outside, ended).await
 }
 
 pub(crate) async fn primary(outside: &Outside, term: Term) -> Outcome {
-    let before = outside.guard.ended().times;
     let not_after = outside.authority(term)?;
-    outside
+    let ended = outside
         .start(
             StartMode::Primary {
                 term: term.0,
@@ -32,7 +30,7 @@ pub(crate) async fn primary(outside: &Outside, term: Term) -> Outcome {
             None,
         )
         .await?;
-    settle(outside, before).await
+    settle(outside, ended).await
 }
 
 /// Waits for the server; that it has ended is an error, that it is slow is not.
