@@ -161,11 +161,12 @@ pub struct RestartArgs {
 
 /// Arguments of `flush`.
 #[derive(Debug, Args)]
+#[command(override_usage = "howdah ctl flush [OPTIONS] <CLUSTER_NAME> [MEMBER]... <restart|switchover>")]
 pub struct FlushArgs {
     /// The cluster.
     pub cluster_name: String,
-    /// What is forgotten, 'restart' or 'switchover', and before it the members whose restart it is. [default: all]
-    #[arg(required = true, value_name = "MEMBER]... [TARGET")]
+    /// What is forgotten: 'restart', after the members whose restart it is if not all; or 'switchover'.
+    #[arg(required = true, value_name = "WHAT")]
     pub what: Vec<String>,
     /// Only members with this role.
     #[arg(short, long, value_parser = ["leader", "primary", "replica", "standby", "any"])]

@@ -2,9 +2,11 @@
 //! ports, in a directory of their own, with the verbs that faults are made of.
 //!
 //! ```text
-//!   lab.rs     Lab: one etcd, some members       member.rs  one member: start, kill, freeze, its processes
+//!   lab.rs     Lab: a store, some members         member.rs  one member: start, kill, freeze, its processes
+//!   pods.rs    Lab as a cluster from a manifest  sandbox.rs Kubernetes for one machine, by its commands
 //!   etcd.rs    the store                         config.rs  its patroni.yml
 //!   writer.rs  sessions that write and log every acknowledgement      faults.rs  the faults      verdict.rs  who wrote when
+//!   processes.rs  processes of this machine
 //! ```
 //!
 //! For development only: nothing of the product depends on it.

@@ -16,7 +16,7 @@ use crate::{outside::Outside, probe::ask};
 /// Between two looks at the control file and at a replica, where nothing tells.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A replica gets this long to receive the last record; then leadership is released all the same.
+/// A replica gets this long to receive the last record. Then a switchover goes back, and whoever may lose goes on.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// After so many rounds in which no other agent has accepted a connection, nobody is there: the whole cluster is being

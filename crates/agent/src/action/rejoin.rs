@@ -18,7 +18,8 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream) -> Outcome {
     let running = outside.server.dir.postmaster().is_some();
     let (timeline, history) = leader_history(outside, leader).await?;
     let damaged = Incomplete::rewind_of(&outside.server).is_marked();
-    let foreign = is_foreign(outside, running, timeline, &history).await?;
+    // What a rewind has left half done tells nothing of itself; and only what was not foreign is ever rewound.
+    let foreign = !damaged && is_foreign(outside, running, timeline, &history).await?;
     if !damaged && !foreign && !diverged(outside, running, timeline, &history).await? {
         return if running {
             Ok(())

@@ -72,8 +72,6 @@ pub struct Attempt {
     /// The length of the lease, as far as this process knows it.
     ttl: Option<Duration>,
     swaps: u8,
-    /// The version that was last tried to be changed.
-    over: u64,
 }
 
 impl Attempt {
@@ -92,7 +90,6 @@ impl Attempt {
             lease: *lease,
             ttl,
             swaps: 0,
-            over: 0,
         })
     }
 
@@ -112,7 +109,7 @@ impl Attempt {
     #[must_use]
     pub fn hear(&mut self, asked: &Request, reply: Reply) -> Next {
         match (asked, reply) {
-            (Request::Swap { .. }, Reply::Found { record, .. }) => self.done(record),
+            (Request::Swap { over, .. }, Reply::Found { record, .. }) => self.done(over, &record),
             (Request::Swap { .. }, _) => match self.goal {
                 Goal::Acquire { .. } => Next::End(Outcome::Refused(Refusal::Condition)),
                 Goal::Renew | Goal::Release => Next::Ask(Request::Read),
@@ -171,7 +168,6 @@ impl Attempt {
             ));
         }
         self.swaps += 1;
-        self.over = over.version;
         Next::Ask(Request::Swap { over, change })
     }
 
@@ -183,14 +179,14 @@ impl Attempt {
         }))
     }
 
-    fn done(&self, record: Record) -> Next {
+    fn done(&self, over: &Record, record: &Record) -> Next {
         Next::End(Outcome::Done(match self.goal {
             Goal::Renew => Done::Renewed {
                 ttl: self.ttl.unwrap_or(record.ttl),
                 leader: record.leader(),
             },
             Goal::Acquire { .. } => Done::Acquired {
-                term: Term(self.over),
+                term: Term(over.version),
             },
             Goal::Release => Done::Written { rev: record.version },
         }))

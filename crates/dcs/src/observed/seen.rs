@@ -47,7 +47,7 @@ impl Observed {
         self.is_held(now)
     }
 
-    /// The ConfigMap does not exist. Whoever held it may not know yet, so its time runs on.
+    /// There is no record. Whoever held it may not know yet, so its time runs on.
     pub fn absent(&mut self, now: BootTime) {
         self.looked = now;
         if let Some(record) = &mut self.record {
