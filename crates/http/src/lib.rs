@@ -13,6 +13,8 @@
 mod client;
 mod deadline;
 mod error;
+mod pinned;
+mod places;
 mod server;
 mod tls;
 mod url;

@@ -12,10 +12,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
+
+use crate::places::{Place, Places};
 
 /// What a handler returns that knows its whole answer; others may return any body.
 pub type Reply = hyper::Response<Full<Bytes>>;
@@ -32,10 +34,6 @@ pub struct Peer {
 /// The TLS settings, which may change while the server runs.
 pub type ServerTls = watch::Receiver<Option<Arc<ServerConfig>>>;
 
-/// Connections served at a time: beyond that, clients wait in the kernel's queue. A health check needs none for longer
-/// than a millisecond.
-const CONNECTIONS: usize = 512;
-
 /// A client that sends no whole request head in this time is cut off.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -50,14 +48,14 @@ pub async fn serve<H, F, B>(
     F: Future<Output = hyper::Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut places = Places::new();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &mut places) => accepted,
         };
         let Some((stream, address, place)) = accepted else {
             continue;
@@ -74,13 +72,10 @@ pub async fn serve<H, F, B>(
     .await;
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener, places: &mut Places) -> Option<(TcpStream, SocketAddr, Place)> {
+    let permit = places.wait().await?;
     match listener.accept().await {
-        Ok((stream, address)) => Some((stream, address, place)),
+        Ok((stream, address)) => Some((stream, address, places.take(permit, address.ip())?)),
         Err(error) => {
             tracing::warn!(%error, "Accepting a connection did not work.");
             // Out of descriptors, most likely: let some be closed.

@@ -2,12 +2,17 @@ use std::{fs, path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::CryptoProvider,
     server::WebPkiClientVerifier,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 use thiserror::Error;
+
+use crate::pinned::{PinnedClient, PinnedServer};
 
 /// Why TLS could not be set up.
 #[derive(Debug, Error)]
@@ -60,12 +65,22 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     })
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+/// The certificates of a CA file, as roots and as they are.
+fn roots(path: &Path) -> Result<(Arc<RootCertStore>, Vec<CertificateDer<'static>>), TlsError> {
+    let trusted = certificates(path)?;
     let mut store = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        store.add(certificate).map_err(config_error)?;
+    for certificate in &trusted {
+        store.add(certificate.clone()).map_err(config_error)?;
     }
-    Ok(store)
+    Ok((Arc::new(store), trusted))
+}
+
+fn server_verifier(path: &Path) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    let (roots, trusted) = roots(path)?;
+    let usual = WebPkiServerVerifier::builder_with_provider(roots, provider())
+        .build()
+        .map_err(config_error)?;
+    Ok(Arc::new(PinnedServer { usual, trusted }))
 }
 
 /// Settings of a client. Without a CA file or with `insecure`, server certificates are not checked, which is how
@@ -81,12 +96,11 @@ pub fn client_tls(
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(config_error)?;
-    let builder = match cafile.filter(|_| !insecure) {
-        Some(path) => builder.with_root_certificates(roots(path)?),
-        None => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Unchecked(provider()))),
+    let verifier = match cafile.filter(|_| !insecure) {
+        Some(path) => server_verifier(path)?,
+        None => Arc::new(Unchecked(provider())),
     };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let config = match client_cert {
         Some((cert, private)) => builder
             .with_client_auth_cert(certificates(cert)?, key(private)?)
@@ -111,13 +125,15 @@ pub fn server_tls(
         .map_err(config_error)?;
     let builder = match client_ca {
         Some(path) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider());
+            let (roots, trusted) = roots(path)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
             let verifier = if required {
                 verifier
             } else {
                 verifier.allow_unauthenticated()
             };
-            builder.with_client_cert_verifier(verifier.build().map_err(config_error)?)
+            let usual = verifier.build().map_err(config_error)?;
+            builder.with_client_cert_verifier(Arc::new(PinnedClient { usual, trusted }))
         }
         None => builder.with_no_client_auth(),
     };
