@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use howdah_clock::now;
 use howdah_config::SyncMode;
 use howdah_dcs::{Cond, HistoryEntry, Key, Op, Outcome, View, history_to_json};
-use howdah_ha::{Action, Command, Effect, RunningAction, SlotChange, gate, quote_sync_name, without_standby};
+use howdah_ha::{Action, Command, Effect, NOBODY, RunningAction, SlotChange, gate, quote_sync_name};
 use howdah_postgres::{advance_slot, create_slot, drop_slot};
 use howdah_types::Timeline;
 
@@ -17,6 +17,15 @@ use crate::{
 
 /// One write to the store within a plan.
 const WRITE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A commit that neither waits nor ends for this long is held up by a disk, and shows nothing.
+const PROOF_PATIENCE: Duration = Duration::from_secs(1);
+
+/// After a proof that showed nothing: its session may still hang in PostgreSQL.
+const PROOF_PAUSE: Duration = Duration::from_secs(5);
+
+/// After a refused write the store is read again and decided again, a little later.
+const REFUSED_AGAIN: Duration = Duration::from_millis(100);
 
 /// After an action that failed the next one waits.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(3);
@@ -41,11 +50,15 @@ impl Agent {
                 self.keeper.command(Command::Release).await;
                 Next::Go
             }
+            Effect::VerifyLease => {
+                self.keeper.command(Command::Verify).await;
+                Next::Go
+            }
             Effect::Put { key, value, cond } => self.write(Op::Put { key, value, cond }).await,
             Effect::Delete { key, cond } => self.write(Op::Delete { key, cond }).await,
             Effect::ProbePeers(names) => {
                 let last = self.memory.last_leader.as_ref().map(|leader| leader.name.clone());
-                self.prober.ask(&names, view, last.as_ref());
+                self.prober.ask(&names, view, &self.memory.known, last.as_ref());
                 Next::Go
             }
             Effect::Follow(upstream) => {
@@ -57,21 +70,25 @@ impl Agent {
                 self.sync_names = (!off).then_some(names);
                 self.rewrite_conf()
             }
+            Effect::ProveCommitsWait => self.prove_commits_wait().await,
             Effect::Slots(changes) => self.change_slots(changes).await,
             Effect::WriteHistory => self.write_history(view).await,
             Effect::Claim => match self.keeper.status().lease {
                 Some(lease) => self.write(Op::Claim { lease }).await,
                 None => Next::Stop,
             },
-            Effect::RestoreConfig => match self.raw_config.clone() {
+            Effect::RestoreConfig => match self.configuration.raw.clone() {
                 Some(config) => {
                     let value = serde_json::Value::Object(config).to_string();
-                    self.write(Op::Put {
-                        key: Key::Config,
-                        value,
-                        cond: Cond::Absent,
-                    })
-                    .await
+                    // Refused where somebody has stored what is no configuration: nothing else waits for that.
+                    let _ = self
+                        .write(Op::Put {
+                            key: Key::Config,
+                            value,
+                            cond: Cond::Absent,
+                        })
+                        .await;
+                    Next::Go
                 }
                 None => Next::Go,
             },
@@ -85,11 +102,19 @@ impl Agent {
     }
 
     async fn write(&mut self, op: Op) -> Next {
-        match self.store.execute(&op, now() + WRITE_PATIENCE).await {
+        let outcome = self.store.execute(&op, now() + WRITE_PATIENCE).await;
+        self.watching.disturb();
+        match outcome {
             Outcome::Done(_) => Next::Go,
-            Outcome::Refused(_) => Next::Stop,
+            Outcome::Refused(_) => {
+                // What the plan rests on is not what the store has.
+                self.last_plan.next_wake = self.last_plan.next_wake.min(now() + REFUSED_AGAIN);
+                Next::Stop
+            }
             Outcome::Failed(reason) | Outcome::Unknown(reason) => {
-                tracing::warn!(reason, "A write to the store did not succeed.");
+                if let Some(times) = self.store_trouble.happened() {
+                    tracing::warn!(reason, times, "A write to the store did not succeed.");
+                }
                 Next::Stop
             }
         }
@@ -127,13 +152,47 @@ impl Agent {
             .or_else(|| Some(self.published_sync_names()))
     }
 
-    /// What the store says must be waited for: used until a running server, or a decision, has said it.
+    /// What the store says must be waited for: used until a running server, or a decision, has said it. Never empty: a
+    /// server begins with commits that wait.
     fn published_sync_names(&self) -> String {
         let sync = self.last_view.as_ref().and_then(|view| view.sync.value.as_ref());
         let mine = sync.filter(|sync| sync.leader == self.config.name.as_str());
         match mine.and_then(|sync| sync.standbys().next()) {
             Some(standby) => quote_sync_name(standby),
-            None => without_standby(self.dynamic.synchronous_mode).to_owned(),
+            None => NOBODY.to_owned(),
+        }
+    }
+
+    async fn prove_commits_wait(&mut self) -> Next {
+        let Some(session) = self.observer.session() else {
+            return Next::Stop;
+        };
+        if now() < self.next_proof {
+            return Next::Stop;
+        }
+        match self.server.commits_wait(session, now() + PROOF_PATIENCE).await {
+            Ok(true) => {
+                self.memory.commits_wait = true;
+                self.sync_trouble.over();
+                self.wake.wake();
+                Next::Go
+            }
+            Ok(false) => {
+                if let Some(times) = self.sync_trouble.happened() {
+                    tracing::info!(
+                        times,
+                        "Commits do not wait for a standby yet: the checkpointer has not read the setting."
+                    );
+                }
+                Next::Stop
+            }
+            Err(error) => {
+                self.next_proof = now() + PROOF_PAUSE;
+                if let Some(times) = self.sync_trouble.happened() {
+                    tracing::warn!(times, "Whether commits wait for a standby was not seen: {error}.");
+                }
+                Next::Stop
+            }
         }
     }
 
@@ -231,11 +290,11 @@ impl Agent {
         }
         if let Action::Clone { follow, .. }
         | Action::Reinitialize { follow, .. }
-        | Action::Rejoin { leader: follow } = &action
+        | Action::Rejoin { leader: follow, .. } = &action
         {
             self.upstream = Some(follow.clone());
         }
-        let outside = self.outside(view);
+        let outside = self.outside(view, action.starts_postgres());
         self.running = Some(RunningAction {
             action: action.clone(),
             since: now(),
@@ -253,10 +312,12 @@ impl Agent {
         Next::Stop
     }
 
-    fn outside(&self, view: &Arc<View>) -> Outside {
+    fn outside(&mut self, view: &Arc<View>, starts: bool) -> Outside {
+        let with = self.to_start_with(view);
+        self.starting_with = starts.then(|| with.clone());
         Outside {
             server: self.server.clone(),
-            dynamic: Arc::clone(&self.dynamic),
+            dynamic: with.1,
             guard: self.guard.clone(),
             keeper: self.keeper.clone(),
             store: Arc::clone(&self.store),

@@ -20,6 +20,15 @@ type Waiting = oneshot::Sender<Result<(Reply, u64), GuardError>>;
 
 type Ask = (Request, Vec<u8>, Waiting);
 
+/// What the guard has last shown of itself and of PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GuardSeen {
+    /// When it said anything last.
+    pub(crate) heard: BootTime,
+    /// It has a PostgreSQL that runs.
+    pub(crate) server_runs: bool,
+}
+
 /// How PostgreSQL ended, and how often so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ended {
@@ -33,6 +42,7 @@ pub(crate) struct Ended {
 pub(crate) struct GuardLink {
     asks: mpsc::Sender<Ask>,
     ended: watch::Receiver<Ended>,
+    seen: watch::Receiver<GuardSeen>,
     gone: watch::Receiver<bool>,
 }
 
@@ -42,16 +52,35 @@ impl GuardLink {
         let (asks, asked) = mpsc::channel(WAITING);
         let (ended_tx, ended) = watch::channel(Ended::default());
         let (gone_tx, gone) = watch::channel(false);
+        let (seen_tx, seen) = watch::channel(GuardSeen {
+            heard: now(),
+            server_runs: false,
+        });
         // A sequential-packet socket behaves as a datagram one here; tokio has no type of its own for it.
         let socket = std::os::unix::net::UnixDatagram::from(client.as_fd().try_clone_to_owned()?);
         socket.set_nonblocking(true)?;
         let socket = UnixDatagram::from_std(socket)?;
         tokio::spawn(async move {
-            serve(&client, &socket, asked, &ended_tx, &wake).await;
+            serve(
+                &client,
+                &socket,
+                asked,
+                &Told {
+                    ended: ended_tx,
+                    seen: seen_tx,
+                },
+                &wake,
+            )
+            .await;
             let _ = gone_tx.send(true);
             wake.wake();
         });
-        Ok(GuardLink { asks, ended, gone })
+        Ok(GuardLink {
+            asks,
+            ended,
+            seen,
+            gone,
+        })
     }
 
     /// Asks and waits for the reply.
@@ -64,8 +93,8 @@ impl GuardLink {
         Ok(self.ask_counted(request, tail, deadline).await?.0)
     }
 
-    /// Asks and waits for the reply; and how often PostgreSQL had ended when the guard gave it. An end that is told later
-    /// is of what the reply is about, one that was told before is not.
+    /// Asks and waits for the reply; and how often PostgreSQL had ended when the guard gave it. Exits that are reported
+    /// later belong to what the reply is about; earlier ones do not.
     pub(crate) async fn ask_counted(
         &self,
         request: Request,
@@ -104,9 +133,43 @@ impl GuardLink {
         matches!(result, Ok(Ok(_)))
     }
 
+    /// What it has shown last.
+    pub(crate) fn seen(&self) -> GuardSeen {
+        *self.seen.borrow()
+    }
+
     /// The guard has died.
     pub(crate) fn is_gone(&self) -> bool {
         *self.gone.borrow()
+    }
+}
+
+/// Where what the guard says goes.
+struct Told {
+    ended: watch::Sender<Ended>,
+    seen: watch::Sender<GuardSeen>,
+}
+
+impl Told {
+    fn note(&self, reply: &Reply) {
+        self.seen.send_modify(|seen| {
+            seen.heard = now();
+            match reply {
+                Reply::State(state) => seen.server_runs = state.pid != 0,
+                Reply::Ok { pid } => seen.server_runs |= *pid != 0,
+                Reply::PostgresEnded { .. } => seen.server_runs = false,
+                Reply::Refused(_) => {}
+            }
+        });
+        if let Reply::PostgresEnded { status, fenced } = *reply {
+            self.ended.send_modify(|e| {
+                *e = Ended {
+                    times: e.times + 1,
+                    status,
+                    fenced,
+                };
+            });
+        }
     }
 }
 
@@ -114,7 +177,7 @@ async fn serve(
     client: &GuardClient,
     socket: &UnixDatagram,
     mut asked: mpsc::Receiver<Ask>,
-    ended: &watch::Sender<Ended>,
+    told: &Told,
     wake: &Wake,
 ) {
     let mut waiting: BTreeMap<u32, Waiting> = BTreeMap::new();
@@ -143,18 +206,20 @@ async fn serve(
                         other => Ok(other),
                     });
                     match received.unwrap_or(Ok(None)) {
-                        Ok(Some(message)) => match (message.body, waiting.remove(&message.id)) {
-                            (Reply::PostgresEnded { status, fenced }, _) => {
-                                ended.send_modify(|e| *e = Ended { times: e.times + 1, status, fenced });
-                                wake.wake();
+                        Ok(Some(message)) => {
+                            told.note(&message.body);
+                            match (message.body, waiting.remove(&message.id)) {
+                                (Reply::PostgresEnded { .. }, _) => wake.wake(),
+                                (reply, Some(answer)) => {
+                                    let times = told.ended.borrow().times;
+                                    let _ = answer.send(Ok((reply, times)));
+                                }
+                                (Reply::Refused(why), None) => {
+                                    tracing::warn!(?why, "The guard refused a lease call.");
+                                }
+                                (Reply::Ok { .. } | Reply::State(_), None) => {}
                             }
-                            (reply, Some(answer)) => {
-                                let times = ended.borrow().times;
-                                let _ = answer.send(Ok((reply, times)));
-                            }
-                            (Reply::Refused(why), None) => tracing::warn!(?why, "The guard refused a lease call."),
-                            (_, None) => {}
-                        },
+                        }
                         Ok(None) => break,
                         Err(GuardError::Gone) => return,
                         Err(error) => {

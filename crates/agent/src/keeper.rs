@@ -1,14 +1,18 @@
-use std::{sync::Arc, time::Duration};
+use std::{ffi::CString, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use howdah_clock::now;
-use howdah_dcs::{LeaseId, Op, Outcome, Store};
-use howdah_guard::{Arm, GuardClient, Request};
+use howdah_dcs::{LeaseId, Op, Outcome, Store, Term};
+use howdah_guard::{
+    GuardClient, Request,
+    tree::{DirId, ProcessTable},
+};
 use howdah_ha::{Command, GuardCall, Keeper, KeeperInput, KeeperOutput, LeaseState};
 use howdah_http::sleep_until;
+use howdah_postgres::DataDir;
 use howdah_types::BootTime;
 use tokio::sync::{mpsc, watch};
 
-use crate::guard_link::GuardLink;
+use crate::{guard_link::GuardLink, repeated::Repeated};
 
 /// Commands that wait; the loop gives a handful in a decision.
 const COMMANDS: usize = 16;
@@ -18,6 +22,9 @@ const ALIVE: Duration = Duration::from_secs(1);
 
 /// The guard says at once whether PostgreSQL may still write, or is frozen.
 const DISARM: Duration = Duration::from_secs(2);
+
+/// Killing every process of a server takes this long at most, or the kernel does not let them go.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The loop awaits nothing for longer than this without a sign of life; beyond it the agent counts as hung.
 const LOOP_LIMIT: Duration = Duration::from_secs(15);
@@ -29,6 +36,19 @@ pub(crate) struct KeeperStatus {
     pub(crate) state: LeaseState,
     /// The lease of this life, for the member record.
     pub(crate) lease: Option<LeaseId>,
+}
+
+impl KeeperStatus {
+    /// Whether it is the same as before but for the time.
+    pub(crate) fn is_renewed(self, before: KeeperStatus) -> bool {
+        let of = |state: LeaseState| match state {
+            LeaseState::Held { term, .. } => Some(term),
+            LeaseState::None | LeaseState::Unsure => None,
+        };
+        self.lease == before.lease
+            && of(self.state) == of(before.state)
+            && (self.state == LeaseState::None) == (before.state == LeaseState::None)
+    }
 }
 
 /// The loop's handle of the keeper's thread.
@@ -47,6 +67,7 @@ impl KeeperLink {
         open: impl FnOnce() -> Box<dyn Store> + Send + 'static,
         guard: Arc<GuardClient>,
         link: GuardLink,
+        data_dir: DataDir,
     ) -> anyhow::Result<Self> {
         let (commands, commanded) = mpsc::channel(COMMANDS);
         let (publish, status) = watch::channel(KeeperStatus::default());
@@ -60,11 +81,13 @@ impl KeeperLink {
                 runtime.block_on(async move {
                     KeeperTask {
                         keeper,
-                        store: open(),
+                        store: Arc::from(open()),
                         guard,
                         link,
+                        data_dir,
                         publish,
                         beats,
+                        trouble: Repeated::default(),
                     }
                     .run(commanded)
                     .await;
@@ -115,103 +138,142 @@ impl KeeperLink {
 
 struct KeeperTask {
     keeper: Keeper,
-    store: Box<dyn Store>,
+    store: Arc<dyn Store>,
     guard: Arc<GuardClient>,
     link: GuardLink,
+    /// Whose PostgreSQL is ended if the guard does not do it.
+    data_dir: DataDir,
     publish: watch::Sender<KeeperStatus>,
     beats: watch::Receiver<BootTime>,
+    trouble: Repeated,
 }
+
+/// What the keeper waits for. What is in flight is never dropped: whoever drops the future of a write does not know
+/// whether it happened.
+type InFlight = Option<Pin<Box<dyn Future<Output = KeeperInput> + Send>>>;
 
 impl KeeperTask {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let mut under_way: Option<(Op, BootTime)> = None;
-        let mut disarm = None;
+        let mut in_flight: InFlight = None;
         let mut next_alive = now();
         let mut input = KeeperInput::Tick;
         loop {
+            let mut next = None;
+            self.tell_trouble(&input);
             for output in self.keeper.step(input, now()) {
                 match output {
-                    KeeperOutput::Send { op, deadline } => under_way = Some((op, deadline)),
-                    KeeperOutput::Guard(GuardCall::Disarm(term)) => disarm = Some(term),
+                    KeeperOutput::Send { op, deadline } => {
+                        in_flight = Some(Box::pin(execute(Arc::clone(&self.store), op, deadline)));
+                    }
+                    KeeperOutput::Guard(GuardCall::Disarm(term)) => {
+                        in_flight = Some(Box::pin(disarm(self.link.clone(), term)));
+                    }
                     KeeperOutput::Guard(call) => self.tell_guard(call),
+                    KeeperOutput::EndPrimary => next = self.end_primary().then_some(KeeperInput::Ended),
                 }
             }
             self.publish();
-            if let Some(term) = disarm.take() {
-                let answer = self
-                    .link
-                    .ask(Request::Disarm { term: term.0 }, Vec::new(), now() + DISARM)
-                    .await;
-                if let Err(error) = &answer {
-                    tracing::warn!(%error, "The lease is kept: the guard does not give it back.");
-                }
-                input = KeeperInput::Disarmed(answer.is_ok());
-                continue;
-            }
-            input = loop {
-                if now() >= next_alive {
-                    next_alive = now() + ALIVE;
-                    if now().since(*self.beats.borrow()) < LOOP_LIMIT {
-                        let _ = self.guard.send(Request::Alive, &[]);
-                    }
-                }
-                let wake = self.keeper.next_tick().min(next_alive);
-                match self.wait(&mut commands, &mut under_way, wake).await {
-                    Some(KeeperInput::Tick) if now() < self.keeper.next_tick() => {}
-                    Some(input) => break input,
+            input = match next {
+                Some(input) => input,
+                None => match self.wait(&mut commands, &mut in_flight, &mut next_alive).await {
+                    Some(input) => input,
                     None => return,
-                }
+                },
             };
         }
     }
 
-    /// The next thing that happens. An operation that is under way is never dropped: whoever drops the future of a
-    /// write does not know whether it happened.
-    async fn wait(
-        &self,
-        commands: &mut mpsc::Receiver<Command>,
-        under_way: &mut Option<(Op, BootTime)>,
-        wake: BootTime,
-    ) -> Option<KeeperInput> {
-        if let Some((op, deadline)) = under_way.take() {
-            return Some(KeeperInput::Answer(self.execute(&op, deadline).await));
-        }
-        tokio::select! {
-            biased;
-            command = commands.recv() => command.map(KeeperInput::Command),
-            () = sleep_until(wake) => Some(KeeperInput::Tick),
+    fn tell_trouble(&mut self, input: &KeeperInput) {
+        let KeeperInput::Answer(outcome) = input else {
+            return;
+        };
+        match outcome {
+            Outcome::Failed(reason) | Outcome::Unknown(reason) => {
+                if let Some(times) = self.trouble.happened() {
+                    tracing::warn!(reason, times, "The store did not carry out a lease operation.");
+                }
+            }
+            Outcome::Done(_) | Outcome::Refused(_) => {
+                if let Some(lasted) = self.trouble.over() {
+                    tracing::info!(
+                        "The store carries out lease operations again, after {:.1} s.",
+                        lasted.as_secs_f64()
+                    );
+                }
+            }
         }
     }
 
-    async fn execute(&self, op: &Op, deadline: BootTime) -> Outcome {
-        // The store keeps to the deadline; the limit here is for one that does not.
-        let patience = deadline + Duration::from_secs(1);
-        match howdah_http::timeout_at(patience, self.store.execute(op, deadline)).await {
-            Ok(outcome) => {
-                if let Outcome::Failed(reason) | Outcome::Unknown(reason) = &outcome {
-                    tracing::warn!(reason, "The store did not carry out a lease operation.");
+    /// The next thing that happens. Signs of life go to the guard whatever is in flight.
+    async fn wait(
+        &self,
+        commands: &mut mpsc::Receiver<Command>,
+        in_flight: &mut InFlight,
+        next_alive: &mut BootTime,
+    ) -> Option<KeeperInput> {
+        loop {
+            if now() >= *next_alive {
+                *next_alive = now() + ALIVE;
+                if now().since(*self.beats.borrow()) < LOOP_LIMIT {
+                    // Unlike `Alive`, this is answered: a guard that is frozen is noticed.
+                    let _ = self.guard.send(Request::Hello, &[]);
                 }
-                outcome
             }
-            Err(_) => Outcome::Unknown("no answer in time".to_owned()),
+            let wake = self.keeper.next_tick().min(*next_alive);
+            let flying = async {
+                match in_flight.as_mut() {
+                    Some(flying) => flying.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                input = flying => {
+                    *in_flight = None;
+                    return Some(input);
+                }
+                command = commands.recv() => return command.map(KeeperInput::Command),
+                () = sleep_until(wake) => {
+                    if now() >= self.keeper.next_tick() {
+                        return Some(KeeperInput::Tick);
+                    }
+                }
+            }
         }
+    }
+
+    /// Ends what still runs as primary although its right to write is over. Normally the guard has done so, and nothing is
+    /// left. It blocks this thread, which has nothing more important to do. True when nothing is left.
+    fn end_primary(&self) -> bool {
+        let path = CString::new(self.data_dir.path().as_os_str().as_encoded_bytes()).ok();
+        let Some(data) = path.and_then(|path| DirId::of(&path).ok()) else {
+            return false;
+        };
+        let Ok(mut processes) = ProcessTable::new() else {
+            return false;
+        };
+        let limit = now() + END_PATIENCE;
+        let mut told = false;
+        // What has been started as a replica since then may stay.
+        while !self.data_dir.is_standby() {
+            let postmaster = self.data_dir.postmaster().map(|postmaster| postmaster.pid);
+            if processes.kill_postgres(postmaster, Some(data), Some(std::process::id())) == 0 {
+                return true;
+            }
+            if !told {
+                told = true;
+                tracing::error!("The lease is over and the guard has not ended PostgreSQL yet: killing it.");
+            }
+            if now() >= limit {
+                return false;
+            }
+        }
+        true
     }
 
     fn tell_guard(&self, call: GuardCall) {
         let request = match call {
-            GuardCall::Arm {
-                term,
-                lease,
-                stop_at,
-                kill_at,
-                deadline,
-            } => Request::Arm(Arm {
-                term: term.0,
-                lease: lease.0,
-                stop_at,
-                kill_at,
-                deadline,
-            }),
+            GuardCall::Arm(arm) => Request::Arm(arm),
             GuardCall::Disarm(term) => Request::Disarm { term: term.0 },
             GuardCall::Pause(term) => Request::Pause { term: term.0 },
             GuardCall::Lost(term) => {
@@ -233,4 +295,24 @@ impl KeeperTask {
         self.publish
             .send_if_modified(|known| std::mem::replace(known, status) != status);
     }
+}
+
+async fn execute(store: Arc<dyn Store>, op: Op, deadline: BootTime) -> KeeperInput {
+    // The store keeps to the deadline; the limit here is for one that does not.
+    let patience = deadline + Duration::from_secs(1);
+    let outcome = match howdah_http::timeout_at(patience, store.execute(&op, deadline)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Outcome::Unknown("no answer in time".to_owned()),
+    };
+    KeeperInput::Answer(outcome)
+}
+
+/// A guard that is frozen, or gone, does not agree.
+async fn disarm(link: GuardLink, term: Term) -> KeeperInput {
+    let request = Request::Disarm { term: term.0 };
+    let answer = link.ask(request, Vec::new(), now() + DISARM).await;
+    if let Err(error) = &answer {
+        tracing::warn!(%error, "The lease is kept: the guard does not give it back.");
+    }
+    KeeperInput::Disarmed(answer.is_ok())
 }

@@ -18,6 +18,8 @@
 mod action;
 mod agent;
 mod api;
+mod blocking;
+mod configuration;
 mod effects;
 mod gather;
 mod guard_link;
@@ -28,12 +30,14 @@ mod outside;
 mod pending;
 mod probe;
 mod publish;
+mod repeated;
 mod report;
 mod requests;
 mod run;
 mod scheduled;
 mod setup;
 mod wake;
+mod watching;
 
 pub use run::run;
 pub use setup::{ConfigFile, SetupError};

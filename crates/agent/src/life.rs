@@ -38,7 +38,7 @@ impl Agent {
             }
             howdah_http::sleep_until(now() + Duration::from_millis(5)).await;
         }
-        self.keeper.command(Command::Release).await;
+        self.keeper.command(Command::ReleaseUnguarded).await;
         self.keeper
             .wait_for(
                 |status| status.state == LeaseState::None,
@@ -49,7 +49,7 @@ impl Agent {
 
     /// SIGTERM. A second one while the first is served changes nothing here: the guard has its own limit.
     pub(crate) fn terminate(&mut self) {
-        tracing::info!("Told to end.");
+        tracing::info!("Received SIGTERM: shutting down.");
         if let Some((_, Some(answer))) = self.request.take() {
             let _ = answer.send(Err("the agent is ending".to_owned()));
         }
@@ -67,6 +67,7 @@ impl Agent {
             self.drop_action();
         }
         self.request = Some((Request::Shutdown, None));
+        self.due = true;
     }
 
     /// SIGHUP: reads the configuration file again; one that is wrong changes nothing.
@@ -108,11 +109,12 @@ impl Agent {
             (config.store != self.config.store, "the store's section"),
         ];
         for (_, what) in later.iter().filter(|(changed, _)| *changed) {
-            tracing::warn!("{what} is taken when the agent is started anew (SIGUSR2 to its guard).");
+            tracing::warn!("{what} takes effect after an agent restart (SIGUSR2 to its guard).");
         }
         self.server.local = config.postgresql.clone();
         self.config = config;
-        self.config_rev = None;
+        self.configuration.rev = None;
+        self.due = true;
         self.publisher.forget();
         self.rewrite_conf();
         Ok(())

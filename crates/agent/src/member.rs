@@ -20,6 +20,8 @@ pub(crate) struct Now<'a> {
     pub(crate) leads: bool,
     /// The revision of the dynamic configuration that is in effect.
     pub(crate) config: Option<u64>,
+    /// The revision that PostgreSQL does not start with.
+    pub(crate) unstartable: Option<u64>,
     /// What of the dynamic configuration is not taken, and why.
     pub(crate) notes: Vec<String>,
 }
@@ -61,6 +63,7 @@ pub(crate) fn record(config: &LocalConfig, tags: &Tags, now: &Now<'_>) -> Member
         howdah: Some(HowdahMark {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             config: now.config,
+            unstartable: now.unstartable,
             notes: config
                 .notes
                 .iter()

@@ -2,8 +2,8 @@ use std::{sync::Arc, time::Duration};
 
 use howdah_clock::now;
 use howdah_dcs::{Op, Outcome, Store, Term, View};
-use howdah_guard::{GuardError, Reply, Request, StartMode, StopMode};
-use howdah_ha::Upstream;
+use howdah_guard::{GuardError, Reply, Request, StartMode, StopMode, WhyRefused};
+use howdah_ha::{Command, LeaseState, Upstream};
 use howdah_http::Client;
 use howdah_postgres::{PgError, Server, Session, Source};
 use howdah_types::BootTime;
@@ -31,6 +31,9 @@ pub(crate) struct Outside {
 /// The guard answers at once or is frozen.
 const GUARD_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long an immediate stop, and then a kill, may take.
+const HARDER_STOP: Duration = Duration::from_secs(10);
+
 /// An answer of the store that an action waits for.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -40,16 +43,32 @@ impl Outside {
         self.guard.ask(request, Vec::new(), now() + GUARD_PATIENCE).await
     }
 
+    /// Gives the lease back; PostgreSQL has ended.
+    pub(crate) async fn release(&self) -> anyhow::Result<()> {
+        self.keeper.command(Command::Release).await;
+        let released = self
+            .keeper
+            .wait_for(
+                |status| status.state == LeaseState::None,
+                now() + Duration::from_secs(10),
+            )
+            .await;
+        anyhow::ensure!(released, "the lease was not given back");
+        Ok(())
+    }
+
     /// Writes the configuration for following `upstream` and lets the guard start PostgreSQL. Returns how often PostgreSQL had
     /// ended before it was started.
     pub(crate) async fn start(&self, mode: StartMode, upstream: Option<&Upstream>) -> anyhow::Result<u64> {
         let as_replica = mode == StartMode::Replica;
+        self.server.dir.create()?;
+        self.server.dir.remove_stale_pid_file()?;
         self.server.set_standby(as_replica)?;
         let upstream = upstream.filter(|_| !self.config.tags.nostream()).map(source);
         self.server
             .write_conf(&self.dynamic, upstream, self.sync_names.clone())?;
         let mut tail = Vec::new();
-        let line = self.server.command_line(&self.dynamic, as_replica)?;
+        let line = self.server.command_line(&self.dynamic, as_replica).await?;
         for text in std::iter::once(self.server.dir.path().display().to_string()).chain(line) {
             tail.extend_from_slice(text.as_bytes());
             tail.push(0);
@@ -73,25 +92,29 @@ impl Outside {
         }
     }
 
-    /// Stops PostgreSQL and waits; a fast stop that takes longer than `patience` becomes an immediate one.
+    /// Stops PostgreSQL and waits. A fast stop that takes longer than `patience` becomes an immediate one, and what does
+    /// not react to that is killed.
     pub(crate) async fn stop(&self, mode: StopMode, patience: Duration) -> anyhow::Result<()> {
         let before = self.guard.ended().times;
-        match self.ask_guard(Request::Stop(mode)).await {
-            Err(GuardError::Refused(howdah_guard::WhyRefused::NotRunning)) => return Ok(()),
-            other => other?,
-        };
-        if self.guard.wait_ended(before, now() + patience).await {
-            return Ok(());
+        let mut patience = patience;
+        for mode in [mode, StopMode::Immediate, StopMode::Kill] {
+            match self.ask_guard(Request::Stop(mode)).await {
+                Err(GuardError::Refused(WhyRefused::NotRunning)) => return Ok(()),
+                // A guard of an earlier version knows no kill.
+                Err(GuardError::Refused(WhyRefused::Malformed)) => {
+                    self.ask_guard(Request::Stop(StopMode::Immediate)).await?;
+                }
+                other => {
+                    other?;
+                }
+            }
+            if self.guard.wait_ended(before, now() + patience).await {
+                return Ok(());
+            }
+            tracing::warn!(?mode, "PostgreSQL does not stop.");
+            patience = HARDER_STOP;
         }
-        tracing::warn!("PostgreSQL does not stop; stopping it at once.");
-        self.ask_guard(Request::Stop(StopMode::Immediate)).await?;
-        anyhow::ensure!(
-            self.guard
-                .wait_ended(before, now() + Duration::from_secs(30))
-                .await,
-            "PostgreSQL does not stop"
-        );
-        Ok(())
+        anyhow::bail!("PostgreSQL does not stop")
     }
 
     /// A connection to the local server.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use howdah_clock::now;
 use howdah_ha::{Postgres, Snapshot};
 use howdah_http::sleep_until;
-use howdah_postgres::{PendingRestart, Session};
+use howdah_postgres::{PendingRestart, Session, file_errors};
 
 use crate::agent::{Agent, READ_PATIENCE};
 
@@ -60,6 +60,15 @@ impl Agent {
             return;
         };
         self.loaded.wait(session).await;
+        match file_errors(session, now() + READ_PATIENCE).await {
+            Ok(errors) => {
+                for error in errors.iter().filter(|error| !self.file_errors.contains(error)) {
+                    tracing::error!("{error}.");
+                }
+                self.file_errors = errors;
+            }
+            Err(error) => tracing::debug!(%error, "PostgreSQL's files were not looked at"),
+        }
         match PendingRestart::find(session, &self.dynamic, now() + READ_PATIENCE).await {
             Ok(found) => {
                 self.pending = found.to_json();

@@ -1,8 +1,8 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use howdah_clock::now;
 use howdah_dcs::View;
-use howdah_ha::{Peer, Peers};
+use howdah_ha::{KnownMember, Peer, Peers};
 use howdah_http::{Client, HttpError, Method, Url};
 use howdah_rest::PeerStatus;
 use howdah_types::{BootTime, MemberName};
@@ -40,8 +40,14 @@ impl Prober {
         self.client = client;
     }
 
-    /// Begins a round; one that is under way for the same members goes on.
-    pub(crate) fn ask(&mut self, names: &[MemberName], view: &View, last_leader: Option<&MemberName>) {
+    /// Begins a round, unless one is under way.
+    pub(crate) fn ask(
+        &mut self,
+        names: &[MemberName],
+        view: &View,
+        known: &BTreeMap<MemberName, KnownMember>,
+        last_leader: Option<&MemberName>,
+    ) {
         if !self.round.is_empty() {
             return;
         }
@@ -52,7 +58,9 @@ impl Prober {
             answers: Default::default(),
         };
         for name in names {
-            let Some(base) = view.members.get(name).and_then(|member| member.api_base()) else {
+            let shown = view.members.get(name).and_then(|member| member.api_base());
+            // The store may have forgotten it.
+            let Some(base) = shown.or_else(|| known.get(name).map(|member| member.api.as_str())) else {
                 continue;
             };
             let patience = if last_leader == Some(name) {
@@ -97,6 +105,9 @@ pub(crate) async fn ask(client: &Client, url: &str, deadline: BootTime) -> Resul
     Ok(status.map(|status| Peer {
         primary: status.primary,
         running: status.running,
+        starting: status.starting,
+        start_failed: status.start_failed,
+        system_id: status.system_id,
         lsn: status.lsn,
         timeline: status.timeline,
         nofailover: status.tags.nofailover() || status.watchdog_failed,

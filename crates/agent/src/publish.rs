@@ -1,17 +1,35 @@
 //! What the REST thread answers from.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
+use howdah_dcs::View;
 use howdah_rest::{MemberFacts, ScheduledRestart};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
+
+use crate::watching::Watching;
 
 /// The facts of the last look, and a way to ask the loop for something.
 #[derive(Clone)]
 pub(crate) struct Published {
     facts: Arc<ArcSwapOption<MemberFacts>>,
+    cluster: Arc<ArcSwapOption<Shown>>,
+    watching: Watching,
     pub(crate) commands: mpsc::Sender<ApiCommand>,
+}
+
+/// A view, and the document that is made of it once.
+pub(crate) struct Shown {
+    view: Arc<View>,
+    document: OnceLock<String>,
+}
+
+impl Shown {
+    /// The document; `make` is called once.
+    pub(crate) fn document(&self, make: impl FnOnce(&View) -> String) -> String {
+        self.document.get_or_init(|| make(&self.view)).clone()
+    }
 }
 
 /// What the API asks of the loop.
@@ -39,11 +57,26 @@ pub(crate) enum ApiCommand {
 }
 
 impl Published {
-    pub(crate) fn new(commands: mpsc::Sender<ApiCommand>) -> Self {
+    pub(crate) fn new(commands: mpsc::Sender<ApiCommand>, watching: Watching) -> Self {
         Published {
             facts: Arc::new(ArcSwapOption::empty()),
+            cluster: Arc::new(ArcSwapOption::empty()),
+            watching,
             commands,
         }
+    }
+
+    /// The loop has read the cluster.
+    pub(crate) fn show(&self, view: Arc<View>) {
+        self.cluster.store(Some(Arc::new(Shown {
+            view,
+            document: OnceLock::new(),
+        })));
+    }
+
+    /// The cluster as the loop has read it last, if the watch says that nothing has changed since.
+    pub(crate) fn shown(&self) -> Option<Arc<Shown>> {
+        self.cluster.load_full().filter(|_| self.watching.is_quiet())
     }
 
     /// The last facts; `None` before the first look.

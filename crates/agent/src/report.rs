@@ -14,14 +14,15 @@ use crate::{
 };
 
 impl Agent {
-    /// Our tags, and `nofailover` while the cluster's configuration is not understood.
+    /// Our tags, and `nofailover` while we must not lead.
     pub(crate) fn tags(&self) -> Tags {
-        if !self.config_is_strange {
-            return self.config.tags.clone();
-        }
-        let mut tags = self.config.tags.published();
-        tags.insert("nofailover".to_owned(), true.into());
-        Tags::new(tags)
+        with_nofailover(&self.config.tags, self.configuration.must_not_lead)
+    }
+
+    /// What others see of them: nobody need wait for a member that could not serve as leader a moment ago.
+    fn shown_tags(&self) -> Tags {
+        let unfit = self.memory.unfit_until.is_some_and(|until| now() < until);
+        with_nofailover(&self.tags(), unfit)
     }
 
     /// Writes our record, when it is due.
@@ -35,7 +36,7 @@ impl Agent {
         let (state, role) = self.state_and_role(snapshot);
         let record = member::record(
             &self.config,
-            &self.tags(),
+            &self.shown_tags(),
             &member::Now {
                 state,
                 role,
@@ -44,7 +45,8 @@ impl Agent {
                 scheduled_restart: self.scheduled.as_ref().map(ScheduledRestart::record),
                 pause: self.dynamic.pause,
                 leads: view.led_by(lease),
-                config: self.config_rev.filter(|_| !self.check_pending),
+                config: self.configuration.rev.filter(|_| !self.check_pending),
+                unstartable: self.configuration.unstartable.as_ref().map(|(rev, _)| *rev),
                 notes: self.left_out(),
             },
         );
@@ -79,11 +81,31 @@ impl Agent {
         let major = programs.version.major();
         let told =
             unknown.map(|name| format!("parameter {name} is not known to PostgreSQL {major} and left out"));
-        self.dynamic.warnings.iter().cloned().chain(told).collect()
+        let files = self.file_errors.iter().cloned();
+        self.configuration
+            .notes()
+            .into_iter()
+            .chain(self.dynamic.warnings.iter().cloned())
+            .chain(told)
+            .chain(files)
+            .collect()
     }
 
     /// What we say of ourselves.
     pub(crate) fn state_and_role(&self, snapshot: Option<&Snapshot>) -> (PgState, Role) {
+        let (state, role) = self.seen_state_and_role(snapshot);
+        let idle = matches!(
+            state,
+            PgState::Stopped | PgState::Crashed | PgState::Starting | PgState::Restarting
+        );
+        if idle && self.memory.start_failed && role != Role::Uninitialized {
+            // Also while it is tried once more: nobody should wait for it.
+            return (PgState::StartFailed, role);
+        }
+        (state, role)
+    }
+
+    fn seen_state_and_role(&self, snapshot: Option<&Snapshot>) -> (PgState, Role) {
         let leads = snapshot.is_some_and(|s| s.lease.held(s.now).is_some());
         let seen = match snapshot.map(|s| &s.postgres) {
             Some(Postgres::Running(running)) => {
@@ -114,7 +136,12 @@ impl Agent {
                     role,
                 )
             }
-            Some(Postgres::Unreadable) => (PgState::Unknown, Role::Demoted),
+            // It was running and does not answer: whoever asks should not count on it.
+            Some(Postgres::Silent { .. }) => (
+                PgState::Unknown,
+                if leads { Role::Primary } else { Role::Replica },
+            ),
+            Some(Postgres::Unreadable { .. }) => (PgState::Unknown, Role::Demoted),
             Some(Postgres::Missing) | None => (PgState::Stopped, Role::Uninitialized),
         };
         let staged = *self.stage.borrow();
@@ -132,7 +159,7 @@ impl Agent {
         }
     }
 
-    pub(crate) fn publish(&mut self, view: Option<&View>, snapshot: &Snapshot, plan: &Plan) {
+    pub(crate) fn publish(&mut self, view: Option<&View>, snapshot: &Snapshot) {
         let (state, role) = self.state_and_role(Some(snapshot));
         let sample = self
             .observer
@@ -172,7 +199,7 @@ impl Agent {
                 LeaseState::Held { deadline, .. } if self.is_primary_or_paused(snapshot) => deadline,
                 _ => BootTime(0),
             },
-            tags: self.tags(),
+            tags: self.shown_tags(),
             position,
             postmaster_start_time: sample.map(|sample| sample.started_at.clone()),
             postmaster_start_epoch: sample.map_or(0.0, |sample| sample.started_epoch),
@@ -193,11 +220,12 @@ impl Agent {
             leader_lsn: self.last_view.as_ref().and_then(|view| view.status.optime),
             pending_restart: self.pending.clone(),
             scheduled_restart: self.scheduled.as_ref().map(ScheduledRestart::document),
-            next_run: plan.next_wake,
+            next_run: self.last_plan.next_wake.max(now()),
             ttl_nanos: u64::try_from(self.dynamic.timers.ttl.as_nanos()).unwrap_or(u64::MAX),
             lag_limit: self.dynamic.maximum_lag_on_failover,
             log_lost: (self.log_lost)(),
-            reasons: plan
+            reasons: self
+                .last_plan
                 .reasons
                 .iter()
                 .filter_map(|reason| serde_json::to_value(reason).ok())
@@ -246,16 +274,19 @@ impl Agent {
             sentence.push_str("; ");
             sentence.push_str(&reason.to_string());
         }
-        if matches!(snapshot.dcs, Dcs::Fresh(_)) || !self.last_sentence.is_empty() {
-            self.say(sentence);
-        }
-    }
-
-    /// Logs a sentence when it is not the same as before.
-    pub(crate) fn say(&mut self, sentence: String) {
-        if sentence != self.last_sentence {
+        let begun = matches!(snapshot.dcs, Dcs::Fresh(_)) || !self.last_sentence.is_empty();
+        if begun && sentence != self.last_sentence {
             tracing::info!("{sentence}");
             self.last_sentence = sentence;
         }
     }
+}
+
+fn with_nofailover(tags: &Tags, add: bool) -> Tags {
+    if !add {
+        return tags.clone();
+    }
+    let mut tags = tags.published();
+    tags.insert("nofailover".to_owned(), true.into());
+    Tags::new(tags)
 }

@@ -1,29 +1,60 @@
 //! Long actions that end, and requests of the API.
 
+use std::time::Duration;
+
 use howdah_clock::now;
+use howdah_guard::{GuardError, WhyRefused};
 use howdah_ha::{Action, Plan, Request};
 use tokio::sync::oneshot;
 
 use crate::{action::Failure, agent::Agent, effects::RETRY_PAUSE, publish::ApiCommand};
 
+/// After a refusal by the guard, which knows more of the lease a moment later.
+const REFUSED_PAUSE: Duration = Duration::from_millis(250);
+
 impl Agent {
     pub(crate) fn action_ended(&mut self, result: Result<(), Failure>) {
         let Some(ended) = self.running.take() else { return };
         self.action_task = None;
+        // It may have written.
+        self.watching.disturb();
         self.stage.send_replace(None);
         tracing::debug!(action = ended.action.name(), took = ?now().since(ended.since), "action ended");
         let shutdown = matches!(ended.action, Action::Shutdown { .. });
         let name = ended.action.name();
         self.memory.retry_at.remove(name);
+        let started_with = self.starting_with.take();
+        // A promotion reads no configuration.
+        let launches = !matches!(ended.action, Action::Promote { .. });
         match result {
             Ok(()) => {
+                if let Some(with) = started_with.filter(|_| launches) {
+                    self.configuration.worked = Some(with);
+                }
                 self.answer_waiting(Ok(()), &ended.action);
                 if shutdown {
                     self.end(0);
                 }
             }
             Err(Failure::Retry(error)) => {
-                self.memory.retry_at.insert(name, now() + RETRY_PAUSE);
+                let rev = started_with.as_ref().and_then(|(rev, _)| *rev);
+                let starts = started_with.is_some();
+                let refused = matches!(
+                    error.downcast_ref(),
+                    Some(GuardError::Refused(
+                        WhyRefused::NotArmed | WhyRefused::TooLate | WhyRefused::Fencing
+                    ))
+                );
+                if refused {
+                    // No fault of PostgreSQL's: the guard hears of the lease at once, and is asked again.
+                    self.verify_lease = true;
+                    self.memory.retry_at.insert(name, now() + REFUSED_PAUSE);
+                } else if starts && launches && self.fall_back(rev, &format!("{error:#}")) {
+                    // With another configuration it is another try, made at once.
+                } else {
+                    self.memory.start_failed |= starts;
+                    self.memory.retry_at.insert(name, now() + RETRY_PAUSE);
+                }
                 self.answer_waiting(Err(format!("{error:#}")), &ended.action);
                 if shutdown {
                     // What is left is the guard's: it stops PostgreSQL when we are gone.
@@ -39,14 +70,11 @@ impl Agent {
     }
 
     pub(crate) fn answer_waiting(&mut self, result: Result<(), String>, action: &Action) {
-        let fits = matches!(
-            (&self.request, action),
-            (Some((Request::Restart, _)), Action::Restart { .. })
-                | (
-                    Some((Request::Reinitialize { .. }, _)),
-                    Action::Reinitialize { .. }
-                )
-        );
+        let fits = match &self.request {
+            Some((Request::Restart, _)) => action.starts_postgres(),
+            Some((Request::Reinitialize { .. }, _)) => matches!(action, Action::Reinitialize { .. }),
+            Some((Request::Shutdown, _)) | None => false,
+        };
         if fits && let Some((_, Some(answer))) = self.request.take() {
             let _ = answer.send(result);
         }
@@ -98,14 +126,13 @@ impl Agent {
             }
             ApiCommand::Reload => self.reload(),
             ApiCommand::Refresh(done) => {
-                let postgres = self.observer.look(&self.server).await;
-                let view = self.last_view.clone();
-                let snapshot = self.snapshot(view.as_deref(), postgres);
-                let plan = Plan {
-                    next_wake: now(),
-                    ..Plan::default()
-                };
-                self.publish(view.as_deref(), &snapshot, &plan);
+                // A look at a server that does not answer takes seconds, and shows what is known.
+                if !self.observer.is_silent() {
+                    let postgres = self.observer.look(&self.server).await;
+                    let view = self.last_view.clone();
+                    let snapshot = self.snapshot(view.as_deref(), postgres);
+                    self.publish(view.as_deref(), &snapshot);
+                }
                 let _ = done.send(());
             }
         }
@@ -118,6 +145,7 @@ impl Agent {
             let _ = answer.send(Err("another request is waiting".to_owned()));
         } else {
             self.request = Some((request, Some(answer)));
+            self.due = true;
         }
     }
 

@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use howdah_clock::now;
-use howdah_config::{LocalConfig, dynamic_from};
+use howdah_config::LocalConfig;
 use howdah_dcs::{LeaseId, Member, Store, StoreError, Term, View};
 use howdah_guard::{GuardClient, Handover, Request};
-use howdah_ha::{Keeper, Memory};
+use howdah_ha::{Keeper, Memory, Plan};
 use howdah_http::{Client, Method, Url, sleep_until};
 use howdah_postgres::Server;
 use howdah_types::Role;
@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     agent::{Agent, Signals},
-    api,
+    api, configuration,
     gather::Observer,
     guard_link::GuardLink,
     keeper::KeeperLink,
@@ -27,8 +27,10 @@ use crate::{
     pending::Loaded,
     probe::Prober,
     publish::Published,
+    repeated::Repeated,
     setup::{ConfigFile, Stores, peer_client},
     wake::Wake,
+    watching::Watching,
 };
 
 /// Commands of the API that wait: more at a time are told to come again.
@@ -88,15 +90,11 @@ async fn begin(
         return Ok(0);
     };
     let peers = peer_client(&config)?;
-    if handover.pid == 0 {
-        refuse_double(&config, &view, &peers).await?;
+    if handover.pid == 0 && !wait_for_other_life(&config, &view, &peers, &guard, &mut signals).await? {
+        return Ok(0);
     }
-    let initial = view
-        .config
-        .value
-        .clone()
-        .or_else(|| config.bootstrap.as_ref().map(|b| b.dcs.clone()));
-    let dynamic = dynamic_from(&initial.unwrap_or_default(), &config.postgresql)?;
+    let bootstrap = config.bootstrap.as_ref().map(|b| &b.dcs);
+    let (configuration, dynamic) = configuration::first(&view, bootstrap, &server).await?;
     for warning in &dynamic.warnings {
         tracing::warn!("Configuration: {warning}.");
     }
@@ -104,30 +102,38 @@ async fn begin(
     let ttl = dynamic.timers.lease(all_ours);
     let keeper = adopted(Keeper::new(config.name.clone(), ttl), &handover);
     let for_keeper = stores.clone();
-    let keeper = KeeperLink::start(keeper, move || for_keeper.open(), guard, link.clone())?;
+    let data_dir = server.dir.clone();
+    let keeper = KeeperLink::start(keeper, move || for_keeper.open(), guard, link.clone(), data_dir)?;
 
     let (commands, api_commands) = mpsc::channel(API_COMMANDS);
-    let published = Published::new(commands);
+    let watching = Watching::default();
+    let published = Published::new(commands, watching.clone());
     let config = Arc::new(config);
     let api = api::start(
         Arc::clone(&config),
+        server.clone(),
         stores.open(),
         published.clone(),
         wake.clone(),
     )
     .await?;
-    let watching = tokio::spawn(watch_store(store.watch(), wake.clone()));
+    let watch = tokio::spawn(watching.clone().run(store.watch(), wake.clone()));
     let (action_done, action_results) = mpsc::channel(2);
     let (stage, _) = watch::channel(None);
     let mut agent = Agent {
         file,
         server,
         dynamic: Arc::new(dynamic),
-        config_rev: view.config.value.is_some().then_some(view.config.rev),
-        raw_config: view.config.value.clone(),
-        config_is_strange: false,
+        configuration,
+        starting_with: None,
         keeper_paused: false,
         store,
+        watching,
+        read_at: now(),
+        due: true,
+        verify_lease: false,
+        last_plan: Plan::default(),
+        picture: None,
         keeper,
         guard: link,
         prober: Prober::new(peers.clone(), wake.clone()),
@@ -148,6 +154,11 @@ async fn begin(
         request: None,
         pending: Map::new(),
         check_pending: true,
+        file_errors: Vec::new(),
+        store_trouble: Repeated::default(),
+        guard_trouble: Repeated::default(),
+        sync_trouble: Repeated::default(),
+        next_proof: now(),
         scheduled: None,
         recalled: false,
         loaded: Loaded::default(),
@@ -155,6 +166,7 @@ async fn begin(
         store_down_since: None,
         last_view: None,
         seen_at: 0,
+        next_look: now(),
         last_sentence: String::new(),
         last_role: Role::Uninitialized,
         callback: None,
@@ -164,7 +176,7 @@ async fn begin(
     };
     agent.adopt(&handover).await;
     let code = agent.run(signals).await;
-    watching.abort();
+    watch.abort();
     api.stop();
     Ok(code)
 }
@@ -205,34 +217,48 @@ async fn first_view(
     }
 }
 
-/// Two agents of one name would take turns at one record.
-async fn refuse_double(config: &LocalConfig, view: &View, client: &Client) -> anyhow::Result<()> {
+/// How long another life of this member is waited for: a pod is started while the old one still ends.
+const OTHER_LIFE: Duration = Duration::from_secs(30);
+
+/// Two agents of one name would take turns at one record: this one waits until the other has ended. False: told to end.
+async fn wait_for_other_life(
+    config: &LocalConfig,
+    view: &View,
+    client: &Client,
+    guard: &GuardClient,
+    signals: &mut Signals,
+) -> anyhow::Result<bool> {
     let Some(base) = view.members.get(&config.name).and_then(Member::api_base) else {
-        return Ok(());
+        return Ok(true);
     };
     let url = Url::parse(&format!("{base}/liveness"))?;
-    let answer = client
-        .request(Method::GET, &url, None, now() + Duration::from_secs(3))
-        .await;
-    anyhow::ensure!(
-        answer.is_err(),
-        "a member named '{}' is already running at {base}: give this one another name",
-        config.name
-    );
-    Ok(())
-}
-
-/// Wakes the loop at every change of the cluster's keys. A watch that breaks is begun anew, with a pause: the loop
-/// looks by itself every `loop_wait`.
-async fn watch_store(mut watcher: Box<dyn howdah_dcs::Watcher>, wake: Wake) {
+    let limit = now() + OTHER_LIFE;
+    let mut told = false;
     loop {
-        match watcher.changed().await {
-            Ok(()) => wake.wake(),
-            Err(error) => {
-                tracing::debug!(%error, "the watch has ended");
-                wake.wake();
-                sleep_until(now() + Duration::from_secs(1)).await;
-            }
+        let _ = guard.send(Request::Alive, &[]);
+        let answer = client
+            .request(Method::GET, &url, None, now() + Duration::from_secs(3))
+            .await;
+        if answer.is_err() {
+            return Ok(true);
+        }
+        anyhow::ensure!(
+            now() < limit,
+            "a member named '{}' is already running at {base}: give this one another name",
+            config.name
+        );
+        if !told {
+            told = true;
+            tracing::warn!(
+                "Another agent named '{}' answers at {base}: waiting for its end.",
+                config.name
+            );
+        }
+        tokio::select! {
+            biased;
+            _ = signals.terminate.recv() => return Ok(false),
+            _ = signals.interrupt.recv() => return Ok(false),
+            () = sleep_until(now() + Duration::from_millis(250)) => {}
         }
     }
 }

@@ -137,7 +137,9 @@ impl Stores {
 /// `ctl.insecure` is off.
 pub(crate) fn peer_client(config: &LocalConfig) -> Result<Client, TlsError> {
     let ctl = &config.ctl;
-    let tls = client_tls(ctl.cacert.as_deref(), None, ctl.insecure)?;
+    let client_cert = ctl.client_cert.as_ref();
+    let client_cert = client_cert.map(|(cert, key)| (cert.as_path(), key.as_path()));
+    let tls = client_tls(ctl.cacert.as_deref(), client_cert, ctl.insecure)?;
     let authorization = ctl
         .authentication
         .as_ref()

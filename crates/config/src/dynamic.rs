@@ -27,7 +27,9 @@ pub struct Dynamic {
     pub member_slots_ttl: Duration,
     /// Permanent physical slots, by name.
     pub permanent_slots: Vec<String>,
-    /// Physical slots that are left alone, by name.
+    /// Permanent logical slots, by name: not made, and not dropped either.
+    pub logical_slots: Vec<String>,
+    /// Slots that are left alone, by name.
     pub ignore_slots: Vec<String>,
     /// Maintenance mode: nothing is started, stopped or failed over.
     pub pause: bool,
@@ -102,6 +104,9 @@ pub enum DynamicError {
     /// Something that this version cannot do and must not pretend to.
     #[error("{0}")]
     Unsupported(String),
+    /// The cluster is to follow another one: whoever does not do that must not lead.
+    #[error("standby_cluster is not supported yet")]
+    StandbyCluster,
 }
 
 /// Reads a dynamic configuration; the local `postgresql` section wins where both may speak.
@@ -138,21 +143,31 @@ pub fn dynamic_from(config: &Map<String, Value>, local: &PostgresConfig) -> Resu
         section.shift_remove(excluded);
     }
     let use_slots = Reader::root(&section, "").flag("use_slots")?.unwrap_or(true);
-    let mut parameters = texts(section.get("parameters"));
+    let mut parameters = texts(&root.section("postgresql")?.section("parameters")?)?;
     for (name, value) in &local.parameters {
+        let name = name.to_ascii_lowercase();
         if howdah_pgconf::MANAGED.iter().any(|guc| guc.name == name) {
             warnings.push(format!(
                 "postgresql.parameters.{name} is cluster-wide: set it with edit-config"
             ));
         } else {
-            parameters.insert(name.clone(), value.clone());
+            parameters.insert(name, value.clone());
         }
     }
-    for own in ["listen_addresses", "port", "cluster_name"] {
-        if parameters.remove(own).is_some() {
+    let managed = |name: &str| howdah_pgconf::MANAGED.iter().any(|guc| guc.name == name);
+    for own in howdah_pgconf::AGENT_OWNED {
+        if !managed(own) && parameters.remove(*own).is_some() {
             warnings.push(format!("postgresql.parameters.{own} is set by the agent"));
         }
     }
+    // Before PostgreSQL 13 it was counted in segments.
+    if let Some(segments) = parameters.remove("wal_keep_segments")
+        && let Ok(segments) = segments.trim().parse::<u64>()
+    {
+        let size = format!("{}MB", segments.saturating_mul(16));
+        parameters.entry("wal_keep_size".to_owned()).or_insert(size);
+    }
+    warnings.extend(howdah_pgconf::managed_values(&parameters).1);
     for (key, value) in &local.section {
         if !matches!(key.as_str(), "use_slots" | "parameters") && !value.is_null() {
             section.insert(key.clone(), value.clone());
@@ -187,7 +202,8 @@ pub fn dynamic_from(config: &Map<String, Value>, local: &PostgresConfig) -> Resu
         synchronous_mode,
         check_timeline: root.flag("check_timeline")?.unwrap_or(false),
         member_slots_ttl: seconds(root.int("member_slots_ttl", "s")?, 1800),
-        permanent_slots: permanent_slots(&root, &mut warnings)?,
+        permanent_slots: permanent_slots(&root, true, &mut warnings)?,
+        logical_slots: permanent_slots(&root, false, &mut Vec::new())?,
         ignore_slots: ignored_slots(&root),
         pause: root.flag("pause")?.unwrap_or(false),
         use_slots,
@@ -195,7 +211,7 @@ pub fn dynamic_from(config: &Map<String, Value>, local: &PostgresConfig) -> Resu
         remove_data_directory_on_rewind_failure: flag("remove_data_directory_on_rewind_failure")?,
         remove_data_directory_on_diverged_timelines: flag("remove_data_directory_on_diverged_timelines")?,
         parameters,
-        pg_hba: postgresql.lines("pg_hba")?,
+        pg_hba: hba_lines(&postgresql)?,
         pg_ident: postgresql.lines("pg_ident")?,
         warnings,
     })
@@ -207,6 +223,13 @@ fn non_negative(value: i64) -> u64 {
 
 /// Modes that change what is safe must not be ignored: better no leader than a wrong one.
 fn refuse_unsupported(root: &Reader<'_>) -> Result<(), DynamicError> {
+    if root.flag("failsafe_mode")? == Some(true) {
+        return Err(DynamicError::Unsupported(
+            "failsafe_mode is not supported yet: remove it; a leader that cannot reach the store stops before its lease \
+             ends"
+                .into(),
+        ));
+    }
     if root
         .text("synchronous_mode")
         .ok()
@@ -222,24 +245,29 @@ fn refuse_unsupported(root: &Reader<'_>) -> Result<(), DynamicError> {
         .iter()
         .any(|key| standby.value(key).is_some())
     {
-        return Err(DynamicError::Unsupported(
-            "standby_cluster is not supported yet".into(),
-        ));
+        return Err(DynamicError::StandbyCluster);
     }
     Ok(())
 }
 
-fn permanent_slots(root: &Reader<'_>, warnings: &mut Vec<String>) -> Result<Vec<String>, ConfigError> {
+fn permanent_slots(
+    root: &Reader<'_>,
+    physical: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<String>, ConfigError> {
     let mut names = Vec::new();
     for key in ["slots", "permanent_slots", "permanent_replication_slots"] {
         for (name, slot) in root.section(key)?.map() {
-            match slot.get("type").and_then(Value::as_str) {
-                None | Some("physical") => names.push(name),
-                Some(other) => {
-                    warnings.push(format!(
-                        "{key}.{name}: {other} slots are not supported yet; it is left alone"
-                    ));
-                }
+            let kind = slot.get("type").and_then(Value::as_str);
+            let is_physical = matches!(kind, None | Some("physical"));
+            if !is_physical {
+                warnings.push(format!(
+                    "{key}.{name}: {} slots are not supported yet; it is left alone",
+                    kind.unwrap_or_default()
+                ));
+            }
+            if is_physical == physical {
+                names.push(name);
             }
         }
     }
@@ -256,14 +284,36 @@ fn ignored_slots(root: &Reader<'_>) -> Vec<String> {
     matchers.into_iter().flatten().filter_map(name).collect()
 }
 
-fn texts(value: Option<&Value>) -> BTreeMap<String, String> {
-    let map = value.and_then(Value::as_object);
-    map.into_iter()
-        .flatten()
+/// Parameters, by their names in lower case: PostgreSQL does not tell the cases apart.
+fn texts(section: &Reader<'_>) -> Result<BTreeMap<String, String>, ConfigError> {
+    section
+        .map()
+        .into_iter()
         .filter(|(_, value)| !value.is_null())
-        .map(|(key, value)| (key.clone(), string_form(value)))
+        .map(|(key, value)| match &value {
+            Value::Object(_) | Value::Array(_) => Err(section.error(&key, "must be a single value")),
+            _ => Ok((key.to_ascii_lowercase(), string_form(&value))),
+        })
         .collect()
 }
+
+/// `pg_hba`, each line of which PostgreSQL can read.
+fn hba_lines(postgresql: &Reader<'_>) -> Result<Option<Vec<String>>, ConfigError> {
+    if let Some(items) = postgresql.value("pg_hba").and_then(Value::as_array)
+        && let Some(item) = items.iter().find(|item| !item.is_string())
+    {
+        return Err(postgresql.error("pg_hba", &format!("{item} is no line")));
+    }
+    let lines = postgresql.lines("pg_hba")?;
+    let errors = howdah_pgconf::hba_errors(lines.as_deref().unwrap_or_default());
+    match errors.first() {
+        Some((number, reason)) => Err(postgresql.error("pg_hba", &format!("line {number}: {reason}"))),
+        None => Ok(lines),
+    }
+}
+
+/// A longer lease, in seconds, is a mistake: for this long nobody would take over after a node died.
+const LONGEST_LEASE: i64 = 3600;
 
 /// Reads the timers and corrects them as Patroni does: minima first, then `loop_wait + 2*retry_timeout <= ttl`.
 fn timers(root: &Reader<'_>, warnings: &mut Vec<String>) -> Result<Timers, ConfigError> {
@@ -275,6 +325,9 @@ fn timers(root: &Reader<'_>, warnings: &mut Vec<String>) -> Result<Timers, Confi
         Ok(value.max(min))
     };
     let ttl = at_least("ttl", 30, 20)?;
+    if ttl > LONGEST_LEASE {
+        return Err(root.error("ttl", &format!("must be at most {LONGEST_LEASE} seconds")));
+    }
     let mut loop_wait = at_least("loop_wait", 10, 1)?;
     let mut retry_timeout = at_least("retry_timeout", 10, 3)?;
     if 1 + 2 * retry_timeout > ttl {
@@ -366,6 +419,44 @@ mod tests {
         assert!(dynamic(json!({"standby_cluster": {"host": null}})).is_ok());
         let error = dynamic(json!({"ttl": "soon"})).unwrap_err().to_string();
         assert_eq!(error, "ttl: must be a number");
+        assert!(dynamic(json!({"failsafe_mode": true})).is_err());
+        assert!(dynamic(json!({"failsafe_mode": false})).is_ok());
+        for ttl in [json!(3601), json!(1e12), json!(1e30)] {
+            assert!(dynamic(json!({ "ttl": ttl })).is_err(), "{ttl}");
+        }
+    }
+
+    #[test]
+    fn what_would_keep_every_member_from_starting_is_refused() {
+        for (postgresql, path) in [
+            (json!({"pg_hba": [1, 2, {"a": 1}]}), "pg_hba"),
+            (json!({"pg_hba": ["host all all 127.0.0.1/33 md5"]}), "pg_hba"),
+            (json!({"parameters": "x"}), "postgresql.parameters"),
+            (json!({"parameters": {"work_mem": {"a": 1}}}), "work_mem"),
+        ] {
+            let error = dynamic(json!({ "postgresql": postgresql }))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(path), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_are_folded_and_places_are_the_agents() {
+        let config = dynamic(json!({"postgresql": {"parameters": {
+            "MAX_WORKER_PROCESSES": 20, "data_directory": "/x", "Hba_File": "/y", "wal_keep_segments": 8,
+            "max_connections": -5,
+        }}}))
+        .unwrap();
+        assert_eq!(config.parameters["max_worker_processes"], "20");
+        assert_eq!(config.parameters["wal_keep_size"], "128MB");
+        assert!(
+            !config.parameters.contains_key("data_directory") && !config.parameters.contains_key("hba_file")
+        );
+        let warned = config.warnings.join("; ");
+        for part in ["data_directory", "hba_file", "max_connections cannot be '-5'"] {
+            assert!(warned.contains(part), "{warned}");
+        }
     }
 
     #[test]

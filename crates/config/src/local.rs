@@ -93,6 +93,8 @@ pub struct CtlConfig {
     pub insecure: bool,
     /// CA of the members' certificates; falls back to `restapi.cafile`.
     pub cacert: Option<PathBuf>,
+    /// Certificate and key that are presented to members, PEM; the key may be in the certificate's file.
+    pub client_cert: Option<(PathBuf, PathBuf)>,
 }
 
 /// A database role that the agent uses, with libpq's TLS settings.
@@ -222,6 +224,14 @@ impl LocalConfig {
         let api = root.section("restapi")?;
         let restapi = restapi(&api, cwd)?;
         let ctl = ctl(&root.section("ctl")?, &restapi, cwd)?;
+        let watchdog = root.section("watchdog")?;
+        if watchdog.text("mode")?.as_deref() == Some("required") {
+            return Err(watchdog.error(
+                "mode",
+                "required is not supported yet: use automatic or off. The guard process ends PostgreSQL in time; what it \
+                 does not cover is a machine that freezes as a whole",
+            ));
+        }
         let bootstrap = root.section("bootstrap")?;
         Ok(LocalConfig {
             name: MemberName::new(name).map_err(|error| root.error("name", &error.to_string()))?,
@@ -418,11 +428,22 @@ fn restapi(api: &Reader<'_>, cwd: &Path) -> Result<RestApiConfig, ConfigError> {
 fn ctl(section: &Reader<'_>, restapi: &RestApiConfig, cwd: &Path) -> Result<CtlConfig, ConfigError> {
     let cacert = section.text("cacert")?.map(|text| cwd.join(text));
     Ok(CtlConfig {
+        client_cert: client_cert(section, cwd)?,
         authentication: credentials(&section.section("authentication")?)?
             .or_else(|| restapi.authentication.clone()),
         insecure: section.flag("insecure")?.unwrap_or(false),
         cacert: cacert.or_else(|| restapi.tls.as_ref().and_then(|tls| tls.cafile.clone())),
     })
+}
+
+/// A certificate and its key, which may be in one file.
+fn client_cert(section: &Reader<'_>, cwd: &Path) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+    let path = |key: &str| Ok::<_, ConfigError>(section.text(key)?.map(|text| cwd.join(text)));
+    match (path("certfile")?, path("keyfile")?) {
+        (Some(cert), key) => Ok(Some((cert.clone(), key.unwrap_or(cert)))),
+        (None, Some(_)) => Err(section.error("keyfile", "needs certfile beside it")),
+        (None, None) => Ok(None),
+    }
 }
 
 fn account(section: &Reader<'_>) -> Result<Account, ConfigError> {
@@ -586,6 +607,7 @@ impl CtlConfig {
             },
             insecure: section.flag("insecure")?.unwrap_or(false),
             cacert: section.text("cacert")?.or(api.text("cafile")?).map(PathBuf::from),
+            client_cert: client_cert(&section, Path::new(""))?,
         })
     }
 }

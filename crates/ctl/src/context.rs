@@ -59,7 +59,9 @@ impl Context {
         };
         let mut ctl = CtlConfig::from_config(&config)?;
         ctl.insecure |= args.insecure;
-        let tls = client_tls(ctl.cacert.as_deref(), None, ctl.insecure)?;
+        let client_cert = ctl.client_cert.as_ref();
+        let client_cert = client_cert.map(|(cert, key)| (cert.as_path(), key.as_path()));
+        let tls = client_tls(ctl.cacert.as_deref(), client_cert, ctl.insecure)?;
         let auth = ctl
             .authentication
             .map(|(user, password)| basic_auth(&user, &password));

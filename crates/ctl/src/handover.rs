@@ -1,5 +1,4 @@
 use howdah_http::Method;
-use howdah_types::MemberName;
 use serde_json::{Value, json};
 
 use crate::{
@@ -25,10 +24,11 @@ pub(crate) async fn switchover(context: &Context, args: &SwitchoverArgs) -> anyh
         "Member {leader} is not the leader of cluster {}",
         cluster.scope
     );
-    let candidate = candidate(&cluster, args.candidate.as_deref(), args.force)?;
-    if let Some(candidate) = &candidate {
-        anyhow::ensure!(*candidate != leader, "Switchover target and source are the same");
-    }
+    anyhow::ensure!(
+        args.candidate.as_ref() != Some(&leader),
+        "Switchover target and source are the same"
+    );
+    let candidate = candidate(&cluster, "switchover", args.candidate.as_deref(), args.force)?;
     let scheduled = match &args.scheduled {
         Some(text) => prompt::moment(text)?,
         None if args.force => None,
@@ -37,6 +37,10 @@ pub(crate) async fn switchover(context: &Context, args: &SwitchoverArgs) -> anyh
             "now",
         )?)?,
     };
+    anyhow::ensure!(
+        scheduled.is_none() || !cluster.is_paused(),
+        "Can't schedule switchover in the paused state"
+    );
     if !args.force {
         let question = match &scheduled {
             Some(at) => format!(
@@ -63,15 +67,17 @@ pub(crate) async fn switchover(context: &Context, args: &SwitchoverArgs) -> anyh
 pub(crate) async fn failover(context: &Context, args: &FailoverArgs) -> anyhow::Result<()> {
     let cluster = context.cluster(args.cluster_name.as_deref()).await?;
     show(&cluster);
-    let candidate = candidate(&cluster, args.candidate.as_deref(), args.force)?;
+    if let (Some(candidate), Some(leader)) = (&args.candidate, cluster.leader()) {
+        anyhow::ensure!(
+            candidate != leader.as_str(),
+            "Member {candidate} is already the leader of cluster {}",
+            cluster.scope
+        );
+    }
+    let candidate = candidate(&cluster, "failover", args.candidate.as_deref(), args.force)?;
     let Some(candidate) = candidate else {
         anyhow::bail!("Failover could be performed only to a specific candidate")
     };
-    anyhow::ensure!(
-        cluster.leader().map(MemberName::as_str) != Some(candidate.as_str()),
-        "Member {candidate} is already the leader of cluster {}",
-        cluster.scope
-    );
     if !args.force {
         let asynchronous = cluster
             .view
@@ -92,7 +98,13 @@ pub(crate) async fn failover(context: &Context, args: &FailoverArgs) -> anyhow::
         );
         prompt::confirm(&question, "Aborting failover")?;
     }
-    request(context, cluster, "failover", &json!({ "candidate": candidate })).await
+    request(
+        context,
+        cluster,
+        "failover",
+        &json!({ "candidate": candidate, "force": args.force }),
+    )
+    .await
 }
 
 fn show(cluster: &Cluster) {
@@ -100,7 +112,12 @@ fn show(cluster: &Cluster) {
     print!("{}", overview(cluster));
 }
 
-fn candidate(cluster: &Cluster, given: Option<&str>, force: bool) -> anyhow::Result<Option<String>> {
+fn candidate(
+    cluster: &Cluster,
+    action: &str,
+    given: Option<&str>,
+    force: bool,
+) -> anyhow::Result<Option<String>> {
     let others: Vec<&str> = cluster
         .view
         .members
@@ -108,26 +125,19 @@ fn candidate(cluster: &Cluster, given: Option<&str>, force: bool) -> anyhow::Res
         .filter(|(name, member)| Some(*name) != cluster.leader() && !member.tags.nofailover())
         .map(|(name, _)| name.as_str())
         .collect();
+    anyhow::ensure!(!others.is_empty(), "No candidates found to {action} to");
     let chosen = match given {
         Some(name) => name.to_owned(),
         None if force => return Ok(None),
-        None => {
-            anyhow::ensure!(!others.is_empty(), "No candidates found to switchover to");
-            prompt::ask(&format!("Candidate [{}]", others.join(", ")))?
-        }
+        None => prompt::ask(&format!("Candidate [{}]", others.join(", ")))?,
     };
     if chosen.is_empty() {
         return Ok(None);
     }
     anyhow::ensure!(
-        cluster.view.members.keys().any(|name| name.as_str() == chosen),
-        "Member {chosen} does not exist in cluster {}{}",
-        cluster.scope,
-        if given.is_some() {
-            ""
-        } else {
-            " or is tagged as nofailover"
-        }
+        others.contains(&chosen.as_str()),
+        "Member {chosen} does not exist in cluster {} or is tagged as nofailover",
+        cluster.scope
     );
     Ok(Some(chosen))
 }

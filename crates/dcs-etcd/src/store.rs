@@ -1,7 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
 use howdah_dcs::{
-    Answer, Done, Key, KeyTree, LeaseId, Op, Outcome, Refusal, Store, StoreError, Term, View, Watcher,
+    Answer, Done, Key, KeyTree, LeaderKey, LeaderSeen, LeaseId, Op, Outcome, Refusal, Store, StoreError,
+    Term, View, Watcher,
 };
 use howdah_types::BootTime;
 use serde_json::{Value, json};
@@ -21,6 +22,9 @@ pub struct EtcdStore {
     /// One connection, so one request at a time; the keeper has a store of its own. tokio's lock, because it is held
     /// while the answer is awaited.
     transport: Arc<Mutex<Transport>>,
+    /// A second one, for a read that goes along with a renewal: one after the other they take twice as long, which a slow
+    /// store does not leave.
+    beside: Mutex<Transport>,
 }
 
 impl EtcdStore {
@@ -30,6 +34,7 @@ impl EtcdStore {
         let transport = Arc::new(Mutex::new(Transport::new(endpoints.clone())));
         EtcdStore {
             tree,
+            beside: Mutex::new(Transport::new(endpoints.clone())),
             endpoints,
             transport,
         }
@@ -54,7 +59,8 @@ impl EtcdStore {
                 let ttl = Duration::from_secs(wire::integer(&answer["TTL"]));
                 Ok(Outcome::Done(Done::Lease { lease, ttl }))
             }
-            Op::Renew { lease } => self.renew(*lease, deadline).await,
+            Op::KeepAlive { lease } => self.renew(*lease, false, deadline).await,
+            Op::Renew { lease, read } => self.renew(*lease, *read, deadline).await,
             Op::Revoke { lease } => {
                 let body = json!({ "ID": wire::lease_text(*lease) });
                 self.post("/lease/revoke", &body, deadline).await?;
@@ -64,20 +70,31 @@ impl EtcdStore {
         }
     }
 
-    /// Extends the lease and then reads the leader key: that the lease lives does not prove that the key is ours.
-    async fn renew(&self, lease: LeaseId, deadline: BootTime) -> Result<Outcome, Failure> {
+    /// Extends the lease, and reads the leader key at the same time.
+    async fn renew(&self, lease: LeaseId, read: bool, deadline: BootTime) -> Result<Outcome, Failure> {
         let body = json!({ "ID": wire::lease_text(lease) });
-        let answer = self.post("/lease/keepalive", &body, deadline).await?;
+        let extended = self.post("/lease/keepalive", &body, deadline);
+        let (answer, leader) = if read {
+            let (answer, leader) = tokio::join!(extended, self.read_leader(deadline));
+            (answer?, LeaderSeen::Read(leader?))
+        } else {
+            (extended.await?, LeaderSeen::NotRead)
+        };
         let ttl = Duration::from_secs(wire::integer(&answer["result"]["TTL"]));
         if ttl.is_zero() {
             return Ok(Outcome::Refused(Refusal::NoLease));
         }
+        Ok(Outcome::Done(Done::Renewed { ttl, leader }))
+    }
+
+    async fn read_leader(&self, deadline: BootTime) -> Result<Option<LeaderKey>, Failure> {
         let body = json!({ "key": wire::b64(&self.tree.leader()) });
-        let range = self.post("/kv/range", &body, deadline).await?;
-        Ok(Outcome::Done(Done::Renewed {
-            ttl,
-            leader: wire::leader_key(&range),
-        }))
+        let mut transport = match howdah_http::timeout_at(deadline, self.beside.lock()).await {
+            Ok(transport) => transport,
+            Err(_) => return Err(Failure::NotSent("another request is still under way".into())),
+        };
+        let range = transport.post("/kv/range", &body, deadline).await?;
+        Ok(wire::leader_key(&range))
     }
 
     async fn transact(&self, op: &Op, deadline: BootTime) -> Result<Outcome, Failure> {

@@ -144,7 +144,12 @@ impl Transport {
         let mut last = Failure::NotSent("no endpoint".into());
         for _ in 0..self.endpoints.urls.len().max(1) * 2 {
             if let Err(failure) = self.connect(deadline).await {
+                // Refused credentials are refused everywhere, and a request without a token says less.
+                let refused = matches!(failure, Failure::Error { .. });
                 last = failure;
+                if refused {
+                    break;
+                }
                 if howdah_clock::now() >= deadline {
                     break;
                 }
@@ -274,6 +279,7 @@ impl Transport {
                 .as_str()
                 .unwrap_or("authentication refused")
                 .to_owned();
+            self.connection = None;
             return Err(Failure::Error { code: 16, message });
         };
         self.token = Some(token.to_owned());

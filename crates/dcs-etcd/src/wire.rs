@@ -108,7 +108,7 @@ pub(crate) fn transaction(op: &Op, leader: &str, path: &str) -> Option<Value> {
         Op::Delete { cond, .. } => {
             json!({"compare": compare(path, *cond), "success": [{"request_delete_range": {"key": b64(path)}}]})
         }
-        Op::Grant { .. } | Op::Renew { .. } | Op::Revoke { .. } => return None,
+        Op::Grant { .. } | Op::KeepAlive { .. } | Op::Renew { .. } | Op::Revoke { .. } => return None,
     })
 }
 

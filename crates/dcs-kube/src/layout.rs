@@ -9,6 +9,11 @@ use serde_json::{Map, Value, json};
 pub const INCARNATION: &str = "howdah.io/incarnation";
 /// The leadership: the resourceVersion that the record had when it was taken, which only grows.
 pub(crate) const TERM: &str = "howdah.io/term";
+/// The length of the lease in seconds, as `<length>@<renewTime>`: what the holder counts on, whatever somebody has written
+/// into Patroni's `ttl` since.
+pub(crate) const LENGTH: &str = "howdah.io/ttl";
+/// A longer lease of an agent of Patroni, in seconds, is taken for a mistake; ours refuse to be configured so.
+const LONGEST_LEASE: u64 = 3600;
 /// The life that bootstraps, beside an empty `initialize`.
 pub(crate) const CLAIM: &str = "howdah.io/claim";
 
@@ -114,7 +119,7 @@ impl Layout {
                 map.insert(CLAIM.into(), Value::Null);
                 map
             }
-            Key::Failover => fields(&["leader", "member", "scheduled_at"]),
+            Key::Failover => fields(&["leader", "member", "scheduled_at", "force", "confirmed"]),
             Key::Sync => fields(&["leader", "sync_standby", "quorum"]),
             Key::Status => fields(&["optime", "slots", "retain_slots"]),
         }
@@ -139,17 +144,24 @@ impl Layout {
                     .or_else(|_| MemberName::new("unreadable"))
                     .ok()
             });
-        let lease = annotation(object, INCARNATION)
-            .and_then(|text| text.split_once('@'))
-            .filter(|(_, time)| *time == renew_time && holder.is_some())
-            .and_then(|(lease, _)| u64::from_str_radix(lease, 16).ok())
+        let of_this_renewal = |name: &str| {
+            let (value, time) = annotation(object, name)?.split_once('@')?;
+            (time == renew_time && holder.is_some()).then_some(value)
+        };
+        let lease = of_this_renewal(INCARNATION)
+            .and_then(|lease| u64::from_str_radix(lease, 16).ok())
             .map(LeaseId);
+        // Patroni's annotation may be anybody's. One that is too long would keep everybody from taking over.
+        let length = of_this_renewal(LENGTH)
+            .and_then(|text| text.parse().ok())
+            .or_else(|| number("ttl").map(|ttl| ttl.min(LONGEST_LEASE)))
+            .filter(|ttl| *ttl > 0);
         let transitions = number("transitions").unwrap_or(0);
         Record {
             version: version(object),
             term: lease.and_then(|_| number(TERM)).unwrap_or(0),
             lease,
-            ttl: Duration::from_secs(number("ttl").filter(|ttl| *ttl > 0).unwrap_or(30)),
+            ttl: Duration::from_secs(length.unwrap_or(30)),
             transitions,
             renewal: format!(
                 "{renew_time} {} {transitions}",
@@ -157,6 +169,19 @@ impl Layout {
             ),
             holder,
         }
+    }
+
+    /// The leader's object, but for what every renewal changes.
+    pub(crate) fn without_renewal(&self, object: &Value) -> Value {
+        let mut annotations = object["metadata"]["annotations"].clone();
+        if let Some(annotations) = annotations.as_object_mut() {
+            for name in ["renewTime", LENGTH] {
+                annotations.remove(name);
+            }
+            let lease = self.record(object).lease.map(incarnation_of);
+            annotations.insert(INCARNATION.to_owned(), json!(lease));
+        }
+        json!([annotations, object["metadata"]["labels"]])
     }
 
     /// The whole cluster as its objects say, without judging the leader's lease: for whoever only shows it.
@@ -437,7 +462,7 @@ mod tests {
         let annotations = layout.annotations_of(Key::Failover, Some(r#"{"leader": "a", "member": "b"}"#));
         assert_eq!(
             json!(annotations),
-            json!({"leader": "a", "member": "b", "scheduled_at": null})
+            json!({"leader": "a", "member": "b", "scheduled_at": null, "force": null, "confirmed": null})
         );
         assert_eq!(
             json!(layout.annotations_of(Key::Failover, Some("{}")))["member"],

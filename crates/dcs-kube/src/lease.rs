@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use howdah_clock::now;
 use howdah_dcs::{
-    Done, LeaseId, Outcome,
+    Done, LeaderSeen, LeaseId, Outcome,
     observed::{Attempt, Change, Next, Record, Reply, Request},
 };
 use howdah_http::Method;
@@ -12,7 +12,7 @@ use howdah_types::BootTime;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    layout::{INCARNATION, TERM, incarnation_of},
+    layout::{INCARNATION, LENGTH, TERM, incarnation_of},
     store::KubeStore,
     transport::{Body, Failure},
 };
@@ -45,7 +45,7 @@ impl KubeStore {
                     next = attempt.hear(&request, reply);
                 }
                 Next::End(outcome) => {
-                    let leads_not = matches!(&outcome, Outcome::Done(Done::Renewed { leader, .. })
+                    let leads_not = matches!(&outcome, Outcome::Done(Done::Renewed { leader: LeaderSeen::Read(leader), .. })
                         if leader.as_ref().and_then(|leader| leader.lease) != Some(lease));
                     if leads_not {
                         self.hub.forget_status();
@@ -122,6 +122,7 @@ impl KubeStore {
                 let mut annotations = self.hub.status(&self.layout);
                 annotations.insert("leader".into(), Value::Null);
                 annotations.insert(INCARNATION.into(), Value::Null);
+                annotations.insert(LENGTH.into(), Value::Null);
                 annotations
             }
         }
@@ -143,6 +144,7 @@ fn stamp(annotations: &mut Map<String, Value>, lease: LeaseId, ttl: Duration) {
     let time = format!("{:.6}+00:00", jiff::Timestamp::now()).replace("Z+", "+");
     annotations.insert("renewTime".into(), json!(time));
     annotations.insert("ttl".into(), json!(ttl.as_secs().to_string()));
+    annotations.insert(LENGTH.into(), json!(format!("{}@{time}", ttl.as_secs())));
     annotations.insert(
         INCARNATION.into(),
         json!(format!("{}@{time}", incarnation_of(lease))),

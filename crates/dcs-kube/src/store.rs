@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use howdah_dcs::{
-    Answer, Cond, Done, Key, LeaseId, Op, Outcome, Refusal, Store, StoreError, View, Watcher,
+    Answer, Cond, Done, Key, LeaderSeen, LeaseId, Op, Outcome, Refusal, Store, StoreError, View, Watcher,
     observed::{Attempt, Observed, Record},
 };
 use howdah_http::Method;
@@ -162,7 +162,14 @@ impl KubeStore {
     async fn run(&self, op: &Op, deadline: BootTime) -> Result<Outcome, Failure> {
         match op {
             Op::Grant { ttl } => Ok(self.grant(*ttl)),
-            Op::Renew { lease } | Op::Acquire { lease, .. } | Op::Release { lease } => {
+            Op::KeepAlive { lease } => Ok(match self.hub.ttl(*lease) {
+                Some(ttl) => Outcome::Done(Done::Renewed {
+                    ttl,
+                    leader: LeaderSeen::NotRead,
+                }),
+                None => Outcome::Refused(Refusal::NoLease),
+            }),
+            Op::Renew { lease, .. } | Op::Acquire { lease, .. } | Op::Release { lease } => {
                 match Attempt::of(op, self.hub.ttl(*lease)) {
                     Some(attempt) => self.attempt(attempt, *lease, deadline).await,
                     None => Ok(Outcome::Failed("not an operation on the leader's record".into())),

@@ -23,6 +23,8 @@ pub(crate) struct KubeWatcher {
     pods: Stream,
     /// The end of a record that was told already.
     told: Option<BootTime>,
+    /// The leader's record as it was told last, but for what every renewal changes.
+    shown: Option<Value>,
 }
 
 struct Stream {
@@ -46,34 +48,51 @@ impl KubeWatcher {
             maps,
             pods,
             told: None,
+            shown: None,
         }
     }
 
     async fn next_change(&mut self) -> Result<(), StoreError> {
-        self.maps.begin().await?;
-        self.pods.begin().await?;
-        let ends = self.hub.ends().filter(|ends| self.told != Some(*ends));
-        tokio::select! {
-            lines = self.maps.lines() => {
-                for event in lines? {
-                    self.learn(&event);
+        loop {
+            self.maps.begin().await?;
+            self.pods.begin().await?;
+            let ends = self.hub.ends().filter(|ends| self.told != Some(*ends));
+            tokio::select! {
+                lines = self.maps.lines() => {
+                    let mut changed = false;
+                    for event in lines? {
+                        changed |= self.learn(&event);
+                    }
+                    if !changed {
+                        continue;
+                    }
                 }
+                lines = self.pods.lines() => {
+                    lines?;
+                }
+                () = sleep_until(ends.unwrap_or(BootTime::FAR_FUTURE)) => self.told = ends,
             }
-            lines = self.pods.lines() => {
-                lines?;
-            }
-            () = sleep_until(ends.unwrap_or(BootTime::FAR_FUTURE)) => self.told = ends,
+            return Ok(());
         }
-        Ok(())
     }
 
-    /// A renewal counts from when it was seen, so it is noted at once and not at the loop's next read.
-    fn learn(&self, event: &Value) {
+    /// A renewal counts from when it was seen, so it is noted at once and not at the loop's next read. Whether the event is
+    /// more than a renewal.
+    fn learn(&mut self, event: &Value) -> bool {
         let object = &event["object"];
-        if object["metadata"]["name"] == self.layout.leader_object().as_str() && event["type"] != "DELETED" {
-            // An event tells nothing of when it was asked for: of two versions the newer counts.
-            self.hub.see(self.layout.record(object), BootTime(0), now());
+        if object["metadata"]["name"] != self.layout.leader_object().as_str() {
+            return true;
         }
+        if event["type"] == "DELETED" {
+            self.shown = None;
+            return true;
+        }
+        // An event tells nothing of when it was asked for: of two versions the newer counts.
+        self.hub.see(self.layout.record(object), BootTime(0), now());
+        let shown = Some(self.layout.without_renewal(object));
+        let changed = self.shown != shown;
+        self.shown = shown;
+        changed
     }
 }
 

@@ -1,5 +1,6 @@
 use howdah_types::MemberName;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A wanted failover or switchover (`failover`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -13,6 +14,12 @@ pub struct FailoverRequest {
     /// Not before this moment (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_at: Option<String>,
+    /// In maintenance mode: also when the old primary may still take writes. A field of ours; Patroni's agents pass it over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+    /// Written by the leader that hands over: the candidate has received everything. A field of ours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirmed: bool,
 }
 
 impl FailoverRequest {
@@ -27,6 +34,10 @@ impl FailoverRequest {
             leader: Option<String>,
             member: Option<String>,
             scheduled_at: Option<String>,
+            #[serde(default)]
+            force: Value,
+            #[serde(default)]
+            confirmed: Value,
         }
         let raw: Raw = match serde_json::from_str(text) {
             Ok(raw) => raw,
@@ -35,15 +46,19 @@ impl FailoverRequest {
                 Raw {
                     leader: Some(leader.into()),
                     member: Some(member.into()),
-                    scheduled_at: None,
+                    ..Raw::default()
                 }
             }
         };
         let name = |text: Option<String>| text.and_then(|text| MemberName::new(text).ok());
+        // Kubernetes' annotations are texts.
+        let flag = |value: &Value| *value == Value::Bool(true) || value == "true";
         let request = FailoverRequest {
             leader: name(raw.leader),
             candidate: name(raw.member),
             scheduled_at: raw.scheduled_at,
+            force: flag(&raw.force),
+            confirmed: flag(&raw.confirmed),
         };
         (request != FailoverRequest::default()).then_some(request)
     }

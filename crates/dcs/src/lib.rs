@@ -29,7 +29,7 @@ pub use history::{HistoryEntry, history_from_json, history_to_json};
 pub use keys::{Key, KeyTree};
 pub use mem::MemStore;
 pub use member::{HowdahMark, Member};
-pub use op::{Cond, Done, LeaderKey, LeaseId, Op, Outcome, Refusal, Term};
+pub use op::{Cond, Done, LeaderKey, LeaderSeen, LeaseId, Op, Outcome, Refusal, Term};
 pub use status::Status;
 pub use store::{Answer, Store, StoreError, Watcher};
 pub use sync::SyncState;

@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 
 use howdah_types::{BootTime, MemberName};
 
-use crate::{Cond, Done, Key, KeyTree, LeaderKey, LeaseId, Op, Outcome, RawKey, Refusal, Term, View};
+use crate::{
+    Cond, Done, Key, KeyTree, LeaderKey, LeaderSeen, LeaseId, Op, Outcome, RawKey, Refusal, Term, View,
+};
 
 /// A store in memory with etcd's semantics and a clock that is passed in. Comparable and hashable, so that a model
 /// checker can tell whether it has seen a state.
@@ -38,6 +40,15 @@ impl MemStore {
         }
     }
 
+    /// Forgets everything, as a store that was lost and set up again: no key, no lease, and revisions from one. Only the
+    /// numbers of leases go on, since etcd draws them by chance.
+    pub fn wipe(&mut self) {
+        *self = MemStore {
+            next_lease: self.next_lease,
+            ..MemStore::default()
+        };
+    }
+
     /// When the next lease runs out, if nobody renews it.
     #[must_use]
     pub fn next_expiry(&self) -> Option<BootTime> {
@@ -67,14 +78,18 @@ impl MemStore {
                 );
                 Ok(Done::Lease { lease, ttl: *ttl })
             }
-            Op::Renew { lease } => {
-                let found = self.leases.get_mut(lease).ok_or(Refusal::NoLease)?;
-                found.expires = now + found.ttl;
-                Ok(Done::Renewed {
-                    ttl: found.ttl,
-                    leader: self.leader.clone(),
-                })
-            }
+            Op::KeepAlive { lease } => Ok(Done::Renewed {
+                ttl: self.extend(*lease, now)?,
+                leader: LeaderSeen::NotRead,
+            }),
+            Op::Renew { lease, read } => Ok(Done::Renewed {
+                ttl: self.extend(*lease, now)?,
+                leader: if *read {
+                    LeaderSeen::Read(self.leader.clone())
+                } else {
+                    LeaderSeen::NotRead
+                },
+            }),
             Op::Revoke { lease } => {
                 self.end_lease(*lease);
                 Ok(Done::Written { rev: self.rev })
@@ -177,6 +192,12 @@ impl MemStore {
         if holds { Ok(()) } else { Err(Refusal::Condition) }
     }
 
+    fn extend(&mut self, lease: LeaseId, now: BootTime) -> Result<std::time::Duration, Refusal> {
+        let found = self.leases.get_mut(&lease).ok_or(Refusal::NoLease)?;
+        found.expires = now + found.ttl;
+        Ok(found.ttl)
+    }
+
     fn end_lease(&mut self, id: LeaseId) {
         if self.leases.remove(&id).is_none() {
             return;
@@ -237,7 +258,7 @@ mod tests {
             store.apply(&wants, at(20)),
             Outcome::Refused(Refusal::HasLeader(_))
         ));
-        store.apply(&Op::Renew { lease: lb }, at(20));
+        store.apply(&Op::KeepAlive { lease: lb }, at(20));
         let Outcome::Done(Done::Acquired { term: second }) = store.apply(&wants, at(31)) else {
             panic!("the lease of a has run out")
         };
@@ -247,7 +268,13 @@ mod tests {
             Outcome::Refused(Refusal::Condition)
         );
         assert_eq!(
-            store.apply(&Op::Renew { lease: la }, at(32)),
+            store.apply(
+                &Op::Renew {
+                    lease: la,
+                    read: true
+                },
+                at(32)
+            ),
             Outcome::Refused(Refusal::NoLease)
         );
     }

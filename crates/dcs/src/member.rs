@@ -10,6 +10,9 @@ pub struct HowdahMark {
     /// The revision of the dynamic configuration that is in effect: what needs a restart is known for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<u64>,
+    /// The revision of the dynamic configuration that PostgreSQL does not start with here: no other member tries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unstartable: Option<u64>,
     /// How the member differs from what was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -49,10 +49,18 @@ pub enum Op {
         /// The wanted length.
         ttl: Duration,
     },
-    /// Extend the lease and read the leader key after that; answers with [`Done::Renewed`].
+    /// Extend the lease of a member that does not lead; answers with [`Done::Renewed`]. Where leases live in the leader's
+    /// record alone, there is nothing to do.
+    KeepAlive {
+        /// The lease to extend.
+        lease: LeaseId,
+    },
+    /// Extend the lease that leads; answers with [`Done::Renewed`].
     Renew {
         /// The lease to extend.
         lease: LeaseId,
+        /// Read the leader key too: that the lease lives does not prove that the key is bound to it.
+        read: bool,
     },
     /// End a lease and with it all keys bound to it.
     Revoke {
@@ -104,6 +112,15 @@ pub enum Op {
     },
 }
 
+/// What a renewal has shown of the leader key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum LeaderSeen {
+    /// It was not looked at.
+    NotRead,
+    /// It stands like this.
+    Read(Option<LeaderKey>),
+}
+
 /// What a successful operation answers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Done {
@@ -118,8 +135,8 @@ pub enum Done {
     Renewed {
         /// The granted length.
         ttl: Duration,
-        /// The leader key, read after the lease was extended.
-        leader: Option<LeaderKey>,
+        /// The leader key.
+        leader: LeaderSeen,
     },
     /// The leader key was created.
     Acquired {

@@ -13,11 +13,13 @@ pub enum StopMode {
     Fast = 1,
     /// No checkpoint: crash recovery at the next start (SIGQUIT).
     Immediate = 2,
+    /// Every process is killed (SIGKILL): for a server that does not react to signals any more.
+    Kill = 3,
 }
 
 impl StopMode {
     pub(crate) fn from_code(code: u64) -> Option<Self> {
-        [StopMode::Fast, StopMode::Immediate]
+        [StopMode::Fast, StopMode::Immediate, StopMode::Kill]
             .into_iter()
             .find(|mode| *mode as u64 == code)
     }
@@ -58,6 +60,8 @@ pub enum Input {
     AgentEnded,
     /// An agent was started by an earlier [`Order::SpawnAgent`].
     AgentStarted,
+    /// Somebody wants the member to end (SIGTERM, SIGINT).
+    Terminate,
 }
 
 /// What the guard does.
@@ -73,10 +77,14 @@ pub enum Order {
     Stop(StopMode),
     /// Freeze the postmaster, kill all its processes, then it; repeated at every tick until nothing is left.
     KillPostgres,
-    /// The agent does not answer.
+    /// The agent does not answer, or is not waited for any longer.
     KillAgent,
+    /// Tell the agent to end.
+    TerminateAgent,
     /// Start an agent.
     SpawnAgent,
+    /// Agent and PostgreSQL have ended for good: the guard ends with this code.
+    Exit(u8),
 }
 
 /// At most this many orders come from one input.
@@ -86,6 +94,12 @@ const NOTHING: Orders = [None, None];
 
 /// The shortest time between two starts of an agent that ends by itself.
 const RESPAWN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Killing is repeated this often until nothing is left.
+const KILL_AGAIN: Duration = Duration::from_millis(20);
+
+/// When the agent is gone for good, PostgreSQL has this long for its shutdown checkpoint.
+const LAST_STOP: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Postgres {
@@ -106,8 +120,19 @@ enum Fence {
     No,
     /// Asked to stop at D - m1.
     Stopping,
-    /// Being killed.
+    /// Being killed, because its right to write is over.
     Killing,
+    /// Being killed, because the agent has asked for it or the guard itself ends.
+    Ending,
+}
+
+/// The member ends for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Leaving {
+    /// The guard's exit code.
+    code: u8,
+    /// The agent has ended and PostgreSQL was told to stop: at this moment it is killed.
+    kill_at: Option<BootTime>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -126,14 +151,15 @@ enum Agent {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Core {
     armed: Option<Arm>,
-    /// The newest leadership ever armed: an older one never comes back.
-    newest_term: u64,
     postgres: Postgres,
     fence: Fence,
+    /// In maintenance mode, the leadership under which PostgreSQL goes on unwatched and may be started again.
+    paused: Option<u64>,
     /// A first primary without a lease must be armed by then.
     unleased_until: Option<BootTime>,
     agent: Agent,
     hang_after: Duration,
+    leaving: Option<Leaving>,
 }
 
 impl Core {
@@ -142,12 +168,13 @@ impl Core {
     pub fn new(hang_after: Duration, now: BootTime) -> Self {
         Core {
             armed: None,
-            newest_term: 0,
             postgres: Postgres::Down,
             fence: Fence::No,
+            paused: None,
             unleased_until: None,
             agent: Agent::Down { spawn_at: now },
             hang_after,
+            leaving: None,
         }
     }
 
@@ -178,9 +205,7 @@ impl Core {
                     Agent::Up { since, .. } if now.since(since) < RESPAWN_PAUSE => now + RESPAWN_PAUSE,
                     _ => now,
                 };
-                // The store may be another one, with lower terms, when the next agent comes; nothing that the last one
-                // sent can still arrive.
-                self.newest_term = 0;
+                self.paused = None;
                 self.agent = Agent::Down { spawn_at };
                 NOTHING
             }
@@ -191,6 +216,7 @@ impl Core {
                 };
                 NOTHING
             }
+            Input::Terminate => self.terminate(),
         }
     }
 
@@ -201,9 +227,15 @@ impl Core {
             Agent::Down { spawn_at } => spawn_at,
             Agent::Up { heard, .. } => heard + self.hang_after,
         };
+        let agent = match self.leaving {
+            Some(Leaving {
+                kill_at: Some(at), ..
+            }) => at.max(now + KILL_AGAIN),
+            Some(_) if matches!(self.agent, Agent::Down { .. }) => now,
+            _ => agent,
+        };
         let lease = match (self.fence, self.armed) {
-            // Killing goes on until nothing is left.
-            (Fence::Killing, _) => now + Duration::from_millis(20),
+            (Fence::Killing | Fence::Ending, _) => now + KILL_AGAIN,
             (Fence::Stopping, Some(arm)) => arm.kill_at,
             (Fence::No, Some(arm)) if self.may_write() => arm.stop_at,
             (Fence::No, Some(arm)) => arm.deadline,
@@ -242,15 +274,22 @@ impl Core {
         )
     }
 
-    /// Whether the guard is ending PostgreSQL.
+    /// Whether a primary runs without a deadline, because the cluster is in pause.
+    #[must_use]
+    pub fn is_unfenced(&self) -> bool {
+        self.may_write() && self.armed.is_none() && self.unleased_until.is_none() && !self.is_fencing()
+    }
+
+    /// Whether the guard is ending PostgreSQL because its right to write is over.
     #[must_use]
     pub fn is_fencing(&self) -> bool {
-        self.fence != Fence::No
+        matches!(self.fence, Fence::Stopping | Fence::Killing)
     }
 
     fn tick(&mut self, now: BootTime) -> Orders {
         let fence = self.tick_lease(now);
         let agent = match &mut self.agent {
+            Agent::Down { .. } if self.leaving.is_some() => self.tick_leaving(now),
             Agent::Down { spawn_at } if now >= *spawn_at => Some(Order::SpawnAgent),
             Agent::Up { heard, .. } if now.since(*heard) >= self.hang_after => {
                 // If it does not die of that, it is killed again after the same time.
@@ -262,8 +301,43 @@ impl Core {
         [fence, agent]
     }
 
+    /// Told once, the agent ends in order and hands over; told twice, it is not waited for, and PostgreSQL still gets a
+    /// clean stop; told a third time, PostgreSQL stops at once.
+    fn terminate(&mut self) -> Orders {
+        one(match self.leaving {
+            Some(Leaving { kill_at: Some(_), .. }) => Order::Stop(StopMode::Immediate),
+            Some(_) => Order::KillAgent,
+            None => {
+                self.leaving = Some(Leaving {
+                    code: 0,
+                    kill_at: None,
+                });
+                Order::TerminateAgent
+            }
+        })
+    }
+
+    /// The agent has ended for good: PostgreSQL stops, and then the guard ends.
+    fn tick_leaving(&mut self, now: BootTime) -> Option<Order> {
+        let leaving = self.leaving.as_mut()?;
+        if self.postgres == Postgres::Down {
+            return Some(Order::Exit(leaving.code));
+        }
+        match leaving.kill_at {
+            None => {
+                leaving.kill_at = Some(now + LAST_STOP);
+                Some(Order::Stop(StopMode::Fast))
+            }
+            Some(at) if now >= at && self.fence == Fence::No => {
+                self.fence = Fence::Ending;
+                Some(Order::KillPostgres)
+            }
+            Some(_) => None,
+        }
+    }
+
     fn tick_lease(&mut self, now: BootTime) -> Option<Order> {
-        if self.fence == Fence::Killing {
+        if matches!(self.fence, Fence::Killing | Fence::Ending) {
             return Some(Order::KillPostgres);
         }
         if self.unleased_until.is_some_and(|until| now >= until) {
@@ -304,15 +378,17 @@ impl Core {
         match request {
             Request::Hello => Ok(one(Order::Reply(Reply::State(self.handover())))),
             Request::Alive => Ok(NOTHING),
-            Request::Exit { .. } => Ok(ok),
+            Request::Exit { code } => {
+                self.leaving = Some(Leaving { code, kill_at: None });
+                Ok(ok)
+            }
             Request::Arm(arm) => self.arm(arm, now).map(|()| ok),
             Request::Disarm { term } => {
                 if self.may_write() {
                     return Err(WhyRefused::MayWrite);
                 }
-                if self.armed.take_if(|arm| arm.term == term).is_some() {
-                    self.newest_term = 0;
-                }
+                self.armed.take_if(|arm| arm.term == term);
+                self.paused = None;
                 Ok(ok)
             }
             Request::Pause { term } => {
@@ -320,13 +396,14 @@ impl Core {
                 self.armed
                     .take_if(|arm| arm.term == term)
                     .ok_or(WhyRefused::NotArmed)?;
+                self.paused = Some(term);
                 Ok(ok)
             }
             Request::Lost { term } => {
+                self.paused.take_if(|paused| *paused == term);
                 if self.armed.take_if(|arm| arm.term == term).is_none() {
                     return Ok(ok);
                 }
-                self.newest_term = 0;
                 if !self.may_write() {
                     return Ok(ok);
                 }
@@ -345,7 +422,16 @@ impl Core {
             }
             Request::Stop(mode) => {
                 self.pid().ok_or(WhyRefused::NotRunning)?;
-                Ok([Some(Order::Stop(mode)), ok[0]])
+                let order = match mode {
+                    StopMode::Kill => {
+                        if self.fence != Fence::Killing {
+                            self.fence = Fence::Ending;
+                        }
+                        Order::KillPostgres
+                    }
+                    StopMode::Fast | StopMode::Immediate => Order::Stop(mode),
+                };
+                Ok([Some(order), ok[0]])
             }
             Request::Adopt {
                 pid,
@@ -367,7 +453,8 @@ impl Core {
 
     fn arm(&mut self, arm: Arm, now: BootTime) -> Result<(), WhyRefused> {
         self.calm()?;
-        if arm.term < self.newest_term {
+        // Once the armed leadership is over, terms may be lower: a store that was lost begins to count again.
+        if self.armed.is_some_and(|known| arm.term < known.term) {
             return Err(WhyRefused::OldTerm);
         }
         if now >= arm.stop_at {
@@ -378,7 +465,7 @@ impl Core {
             .armed
             .filter(|known| known.term == arm.term && known.deadline > arm.deadline);
         self.armed = Some(known.unwrap_or(arm));
-        self.newest_term = arm.term;
+        self.paused = None;
         self.unleased_until = None;
         Ok(())
     }
@@ -406,8 +493,16 @@ impl Core {
         Ok(one(Order::Start))
     }
 
-    /// The right to make PostgreSQL writable: the armed leadership, in time.
+    /// The right to make PostgreSQL writable: the armed leadership, in time; in maintenance mode, where nothing is watched,
+    /// the leadership that was armed when it began.
     fn authority(&self, term: u64, not_after: BootTime, now: BootTime) -> Result<(), WhyRefused> {
+        if self.paused == Some(term) && self.armed.is_none() {
+            return if now < not_after {
+                Ok(())
+            } else {
+                Err(WhyRefused::TooLate)
+            };
+        }
         let arm = self
             .armed
             .filter(|arm| arm.term == term)
@@ -418,6 +513,7 @@ impl Core {
         Ok(())
     }
 
+    /// Nothing is begun while PostgreSQL is being ended.
     fn calm(&self) -> Result<(), WhyRefused> {
         if self.fence == Fence::No {
             Ok(())
@@ -530,6 +626,23 @@ mod tests {
     }
 
     #[test]
+    fn a_store_that_was_lost_counts_its_terms_again() {
+        let mut core = primary(30);
+        assert_eq!(core.tick_lease(at(29)), Some(Order::KillPostgres));
+        let _ = core.step(Input::PostgresEnded, at(30));
+        ask(&mut core, Request::Start(StartMode::Replica), 31).unwrap();
+        let _ = core.step(Input::Started { pid: 43 }, at(31));
+        let _ = core.step(Input::AgentStarted, at(31));
+        // Terms of the lost store were higher.
+        ask(&mut core, arm(1, 90), 32).unwrap();
+        let promote = Request::Promote {
+            term: 1,
+            not_after: at(80),
+        };
+        assert_eq!(ask(&mut core, promote, 33), Ok(Some(Order::Promote)));
+    }
+
+    #[test]
     fn a_lost_lease_kills_at_once_and_only_its_own_term() {
         let mut core = primary(30);
         assert_eq!(
@@ -585,6 +698,68 @@ mod tests {
         .unwrap();
         assert_eq!(core.tick_lease(at(29)), None);
         assert_eq!(core.tick_lease(at(30)), Some(Order::KillPostgres));
+    }
+
+    #[test]
+    fn in_pause_postgres_may_start_again_under_the_same_term() {
+        let mut core = primary(30);
+        ask(&mut core, Request::Pause { term: 1 }, 2).unwrap();
+        let _ = core.step(Input::PostgresEnded, at(3));
+        let start = |term, not_after| {
+            Request::Start(StartMode::Primary {
+                term,
+                not_after: at(not_after),
+            })
+        };
+        assert_eq!(ask(&mut core, start(2, 90), 40), Err(WhyRefused::NotArmed));
+        assert_eq!(ask(&mut core, start(1, 40), 40), Err(WhyRefused::TooLate));
+        assert_eq!(ask(&mut core, start(1, 90), 40), Ok(Some(Order::Start)));
+        let _ = core.step(Input::PostgresEnded, at(41));
+        ask(&mut core, Request::Lost { term: 1 }, 42).unwrap();
+        assert_eq!(ask(&mut core, start(1, 90), 43), Err(WhyRefused::NotArmed));
+    }
+
+    #[test]
+    fn a_server_that_does_not_react_is_killed_until_nothing_is_left() {
+        let mut core = primary(30);
+        let kill = Request::Stop(StopMode::Kill);
+        assert_eq!(ask(&mut core, kill, 2), Ok(Some(Order::KillPostgres)));
+        assert_eq!(core.tick_lease(at(3)), Some(Order::KillPostgres));
+        assert!(!core.is_fencing(), "its lease is not over");
+        assert_eq!(
+            ask(&mut core, Request::Disarm { term: 1 }, 3),
+            Err(WhyRefused::MayWrite)
+        );
+        let _ = core.step(Input::PostgresEnded, at(4));
+        ask(&mut core, Request::Disarm { term: 1 }, 4).unwrap();
+    }
+
+    #[test]
+    fn the_end_told_once_is_orderly_and_told_again_is_faster() {
+        let mut core = primary(3000);
+        let _ = core.step(Input::AgentStarted, at(1));
+        assert_eq!(core.step(Input::Terminate, at(2)), one(Order::TerminateAgent));
+        assert_eq!(core.step(Input::Terminate, at(3)), one(Order::KillAgent));
+        let _ = core.step(Input::AgentEnded, at(4));
+        let stop = |mode| [None, Some(Order::Stop(mode))];
+        assert_eq!(core.step(Input::Tick, at(4)), stop(StopMode::Fast));
+        assert_eq!(core.step(Input::Tick, at(63)), NOTHING);
+        assert_eq!(
+            core.step(Input::Terminate, at(63)),
+            one(Order::Stop(StopMode::Immediate))
+        );
+        assert_eq!(core.step(Input::Tick, at(64)), [None, Some(Order::KillPostgres)]);
+        let _ = core.step(Input::PostgresEnded, at(64));
+        assert_eq!(core.step(Input::Tick, at(64)), [None, Some(Order::Exit(0))]);
+    }
+
+    #[test]
+    fn an_agent_that_ends_for_good_is_not_started_again() {
+        let mut core = Core::new(HANG, at(0));
+        let _ = core.step(Input::AgentStarted, at(0));
+        ask(&mut core, Request::Exit { code: 3 }, 1).unwrap();
+        let _ = core.step(Input::AgentEnded, at(2));
+        assert_eq!(core.step(Input::Tick, at(2)), [None, Some(Order::Exit(3))]);
     }
 
     #[test]

@@ -15,10 +15,6 @@
 //! workspace with `unsafe`; `tree` finds and kills processes; `protocol` is the versioned form of the messages;
 //! `client` is the agent's end. Must not depend on tokio or on any crate but `types`.
 
-#![deny(unsafe_code)]
-#![warn(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![deny(clippy::undocumented_unsafe_blocks)]
-
 mod client;
 
 mod core;
@@ -31,7 +27,8 @@ pub mod tree;
 
 pub use client::{GuardClient, GuardError};
 pub use core::{Core, Handover, Input, Order, Orders, StopMode};
-pub use protocol::{Arm, MAX_MESSAGE, Message, Reply, Request, StartMode, WhyRefused};
+pub use howdah_types::Arm;
+pub use protocol::{MAX_MESSAGE, Message, Reply, Request, StartMode, WhyRefused};
 pub use run::{GUARD_FD_ENV, run};
 
 /// The agent's end of the socket to its guard, if a guard started this process. The second call gives `None`.

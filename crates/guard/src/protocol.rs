@@ -1,28 +1,13 @@
 //! What agent and guard say to each other: one fixed-size head per message, little endian, with a version, because
 //! after an upgrade a new agent talks to an old guard.
 
-use howdah_types::BootTime;
+use howdah_types::{Arm, BootTime};
 
 /// The version of the messages. A guard answers [`WhyRefused::Version`] to any other.
 pub const VERSION: u8 = 1;
 
 /// The longest message: a start request carries PostgreSQL's whole command line.
 pub const MAX_MESSAGE: usize = 32 * 1024;
-
-/// The times of one lease renewal, on the guard's own clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Arm {
-    /// The leadership.
-    pub term: u64,
-    /// The lease in the store, kept for the agent's next life.
-    pub lease: u64,
-    /// D - m1: sessions end, PostgreSQL stops.
-    pub stop_at: BootTime,
-    /// D - m2: what is left is killed.
-    pub kill_at: BootTime,
-    /// D: from now on somebody else may lead.
-    pub deadline: BootTime,
-}
 
 /// How PostgreSQL is to be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,7 +8,6 @@ use std::{
 };
 
 use howdah_clock::now;
-use howdah_types::BootTime;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags},
@@ -22,18 +21,15 @@ use crate::{
     Core, Input, MAX_MESSAGE, Message, Order, Reply, Request, StartMode, StopMode, WhyRefused,
     log::say,
     protocol::HEAD,
-    sys::{self, Child, Vector},
+    sys::{self, Child, Room},
     tree::{DirId, ProcessTable},
 };
 
 /// Tells the agent which descriptor leads to the guard.
 pub const GUARD_FD_ENV: &str = "HOWDAH_GUARD_FD";
 
-/// An agent that says nothing for so long is killed and started anew.
+/// An agent that is silent for this long is killed, and another one is started.
 const HANG_AFTER: Duration = Duration::from_secs(5);
-
-/// When the agent is gone for good, PostgreSQL has so long for its shutdown checkpoint.
-const LAST_STOP: Duration = Duration::from_secs(60);
 
 /// Arguments of a PostgreSQL command line at the most.
 const MAX_ARGS: usize = 256;
@@ -53,11 +49,12 @@ struct Guard<'a> {
     timer: OwnedFd,
     processes: ProcessTable,
     program: &'a CStr,
-    agent_argv: Vector,
-    agent_env: Vector,
-    postgres_env: Vector,
-    postgres_argv: Vector,
-    _environment: Vec<CString>,
+    args: &'a [CString],
+    /// The environments of the two children, and room to point at them when they are started.
+    agent_env: Vec<CString>,
+    postgres_env: Vec<CString>,
+    argv: Room,
+    envp: Room,
     message: Box<[u8; MAX_MESSAGE]>,
     length: usize,
     request_id: u32,
@@ -67,18 +64,11 @@ struct Guard<'a> {
     data: Option<(OwnedFd, DirId)>,
     fenced: bool,
     status: i32,
-    leaving: Option<Leaving>,
-}
-
-#[derive(Clone, Copy)]
-struct Leaving {
-    code: u8,
-    /// The agent has had its chance to stop PostgreSQL; from here the guard does.
-    kill_at: Option<BootTime>,
+    exit: Option<u8>,
 }
 
 impl<'a> Guard<'a> {
-    fn new(program: &'a CStr, args: &[CString]) -> io::Result<Self> {
+    fn new(program: &'a CStr, args: &'a [CString]) -> io::Result<Self> {
         let signals = sys::signal_descriptor()?;
         let timer = timerfd_create(
             TimerfdClockId::Boottime,
@@ -87,35 +77,25 @@ impl<'a> Guard<'a> {
         // Orphans of PostgreSQL and of the agent come to us and not to init.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
 
-        let mut agent_argv = Vector::with_capacity(args.len());
-        agent_argv.fill(args.iter().map(CString::as_c_str));
-        let own: Vec<CString> = environment(|name| name != GUARD_FD_ENV.as_bytes());
-        let for_agent = CString::new(format!("{GUARD_FD_ENV}=3")).unwrap_or_default();
-        let mut agent_env = Vector::with_capacity(own.len() + 1);
-        agent_env.fill(own.iter().map(CString::as_c_str).chain([for_agent.as_c_str()]));
-        let kept: Vec<CString> = environment(|name| {
+        let mut agent_env = environment(|name| name != GUARD_FD_ENV.as_bytes());
+        agent_env.push(CString::new(format!("{GUARD_FD_ENV}=3")).unwrap_or_default());
+        let postgres_env = environment(|name| {
             !name.starts_with(b"PATRONI_")
                 && !name.starts_with(b"KUBERNETES_")
                 && !name.starts_with(b"HOWDAH_")
                 && name != b"NOTIFY_SOCKET"
         });
-        let mut postgres_env = Vector::with_capacity(kept.len());
-        postgres_env.fill(kept.iter().map(CString::as_c_str));
-
-        let mut environment = own;
-        environment.push(for_agent);
-        environment.extend(kept);
         Ok(Guard {
             core: Core::new(HANG_AFTER, now()),
             signals,
             timer,
             processes: ProcessTable::new()?,
             program,
-            agent_argv,
+            args,
+            argv: Room::with_capacity(args.len().max(MAX_ARGS)),
+            envp: Room::with_capacity(agent_env.len().max(postgres_env.len())),
             agent_env,
             postgres_env,
-            postgres_argv: Vector::with_capacity(MAX_ARGS),
-            _environment: environment,
             message: Box::new([0; MAX_MESSAGE]),
             length: 0,
             request_id: 0,
@@ -124,14 +104,14 @@ impl<'a> Guard<'a> {
             data: None,
             fenced: false,
             status: 0,
-            leaving: None,
+            exit: None,
         })
     }
 
     fn serve(&mut self) -> io::Result<u8> {
         loop {
             self.step(Input::Tick);
-            if let Some(code) = self.leave() {
+            if let Some(code) = self.exit {
                 return Ok(code);
             }
             self.wait()?;
@@ -146,18 +126,7 @@ impl<'a> Guard<'a> {
 
     /// Blocks until something happens or the core's next tick is due.
     fn wait(&self) -> io::Result<()> {
-        let current = now();
-        let mut due = self.core.next_tick(current);
-        if let Some(Leaving {
-            kill_at: Some(at), ..
-        }) = self.leaving
-        {
-            due = if current >= at {
-                current + Duration::from_millis(20)
-            } else {
-                due.min(at)
-            };
-        }
+        let due = self.core.next_tick(now());
         // A timer that is set to zero is off; one in the past fires at once.
         let at = due.0.clamp(1, i64::MAX.unsigned_abs());
         let value = Timespec {
@@ -205,7 +174,7 @@ impl<'a> Guard<'a> {
 
     fn carry_out(&mut self, order: Order) {
         match order {
-            Order::Reply(reply) => self.say(self.request_id, reply),
+            Order::Reply(reply) => self.reply(self.request_id, reply),
             Order::Start => self.start_postgres(),
             Order::Promote => self.promote(),
             Order::Stop(mode) => {
@@ -216,26 +185,28 @@ impl<'a> Guard<'a> {
                 self.stop_postgres(mode);
             }
             Order::KillPostgres => {
-                if !self.fenced {
+                if self.core.is_fencing() && !self.fenced {
                     say!("the lease has ended: killing PostgreSQL");
+                    self.fenced = true;
                 }
-                self.fenced = true;
                 self.kill_postgres();
             }
             Order::KillAgent => {
                 if let Some((pid, _)) = &self.agent {
                     say!(
-                        "the agent has not answered for {}s: starting it anew",
+                        "the agent does not answer, or was told to end twice: killing it (silence is borne for {}s)",
                         HANG_AFTER.as_secs()
                     );
                     let _ = kill_process(*pid, Signal::KILL);
                 }
             }
+            Order::TerminateAgent => self.to_agent(Signal::TERM),
             Order::SpawnAgent => self.spawn_agent(),
+            Order::Exit(code) => self.exit = Some(code),
         }
     }
 
-    fn say(&mut self, id: u32, body: Reply) {
+    fn reply(&mut self, id: u32, body: Reply) {
         if let Some((_, socket)) = &self.agent {
             let bytes = Message { id, body }.encode();
             // An agent that does not read is about to be replaced and will ask for the state.
@@ -244,7 +215,7 @@ impl<'a> Guard<'a> {
     }
 
     fn spawn_agent(&mut self) {
-        if self.agent.is_some() || self.leaving.is_some() {
+        if self.agent.is_some() {
             return;
         }
         let pair = socketpair(
@@ -253,11 +224,16 @@ impl<'a> Guard<'a> {
             SocketFlags::CLOEXEC,
             None,
         );
+        let argv = self.argv.fill(self.args.iter().map(CString::as_c_str));
+        let envp = self.envp.fill(self.agent_env.iter().map(CString::as_c_str));
         let started = pair.map_err(io::Error::from).and_then(|(ours, theirs)| {
+            let (Some(argv), Some(envp)) = (argv, envp) else {
+                return Err(io::Error::other("too many arguments"));
+            };
             let child = Child {
                 program: self.program,
-                argv: &self.agent_argv,
-                envp: &self.agent_env,
+                argv,
+                envp,
                 descriptor: Some(theirs.as_fd()),
                 death_signal: 0,
             };
@@ -286,7 +262,7 @@ impl<'a> Guard<'a> {
             }
             let decoded = Message::<Request>::decode(self.message.get(..self.length).unwrap_or_default());
             match decoded {
-                Err(why) => self.say(0, Reply::Refused(why)),
+                Err(why) => self.reply(0, Reply::Refused(why)),
                 Ok(Message { id, body }) => {
                     self.request_id = id;
                     self.take(body);
@@ -299,10 +275,10 @@ impl<'a> Guard<'a> {
         match request {
             Request::Start(mode) => match self.open_data_dir() {
                 Some(is_standby) if mode == StartMode::Replica && !is_standby => {
-                    return self.say(self.request_id, Reply::Refused(WhyRefused::NotAStandby));
+                    return self.reply(self.request_id, Reply::Refused(WhyRefused::NotAStandby));
                 }
                 Some(_) => {}
-                None => return self.say(self.request_id, Reply::Refused(WhyRefused::Malformed)),
+                None => return self.reply(self.request_id, Reply::Refused(WhyRefused::Malformed)),
             },
             Request::Adopt { pid, .. } => {
                 let fd = i32::try_from(pid)
@@ -310,11 +286,10 @@ impl<'a> Guard<'a> {
                     .and_then(Pid::from_raw)
                     .and_then(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)));
                 if self.postmaster.is_some() || fd.is_none() || self.open_data_dir().is_none() {
-                    return self.say(self.request_id, Reply::Refused(WhyRefused::NotRunning));
+                    return self.reply(self.request_id, Reply::Refused(WhyRefused::NotRunning));
                 }
                 self.postmaster = fd;
             }
-            Request::Exit { code } => self.leaving = Some(Leaving { code, kill_at: None }),
             _ => {}
         }
         self.step(Input::Request(request));
@@ -348,12 +323,13 @@ impl<'a> Guard<'a> {
         self.fenced = false;
         let message = self.message.get(..self.length).unwrap_or_default();
         let program = Self::texts(message).nth(1);
-        let filled = self.postgres_argv.fill(Self::texts(message).skip(1));
-        let started = match program {
-            Some(program) if filled => sys::spawn(&Child {
+        let argv = self.argv.fill(Self::texts(message).skip(1));
+        let envp = self.envp.fill(self.postgres_env.iter().map(CString::as_c_str));
+        let started = match (program, argv, envp) {
+            (Some(program), Some(argv), Some(envp)) => sys::spawn(&Child {
                 program,
-                argv: &self.postgres_argv,
-                envp: &self.postgres_env,
+                argv,
+                envp,
                 descriptor: None,
                 death_signal: libc::SIGQUIT,
             }),
@@ -397,6 +373,7 @@ impl<'a> Guard<'a> {
             let signal = match mode {
                 StopMode::Fast => Signal::INT,
                 StopMode::Immediate => Signal::QUIT,
+                StopMode::Kill => Signal::KILL,
             };
             let _ = kill_process(*pid, signal);
         }
@@ -417,18 +394,7 @@ impl<'a> Guard<'a> {
                 self.to_agent(Signal::USR2);
             }
             libc::SIGHUP => self.to_agent(Signal::HUP),
-            _ if self.leaving.is_some_and(|leaving| leaving.kill_at.is_some()) => {
-                self.stop_postgres(StopMode::Immediate);
-            }
-            // Told twice: the agent is not waited for, PostgreSQL still gets a clean stop from us.
-            _ if self.leaving.is_some() => self.to_agent(Signal::KILL),
-            _ => {
-                self.leaving = Some(Leaving {
-                    code: 0,
-                    kill_at: None,
-                });
-                self.to_agent(Signal::TERM);
-            }
+            _ => self.step(Input::Terminate),
         }
     }
 
@@ -494,32 +460,8 @@ impl<'a> Guard<'a> {
         self.postmaster = None;
         self.step(Input::PostgresEnded);
         let (status, fenced) = (self.status, self.fenced);
-        self.say(0, Reply::PostgresEnded { status, fenced });
+        self.reply(0, Reply::PostgresEnded { status, fenced });
         self.fenced = false;
-    }
-
-    /// When the agent has ended for good: stops PostgreSQL, and gives the exit code once that has ended too.
-    fn leave(&mut self) -> Option<u8> {
-        let leaving = self.leaving?;
-        if self.agent.is_some() {
-            return None;
-        }
-        if self.postmaster.is_none() {
-            return Some(leaving.code);
-        }
-        match leaving.kill_at {
-            None => {
-                say!("the agent has ended: stopping PostgreSQL");
-                self.leaving = Some(Leaving {
-                    kill_at: Some(now() + LAST_STOP),
-                    ..leaving
-                });
-                self.stop_postgres(StopMode::Fast);
-            }
-            Some(at) if now() >= at => self.kill_postgres(),
-            Some(_) => {}
-        }
-        None
     }
 }
 

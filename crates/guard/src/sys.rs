@@ -3,6 +3,7 @@
 use std::{
     ffi::{CStr, c_char, c_int},
     io,
+    marker::PhantomData,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
 };
@@ -61,35 +62,43 @@ fn watched_set() -> libc::sigset_t {
     }
 }
 
-/// A null-terminated vector of C strings for exec; built before the guard's loop where it can be.
-pub(crate) struct Vector(Vec<*const c_char>);
+/// Room for a null-terminated vector of C strings for exec. Allocated before the guard's loop, never grown.
+pub(crate) struct Room(Vec<*const c_char>);
 
-impl Vector {
-    /// A vector that has room for `capacity` strings and never grows.
+/// A filled vector: it borrows the strings that it points at, and so cannot outlive them.
+pub(crate) struct Vector<'a> {
+    pointers: &'a [*const c_char],
+    strings: PhantomData<&'a CStr>,
+}
+
+impl Room {
+    /// For `capacity` strings.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
-        Vector(Vec::with_capacity(capacity + 1))
+        Room(Vec::with_capacity(capacity + 1))
     }
 
-    /// Points at `strings`, which must stay alive until the next `fill` or until the last `spawn`. False if there are
-    /// too many.
-    pub(crate) fn fill<'a>(&mut self, strings: impl Iterator<Item = &'a CStr>) -> bool {
+    /// Points at `strings`. `None` if there are too many.
+    pub(crate) fn fill<'a>(&'a mut self, strings: impl Iterator<Item = &'a CStr>) -> Option<Vector<'a>> {
         self.0.clear();
         for string in strings {
             if self.0.len() + 1 >= self.0.capacity() {
-                return false;
+                return None;
             }
             self.0.push(string.as_ptr());
         }
         self.0.push(ptr::null());
-        true
+        Some(Vector {
+            pointers: &self.0,
+            strings: PhantomData,
+        })
     }
 }
 
 /// How a child differs from the guard.
 pub(crate) struct Child<'a> {
     pub(crate) program: &'a CStr,
-    pub(crate) argv: &'a Vector,
-    pub(crate) envp: &'a Vector,
+    pub(crate) argv: Vector<'a>,
+    pub(crate) envp: Vector<'a>,
     /// Given to the child as descriptor 3.
     pub(crate) descriptor: Option<BorrowedFd<'a>>,
     /// Sent to the child by the kernel when the guard dies.
@@ -103,8 +112,8 @@ pub(crate) fn spawn(child: &Child<'_>) -> io::Result<Pid> {
     let guard = rustix::process::getpid();
     // JUSTIFICATION: std's Command allocates and cannot set a parent-death signal before the parent may be gone.
     // SAFETY: the guard has one thread, so the child may run any code; it only calls functions that are safe after
-    // fork, on memory that was prepared before, and ends in exec or _exit. The vectors end in a null pointer and point
-    // at strings that the caller keeps alive.
+    // fork, on memory that was prepared before, and ends in exec or _exit. The vectors end in a null pointer and borrow
+    // the strings that they point at.
     let pid = unsafe {
         match libc::fork() {
             -1 => return Err(io::Error::last_os_error()),
@@ -152,8 +161,8 @@ unsafe fn become_program(child: &Child<'_>, descriptor: c_int, guard: c_int) -> 
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         libc::execve(
             child.program.as_ptr(),
-            child.argv.0.as_ptr(),
-            child.envp.0.as_ptr(),
+            child.argv.pointers.as_ptr(),
+            child.envp.pointers.as_ptr(),
         );
         *libc::__errno_location()
     }

@@ -18,20 +18,37 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
-/// More processes than this on one machine are not looked at.
-const CAPACITY: usize = 65_536;
+/// Processes on one machine at most, where the kernel does not say.
+const USUAL_LIMIT: usize = 65_536;
+
+/// And at most in any case: the kernel's own limit on 64-bit machines.
+const LARGEST_LIMIT: usize = 4_194_304;
+
+/// What a process is to the PostgreSQL that is to be killed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kin {
+    /// Not known yet.
+    Unknown,
+    /// It belongs to it.
+    Ours,
+    /// It belongs to the agent, which is spared.
+    Spared,
+    /// It has nothing to do with either.
+    Stranger,
+}
 
 #[derive(Clone, Copy)]
 struct Entry {
     pid: u32,
     parent: u32,
     dead: bool,
-    marked: bool,
+    kin: Kin,
 }
 
 /// A reusable picture of all processes. Allocates once, when it is made.
 pub struct ProcessTable {
     proc: OwnedFd,
+    /// Sorted by pid.
     entries: Vec<Entry>,
 }
 
@@ -60,7 +77,7 @@ impl DirId {
 }
 
 impl ProcessTable {
-    /// Opens `/proc`.
+    /// Opens `/proc`, and makes room for as many processes as the kernel allows (pages that are not used cost nothing).
     ///
     /// # Errors
     /// There is no `/proc`.
@@ -70,16 +87,20 @@ impl ProcessTable {
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )?;
+        let limit = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap_or_default();
+        let limit = limit.trim().parse().unwrap_or(USUAL_LIMIT);
         Ok(ProcessTable {
             proc,
-            entries: Vec::with_capacity(CAPACITY),
+            entries: Vec::with_capacity(limit.min(LARGEST_LIMIT)),
         })
     }
 
     /// Kills what belongs to a PostgreSQL, once. Returns how many processes were still alive; call again until it is
     /// zero. `spare` and its descendants (the agent) are never touched, nor is the caller.
     ///
-    /// With a postmaster, that is frozen first, so that it cannot start new processes, and killed last.
+    /// With a postmaster, that is frozen first, so that it cannot start new processes, and killed last. Its own children,
+    /// which are all the sessions, die before the rest of the machine is looked at: with ten thousands of processes that
+    /// look takes longer than the margin.
     pub fn kill_postgres(
         &mut self,
         postmaster: Option<u32>,
@@ -88,53 +109,75 @@ impl ProcessTable {
     ) -> usize {
         if let Some(pid) = postmaster {
             signal(pid, Signal::STOP);
+            self.kill_children(pid);
         }
         let me = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
-        self.refresh();
-        self.mark(|entry| Some(entry.pid) == postmaster);
+        let seen = self.refresh();
+        self.relate(&[postmaster], &[spare]);
         if let Some(data) = data {
-            self.mark_working_in(data);
+            self.claim_working_in(data);
         }
-        self.unmark_family(spare);
-        let mut alive = 0;
-        for entry in self
-            .entries
-            .iter()
-            .filter(|e| e.marked && !e.dead && e.pid != me && Some(e.pid) != postmaster)
-        {
-            signal(entry.pid, Signal::KILL);
-            alive += 1;
-        }
+        let mut alive = self.kill_ours(|entry| Some(entry.pid) != postmaster && entry.pid != me);
         if alive == 0
             && let Some(pid) = postmaster
-            && self.entries.iter().any(|entry| entry.pid == pid && !entry.dead)
+            && self.find(pid).is_some_and(|entry| !entry.dead)
         {
             signal(pid, Signal::KILL);
             alive += 1;
         }
-        alive
+        // Who could not look does not know that nothing is left.
+        if seen { alive } else { alive.max(1) }
     }
 
     /// Kills the descendants of `root` except those of `spare`. Returns how many were still alive.
     pub fn kill_descendants(&mut self, root: u32, spare: &[Option<u32>]) -> usize {
         self.refresh();
-        self.mark(|entry| entry.parent == root);
-        for one in spare {
-            self.unmark_family(*one);
-        }
+        self.relate(&[Some(root)], spare);
+        self.kill_ours(|entry| entry.pid != root)
+    }
+
+    fn kill_ours(&self, fits: impl Fn(&Entry) -> bool) -> usize {
         let mut alive = 0;
-        for entry in self
-            .entries
-            .iter()
-            .filter(|entry| entry.marked && !entry.dead && entry.pid != root)
-        {
+        let ours = self.entries.iter().filter(|e| e.kin == Kin::Ours && !e.dead);
+        for entry in ours.filter(|entry| fits(entry)) {
             signal(entry.pid, Signal::KILL);
             alive += 1;
         }
         alive
     }
 
-    fn refresh(&mut self) {
+    /// Kills the children that the kernel lists for a process. It may leave some out while others end, so this is only
+    /// the first stroke.
+    fn kill_children(&self, parent: u32) {
+        let mut path = Path::new();
+        if write!(path, "{parent}/task/{parent}/children\0").is_err() {
+            return;
+        }
+        let Some(Ok(file)) = path.as_cstr().map(|path| {
+            rustix::fs::openat(&self.proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        }) else {
+            return;
+        };
+        let mut buffer = [0u8; 4096];
+        let mut pid = 0u32;
+        while let Ok(length @ 1..) = rustix::io::read(&file, &mut buffer) {
+            // A number may go on in the next piece.
+            for byte in buffer.get(..length).unwrap_or_default() {
+                if byte.is_ascii_digit() {
+                    pid = pid.saturating_mul(10).saturating_add(u32::from(byte - b'0'));
+                } else if pid > 0 {
+                    signal(pid, Signal::KILL);
+                    pid = 0;
+                }
+            }
+        }
+        if pid > 0 {
+            signal(pid, Signal::KILL);
+        }
+    }
+
+    /// False when the kernel's list could not be read to its end.
+    fn refresh(&mut self) -> bool {
         self.entries.clear();
         let mut buffer = [MaybeUninit::<u8>::uninit(); 8192];
         let Ok(dir) = rustix::fs::openat(
@@ -143,94 +186,97 @@ impl ProcessTable {
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         ) else {
-            return;
+            return false;
         };
         let mut dir = RawDir::new(&dir, &mut buffer);
-        while let Some(Ok(found)) = dir.next() {
+        let mut whole = true;
+        while let Some(found) = dir.next() {
+            let Ok(found) = found else {
+                whole = false;
+                break;
+            };
             let Some(pid) = number(found.file_name().to_bytes()) else {
                 continue;
             };
             if self.entries.len() == self.entries.capacity() {
-                return;
+                break;
             }
             if let Some(entry) = read_stat(self.proc.as_fd(), pid) {
                 self.entries.push(entry);
             }
         }
+        self.entries.sort_unstable_by_key(|entry| entry.pid);
+        whole
     }
 
-    /// Marks the processes that `is_root` names, and all their descendants.
-    fn mark(&mut self, is_root: impl Fn(&Entry) -> bool) {
-        for entry in &mut self.entries {
-            entry.marked = is_root(entry);
-        }
-        self.spread(true);
+    fn index_of(&self, pid: u32) -> Option<usize> {
+        self.entries.binary_search_by_key(&pid, |entry| entry.pid).ok()
     }
 
-    fn unmark_family(&mut self, root: Option<u32>) {
-        let Some(root) = root else { return };
-        let mut changed = true;
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.pid == root) {
-            entry.marked = false;
+    fn find(&self, pid: u32) -> Option<&Entry> {
+        self.entries.get(self.index_of(pid)?)
+    }
+
+    /// Says of every process what it is, by its nearest ancestor (or itself) that is in one of the lists. Each process is
+    /// walked over twice at most, since what was found is noted along the way.
+    fn relate(&mut self, ours: &[Option<u32>], spared: &[Option<u32>]) {
+        for i in 0..self.entries.len() {
+            let found = self.ancestor(i, ours, spared);
+            self.note(i, found, |pid| {
+                ours.contains(&Some(pid)) || spared.contains(&Some(pid))
+            });
         }
-        // A descendant is unmarked when its parent is of the family and unmarked.
-        while changed {
-            changed = false;
-            for i in 0..self.entries.len() {
-                let Some(entry) = self.entries.get(i).copied() else {
-                    break;
-                };
-                if entry.marked && self.is_family(entry.parent, root) {
-                    if let Some(entry) = self.entries.get_mut(i) {
-                        entry.marked = false;
-                    }
-                    changed = true;
-                }
+    }
+
+    fn ancestor(&self, from: usize, ours: &[Option<u32>], spared: &[Option<u32>]) -> Kin {
+        let mut at = from;
+        // Pids are read one by one while processes end and are begun: what looks like a circle is none of ours.
+        for _ in 0..self.entries.len() {
+            let Some(entry) = self.entries.get(at) else {
+                return Kin::Stranger;
+            };
+            if entry.kin != Kin::Unknown {
+                return entry.kin;
+            }
+            if spared.contains(&Some(entry.pid)) {
+                return Kin::Spared;
+            }
+            if ours.contains(&Some(entry.pid)) {
+                return Kin::Ours;
+            }
+            match self.index_of(entry.parent) {
+                Some(parent) if parent != at => at = parent,
+                _ => return Kin::Stranger,
+            }
+        }
+        Kin::Stranger
+    }
+
+    /// Notes what was found of a process and of its ancestors up to the one that decided it.
+    fn note(&mut self, from: usize, found: Kin, decides: impl Fn(u32) -> bool) {
+        let mut at = from;
+        while let Some(entry) = self.entries.get_mut(at) {
+            if entry.kin != Kin::Unknown {
+                return;
+            }
+            entry.kin = found;
+            let (pid, parent) = (entry.pid, entry.parent);
+            match self.index_of(parent) {
+                Some(next) if parent != pid && !decides(pid) => at = next,
+                _ => return,
             }
         }
     }
 
-    fn is_family(&self, pid: u32, root: u32) -> bool {
-        let mut at = pid;
-        for _ in 0..64 {
-            if at == root {
-                return true;
-            }
-            match self.entries.iter().find(|entry| entry.pid == at) {
-                Some(entry) if entry.parent > 1 => at = entry.parent,
-                _ => return false,
-            }
-        }
-        false
-    }
-
-    fn spread(&mut self, to: bool) {
-        let mut changed = true;
-        while changed {
-            changed = false;
-            for i in 0..self.entries.len() {
-                let Some(entry) = self.entries.get(i).copied() else {
-                    break;
-                };
-                let parent_marked = self
-                    .entries
-                    .iter()
-                    .any(|other| other.pid == entry.parent && other.marked == to);
-                if entry.marked != to && parent_marked {
-                    if let Some(entry) = self.entries.get_mut(i) {
-                        entry.marked = to;
-                    }
-                    changed = true;
-                }
-            }
-        }
-    }
-
-    fn mark_working_in(&mut self, data: DirId) {
+    /// What works in the data directory is ours, whoever is its parent by now.
+    fn claim_working_in(&mut self, data: DirId) {
         for i in 0..self.entries.len() {
             let Some(entry) = self.entries.get(i).copied() else {
                 break;
             };
+            if entry.kin != Kin::Stranger || entry.dead {
+                continue;
+            }
             let mut path = Path::new();
             let _ = write!(path, "{}/cwd\0", entry.pid);
             let works_there = path.as_cstr().is_some_and(|path| {
@@ -238,7 +284,7 @@ impl ProcessTable {
                     .is_ok_and(|stat| DirId::from_stat(&stat) == data)
             });
             if works_there && let Some(entry) = self.entries.get_mut(i) {
-                entry.marked = true;
+                entry.kin = Kin::Ours;
             }
         }
     }
@@ -276,20 +322,20 @@ fn read_stat(proc: std::os::fd::BorrowedFd<'_>, pid: u32) -> Option<Entry> {
         pid,
         parent,
         dead: matches!(state, b'Z' | b'X'),
-        marked: false,
+        kin: Kin::Unknown,
     })
 }
 
 /// A short path on the stack.
 struct Path {
-    bytes: [u8; 32],
+    bytes: [u8; 48],
     length: usize,
 }
 
 impl Path {
     fn new() -> Self {
         Path {
-            bytes: [0; 32],
+            bytes: [0; 48],
             length: 0,
         }
     }
@@ -352,6 +398,39 @@ mod tests {
         until_none(|| table.kill_postgres(Some(parent.id()), None, None));
         assert!(!alive(child));
         assert!(!parent.wait().unwrap().success());
+    }
+
+    #[test]
+    fn an_ancestor_decides_and_what_is_above_it_is_left_alone() {
+        let mut table = ProcessTable::new().unwrap();
+        let entry = |pid, parent| Entry {
+            pid,
+            parent,
+            dead: false,
+            kin: Kin::Unknown,
+        };
+        // 1 init; 10 guard; 20 agent, 21 its tool; 30 postmaster, 31 backend, 32 its child; 40 a stranger; 50 and 51 a circle.
+        table.entries.clear();
+        table.entries.extend([
+            entry(1, 0),
+            entry(10, 1),
+            entry(20, 10),
+            entry(21, 20),
+            entry(30, 10),
+            entry(31, 30),
+            entry(32, 31),
+            entry(40, 1),
+            entry(50, 51),
+            entry(51, 50),
+        ]);
+        table.relate(&[Some(30)], &[Some(20)]);
+        let of = |kin| -> Vec<u32> {
+            let found = table.entries.iter().filter(|entry| entry.kin == kin);
+            found.map(|entry| entry.pid).collect()
+        };
+        assert_eq!(of(Kin::Ours), [30, 31, 32]);
+        assert_eq!(of(Kin::Spared), [20, 21]);
+        assert_eq!(of(Kin::Stranger), [1, 10, 40, 50, 51]);
     }
 
     #[test]

@@ -1,9 +1,15 @@
 //! No data directory: make a cluster, or copy one.
 
-use howdah_dcs::{Member, View};
-use howdah_types::MemberName;
+use std::time::Duration;
 
-use crate::{Action, Effect, LeaseState, Plan, Reason, Snapshot, Upstream, decide::SOON};
+use howdah_dcs::View;
+use howdah_types::{MemberName, Role};
+
+use crate::{Action, Effect, LeaseState, Plan, Reason, Snapshot, plan::SOON, upstream::source};
+
+/// A store that has forgotten its cluster gets it back from a member with data after the length of a lease. When nobody has
+/// written it back after twice that length and this, the data is gone, and a new cluster may be made.
+const FORGOTTEN: Duration = Duration::from_secs(10);
 
 pub(crate) fn missing(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
     if !matches!(snapshot.lease, LeaseState::None) {
@@ -42,6 +48,13 @@ fn make(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
         plan.because(Reason::MayNotBootstrap);
     } else if snapshot.me.tags.nofailover() {
         plan.because(Reason::WaitingForBootstrap);
+    } else if let Some(member) = has_data(snapshot, view) {
+        plan.because(Reason::DataElsewhere { member })
+            .wake(snapshot.now + SOON);
+    } else if let Some(until) = forgotten_until(snapshot, view, plan)
+        && snapshot.now < until
+    {
+        plan.because(Reason::ForgottenCluster { until }).wake(until);
     } else {
         plan.because(if view.initialize.is_some() {
             Reason::BootstrapRuns
@@ -56,29 +69,18 @@ fn make(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
     }
 }
 
-/// Whom to copy and whom to follow then: a running member tagged `clonefrom` that is not the leader (the first by
-/// name), else the leader. The leader must run as primary.
-pub(crate) fn source(snapshot: &Snapshot, view: &View) -> Option<(Upstream, Upstream)> {
-    let (name, member) = view.leader_member()?;
-    if !member.is_running() || *name == snapshot.me.name {
-        return None;
-    }
-    let leader = upstream(name, member)?;
-    let preferred = view
+/// Another member that lives and has data: the cluster is not new, whatever the store says.
+fn has_data(snapshot: &Snapshot, view: &View) -> Option<MemberName> {
+    let other = view
         .members
         .iter()
-        .filter(|(other, member)| {
-            **other != snapshot.me.name && *other != name && member.is_running() && member.tags.clonefrom()
-        })
-        .find_map(|(other, member)| upstream(other, member));
-    Some((preferred.unwrap_or_else(|| leader.clone()), leader))
+        .find(|(name, member)| **name != snapshot.me.name && member.role != Role::Uninitialized);
+    other.map(|(name, _)| name.clone())
 }
 
-pub(crate) fn upstream(name: &MemberName, member: &Member) -> Option<Upstream> {
-    let (host, port) = member.address()?;
-    Some(Upstream {
-        name: name.clone(),
-        host: host.to_owned(),
-        port,
-    })
+fn forgotten_until(snapshot: &Snapshot, view: &View, plan: &Plan) -> Option<howdah_types::BootTime> {
+    let since = plan.memory.store_empty_since?;
+    let all_ours = view.members.values().all(|member| member.howdah.is_some());
+    let lease = snapshot.config.timers.lease(all_ours);
+    Some(since + lease * 2 + FORGOTTEN)
 }

@@ -5,26 +5,27 @@ use std::time::Duration;
 use howdah_dcs::View;
 
 use crate::{
-    Action, Effect, Plan, Reason, Request, Running, Snapshot, Upstream,
-    bootstrap::{source, upstream},
-    decide::SOON,
-    recover::is_ready,
-    slots,
+    Action, Effect, Plan, Reason, Request, Running, Snapshot,
+    plan::SOON,
+    slots, sync,
+    upstream::{desired_upstream, is_ready, source, upstream},
 };
 
-/// A replica that has not streamed for so long looks whether its WAL belongs to the leader's history.
+/// A replica that has not streamed for this long looks whether its WAL belongs to the leader's history.
 const SUSPICIOUS: Duration = Duration::from_secs(3);
 
-/// And looks again after so long: the last look may have failed for a reason that is gone.
+/// And looks again after this long: the last look may have failed for a reason that is gone.
 const CHECK_AGAIN: Duration = Duration::from_secs(10);
+
+/// When this many looks, with the rewinds that they led to, have not made it stream, only a copy helps.
+const CHECKS: u32 = 3;
 
 pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     let Some(leader) = &view.leader else { return };
     if leader.name == snapshot.me.name {
-        // A name is not a leadership. If that life is really over, its lease ends by itself.
-        plan.because(Reason::OwnNameOtherLife)
-            .wake(snapshot.now + SOON * 5);
-        if !running.in_recovery && !snapshot.config.pause {
+        own_name(snapshot, view, plan);
+        let other_life = plan.reasons.contains(&Reason::OwnNameOtherLife);
+        if other_life && !running.in_recovery && !snapshot.config.pause {
             plan.begin(snapshot, Action::StopPrimary);
         }
         return;
@@ -60,6 +61,7 @@ pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: 
         plan.wake(snapshot.now + SOON * 5);
     }
     watch_streaming(snapshot, view, running, plan);
+    sync::as_replica(snapshot, running, plan);
     if snapshot.action.is_none() && !snapshot.config.pause {
         slots::replica(snapshot, view, running, plan);
     }
@@ -69,10 +71,11 @@ pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: 
 /// to the leader's timeline: its receiver gets the end of the old timeline again and again, and breaks off each time.
 fn watch_streaming(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     let leaders = view.leader_member().and_then(|(_, member)| member.timeline);
-    let behind = leaders.is_some_and(|timeline| running.timeline < timeline);
-    if (running.streaming && !behind) || snapshot.me.tags.nostream() {
+    let elsewhere = leaders.is_some_and(|timeline| running.timeline != timeline);
+    if (running.streaming && !elsewhere) || snapshot.me.tags.nostream() {
         plan.memory.not_streaming_since = None;
         plan.memory.checked_at = None;
+        plan.memory.checks = 0;
         return;
     }
     let since = *plan.memory.not_streaming_since.get_or_insert(snapshot.now);
@@ -90,19 +93,27 @@ fn watch_streaming(snapshot: &Snapshot, view: &View, running: &Running, plan: &m
     if let Some(leader) = upstream(name, member) {
         plan.memory.checked_at = Some(snapshot.now);
         plan.because(Reason::CheckingTimeline { leader: name.clone() });
-        plan.begin(snapshot, Action::Rejoin { leader });
+        let copy =
+            plan.memory.checks >= CHECKS && leaders.is_some_and(|timeline| running.timeline > timeline);
+        plan.memory.checks = plan.memory.checks.saturating_add(1);
+        plan.begin(snapshot, Action::Rejoin { leader, copy });
     }
 }
 
-/// The member that this replica should stream from: `replicatefrom` where that member runs, else the leader.
-pub(crate) fn desired_upstream(snapshot: &Snapshot, view: &View) -> Option<Upstream> {
-    let wanted = snapshot.me.tags.replicatefrom().and_then(|name| {
-        view.members.iter().find(|(other, member)| {
-            other.as_str() == name && **other != snapshot.me.name && member.is_running()
-        })
-    });
-    let (name, member) = wanted.or_else(|| view.leader_member())?;
-    upstream(name, member)
+/// The leader key has our name. A name is not a leadership: if it belongs to another life, its lease ends by itself. If it
+/// is ours, the keeper has not heard the store's answer yet.
+pub(crate) fn own_name(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
+    let ours = view
+        .leader
+        .as_ref()
+        .is_some_and(|leader| leader.lease.is_some() && leader.lease == snapshot.me.lease);
+    if ours {
+        plan.because(Reason::LeaseUnsure).wake(snapshot.now + SOON);
+        plan.effect(Effect::VerifyLease);
+    } else {
+        plan.because(Reason::OwnNameOtherLife)
+            .wake(snapshot.now + SOON * 5);
+    }
 }
 
 pub(crate) fn requested(snapshot: &Snapshot, view: &View, request: &Request, plan: &mut Plan) {

@@ -44,6 +44,8 @@ pub fn admit(action: &Action, lease: LeaseState, now: BootTime) -> Result<(), St
             }
         }
         Action::Bootstrap
+        | Action::GiveUp
+        | Action::KillServer
         | Action::StartReplica { .. }
         | Action::HandOver { .. }
         | Action::Checkpoint

@@ -1,18 +1,17 @@
-//! Switchover and failover on request, seen from the leader; and who can take over at all.
+//! Switchover and failover on request, seen from the leader.
 
 use std::time::Duration;
 
-use howdah_config::SyncMode;
-use howdah_dcs::{Cond, FailoverRequest, Key, Member, View};
-use howdah_types::{Lsn, MemberName};
+use howdah_dcs::{Cond, FailoverRequest, Key, View};
+use howdah_types::MemberName;
 
-use crate::{Action, Effect, Peer, Plan, Postgres, Reason, Snapshot, decide::SOON, sync};
+use crate::{Action, Effect, Plan, Reason, Snapshot, candidate::probed_candidate, plan::SOON};
 
 /// A request that finds nobody who can take over is dropped after so long.
 const GIVE_UP: Duration = Duration::from_secs(5);
 
-/// Answers older than this say nothing about who can take over.
-const FRESH: Duration = Duration::from_secs(2);
+/// A member that could not serve as leader does not take part in races for this long, unless nobody else can lead.
+const UNFIT: Duration = Duration::from_secs(60);
 
 /// Handles the failover key. True when the plan is complete.
 pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bool {
@@ -68,6 +67,7 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bo
                 candidate: request.candidate.clone(),
             });
             plan.memory.yield_until = Some(snapshot.now + snapshot.config.timers.loop_wait * 2);
+            plan.memory.handed_over = true;
             plan.effect(Effect::Begin(Action::HandOver {
                 candidate: request.candidate.clone(),
                 may_lose: !request.is_switchover(),
@@ -90,105 +90,57 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bo
     }
 }
 
-/// The member that could take over, judged by answers that are fresh; asks for answers where they are not. `None`
-/// when no member comes into question.
-pub(crate) fn probed_candidate(
-    snapshot: &Snapshot,
-    view: &View,
-    request: Option<&FailoverRequest>,
-    plan: &mut Plan,
-) -> Option<Result<MemberName, Reason>> {
-    let names: Vec<MemberName> = candidates(snapshot, view, request)
-        .map(|(name, _)| name.clone())
-        .collect();
-    if names.is_empty() {
-        return None;
-    }
-    let asked = snapshot.peers.asked_at.filter(|at| {
-        snapshot.now.since(*at) < FRESH && names.iter().all(|name| snapshot.peers.asked.contains(name))
-    });
-    let answered = |name: &MemberName| snapshot.peers.answers.contains_key(name);
-    if asked.is_none() || (!snapshot.peers.complete && !names.iter().all(answered)) {
-        if asked.is_none() {
-            plan.effect(Effect::ProbePeers(names));
-        }
-        plan.wake(snapshot.now + SOON);
-        return Some(Err(Reason::AskingPeers));
-    }
-    let forced = request.is_some_and(|request| !request.is_switchover());
-    let best = names
-        .into_iter()
-        .filter_map(|name| {
-            let peer = snapshot.peers.answers.get(&name)?;
-            let fit = eligible(snapshot, view, peer, forced).is_ok()
-                && (forced || request.is_none() || receives(snapshot, view, &name));
-            fit.then_some((peer.lsn, peer.priority, name))
-        })
-        .max_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-    Some(best.map(|(_, _, name)| name).ok_or(Reason::NoGoodCandidate))
-}
-
-/// Whether a member gets what we write at this moment. One that does not will lack the end when we have stopped, however
-/// little that is. A replica of another replica is none of ours to see; it is judged when we have stopped.
-fn receives(snapshot: &Snapshot, view: &View, name: &MemberName) -> bool {
-    let Postgres::Running(running) = &snapshot.postgres else {
-        return true;
-    };
-    let Some(member) = view.members.get(name) else {
+/// We lead and PostgreSQL does not serve: a request is carried out by giving the lease back, since there is nothing to
+/// stop. The key stays, so that the named candidate takes over. True when that was done, or is about to be known.
+pub(crate) fn while_down(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bool {
+    let Some(request) = view.failover.value.as_ref().filter(|request| {
+        let ours = |name: &MemberName| *name == snapshot.me.name;
+        request.scheduled_at.is_none()
+            && request.leader.as_ref().is_none_or(ours)
+            && !request.candidate.as_ref().is_some_and(ours)
+    }) else {
         return false;
     };
-    let sends = running
-        .walsenders
-        .iter()
-        .any(|sender| sender.streaming && sender.name.eq_ignore_ascii_case(name.as_str()));
-    sync::has_our_timeline(member, running) && (sends || member.tags.replicatefrom().is_some())
+    match probed_candidate(snapshot, view, Some(request), plan) {
+        Some(Ok(candidate)) => {
+            plan.because(Reason::HandingOver {
+                candidate: Some(candidate),
+            });
+            give_way(snapshot, plan);
+            true
+        }
+        Some(Err(Reason::AskingPeers)) => {
+            plan.because(Reason::AskingPeers);
+            true
+        }
+        Some(Err(_)) | None => false,
+    }
 }
 
-/// The members that may be asked whether they take over: not us, reachable by REST, not `nofailover`, the named one
-/// if one is named, and in synchronous mode only synchronous standbys (unless it is a failover, which may lose data).
-pub fn candidates<'a>(
-    snapshot: &'a Snapshot,
-    view: &'a View,
-    request: Option<&'a FailoverRequest>,
-) -> impl Iterator<Item = (&'a MemberName, &'a Member)> {
-    let named = request.and_then(|request| request.candidate.as_ref());
-    let forced = request.is_some_and(|request| !request.is_switchover());
-    let sync = view
-        .sync
+/// A handover that was given up has named its successor as one that has everything. What we write from now on it has not.
+pub(crate) fn forget_confirmed(view: &View, plan: &mut Plan) {
+    if view
+        .failover
         .value
         .as_ref()
-        .filter(|_| snapshot.config.synchronous_mode != SyncMode::Off && !forced);
-    view.members.iter().filter(move |(name, member)| {
-        **name != snapshot.me.name
-            && member.api_base().is_some()
-            && !member.tags.nofailover()
-            && named.is_none_or(|named| named == *name)
-            && sync.is_none_or(|sync| sync.standbys().any(|s| s.eq_ignore_ascii_case(name.as_str())))
-    })
+        .is_some_and(|request| request.confirmed)
+    {
+        plan.effect(Effect::Put {
+            key: Key::Failover,
+            value: FailoverRequest::NONE.to_owned(),
+            cond: Cond::Rev(view.failover.rev),
+        });
+    }
 }
 
-/// Whether a member that answered can take over.
-///
-/// # Errors
-/// Why not.
-pub fn eligible(snapshot: &Snapshot, view: &View, peer: &Peer, forced: bool) -> Result<(), Reason> {
-    if peer.nofailover || !peer.running || peer.primary {
-        return Err(Reason::NoFailover);
-    }
-    let optime = match &snapshot.postgres {
-        Postgres::Running(running) if !running.in_recovery => running.lsn,
-        _ => view.status.optime.unwrap_or(Lsn(0)),
-    };
-    let limit = snapshot.config.maximum_lag_on_failover;
-    let bytes = optime.ahead_of(peer.lsn);
-    if bytes > limit && !forced {
-        return Err(Reason::Lagging { bytes, limit });
-    }
-    if snapshot.config.check_timeline
-        && let (Some(cluster), Some(theirs)) = (view.timeline(), peer.timeline)
-        && theirs < cluster
-    {
-        return Err(Reason::OldTimeline);
-    }
-    Ok(())
+/// Gives the lease back, and lets others race without waiting for us.
+pub(crate) fn give_way(snapshot: &Snapshot, plan: &mut Plan) {
+    stand_aside(snapshot, plan);
+    plan.effect(Effect::Release);
+}
+
+/// Others need not wait for us: we could not serve.
+pub(crate) fn stand_aside(snapshot: &Snapshot, plan: &mut Plan) {
+    plan.memory.yield_until = Some(snapshot.now + snapshot.config.timers.loop_wait);
+    plan.memory.unfit_until = Some(snapshot.now + UNFIT);
 }

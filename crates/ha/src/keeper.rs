@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use howdah_dcs::{Done, LeaseId, Op, Outcome, Refusal, Term};
-use howdah_types::{BootTime, MemberName};
+use howdah_dcs::{Done, LeaderSeen, LeaseId, Op, Outcome, Refusal, Term};
+use howdah_types::{Arm, BootTime, MemberName};
 use serde::Serialize;
 
 use crate::Margins;
@@ -18,6 +18,10 @@ pub enum Command {
     },
     /// Give leadership back. PostgreSQL must have stopped.
     Release,
+    /// The guard is gone, and every process of PostgreSQL was seen to be: give leadership back without asking it.
+    ReleaseUnguarded,
+    /// Ask the store at once whether we still lead.
+    Verify,
     /// The length of leases from the next one on.
     Ttl(Duration),
     /// Maintenance mode: the lease is renewed, the guard does not watch it.
@@ -35,24 +39,15 @@ pub enum KeeperInput {
     Answer(Outcome),
     /// Whether the guard has taken the last [`GuardCall::Disarm`]: it refuses while PostgreSQL may write.
     Disarmed(bool),
+    /// After [`KeeperOutput::EndPrimary`]: no process of a primary is left.
+    Ended,
 }
 
 /// What the keeper tells the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GuardCall {
-    /// The lease is confirmed until `deadline`.
-    Arm {
-        /// The leadership.
-        term: Term,
-        /// The lease.
-        lease: LeaseId,
-        /// D - m1.
-        stop_at: BootTime,
-        /// D - m2.
-        kill_at: BootTime,
-        /// D.
-        deadline: BootTime,
-    },
+    /// The lease is confirmed until the deadline in it.
+    Arm(Arm),
     /// Leadership is about to be given back; answered by [`KeeperInput::Disarmed`], and only then given back.
     Disarm(Term),
     /// Maintenance mode.
@@ -73,6 +68,8 @@ pub enum KeeperOutput {
     },
     /// Tell the guard, before anything else happens.
     Guard(GuardCall),
+    /// End a PostgreSQL that still runs as primary: its guard must have done so by now, and may be frozen.
+    EndPrimary,
 }
 
 /// Whether this life of this agent leads, as far as it knows.
@@ -134,8 +131,12 @@ enum Want {
     Release,
 }
 
-/// After an operation that did not succeed the next one waits so long.
+/// Delay before an operation that did not succeed is tried again.
 const RETRY: Duration = Duration::from_millis(250);
+
+/// A renewal that is not answered is waited for until half of the time is gone that is left before PostgreSQL must stop:
+/// a slow store answers, and one whose answer is lost can be asked again. Never for less than this.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The keeper's state. One operation is under way at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -144,10 +145,16 @@ pub struct Keeper {
     ttl: Duration,
     lease: Option<Lease>,
     leadership: Leadership,
-    /// The term that the guard was last armed with and that has not ended for it.
-    armed: Option<Term>,
+    /// What the guard was last armed with and that has not ended for it.
+    armed: Option<Arm>,
     want: Want,
     paused: bool,
+    /// The end of PostgreSQL was ordered for this deadline.
+    ended_at: Option<BootTime>,
+    /// When the store was asked last whether the leader key is ours, and it was.
+    seen_leading: BootTime,
+    /// The store is to be asked at once whether we lead.
+    verify: bool,
     pending: Option<(Op, BootTime)>,
     /// The guard was asked to disarm and has not answered.
     disarming: bool,
@@ -166,6 +173,9 @@ impl Keeper {
             armed: None,
             want: Want::Nothing,
             paused: false,
+            ended_at: None,
+            seen_leading: BootTime(0),
+            verify: false,
             pending: None,
             disarming: false,
             next_try: BootTime(0),
@@ -183,7 +193,7 @@ impl Keeper {
             sent,
         });
         self.leadership = Leadership::Unsure;
-        self.armed = Some(term);
+        self.armed = Some(arm_of(term, lease, deadline, self.ttl));
         self
     }
 
@@ -210,12 +220,30 @@ impl Keeper {
     /// When [`KeeperInput::Tick`] is due.
     #[must_use]
     pub fn next_tick(&self) -> BootTime {
+        let check = self
+            .unchecked()
+            .map_or(BootTime::FAR_FUTURE, |arm| arm.check_at());
+        check.min(self.next_operation())
+    }
+
+    /// The lease whose end is still to be looked after.
+    fn unchecked(&self) -> Option<Arm> {
+        self.armed.filter(|arm| self.ended_at != Some(arm.deadline))
+    }
+
+    fn next_operation(&self) -> BootTime {
         if self.pending.is_some() || self.disarming {
             return BootTime::FAR_FUTURE;
         }
-        let soon =
-            self.lease.is_none() || self.leadership == Leadership::Unsure || self.want != Want::Nothing;
+        let soon = self.lease.is_none()
+            || self.leadership == Leadership::Unsure
+            || self.verify
+            || self.want != Want::Nothing;
         match self.lease {
+            // A member that does not lead has more time: nothing of it ends but its record.
+            Some(lease) if !soon && self.leadership == Leadership::No => {
+                (lease.sent + lease.ttl * 3 / 5).max(self.next_try)
+            }
             Some(lease) if !soon => (lease.sent + lease.ttl / 3).max(self.next_try),
             _ => self.next_try,
         }
@@ -228,6 +256,10 @@ impl Keeper {
         match input {
             KeeperInput::Tick => {}
             KeeperInput::Command(command) => self.command(command, &mut out),
+            KeeperInput::Ended => {
+                // Seen with our own eyes: the guard need not be asked.
+                self.armed.take_if(|arm| self.ended_at == Some(arm.deadline));
+            }
             KeeperInput::Answer(outcome) => {
                 if let Some((op, sent)) = self.pending.take() {
                     self.answer(&op, sent, outcome, now, &mut out);
@@ -254,23 +286,45 @@ impl Keeper {
                 self.want = Want::Release;
             }
         }
-        if self.pending.is_none() && now >= self.next_tick() {
+        if let Some(arm) = self.unchecked().filter(|arm| now >= arm.check_at()) {
+            // The guard ends PostgreSQL by itself. If it is frozen, nobody else would.
+            self.ended_at = Some(arm.deadline);
+            out.push(KeeperOutput::EndPrimary);
+        }
+        if now >= self.next_operation() {
             if self.want == Want::Release
-                && let Some(term) = self.armed
+                && let Some(arm) = self.armed
             {
                 self.disarming = true;
-                out.push(KeeperOutput::Guard(GuardCall::Disarm(term)));
+                out.push(KeeperOutput::Guard(GuardCall::Disarm(Term(arm.term))));
                 return out;
             }
             let op = self.next_op(now);
-            let patience = (self.ttl / 10).clamp(Duration::from_secs(1), Duration::from_secs(3));
+            if self.verify {
+                self.verify = false;
+                self.next_try = now + RETRY;
+            }
             self.pending = Some((op.clone(), now));
             out.push(KeeperOutput::Send {
+                deadline: now + self.patience(&op, now),
                 op,
-                deadline: now + patience,
             });
         }
         out
+    }
+
+    /// How long an operation may take. Renewals of a leader end before PostgreSQL must stop; all others are tried again by
+    /// decisions, which must not wait for them for long.
+    fn patience(&self, op: &Op, now: BootTime) -> Duration {
+        let usual = (self.ttl / 10).clamp(LEAST_PATIENCE, Duration::from_secs(3));
+        match (op, self.lease) {
+            (Op::Renew { .. }, Some(lease)) if self.leadership != Leadership::No => {
+                let stop_at = Margins::of(lease.ttl).stop_at(lease.deadline());
+                (now.until(stop_at) / 2).max(LEAST_PATIENCE)
+            }
+            (Op::KeepAlive { .. } | Op::Grant { .. }, _) => usual.max(self.ttl / 3),
+            _ => usual,
+        }
     }
 
     fn command(&mut self, command: Command, out: &mut Vec<KeeperOutput>) {
@@ -285,13 +339,21 @@ impl Keeper {
                     self.want = Want::Release;
                 }
             }
+            Command::ReleaseUnguarded => {
+                self.armed = None;
+                if self.leadership != Leadership::No {
+                    self.want = Want::Release;
+                    self.next_try = BootTime(0);
+                }
+            }
+            Command::Verify => self.verify |= self.leadership != Leadership::No || self.lease.is_some(),
             Command::Ttl(ttl) => self.ttl = ttl,
             Command::Paused(paused) => {
                 if paused
                     && !self.paused
-                    && let Some(term) = self.armed.take()
+                    && let Some(arm) = self.armed.take()
                 {
-                    out.push(KeeperOutput::Guard(GuardCall::Pause(term)));
+                    out.push(KeeperOutput::Guard(GuardCall::Pause(Term(arm.term))));
                 }
                 let ends = !paused && self.paused;
                 self.paused = paused;
@@ -316,18 +378,26 @@ impl Keeper {
             Want::Acquire { not_after } if self.leadership == Leadership::No => {
                 if now >= not_after {
                     self.want = Want::Nothing;
-                    return Op::Renew { lease: lease.id };
+                    return Op::KeepAlive { lease: lease.id };
                 }
                 // A term that begins with an old renewal would soon end.
                 if now >= lease.sent + lease.ttl / 3 {
-                    return Op::Renew { lease: lease.id };
+                    return Op::KeepAlive { lease: lease.id };
                 }
                 Op::Acquire {
                     me: self.me.clone(),
                     lease: lease.id,
                 }
             }
-            Want::Acquire { .. } | Want::Nothing => Op::Renew { lease: lease.id },
+            Want::Acquire { .. } | Want::Nothing if self.leadership == Leadership::No && !self.verify => {
+                Op::KeepAlive { lease: lease.id }
+            }
+            Want::Acquire { .. } | Want::Nothing => Op::Renew {
+                lease: lease.id,
+                read: self.verify
+                    || self.leadership == Leadership::Unsure
+                    || now >= self.seen_leading + lease.ttl * 3 / 5,
+            },
         }
     }
 
@@ -353,12 +423,26 @@ impl Keeper {
                     lease.sent = sent;
                     lease.ttl = ttl;
                 }
-                match leader.filter(|leader| leader.lease == self.lease()) {
-                    Some(leader) => self.lead(leader.term, out),
-                    None => self.over(out),
+                match (leader, self.leadership) {
+                    (LeaderSeen::Read(Some(leader)), _) if leader.lease == self.lease() => {
+                        self.seen_leading = sent;
+                        self.lead(leader.term, out);
+                    }
+                    (LeaderSeen::Read(_), _) => self.over(out),
+                    (LeaderSeen::NotRead, Leadership::Yes(term)) => self.lead(term, out),
+                    (LeaderSeen::NotRead, Leadership::No | Leadership::Unsure) => {}
                 }
             }
-            (Op::Acquire { .. }, Outcome::Done(Done::Acquired { term })) => self.lead(term, out),
+            (Op::KeepAlive { .. }, Outcome::Done(Done::Renewed { ttl, .. })) => {
+                if let Some(lease) = &mut self.lease {
+                    lease.sent = sent;
+                    lease.ttl = ttl;
+                }
+            }
+            (Op::Acquire { .. }, Outcome::Done(Done::Acquired { term })) => {
+                self.seen_leading = sent;
+                self.lead(term, out);
+            }
             (Op::Acquire { .. }, Outcome::Refused(Refusal::HasLeader(leader))) => {
                 self.want = Want::Nothing;
                 // An earlier try whose answer was lost may have succeeded.
@@ -370,17 +454,22 @@ impl Keeper {
                 self.want = Want::Nothing;
                 self.leadership = Leadership::Unsure;
             }
-            (Op::Acquire { .. }, Outcome::Failed(_)) => self.want = Want::Nothing,
+            // The next decision sees why; the same try again and again would only load the store.
+            (Op::Acquire { .. }, Outcome::Failed(_) | Outcome::Refused(Refusal::Condition)) => {
+                self.want = Want::Nothing;
+            }
             (Op::Release { .. }, Outcome::Done(_) | Outcome::Refused(Refusal::Condition)) => {
                 self.want = Want::Nothing;
                 self.leadership = Leadership::No;
             }
             (Op::Release { .. }, Outcome::Unknown(_)) => self.leadership = Leadership::Unsure,
             (
-                Op::Renew { .. } | Op::Acquire { .. } | Op::Release { .. },
+                Op::KeepAlive { .. } | Op::Renew { .. } | Op::Acquire { .. } | Op::Release { .. },
                 Outcome::Refused(Refusal::NoLease),
             ) => {
                 self.lease = None;
+                // A decision to acquire was made when this lease was thought to live, in another state of the store.
+                self.want = Want::Nothing;
                 self.over(out);
             }
             _ => {}
@@ -393,22 +482,15 @@ impl Keeper {
             self.want = Want::Nothing;
         }
         let Some(lease) = self.lease else { return };
-        if let Some(old) = self.armed.filter(|old| *old != term) {
-            out.push(KeeperOutput::Guard(GuardCall::Lost(old)));
+        if let Some(old) = self.armed.filter(|old| old.term != term.0) {
+            out.push(KeeperOutput::Guard(GuardCall::Lost(Term(old.term))));
         }
         if self.paused {
             return;
         }
-        self.armed = Some(term);
-        let deadline = lease.deadline();
-        let margins = Margins::of(lease.ttl);
-        out.push(KeeperOutput::Guard(GuardCall::Arm {
-            term,
-            lease: lease.id,
-            stop_at: margins.stop_at(deadline),
-            kill_at: margins.kill_at(deadline),
-            deadline,
-        }));
+        let arm = arm_of(term, lease.id, lease.deadline(), lease.ttl);
+        self.armed = Some(arm);
+        out.push(KeeperOutput::Guard(GuardCall::Arm(arm)));
     }
 
     /// The store has said that we do not lead.
@@ -417,9 +499,20 @@ impl Keeper {
         if self.want == Want::Release {
             self.want = Want::Nothing;
         }
-        if let Some(term) = self.armed.take() {
-            out.push(KeeperOutput::Guard(GuardCall::Lost(term)));
+        if let Some(arm) = self.armed.take() {
+            out.push(KeeperOutput::Guard(GuardCall::Lost(Term(arm.term))));
         }
+    }
+}
+
+fn arm_of(term: Term, lease: LeaseId, deadline: BootTime, ttl: Duration) -> Arm {
+    let margins = Margins::of(ttl);
+    Arm {
+        term: term.0,
+        lease: lease.0,
+        stop_at: margins.stop_at(deadline),
+        kill_at: margins.kill_at(deadline),
+        deadline,
     }
 }
 
@@ -455,6 +548,7 @@ mod tests {
                         outputs.extend(keeper.step(KeeperInput::Disarmed(true), now));
                     }
                 }
+                KeeperOutput::EndPrimary => {}
                 KeeperOutput::Send { op, .. } => {
                     let outcome = store.apply(&op, now);
                     outputs.extend(keeper.step(KeeperInput::Answer(outcome), now));
@@ -477,7 +571,7 @@ mod tests {
         settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
         let calls = settle(&mut keeper, &mut store, acquire(2), at(1));
         assert!(
-            matches!(calls[..], [GuardCall::Arm { deadline, .. }] if deadline == at(30)),
+            matches!(calls[..], [GuardCall::Arm(Arm { deadline, .. })] if deadline == at(30)),
             "{calls:?}"
         );
 
@@ -489,7 +583,7 @@ mod tests {
         let outcome = store.apply(op, at(11));
         let calls = keeper.step(KeeperInput::Answer(outcome), at(14));
         assert!(
-            matches!(calls[..], [KeeperOutput::Guard(GuardCall::Arm { deadline, .. })] if deadline == at(40)),
+            matches!(calls[..], [KeeperOutput::Guard(GuardCall::Arm(Arm { deadline, .. }))] if deadline == at(40)),
             "{calls:?}"
         );
     }
@@ -511,7 +605,7 @@ mod tests {
         );
         assert_eq!(keeper.state(at(2)), LeaseState::Unsure);
         let calls = settle(&mut keeper, &mut store, KeeperInput::Tick, at(3));
-        assert!(matches!(calls[..], [GuardCall::Arm { .. }]), "{calls:?}");
+        assert!(matches!(calls[..], [GuardCall::Arm(_)]), "{calls:?}");
         assert!(matches!(keeper.state(at(3)), LeaseState::Held { .. }));
     }
 
@@ -559,7 +653,10 @@ mod tests {
             },
             at(5),
         );
+        // The leader key is not read with every renewal; the loop, which watches it, asks for that.
         let calls = settle(&mut keeper, &mut store, KeeperInput::Tick, at(10));
+        assert!(matches!(calls[..], [GuardCall::Arm(_)]), "{calls:?}");
+        let calls = settle(&mut keeper, &mut store, KeeperInput::Tick, at(20));
         assert!(matches!(calls[..], [GuardCall::Lost(_)]), "{calls:?}");
     }
 
@@ -598,7 +695,7 @@ mod tests {
         settle(&mut keeper, &mut store, acquire(2), at(1));
         for second in [10, 15, 20, 25, 29] {
             let sent = keeper.step(KeeperInput::Tick, at(second));
-            let [KeeperOutput::Send { op, .. }] = &sent[..] else {
+            let [.., KeeperOutput::Send { op, .. }] = &sent[..] else {
                 panic!("{sent:?}")
             };
             store.apply(op, at(second));
@@ -615,6 +712,60 @@ mod tests {
     }
 
     #[test]
+    fn a_frozen_guard_is_not_relied_upon_at_the_end_of_a_lease() {
+        let mut store = MemStore::default();
+        let mut keeper = Keeper::new(name("a"), TTL);
+        settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
+        settle(&mut keeper, &mut store, acquire(2), at(1));
+        // No answer from the store: one operation is under way, and the end is looked after all the same.
+        let _ = keeper.step(KeeperInput::Tick, at(10));
+        let check = keeper.next_tick();
+        assert!(check > at(28) && check < at(30), "between D - m2 and D: {check}");
+        assert_eq!(keeper.step(KeeperInput::Tick, check), [KeeperOutput::EndPrimary]);
+        assert!(keeper.step(KeeperInput::Tick, check).is_empty(), "once");
+        let _ = keeper.step(KeeperInput::Ended, check);
+        // The guard is not asked: nothing is left that could write.
+        let out = keeper.step(KeeperInput::Answer(Outcome::Unknown("late".into())), at(30));
+        assert!(
+            matches!(
+                out[..],
+                [KeeperOutput::Send {
+                    op: Op::Release { .. },
+                    ..
+                }]
+            ) || keeper.next_tick() < at(31),
+            "{out:?}"
+        );
+    }
+
+    #[test]
+    fn without_a_guard_the_lease_is_given_back_by_whoever_saw_the_end() {
+        let mut store = MemStore::default();
+        let mut keeper = Keeper::new(name("a"), TTL);
+        settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
+        settle(&mut keeper, &mut store, acquire(2), at(1));
+        let command = KeeperInput::Command(Command::ReleaseUnguarded);
+        assert!(settle(&mut keeper, &mut store, command, at(2)).is_empty());
+        assert_eq!((store.leader(), keeper.state(at(2))), (None, LeaseState::None));
+    }
+
+    #[test]
+    fn the_store_is_asked_at_once_when_the_loop_doubts() {
+        let mut store = MemStore::default();
+        let mut keeper = Keeper::new(name("a"), TTL);
+        settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
+        settle(&mut keeper, &mut store, acquire(2), at(1));
+        store.wipe();
+        let calls = settle(
+            &mut keeper,
+            &mut store,
+            KeeperInput::Command(Command::Verify),
+            at(2),
+        );
+        assert!(matches!(calls[..], [GuardCall::Lost(_)]), "{calls:?}");
+    }
+
+    #[test]
     fn release_disarms_and_pause_stops_arming() {
         let mut store = MemStore::default();
         let mut keeper = Keeper::new(name("a"), TTL);
@@ -628,7 +779,7 @@ mod tests {
         assert!(settle(&mut keeper, &mut store, KeeperInput::Tick, at(11)).is_empty());
         assert!(matches!(
             settle(&mut keeper, &mut store, pause(false), at(12))[..],
-            [GuardCall::Arm { .. }]
+            [GuardCall::Arm(_)]
         ));
         let calls = settle(
             &mut keeper,

@@ -6,17 +6,28 @@ use howdah_config::SyncMode;
 use howdah_dcs::{Cond, FailoverRequest, Key, Status, SyncState, View};
 use howdah_types::Lsn;
 
-use crate::{Action, Effect, Plan, Reason, Request, Running, Snapshot, decide::SOON, handover, slots, sync};
+use crate::{
+    Action, Effect, Plan, Reason, Request, Running, Snapshot, candidate::probed_candidate, handover,
+    plan::SOON, slots, sync,
+};
 
 pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     let Some((term, stop_at)) = snapshot.lease.held(snapshot.now) else {
         plan.because(Reason::LeaseUnsure).wake(snapshot.now + SOON);
         return;
     };
+    if view.leader.as_ref().is_none_or(|leader| leader.term != term) {
+        // Older than our leadership, or of a store that was wiped, or somebody has deleted the key. In any of these cases
+        // what we would write could invite somebody else to lead while we do.
+        plan.because(Reason::NotInView { term }).wake(snapshot.now + SOON);
+        plan.effect(Effect::VerifyLease);
+        return;
+    }
     if running.in_recovery {
         return become_primary(snapshot, view, running, plan);
     }
     plan.because(Reason::Leading { term });
+    handover::forget_confirmed(view, plan);
     match &snapshot.request {
         Some(Request::Restart) => {
             plan.because(Reason::UserRequest { action: "restart" });
@@ -48,9 +59,7 @@ pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan:
         return;
     }
     sync::as_leader(snapshot, view, running, plan);
-    if !snapshot.config.pause {
-        slots::leader(snapshot, view, running, plan);
-    }
+    slots::leader(snapshot, view, running, plan);
     status(snapshot, view, running, plan);
     history(view, running, plan);
     if running.checkpoint_timeline < running.timeline {
@@ -64,9 +73,25 @@ fn become_primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mu
     let Some((term, not_after)) = snapshot.lease.held(snapshot.now) else {
         return;
     };
-    if view.leader.as_ref().is_none_or(|leader| leader.term != term) {
-        plan.because(Reason::LeaseUnsure).wake(snapshot.now + SOON);
+    if view.initialize.is_none() {
+        // The decision to acquire was made in a store that knew the cluster. Its primary may not have noticed yet.
+        plan.because(Reason::WaitingForBootstrap).effect(Effect::Release);
         return;
+    }
+    if snapshot.memory.start_failed {
+        // Its promotion has failed: who can serve takes over.
+        match probed_candidate(snapshot, view, None, plan) {
+            Some(Ok(candidate)) => {
+                plan.because(Reason::CannotServe { candidate });
+                handover::give_way(snapshot, plan);
+                return;
+            }
+            Some(Err(Reason::AskingPeers)) => {
+                plan.because(Reason::AskingPeers);
+                return;
+            }
+            Some(Err(_)) | None => {}
+        }
     }
     let me = snapshot.me.name.as_str();
     let requested = view.failover.value.as_ref();
@@ -87,10 +112,7 @@ fn become_primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mu
             });
         }
     }
-    let names = sync::without_standby(snapshot.config.synchronous_mode);
-    if running.sync_names != names {
-        plan.effect(Effect::SetSyncNames(names.to_owned()));
-    }
+    sync::before_promotion(snapshot, running, plan);
     if requested.is_some() {
         plan.effect(Effect::Put {
             key: Key::Failover,
@@ -100,6 +122,8 @@ fn become_primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mu
     }
     plan.because(Reason::Promoting { term });
     plan.memory.sync_since = None;
+    plan.memory.commits_wait = false;
+    plan.memory.no_standby_since = None;
     plan.begin(snapshot, Action::Promote { term, not_after });
 }
 

@@ -6,21 +6,26 @@
 //!
 //! ```text
 //!   Snapshot ─► decide.rs ─┬─ no data ──────────► bootstrap.rs       Keeper (keeper.rs)
-//!   (snapshot.rs)          ├─ stopped ──────────► recover.rs           Tick, Command, Outcome
+//!   (snapshot.rs)          ├─ stopped, silent ──► recover.rs           Tick, Command, Outcome
 //!                          ├─ leads ────────────► lead.rs                 │
 //!                          │     ├─ handover.rs (switchover, failover)    ▼
 //!                          │     ├─ sync.rs (synchronous standby)      store operations,
 //!                          │     └─ slots.rs                           Arm / Disarm / Lost for the guard
 //!                          ├─ a leader exists ──► follow.rs
 //!                          └─ nobody leads ─────► race.rs           margins.rs: m1 and m2
+//!                                └─ the store is empty: adopt.rs
+//!   remember.rs: what is noted in any case   identity.rs: whose data it is   candidate.rs, upstream.rs: who, from whom
 //!   Plan (plan.rs): effects in order, next wake-up, memory, reasons (reason.rs)   gate.rs: checked again when done
 //! ```
 
+mod adopt;
 mod bootstrap;
+mod candidate;
 mod decide;
 mod follow;
 pub mod gate;
 mod handover;
+mod identity;
 mod keeper;
 mod lead;
 mod margins;
@@ -28,19 +33,21 @@ mod plan;
 mod race;
 mod reason;
 mod recover;
+mod remember;
 mod slots;
 mod snapshot;
 mod sync;
+mod upstream;
 
+pub use candidate::{candidates, eligible};
 pub use decide::decide;
-pub use handover::{candidates, eligible};
 pub use keeper::{Command, GuardCall, Keeper, KeeperInput, KeeperOutput, LeaseState};
 pub use margins::Margins;
 pub use plan::{Action, Effect, Plan, Upstream};
 pub use reason::Reason;
 pub use slots::SlotChange;
 pub use snapshot::{
-    Dcs, LastLeader, Me, Memory, Peer, Peers, Postgres, Request, Running, RunningAction, Slot, Snapshot,
-    Stopped, WalSender,
+    CommitLevel, Dcs, KnownMember, LastLeader, Me, Memory, Peer, Peers, Postgres, Request, Running,
+    RunningAction, Slot, Snapshot, Stopped, WalSender,
 };
-pub use sync::{quote_sync_name, without_standby};
+pub use sync::{NOBODY, quote_sync_name};

@@ -1,8 +1,16 @@
+use std::time::Duration;
+
 use howdah_dcs::{Cond, Key, Term};
 use howdah_types::{BootTime, MemberName};
 use serde::Serialize;
 
-use crate::{Memory, Reason, SlotChange};
+use crate::{Memory, Reason, SlotChange, Snapshot};
+
+/// The next look when nothing wakes the loop earlier and something is in motion.
+pub(crate) const SOON: Duration = Duration::from_millis(100);
+
+/// A decision to acquire is stale after this.
+pub(crate) const DECISION_LIFE: Duration = Duration::from_secs(2);
 
 /// What a member does now, and why.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -18,6 +26,45 @@ pub struct Plan {
     pub reasons: Vec<Reason>,
 }
 
+impl Plan {
+    pub(crate) fn because(&mut self, reason: Reason) -> &mut Self {
+        self.reasons.push(reason);
+        self
+    }
+
+    pub(crate) fn effect(&mut self, effect: Effect) -> &mut Self {
+        self.effects.push(effect);
+        self
+    }
+
+    pub(crate) fn wake(&mut self, at: BootTime) -> &mut Self {
+        self.next_wake = self.next_wake.min(at);
+        self
+    }
+
+    /// Begins a long action, unless the same failed a moment ago.
+    pub(crate) fn begin(&mut self, snapshot: &Snapshot, action: Action) -> &mut Self {
+        if snapshot.action.is_some() {
+            return self;
+        }
+        match snapshot
+            .memory
+            .retry_at
+            .get(action.name())
+            .filter(|at| snapshot.now < **at)
+        {
+            Some(&until) => {
+                self.because(Reason::ActionPaused {
+                    action: action.name(),
+                    until,
+                });
+                self.wake(until)
+            }
+            None => self.effect(Effect::Begin(action)),
+        }
+    }
+}
+
 /// One thing to do. Whatever depends on what was read says so, and is checked again when it is carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Effect {
@@ -28,6 +75,8 @@ pub enum Effect {
     },
     /// Give leadership back; PostgreSQL does not run as primary.
     Release,
+    /// Ask the store at once whether the lease is still ours.
+    VerifyLease,
     /// Write a shared key.
     Put {
         /// Which.
@@ -54,6 +103,8 @@ pub enum Effect {
     Follow(Option<Upstream>),
     /// Set `synchronous_standby_names` on the running server.
     SetSyncNames(String),
+    /// Find out whether commits wait, by one that does; what is found is remembered as `commits_wait`.
+    ProveCommitsWait,
     /// Create, drop or advance replication slots.
     Slots(Vec<SlotChange>),
     /// Write the row of the newest timeline to the history.
@@ -115,10 +166,16 @@ pub enum Action {
     },
     /// Stop a primary that no longer leads.
     StopPrimary,
+    /// Kill a PostgreSQL that cannot serve, and give leadership back.
+    GiveUp,
+    /// Kill a PostgreSQL whose data is gone.
+    KillServer,
     /// Find out whether our WAL belongs to the leader's history; rewind or copy anew where it does not; follow it.
     Rejoin {
         /// The leader.
         leader: Upstream,
+        /// A rewind did not help, or found nothing to do: copy.
+        copy: bool,
     },
     /// Write a checkpoint, so that others can rewind against the new timeline.
     Checkpoint,
@@ -144,6 +201,27 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether PostgreSQL runs anew, or runs as something else, when it has succeeded.
+    #[must_use]
+    pub fn starts_postgres(&self) -> bool {
+        match self {
+            Action::StartReplica { .. }
+            | Action::StartPrimary { .. }
+            | Action::Promote { .. }
+            | Action::Rejoin { .. }
+            | Action::Restart { .. } => true,
+            Action::Bootstrap
+            | Action::Clone { .. }
+            | Action::HandOver { .. }
+            | Action::StopPrimary
+            | Action::GiveUp
+            | Action::KillServer
+            | Action::Checkpoint
+            | Action::Reinitialize { .. }
+            | Action::Shutdown { .. } => false,
+        }
+    }
+
     /// Its name in a few words, as Patroni's messages have it ("restart already in progress").
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -155,6 +233,8 @@ impl Action {
             Action::Promote { .. } => "promote",
             Action::HandOver { .. } => "switchover",
             Action::StopPrimary => "demote",
+            Action::GiveUp => "giving up",
+            Action::KillServer => "killing PostgreSQL",
             Action::Rejoin { .. } => "rejoin",
             Action::Checkpoint => "checkpoint",
             Action::Restart { .. } => "restart",

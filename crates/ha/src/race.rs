@@ -3,18 +3,23 @@
 use std::time::Duration;
 
 use howdah_config::SyncMode;
-use howdah_dcs::{Cond, Key, View};
+use howdah_dcs::{SyncState, View};
 use howdah_types::MemberName;
 
 use crate::{
-    Effect, Plan, Reason, Running, Snapshot,
-    decide::{DECISION_LIFE, SOON},
-    follow,
+    Effect, Peer, Plan, Reason, Running, Snapshot, adopt, follow,
+    plan::{DECISION_LIFE, SOON},
 };
 
 /// A leader that is not one of ours does not stop before its lease ends: it gets this long after it, unless it says
 /// itself that it is no primary.
 const FOREIGN_GRACE: Duration = Duration::from_secs(5);
+
+/// The member that led last and is being started has what nobody else may have: it is waited for this long.
+pub(crate) const STARTING_LEADER: Duration = Duration::from_secs(30);
+
+/// Any other member that is being started.
+const STARTING: Duration = Duration::from_secs(5);
 
 pub(crate) fn leaderless(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     plan.wake(snapshot.now + SOON);
@@ -51,11 +56,7 @@ fn primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan)
     plan.because(Reason::PrimaryWithoutLeader);
     if view.initialize.is_none() {
         plan.because(Reason::AdoptingData);
-        plan.effect(Effect::Put {
-            key: Key::Initialize,
-            value: running.system_id.to_string(),
-            cond: Cond::Absent,
-        });
+        adopt::write_back(snapshot, view, running, plan);
     }
     plan.effect(Effect::Acquire {
         not_after: snapshot.now + DECISION_LIFE,
@@ -69,14 +70,21 @@ fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan
         return Err(Reason::AskingPeers);
     };
     if view.initialize.is_none() {
-        // A replica must not become the seed of a cluster whose store was wiped while its primary lives.
-        return Err(Reason::WaitingForBootstrap);
+        return adopt::may_adopt(snapshot, view, running, plan);
     }
-    let request = view
-        .failover
-        .value
-        .as_ref()
-        .filter(|request| request.scheduled_at.is_none());
+    if !view.members.contains_key(me) {
+        // We write it before each decision, as soon as we have a lease.
+        return Err(Reason::OwnRecordMissing);
+    }
+    // A switchover from another member than the one that led is none of this race's.
+    let is_from_last = |leader: &MemberName| {
+        let last = plan.memory.last_leader.as_ref();
+        last.is_none_or(|last| last.name == *leader)
+    };
+    let request =
+        view.failover.value.as_ref().filter(|request| {
+            request.scheduled_at.is_none() && request.leader.as_ref().is_none_or(is_from_last)
+        });
     let candidate = request.and_then(|request| request.candidate.as_ref());
     if snapshot.config.pause && candidate != Some(me) {
         return Err(Reason::Paused);
@@ -95,6 +103,23 @@ fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan
     }
     foreign_leader(snapshot, view, since, plan)?;
     if candidate == Some(me) {
+        if snapshot.config.pause && !request.is_some_and(|request| request.force) {
+            unfenced_leader(snapshot, since, plan)?;
+        }
+        let confirmed = forced || request.is_some_and(|request| request.confirmed);
+        if !confirmed {
+            // The leader has not said that we have everything: it may have died before it looked.
+            let voters = voters(snapshot, view, sync, plan);
+            asked_since(snapshot, since, &voters, plan)?;
+            compare(
+                snapshot,
+                view,
+                running,
+                &voters,
+                sync.map(|sync| sync.leader.as_str()),
+                false,
+            )?;
+        }
         return Ok(Reason::CandidateIsMe);
     }
     if snapshot
@@ -131,20 +156,62 @@ fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan
     if snapshot.config.check_timeline && view.timeline().is_some_and(|cluster| running.timeline < cluster) {
         return Err(Reason::OldTimeline);
     }
-    let voters: Vec<MemberName> = view
+    let voters = voters(snapshot, view, sync, plan);
+    asked_since(snapshot, since, &voters, plan)?;
+    compare(
+        snapshot,
+        view,
+        running,
+        &voters,
+        sync.map(|sync| sync.leader.as_str()),
+        true,
+    )?;
+    Ok(Reason::Healthiest)
+}
+
+/// Whom to ask before taking over: all who might, and in synchronous mode have every acknowledged commit.
+fn voters(snapshot: &Snapshot, view: &View, sync: Option<&SyncState>, plan: &Plan) -> Vec<MemberName> {
+    let has_all = |name: &MemberName| sync.is_none_or(|sync| sync.includes(name.as_str()));
+    let mut voters: Vec<MemberName> = view
         .members
         .iter()
         .filter(|(name, member)| {
-            *name != me
+            **name != snapshot.me.name
                 && member.api_base().is_some()
                 && !member.tags.nofailover()
-                && sync.is_none_or(|sync| sync.includes(name.as_str()))
+                && has_all(name)
         })
         .map(|(name, _)| name.clone())
         .collect();
-    asked_since(snapshot, since, &voters, plan)?;
-    compare(snapshot, running, &voters, sync.map(|sync| sync.leader.as_str()))?;
-    Ok(Reason::Healthiest)
+    if plan.memory.store_forgot {
+        let forgotten = plan.memory.known.keys();
+        voters.extend(
+            forgotten
+                .filter(|name| !view.members.contains_key(*name) && has_all(name))
+                .cloned(),
+        );
+    }
+    voters
+}
+
+/// In maintenance mode no guard stops the member that led: it must say itself that it is no primary.
+fn unfenced_leader(
+    snapshot: &Snapshot,
+    since: howdah_types::BootTime,
+    plan: &mut Plan,
+) -> Result<(), Reason> {
+    let Some(last) = plan.memory.last_leader.clone().map(|last| last.name) else {
+        return Ok(());
+    };
+    if last == snapshot.me.name {
+        return Ok(());
+    }
+    asked_since(snapshot, since, std::slice::from_ref(&last), plan)?;
+    match snapshot.peers.answers.get(&last) {
+        Some(peer) if !peer.primary && !peer.starting => Ok(()),
+        Some(_) => Err(Reason::PeerIsPrimary { peer: last }),
+        None => Err(Reason::UnfencedLeader { leader: last }),
+    }
 }
 
 fn foreign_leader(
@@ -177,7 +244,7 @@ fn foreign_leader(
 }
 
 /// The others must have been asked after the leader was gone, and a moment ago.
-fn asked_since(
+pub(crate) fn asked_since(
     snapshot: &Snapshot,
     since: howdah_types::BootTime,
     names: &[MemberName],
@@ -203,12 +270,15 @@ fn asked_since(
 
 /// Nobody who answered may be a primary, be ahead of us, or be equal with a higher priority. A later timeline is ahead
 /// wherever it ends: who is on an earlier one has nothing of what the last leader has written. Who does not answer has no
-/// veto: with two members that is what makes a failover possible.
-fn compare(
+/// veto: with two members that is what makes a failover possible. Who answers that it is starting is waited for, since
+/// after a power cut the last leader has rows that nobody else has.
+pub(crate) fn compare(
     snapshot: &Snapshot,
+    view: &View,
     running: &Running,
     voters: &[MemberName],
     sync_leader: Option<&str>,
+    by_priority: bool,
 ) -> Result<(), Reason> {
     let answers = voters
         .iter()
@@ -217,7 +287,14 @@ fn compare(
         if peer.primary {
             return Err(Reason::PeerIsPrimary { peer: name.clone() });
         }
-        if !peer.running || peer.nofailover {
+        if peer.nofailover {
+            continue;
+        }
+        if !peer.running {
+            let waited_for = peer.system_id.is_some() && is_waited_for(snapshot, view, name, peer);
+            if sync_leader.is_none() && waited_for {
+                return Err(Reason::PeerIsStarting { peer: name.clone() });
+            }
             continue;
         }
         match peer.timeline {
@@ -235,9 +312,35 @@ fn compare(
                 bytes,
             });
         }
-        if peer.lsn == running.lsn && peer.priority > snapshot.me.tags.failover_priority() {
+        if by_priority && peer.lsn == running.lsn && peer.priority > snapshot.me.tags.failover_priority() {
             return Err(Reason::PeerHasPriority { peer: name.clone() });
         }
     }
     Ok(())
+}
+
+/// Whether a member that answers and whose PostgreSQL does not run yet is worth waiting for: not when it could not be
+/// started. In synchronous mode nobody is:
+/// whoever may race has every acknowledged commit.
+fn is_waited_for(snapshot: &Snapshot, view: &View, name: &MemberName, peer: &Peer) -> bool {
+    if peer.start_failed {
+        return false;
+    }
+    let Some(since) = snapshot.memory.leaderless_since else {
+        return false;
+    };
+    // Where nobody here has seen who led, the history may say it.
+    let in_history = || Some(view.history.as_ref()?.last()?.new_leader.as_deref()? == name.as_str());
+    let led_last = match &snapshot.memory.last_leader {
+        Some(last) => Some(last.name == *name),
+        None => in_history(),
+    };
+    let patience = if led_last.unwrap_or(peer.starting) {
+        STARTING_LEADER.min(snapshot.config.primary_start_timeout)
+    } else if peer.starting {
+        STARTING
+    } else {
+        return false;
+    };
+    snapshot.now < since + patience
 }

@@ -26,12 +26,24 @@ pub enum Reason {
     PrimaryWithoutLeader,
     Paused,
     Starting,
-    Unreadable,
+    Unreadable { why: String },
+    DataGone,
     Damaged,
-    StartTimeout { candidate: MemberName },
+    CannotServe { candidate: MemberName },
+    Silent { since: BootTime },
+    NotInView { term: Term },
+    OwnRecordMissing,
+    WrongIdentifier { cluster: String },
+    UnfencedLeader { leader: MemberName },
+    PeerIsStarting { peer: MemberName },
+    ProvingCommitsWait,
+    WaitingForStandby,
     WaitingForBootstrap,
     BootstrapRuns,
     MayNotBootstrap,
+    SyncForgotten,
+    DataElsewhere { member: MemberName },
+    ForgottenCluster { until: BootTime },
     Bootstrapping,
     NoLeaderToCopy,
     Copying { from: MemberName },
@@ -78,7 +90,7 @@ impl fmt::Display for Reason {
                     "the store does not answer; leading until {until} on the last lease"
                 )
             }
-            R::LeaseUnsure => f.write_str("it is not known whether the lease is held; reading again"),
+            R::LeaseUnsure => f.write_str("it is not known whether the lease is held: reading again"),
             R::Leading { term } => write!(f, "no action. I am the leader with the lock (term {})", term.0),
             R::LeadingInPlace { term } => write!(f, "starting in place under the lease (term {})", term.0),
             R::Promoting { term } => write!(f, "promoting self to leader (term {})", term.0),
@@ -98,16 +110,53 @@ impl fmt::Display for Reason {
             R::NotLeaderAnyMore => f.write_str("demoting self: somebody else leads"),
             R::PrimaryWithoutLeader => f.write_str("running as primary and nobody leads: taking the lease"),
             R::Paused => f.write_str("PAUSE: no action"),
-            R::Unreadable => f.write_str("the data directory cannot be read"),
+            R::Unreadable { why } => write!(f, "the data directory cannot be read: {why}"),
+            R::DataGone => f.write_str("PostgreSQL runs and its data is gone: killing it"),
+            R::Silent { since } => write!(f, "PostgreSQL has not answered since {since}"),
+            R::NotInView { term } => write!(
+                f,
+                "the store does not show our leadership (term {}): asking whether the lease is still held",
+                term.0
+            ),
+            R::OwnRecordMissing => f.write_str("not racing: our own record is not in the store yet"),
+            R::WrongIdentifier { cluster } => write!(
+                f,
+                "the store names the cluster {cluster}, and the other members agree with our data: the key is wrong"
+            ),
+            R::UnfencedLeader { leader } => write!(
+                f,
+                "not taking over in maintenance mode: {leader} does not answer and may still take writes"
+            ),
+            R::PeerIsStarting { peer } => {
+                write!(f, "not racing yet: {peer} is being started and may have more WAL")
+            }
+            R::ProvingCommitsWait => f.write_str("looking whether commits wait"),
+            R::WaitingForStandby => f.write_str("waiting for a standby before going on alone"),
             R::Damaged => {
                 f.write_str("a rewind was not finished: the data waits for a leader to be rewound against")
             }
             R::Starting => f.write_str("waiting for PostgreSQL to accept connections"),
-            R::StartTimeout { candidate } => {
-                write!(f, "PostgreSQL does not start; giving leadership to {candidate}")
+            R::CannotServe { candidate } => {
+                write!(
+                    f,
+                    "PostgreSQL does not serve here: leadership goes to {candidate}, or whoever is best"
+                )
             }
             R::WaitingForBootstrap => f.write_str("waiting for leader to bootstrap"),
             R::BootstrapRuns => f.write_str("another member bootstraps the cluster"),
+            R::SyncForgotten => f.write_str(
+                "the store has lost which members have every commit: waiting until all run, or for a failover by hand",
+            ),
+            R::DataElsewhere { member } => {
+                write!(
+                    f,
+                    "the store knows no cluster, but {member} has data: waiting until it leads"
+                )
+            }
+            R::ForgottenCluster { until } => write!(
+                f,
+                "the store has lost the cluster that it had: waiting until {until} for a member with its data"
+            ),
             R::MayNotBootstrap => f.write_str("no cluster yet, and this member may not make one"),
             R::Bootstrapping => f.write_str("trying to bootstrap a new cluster"),
             R::NoLeaderToCopy => f.write_str("no data and no leader to copy from"),

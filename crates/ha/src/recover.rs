@@ -1,24 +1,40 @@
-//! PostgreSQL does not run, or not yet.
+//! PostgreSQL does not run, or does not answer.
 
-use howdah_dcs::{Cond, Key, Member, View};
+use std::time::Duration;
+
+use howdah_dcs::View;
 use howdah_pgconf::DbState;
-use howdah_types::{BootTime, Role};
+use howdah_types::BootTime;
 
 use crate::{
     Action, Effect, LeaseState, Plan, Reason, Request, Snapshot, Stopped,
-    bootstrap::upstream,
-    decide::SOON,
-    follow::{self, desired_upstream},
+    candidate::probed_candidate,
+    follow::{self, own_name},
     handover,
+    plan::{DECISION_LIFE, SOON},
+    upstream::{desired_upstream, is_ready, upstream},
 };
 
+/// A primary that has served and does not answer any more, neither in the session that we have nor in a new one, gives way
+/// after this long to a member that can take over. A look at it takes three seconds.
+const SILENT: Duration = Duration::from_secs(10);
+
+/// Where nobody can take over, such a server is killed after this long and started in place.
+const HOPELESS: Duration = Duration::from_secs(20);
+
+/// A hung server whose member does not lead is killed after this long: only readers wait for it.
+const HUNG: Duration = Duration::from_secs(60);
+
+/// So long before their time is over members that could take over are asked: a look at a server that hangs takes three
+/// seconds, and no decision is made meanwhile.
+const ASK_EARLY: Duration = Duration::from_secs(4);
+
+/// A server that was started in place this often without serving for a minute will not serve the next time either.
+const RESTARTS: u32 = 3;
+
 pub(crate) fn stopped(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan) {
-    if snapshot.config.pause {
-        if !matches!(snapshot.lease, LeaseState::None) {
-            plan.effect(Effect::Release);
-        }
-        plan.because(Reason::Paused);
-        return;
+    if snapshot.config.pause && !snapshot.memory.handed_over {
+        return paused(snapshot, view, stopped, plan);
     }
     if let Some(request @ Request::Reinitialize { .. }) = &snapshot.request
         && snapshot.lease == LeaseState::None
@@ -35,7 +51,44 @@ pub(crate) fn stopped(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan:
     }
 }
 
-/// We lead and PostgreSQL has died: it starts in place, on the same timeline, unless the user prefers a failover.
+/// Maintenance mode: what does not run is started only when somebody asks for it.
+fn paused(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan) {
+    match &snapshot.request {
+        Some(request @ Request::Reinitialize { .. }) if snapshot.lease == LeaseState::None => {
+            return follow::requested(snapshot, view, request, plan);
+        }
+        Some(Request::Restart) => return restart_paused(snapshot, view, stopped, plan),
+        Some(Request::Reinitialize { .. } | Request::Shutdown) | None => {}
+    }
+    if !matches!(snapshot.lease, LeaseState::None) {
+        plan.effect(Effect::Release);
+    }
+    plan.because(Reason::Paused);
+}
+
+/// A stopped primary needs the lease first; where somebody else leads by now, it follows.
+fn restart_paused(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan) {
+    plan.because(Reason::UserRequest { action: "restart" });
+    match (snapshot.lease, &view.leader) {
+        (LeaseState::Unsure, _) => {
+            plan.because(Reason::LeaseUnsure).wake(snapshot.now + SOON);
+        }
+        (LeaseState::Held { .. }, _) => holding(snapshot, view, stopped, plan),
+        (LeaseState::None, Some(_)) => without_lease(snapshot, view, stopped, plan),
+        (LeaseState::None, None) if stopped.standby => {
+            plan.begin(snapshot, Action::StartReplica { follow: None });
+        }
+        (LeaseState::None, None) => {
+            plan.effect(Effect::Acquire {
+                not_after: snapshot.now + DECISION_LIFE,
+            })
+            .wake(snapshot.now + SOON);
+        }
+    }
+}
+
+/// We lead and PostgreSQL has died: it starts in place, on the same timeline. When a start has failed, or the user prefers
+/// a failover, whoever can serve takes over.
 fn holding(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan) {
     let Some((term, not_after)) = snapshot.lease.held(snapshot.now) else {
         plan.because(Reason::LeaseUnsure).wake(snapshot.now + SOON);
@@ -45,25 +98,17 @@ fn holding(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan)
         plan.because(Reason::Damaged).effect(Effect::Release);
         return;
     }
-    let was_primary = !stopped.standby
-        && !matches!(
-            stopped.state,
-            DbState::ShutDownInRecovery | DbState::InArchiveRecovery
-        );
-    if !was_primary {
-        // Comes up as replica of nobody and is promoted then.
-        plan.because(Reason::LeadingInPlace { term });
-        plan.begin(snapshot, Action::StartReplica { follow: None });
+    if handover::while_down(snapshot, view, plan) {
         return;
     }
-    if snapshot.config.primary_start_timeout.is_zero()
-        && let Some(candidate) = handover::probed_candidate(snapshot, view, None, plan)
+    let cannot = snapshot.memory.start_failed || snapshot.memory.restarts >= RESTARTS;
+    if (cannot || snapshot.config.primary_start_timeout.is_zero())
+        && let Some(candidate) = probed_candidate(snapshot, view, None, plan)
     {
         match candidate {
-            Ok(name) => {
-                plan.because(Reason::StartTimeout { candidate: name });
-                plan.memory.yield_until = Some(snapshot.now + snapshot.config.timers.loop_wait);
-                plan.effect(Effect::Release);
+            Ok(candidate) => {
+                plan.because(Reason::CannotServe { candidate });
+                handover::give_way(snapshot, plan);
                 return;
             }
             Err(reason) if reason == Reason::AskingPeers => {
@@ -74,7 +119,26 @@ fn holding(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan)
         }
     }
     plan.because(Reason::LeadingInPlace { term });
-    plan.begin(snapshot, Action::StartPrimary { term, not_after });
+    handover::forget_confirmed(view, plan);
+    let was_primary = !stopped.standby
+        && !matches!(
+            stopped.state,
+            DbState::ShutDownInRecovery | DbState::InArchiveRecovery
+        );
+    // What was no primary comes up as replica of nobody and is promoted then.
+    let action = if was_primary {
+        Action::StartPrimary { term, not_after }
+    } else {
+        Action::StartReplica { follow: None }
+    };
+    plan.begin(snapshot, action);
+    if plan
+        .effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Begin(_)))
+    {
+        plan.memory.restarts = plan.memory.restarts.saturating_add(1);
+    }
 }
 
 fn without_lease(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan) {
@@ -83,28 +147,25 @@ fn without_lease(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut
         .filter(|(name, _)| **name != snapshot.me.name);
     match leader.and_then(|(name, member)| Some((upstream(name, member)?, member))) {
         Some((leader, member)) => {
-            if !is_ready(member) {
-                plan.because(Reason::LeaderNotReady { leader: leader.name })
-                    .wake(snapshot.now + SOON);
-            } else if stopped.standby && !stopped.damaged {
+            if stopped.standby && !stopped.damaged {
+                // Also when the leader is not ready: a leader that never is gives way only to members that run.
                 let follow = desired_upstream(snapshot, view).unwrap_or(leader);
                 plan.because(Reason::Following {
                     leader: follow.name.clone(),
                 });
                 plan.begin(snapshot, Action::StartReplica { follow: Some(follow) });
+            } else if !is_ready(member) {
+                plan.because(Reason::LeaderNotReady { leader: leader.name })
+                    .wake(snapshot.now + SOON);
             } else {
                 // A former primary may have WAL that the leader never got.
                 plan.because(Reason::CheckingTimeline {
                     leader: leader.name.clone(),
                 });
-                plan.begin(snapshot, Action::Rejoin { leader });
+                plan.begin(snapshot, Action::Rejoin { leader, copy: false });
             }
         }
-        None if view.leader.is_some() => {
-            // Our own name from another life, or a leader without a record: it will end or show itself.
-            plan.because(Reason::OwnNameOtherLife)
-                .wake(snapshot.now + SOON * 5);
-        }
+        None if view.leader.is_some() => own_name(snapshot, view, plan),
         None => {
             if snapshot
                 .memory
@@ -119,28 +180,15 @@ fn without_lease(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut
                 plan.because(Reason::Damaged);
                 return;
             }
-            if !stopped.standby && view.initialize.is_none() {
-                // The store was wiped, and we were its primary: our data is the cluster.
-                plan.because(Reason::AdoptingData);
-                plan.effect(Effect::Put {
-                    key: Key::Initialize,
-                    value: stopped.system_id.to_string(),
-                    cond: Cond::Absent,
-                });
-            }
+            // Also where the store was wiped: a primary that still runs by its own clock may be out of reach, so a replica
+            // of nobody waits for its end before it writes the cluster back.
             plan.because(Reason::FollowingNobody);
             plan.begin(snapshot, Action::StartReplica { follow: None });
         }
     }
 }
 
-/// Whether a leader has been promoted and its timeline is in its control file: before that, nobody can compare with it
-/// or rewind against it.
-pub(crate) fn is_ready(leader: &Member) -> bool {
-    leader.is_running() && leader.role == Role::Primary && leader.checkpoint_after_promote != Some(false)
-}
-
-/// The postmaster lives and does not answer yet.
+/// The postmaster lives and takes no connections yet.
 pub(crate) fn starting(snapshot: &Snapshot, view: &View, since: BootTime, plan: &mut Plan) {
     plan.wake(snapshot.now + SOON);
     plan.because(Reason::Starting);
@@ -156,17 +204,62 @@ pub(crate) fn starting(snapshot: &Snapshot, view: &View, since: BootTime, plan: 
             plan.effect(Effect::Follow(Some(wanted)));
         }
     }
+    // Counted from when we last served: a server that dies and is started again and again does not serve either.
+    let since = plan.memory.not_serving_since.unwrap_or(since).min(since);
     let timeout = snapshot.config.primary_start_timeout;
-    if snapshot.config.pause || snapshot.lease.held(snapshot.now).is_none() || snapshot.now < since + timeout
+    give_up(snapshot, view, since + timeout, plan);
+}
+
+/// It has served, and does not answer any more.
+pub(crate) fn silent(snapshot: &Snapshot, view: &View, since: BootTime, plan: &mut Plan) {
+    plan.wake(snapshot.now + SOON);
+    plan.because(Reason::Silent { since });
+    if snapshot.lease == LeaseState::None
+        && let Some(request @ Request::Reinitialize { .. }) = &snapshot.request
     {
-        return;
+        return follow::requested(snapshot, view, request, plan);
     }
-    if let Some(Ok(candidate)) = handover::probed_candidate(snapshot, view, None, plan) {
-        plan.because(Reason::StartTimeout { candidate });
-        let action = Action::HandOver {
-            candidate: None,
-            may_lose: true,
-        };
-        plan.begin(snapshot, action);
+    // Where nobody can take over, it may serve again once it is started in place.
+    let limit = match snapshot.lease {
+        LeaseState::Held { .. } => HOPELESS,
+        LeaseState::None => HUNG,
+        LeaseState::Unsure => return,
+    };
+    if !give_up(snapshot, view, since + SILENT, plan)
+        && snapshot.now >= since + limit
+        && !snapshot.config.pause
+    {
+        plan.begin(snapshot, Action::KillServer);
+    }
+}
+
+/// From `limit` on, or at once when somebody has asked for it, leadership goes to a member that can take over.
+/// True when that is begun, or about to be known.
+fn give_up(snapshot: &Snapshot, view: &View, limit: BootTime, plan: &mut Plan) -> bool {
+    if snapshot.config.pause || snapshot.lease.held(snapshot.now).is_none() {
+        return false;
+    }
+    let asked = view
+        .failover
+        .value
+        .as_ref()
+        .filter(|request| request.scheduled_at.is_none());
+    if snapshot.now < limit && asked.is_none() {
+        plan.wake(limit);
+        if snapshot.now + ASK_EARLY >= limit {
+            // When the time is over the answers are there.
+            let _ = probed_candidate(snapshot, view, None, plan);
+        }
+        return false;
+    }
+    match probed_candidate(snapshot, view, asked, plan) {
+        Some(Ok(candidate)) => {
+            plan.because(Reason::CannotServe { candidate });
+            handover::stand_aside(snapshot, plan);
+            plan.begin(snapshot, Action::GiveUp);
+            true
+        }
+        Some(Err(reason)) => reason == Reason::AskingPeers,
+        None => false,
     }
 }

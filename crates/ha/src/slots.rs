@@ -7,7 +7,7 @@ use howdah_dcs::{Member, View};
 use howdah_types::{Lsn, MemberName};
 use serde::Serialize;
 
-use crate::{Effect, Plan, Running, Snapshot};
+use crate::{Effect, Plan, Running, Snapshot, upstream::can_feed};
 
 /// A change to one slot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -22,9 +22,14 @@ pub enum SlotChange {
 
 /// Slots on the leader: one for every member that streams from it.
 pub(crate) fn leader(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
+    // A member whose upstream cannot feed it streams from us.
     let streams_here = |name: &MemberName, member: &Member| {
         let elsewhere = member.tags.replicatefrom().is_some_and(|from| {
-            from != snapshot.me.name.as_str() && view.members.keys().any(|n| n.as_str() == from)
+            from != snapshot.me.name.as_str()
+                && view
+                    .members
+                    .iter()
+                    .any(|(other, member)| other.as_str() == from && other != name && can_feed(member))
         });
         *name != snapshot.me.name && !member.tags.nostream() && !elsewhere
     };
@@ -39,14 +44,15 @@ pub(crate) fn leader(snapshot: &Snapshot, view: &View, running: &Running, plan: 
 
 /// Slots on a replica: for every other member, moved along with what the leader publishes.
 pub(crate) fn replica(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
-    if snapshot.me.tags.nofailover() {
-        return;
-    }
     let positions = view.status.slots.clone().unwrap_or_default();
+    // A member that never leads keeps WAL for those alone that stream from it.
+    let needs_us = |member: &Member| {
+        !snapshot.me.tags.nofailover() || member.tags.replicatefrom() == Some(snapshot.me.name.as_str())
+    };
     let wanted: Vec<String> = view
         .members
         .iter()
-        .filter(|(name, member)| **name != snapshot.me.name && !member.tags.nostream())
+        .filter(|(name, member)| **name != snapshot.me.name && !member.tags.nostream() && needs_us(member))
         .map(|(name, _)| name.slot_name())
         .collect();
     apply(snapshot, running, &wanted, &positions, plan);
@@ -77,7 +83,12 @@ fn apply(
         plan.memory.slots_seen.insert(name.clone(), snapshot.now);
     }
     let own = snapshot.me.name.slot_name();
-    let permanent = &snapshot.config.permanent_slots;
+    let none = Vec::new();
+    let permanent = if snapshot.me.tags.nofailover() {
+        &none
+    } else {
+        &snapshot.config.permanent_slots
+    };
     let exists = |name: &String| running.slots.iter().any(|slot| slot.name == *name);
     let mut changes: Vec<SlotChange> = wanted
         .iter()
@@ -91,6 +102,13 @@ fn apply(
         .iter()
         .filter(|slot| !slot.active && !ignored.contains(&slot.name))
     {
+        if slot.logical {
+            // On a primary they are their users'. On a former one they keep WAL for ever.
+            if running.in_recovery && !snapshot.config.logical_slots.contains(&slot.name) {
+                changes.push(SlotChange::Drop(slot.name.clone()));
+            }
+            continue;
+        }
         let needed = wanted.contains(&slot.name) || (permanent.contains(&slot.name) && slot.name != own);
         let target = positions
             .get(&slot.name)
@@ -114,6 +132,10 @@ fn apply(
             plan.memory.slots_seen.remove(&slot.name);
             changes.push(SlotChange::Drop(slot.name.clone()));
         }
+    }
+    if snapshot.config.pause {
+        // Patroni drops none in maintenance mode, and makes those that are needed.
+        changes.retain(|change| !matches!(change, SlotChange::Drop(_)));
     }
     if !changes.is_empty() {
         plan.effect(Effect::Slots(changes));

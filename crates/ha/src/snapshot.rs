@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub lease: LeaseState,
     /// Our PostgreSQL.
     pub postgres: Postgres,
+    /// The guard has a PostgreSQL that runs, whatever its files look like.
+    pub server_runs: bool,
     /// The long action that runs.
     pub action: Option<RunningAction>,
     /// What other members said when they were asked last.
@@ -46,6 +48,8 @@ pub struct Me {
     pub tags: Tags,
     /// We have what a new cluster is made from.
     pub may_bootstrap: bool,
+    /// The lease of this life, whether it leads or not.
+    pub lease: Option<LeaseId>,
 }
 
 /// What the store said.
@@ -67,12 +71,20 @@ pub enum Dcs {
 pub enum Postgres {
     /// There is no data directory, or it is empty.
     Missing,
-    /// It is there and cannot be read: a disk that fails, a mount that is gone.
-    Unreadable,
+    /// It is there and cannot be read: a disk that fails, a control file that is torn.
+    Unreadable {
+        /// What the system said.
+        why: String,
+    },
     /// It does not run.
     Stopped(Stopped),
-    /// The postmaster lives and takes no connections yet, or does not answer.
+    /// The postmaster lives and takes no connections yet.
     Starting {
+        /// Since when.
+        since: BootTime,
+    },
+    /// It has said that it takes connections, and does not answer.
+    Silent {
         /// Since when.
         since: BootTime,
     },
@@ -118,10 +130,24 @@ pub struct Running {
     pub upstream: Option<(String, u16)>,
     /// `synchronous_standby_names`
     pub sync_names: String,
+    /// How far a standby must be for a commit that waits.
+    pub commit_level: CommitLevel,
     /// Who streams from us.
     pub walsenders: Vec<WalSender>,
     /// Our physical replication slots.
     pub slots: Vec<Slot>,
+}
+
+/// `synchronous_commit`, as far as it says what a commit waits for on a standby.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub enum CommitLevel {
+    /// `remote_write`
+    Write,
+    /// `on`, and every value that does not wait for a standby at all.
+    #[default]
+    Flush,
+    /// `remote_apply`
+    Apply,
 }
 
 /// One row of `pg_stat_replication`.
@@ -131,10 +157,29 @@ pub struct WalSender {
     pub name: String,
     /// `state` is `streaming`.
     pub streaming: bool,
+    /// `sync_priority` is not zero: this process takes its standby's word for commits. The process itself writes it when
+    /// it reads a changed setting.
+    pub confirms: bool,
     /// `sync_state` is `sync` or `quorum`.
     pub sync: bool,
+    /// `write_lsn`
+    pub written: Lsn,
     /// `flush_lsn`
     pub lsn: Lsn,
+    /// `replay_lsn`
+    pub replayed: Lsn,
+}
+
+impl WalSender {
+    /// How far the standby is in the sense of the commits that wait for it.
+    #[must_use]
+    pub fn reached(&self, level: CommitLevel) -> Lsn {
+        match level {
+            CommitLevel::Write => self.written,
+            CommitLevel::Flush => self.lsn,
+            CommitLevel::Apply => self.replayed,
+        }
+    }
 }
 
 /// One physical replication slot.
@@ -146,6 +191,8 @@ pub struct Slot {
     pub active: bool,
     /// The oldest WAL that it keeps.
     pub restart_lsn: Option<Lsn>,
+    /// A logical slot.
+    pub logical: bool,
 }
 
 fn text<S: serde::Serializer>(id: &SystemId, out: S) -> Result<S::Ok, S::Error> {
@@ -181,6 +228,12 @@ pub struct Peer {
     pub primary: bool,
     /// Its PostgreSQL answers.
     pub running: bool,
+    /// Its PostgreSQL is being started.
+    pub starting: bool,
+    /// Its PostgreSQL could not be started.
+    pub start_failed: bool,
+    /// Which cluster its data belongs to, if it said so.
+    pub system_id: Option<String>,
     /// Primary: flushed. Replica: the larger of received and replayed.
     pub lsn: Lsn,
     /// Its timeline.
@@ -214,12 +267,22 @@ pub struct Memory {
     pub leaderless_since: Option<BootTime>,
     /// We have given leadership away and do not take part in a race before this moment.
     pub yield_until: Option<BootTime>,
+    /// We could not serve as leader: others are told not to wait for us until this moment.
+    pub unfit_until: Option<BootTime>,
+    /// We have handed leadership over and are to follow whoever has it, in maintenance mode too.
+    pub handed_over: bool,
     /// Since when we, a replica, do not stream although somebody leads.
     pub not_streaming_since: Option<BootTime>,
     /// When we looked last whether our WAL belongs to the leader's history.
     pub checked_at: Option<BootTime>,
+    /// How often we have looked since we streamed last.
+    pub checks: u32,
+    /// Commits were seen to wait, and `synchronous_standby_names` has not been empty since.
+    pub commits_wait: bool,
     /// The synchronous standby that PostgreSQL waits for, where its WAL ended when that was first seen, and when.
     pub sync_since: Option<(String, Lsn, BootTime)>,
+    /// Since when no standby is fit to be synchronous.
+    pub no_standby_since: Option<BootTime>,
     /// Since when a request for a handover finds nobody who can take over.
     pub no_candidate_since: Option<BootTime>,
     /// When the status was written last.
@@ -228,6 +291,33 @@ pub struct Memory {
     pub slots_seen: BTreeMap<String, BootTime>,
     /// Long actions that have failed, by name; the same is not begun again before this moment.
     pub retry_at: BTreeMap<&'static str, BootTime>,
+    /// A start of PostgreSQL has failed since it served last.
+    pub start_failed: bool,
+    /// Since when PostgreSQL does not serve although we lead.
+    pub not_serving_since: Option<BootTime>,
+    /// Since when PostgreSQL serves.
+    pub serving_since: Option<BootTime>,
+    /// How often it was started in place since it served for a while.
+    pub restarts: u32,
+    /// Since when the data directory cannot be read.
+    pub unreadable_since: Option<BootTime>,
+    /// Since when the store names another system identifier than ours.
+    pub other_system_since: Option<BootTime>,
+    /// The other members, as the last view showed them that had our own record in it.
+    pub known: BTreeMap<MemberName, KnownMember>,
+    /// The store lacks what it had: who is not in it may live all the same.
+    pub store_forgot: bool,
+    /// The store has named a cluster since the agent started.
+    pub cluster_known: bool,
+    /// Since when the store knows no cluster, although we have its data, or have seen it named.
+    pub store_empty_since: Option<BootTime>,
+}
+
+/// A member that the store may have forgotten.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct KnownMember {
+    /// Its REST address without a path.
+    pub api: String,
 }
 
 /// Who led last.

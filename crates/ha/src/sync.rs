@@ -3,21 +3,45 @@
 //! The rule that makes a failover lose nothing: a name is in `synchronous_standby_names` *before* it appears in the
 //! store, and leaves the store *before* it leaves `synchronous_standby_names`. One step is made at a time, and the
 //! store is written only on the revision that was read.
+//!
+//! Whether commits wait at all is a flag in PostgreSQL's shared memory, which only the checkpointer sets when it reads a
+//! changed setting; while it is busy with an immediate checkpoint, or hangs in an fsync, commits are acknowledged without
+//! waiting although the setting is there. So the setting of every member, replicas too, always has a name in it
+//! ([`NOBODY`] where none is chosen), a promotion begins with commits that wait, and only a leader that the mode allows to
+//! go on alone empties it. After it was empty, a standby is published only once a commit was seen to wait.
+//!
+//! ```text
+//!   empty ──► NOBODY ──► a commit was seen to wait ──► the standby's name ──► its process alone takes its word,
+//!     ▲         │                                                              and it has everything ──► /sync
+//!     └─────────┴── the mode allows it, and no member could be a standby for a moment
+//! ```
 
 use std::time::Duration;
 
 use howdah_config::SyncMode;
 use howdah_dcs::{Cond, Key, Member, SyncState, View};
+use howdah_types::{Lsn, MemberName};
 
-use crate::{Effect, Plan, Reason, Running, Snapshot, WalSender, decide::SOON};
+use crate::{
+    Effect, Plan, Reason, Running, Snapshot, WalSender, candidate::has_our_timeline, plan::SOON,
+    upstream::can_feed,
+};
 
-/// PostgreSQL's processes read a changed setting one by one: commits that another process began may not wait yet
-/// (Patroni waits as long).
-const SETTLE: Duration = Duration::from_secs(2);
+/// A standby that is about to stream gets this long before a leader that may go on alone does so.
+const GO_ALONE: Duration = Duration::from_secs(2);
+
+/// Before the second look.
+const UNBOUND: Lsn = Lsn(u64::MAX);
+
+/// `synchronous_standby_names` while no standby is chosen: a name that no member has. Patroni's `*` would also take the
+/// word of a standby whose WAL has left our history.
+pub const NOBODY: &str = "\"no standby is chosen yet\"";
 
 pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     let me = snapshot.me.name.as_str();
-    let none = without_standby(snapshot.config.synchronous_mode);
+    if running.sync_names.is_empty() {
+        plan.memory.commits_wait = false;
+    }
     if snapshot.config.synchronous_mode == SyncMode::Off {
         turn_off(view, running, plan);
         return;
@@ -28,8 +52,13 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, pla
     };
     let current = published.standbys().next();
     let pick = choose(snapshot, view, running, current);
+    if pick.is_some() {
+        plan.memory.no_standby_since = None;
+    }
     match (current, pick) {
-        (Some(current), Some(pick)) if current.eq_ignore_ascii_case(&pick.name) => {
+        (Some(current), Some(pick))
+            if current.eq_ignore_ascii_case(&pick.name) && !running.sync_names.is_empty() =>
+        {
             // Mended if somebody changed it: it must contain who is published.
             let names = quote_sync_name(&pick.name);
             if running.sync_names != names {
@@ -42,57 +71,124 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, pla
             write(view, &SyncState::new(me, &[]), plan);
         }
         (None, Some(pick)) => promote_to_sync(snapshot, view, running, pick, plan),
-        (None, None) => {
-            plan.memory.sync_since = None;
-            if running.sync_names != none {
-                plan.because(Reason::SyncChange { standby: None });
-                plan.effect(Effect::SetSyncNames(none.to_owned()));
-            }
-        }
+        (None, None) => alone(snapshot, view, running, plan),
     }
 }
 
-/// First PostgreSQL waits for it, then it has everything, then the store says so.
+/// First commits wait, then for this standby, then it has everything, then the store says so.
 fn promote_to_sync(snapshot: &Snapshot, view: &View, running: &Running, pick: &WalSender, plan: &mut Plan) {
     plan.wake(snapshot.now + SOON);
     plan.because(Reason::SyncChange {
         standby: Some(pick.name.clone()),
     });
     let names = quote_sync_name(&pick.name);
-    let since = match &plan.memory.sync_since {
-        Some((name, since, at)) if *name == pick.name && running.sync_names == names => {
-            if snapshot.now < *at + SETTLE {
-                return;
-            }
-            *since
+    if !plan.memory.commits_wait {
+        plan.memory.sync_since = None;
+        if running.sync_names == NOBODY {
+            plan.because(Reason::ProvingCommitsWait);
+            plan.effect(Effect::ProveCommitsWait);
+        } else {
+            // A commit that a standby confirms at once cannot be seen to wait.
+            plan.effect(Effect::SetSyncNames(NOBODY.to_owned()));
         }
-        _ if running.sync_names == names => {
-            // Commits wait for it since some moment before now: what is flushed by now is the bound.
-            plan.memory.sync_since = Some((pick.name.clone(), running.lsn, snapshot.now));
-            return;
+        return;
+    }
+    if running.sync_names != names {
+        plan.memory.sync_since = None;
+        plan.effect(Effect::SetSyncNames(names));
+        return;
+    }
+    // A process that has not read the changed setting may still take another standby's word.
+    let others_confirm = running
+        .walsenders
+        .iter()
+        .any(|other| other.confirms && !other.name.eq_ignore_ascii_case(&pick.name));
+    if others_confirm || !pick.confirms {
+        plan.memory.sync_since = None;
+        return;
+    }
+    match &plan.memory.sync_since {
+        // The position of a look is read before its standbys: the bound is that of the second look.
+        Some((name, since, at)) if *name == pick.name && *since == UNBOUND => {
+            plan.memory.sync_since = Some((name.clone(), running.lsn, *at));
+        }
+        Some((name, since, _)) if *name == pick.name => {
+            if pick.sync && pick.reached(running.commit_level) >= *since {
+                write(
+                    view,
+                    &SyncState::new(snapshot.me.name.as_str(), std::slice::from_ref(&pick.name)),
+                    plan,
+                );
+            }
         }
         _ => {
-            plan.memory.sync_since = None;
-            plan.effect(Effect::SetSyncNames(names));
-            return;
+            // Commits wait for it since some moment before now: what is flushed by the next look is the bound.
+            plan.memory.sync_since = Some((pick.name.clone(), UNBOUND, snapshot.now));
         }
+    }
+}
+
+/// No standby is fit. Commits go on waiting, unless the mode allows to go on alone and no standby is about to come.
+fn alone(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
+    plan.memory.sync_since = None;
+    let since = *plan.memory.no_standby_since.get_or_insert(snapshot.now);
+    let may = snapshot.config.synchronous_mode == SyncMode::On;
+    if running.sync_names.is_empty() {
+        if !may {
+            plan.because(Reason::SyncChange { standby: None });
+            plan.effect(Effect::SetSyncNames(NOBODY.to_owned()));
+        }
+        return;
+    }
+    if !may {
+        if running.sync_names != NOBODY {
+            plan.because(Reason::SyncChange { standby: None });
+            plan.effect(Effect::SetSyncNames(NOBODY.to_owned()));
+        }
+        return;
+    }
+    let comes = view
+        .members
+        .iter()
+        .any(|(name, member)| could_be_standby(snapshot, name, member));
+    if comes && snapshot.now < since + GO_ALONE {
+        plan.because(Reason::WaitingForStandby).wake(since + GO_ALONE);
+        return;
+    }
+    plan.because(Reason::SyncChange { standby: None });
+    plan.memory.commits_wait = false;
+    plan.effect(Effect::SetSyncNames(String::new()));
+}
+
+/// A promotion begins with commits that wait: nobody may take over without them.
+pub(crate) fn before_promotion(snapshot: &Snapshot, running: &Running, plan: &mut Plan) {
+    as_replica(snapshot, running, plan);
+}
+
+/// A replica carries a name too, so that its checkpointer has the flag set long before a promotion.
+pub(crate) fn as_replica(snapshot: &Snapshot, running: &Running, plan: &mut Plan) {
+    let wanted = match snapshot.config.synchronous_mode {
+        SyncMode::Off if running.sync_names == NOBODY => "",
+        SyncMode::Off => return,
+        SyncMode::On | SyncMode::Strict => NOBODY,
     };
-    if pick.sync && pick.lsn >= since {
-        write(
-            view,
-            &SyncState::new(snapshot.me.name.as_str(), std::slice::from_ref(&pick.name)),
-            plan,
-        );
+    if running.sync_names != wanted {
+        plan.effect(Effect::SetSyncNames(wanted.to_owned()));
     }
 }
 
 fn turn_off(view: &View, running: &Running, plan: &mut Plan) {
+    let is_ours = running.sync_names == NOBODY
+        || view
+            .members
+            .keys()
+            .any(|name| running.sync_names == quote_sync_name(name.as_str()));
     if view.sync.value.is_some() {
         plan.effect(Effect::Delete {
             key: Key::Sync,
             cond: Cond::Rev(view.sync.rev),
         });
-    } else if !running.sync_names.is_empty() && plan.memory.sync_since.is_some() {
+    } else if is_ours {
         plan.effect(Effect::SetSyncNames(String::new()));
         plan.memory.sync_since = None;
     }
@@ -106,61 +202,50 @@ fn write(view: &View, state: &SyncState, plan: &mut Plan) {
     });
 }
 
-/// The best standby: the present one while it streams within the limit, else by priority, then by position.
+/// Whether a member may be a synchronous standby: it could take over.
+fn could_be_standby(snapshot: &Snapshot, name: &MemberName, member: &Member) -> bool {
+    *name != snapshot.me.name && can_feed(member) && !member.tags.nosync() && !member.tags.nofailover()
+}
+
+/// The best standby that streams within the limit: by priority, then the present one, then by position (Patroni's order).
+/// Two processes of one name are none: PostgreSQL would take the word of either.
 fn choose<'a>(
     snapshot: &Snapshot,
     view: &View,
     running: &'a Running,
     current: Option<&str>,
 ) -> Option<&'a WalSender> {
-    let fits = |sender: &&WalSender| {
-        let member = view
-            .members
+    let member_of = |sender: &WalSender| {
+        view.members
             .iter()
-            .find(|(name, _)| name.as_str().eq_ignore_ascii_case(&sender.name));
-        let lag = running.lsn.ahead_of(sender.lsn);
+            .find(|(name, _)| name.as_str().eq_ignore_ascii_case(&sender.name))
+    };
+    let is_alone = |sender: &WalSender| {
+        let same = |other: &&WalSender| other.name.eq_ignore_ascii_case(&sender.name);
+        running.walsenders.iter().filter(same).count() == 1
+    };
+    let fits = |sender: &&WalSender| {
+        let lag = running.lsn.ahead_of(sender.reached(running.commit_level));
         sender.streaming
-            && member.is_some_and(|(name, member)| {
-                *name != snapshot.me.name
-                    && has_our_timeline(member, running)
-                    && member.is_running()
-                    && !member.tags.nosync()
-                    && !member.tags.nofailover()
+            && is_alone(sender)
+            && member_of(sender).is_some_and(|(name, member)| {
+                could_be_standby(snapshot, name, member) && has_our_timeline(member, running)
             })
             && snapshot
                 .config
                 .maximum_lag_on_syncnode
                 .is_none_or(|limit| lag <= limit)
     };
-    let priority = |sender: &WalSender| {
-        let member = view
-            .members
-            .iter()
-            .find(|(name, _)| name.as_str().eq_ignore_ascii_case(&sender.name));
-        member.map_or(0, |(_, member)| member.tags.sync_priority())
+    let rank = |sender: &WalSender| {
+        let priority = member_of(sender).map_or(0, |(_, member)| member.tags.sync_priority());
+        let present = current.is_some_and(|name| name.eq_ignore_ascii_case(&sender.name));
+        (priority, present, sender.reached(running.commit_level))
     };
-    let present = |sender: &WalSender| current.is_some_and(|name| name.eq_ignore_ascii_case(&sender.name));
-    running.walsenders.iter().filter(fits).max_by(|a, b| {
-        (present(a), priority(a), a.lsn, &b.name).cmp(&(present(b), priority(b), b.lsn, &a.name))
-    })
-}
-
-/// Whether a member says that it has come to our timeline. Until then its WAL may have left our history, and PostgreSQL
-/// takes the positions that it reports for confirmations all the same.
-pub(crate) fn has_our_timeline(member: &Member, running: &Running) -> bool {
-    member
-        .timeline
-        .is_some_and(|timeline| timeline >= running.timeline)
-}
-
-/// `synchronous_standby_names` while no standby is chosen. In strict mode commits wait for a name that nobody has: Patroni
-/// writes `*`, which also takes the word of a standby whose WAL has left our history.
-#[must_use]
-pub fn without_standby(mode: SyncMode) -> &'static str {
-    match mode {
-        SyncMode::Strict => "\"no standby is chosen yet\"",
-        SyncMode::Off | SyncMode::On => "",
-    }
+    running
+        .walsenders
+        .iter()
+        .filter(fits)
+        .max_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| b.name.cmp(&a.name)))
 }
 
 /// A member's name as `synchronous_standby_names` takes it.

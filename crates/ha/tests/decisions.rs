@@ -12,7 +12,9 @@ mod situation;
 
 use std::time::Duration;
 
-use howdah_ha::{LastLeader, Postgres, Request};
+use howdah_config::SyncMode;
+use howdah_dcs::{Key, LeaseId};
+use howdah_ha::{CommitLevel, Effect, KnownMember, LastLeader, NOBODY, Postgres, Request};
 use howdah_pgconf::DbState;
 use howdah_types::{Lsn, SystemId, Timeline};
 use situation::{NOW, Shorthand, Situation, brief, is, name, plan};
@@ -21,7 +23,31 @@ use situation::{NOW, Shorthand, Situation, brief, is, name, plan};
 fn without_data() {
     is(
         "a new cluster: whoever may makes it, under a claim",
+        &Situation::empty().nobody_has_data(),
+        "trying to bootstrap a new cluster",
+        &["claim", "begin Bootstrap"],
+    );
+    is(
+        "the store was wiped, and a member has data: it writes the cluster back",
         &Situation::empty().without_cluster(),
+        "the store knows no cluster, but b has data: waiting until it leads",
+        &[],
+    );
+    let forgotten = |seconds| {
+        Situation::empty().nobody_has_data().with(|s| {
+            s.memory.cluster_known = true;
+            s.memory.store_empty_since = Some(NOW - Duration::from_secs(seconds));
+        })
+    };
+    is(
+        "the store was wiped, and members with data may come: not yet",
+        &forgotten(69),
+        "the store has lost the cluster that it had: waiting until 1001.000s for a member with its data",
+        &[],
+    );
+    is(
+        "they have had twice the length of a lease: the data is gone",
+        &forgotten(71),
         "trying to bootstrap a new cluster",
         &["claim", "begin Bootstrap"],
     );
@@ -29,7 +55,7 @@ fn without_data() {
         "somebody else bootstraps: the claim tells",
         &Situation::empty()
             .with(|s| s.me.may_bootstrap = false)
-            .without_cluster(),
+            .nobody_has_data(),
         "no cluster yet, and this member may not make one",
         &[],
     );
@@ -77,6 +103,32 @@ fn a_replica_with_a_leader() {
         &["begin Rejoin b"],
     );
     is(
+        "it was promoted by hand once, and rewinds have found nothing to do: only a copy helps",
+        &Situation::replica()
+            .led_by("b")
+            .running(|r| r.timeline = Timeline(3))
+            .with(|s| {
+                s.memory.not_streaming_since = Some(NOW - Duration::from_secs(40));
+                s.memory.checks = 3;
+            }),
+        &format!("{follows}; checking whether our WAL belongs to the history of b"),
+        &["begin Rejoin b by a copy"],
+    );
+    is(
+        "in synchronous mode a replica's commits would wait from the moment of its promotion on",
+        &Situation::replica().led_by("b").synchronous("b", &["c"]),
+        follows,
+        &["SetSyncNames(\"\\\"no standby is chosen yet\\\"\")"],
+    );
+    is(
+        "the leader key has our name and our lease: the answer to our own acquisition is on its way",
+        &Situation::primary()
+            .led_by("a")
+            .with(|s| s.me.lease = Some(LeaseId(2))),
+        "it is not known whether the lease is held: reading again",
+        &["VerifyLease"],
+    );
+    is(
         "the leader key has our name and another life's lease",
         &Situation::primary().led_by("a"),
         "the leader key has my name but belongs to another life of me",
@@ -97,12 +149,281 @@ fn a_replica_with_a_leader() {
         &["begin Restart"],
     );
     is(
-        "its data is another cluster's",
+        "its data is another cluster's, as the members say that are of it",
+        &Situation::replica()
+            .led_by("b")
+            .running(|r| (r.system_id, r.streaming) = (SystemId(2), false))
+            .answers("b", 100)
+            .peer("b", |peer| peer.system_id = Some("1".into())),
+        "system ID mismatch: this data directory is of 2, the cluster is 1",
+        &["fatal"],
+    );
+    is(
+        "it streams: the leader's PostgreSQL has compared the identifiers, so the key is wrong",
         &Situation::replica()
             .led_by("b")
             .running(|r| r.system_id = SystemId(2)),
+        follows,
+        &[],
+    );
+}
+
+/// Somebody has written another system identifier into the store.
+#[test]
+fn a_wrong_identifier_in_the_store() {
+    is(
+        "the leader writes its own back",
+        &Situation::primary()
+            .leading()
+            .quiet()
+            .running(|r| r.system_id = SystemId(2)),
+        "no action. I am the leader with the lock (term 7)",
+        &["put initialize 2"],
+    );
+    let alone = || Situation::replica().running(|r| (r.system_id, r.streaming) = (SystemId(2), false));
+    let agreed = "the store names the cluster 1, and the other members agree with our data: the key is wrong";
+    is(
+        "nobody leads, and the others have our data: one of us writes it back and they race",
+        &alone()
+            .answers("b", 100)
+            .peer("b", |peer| peer.system_id = Some("2".into())),
+        &format!("{agreed}; nobody is ahead: trying to take the lease"),
+        &["put initialize 2", "acquire"],
+    );
+    is(
+        "nobody answers yet",
+        &alone().asked(),
+        "system ID mismatch: this data directory is of 2, the cluster is 1",
+        &["ask b c"],
+    );
+    is(
+        "nobody has answered for long: a human must look",
+        &alone()
+            .asked()
+            .with(|s| s.memory.other_system_since = Some(NOW - Duration::from_secs(20))),
         "system ID mismatch: this data directory is of 2, the cluster is 1",
         &["fatal"],
+    );
+}
+
+/// The store has lost what it had: wiped, restored empty, its objects deleted.
+#[test]
+fn a_handover_that_was_given_up() {
+    let confirmed = |situation: Situation| {
+        situation.requested("a", Some("b")).with(|s| {
+            if let Some(request) = &mut s.view().failover.value {
+                request.confirmed = true;
+            }
+        })
+    };
+    let effects = plan(&confirmed(Situation::primary().leading().quiet())).effects;
+    assert!(
+        matches!(&effects[..], [Effect::Put { key: Key::Failover, value, .. }, ..] if value == "{}"),
+        "what is written from now on the named successor does not have: {effects:?}"
+    );
+}
+
+#[test]
+fn a_store_that_forgets() {
+    is(
+        "the leader writes nothing: with `initialize` another one could lead while it still writes",
+        &Situation::primary()
+            .leading()
+            .without_cluster()
+            .with(|s| s.view().leader = None),
+        "the store does not show our leadership (term 7): asking whether the lease is still held",
+        &["VerifyLease"],
+    );
+    let forgotten = |seconds: u64| {
+        Situation::replica()
+            .running(|r| r.streaming = false)
+            .without_cluster()
+            .with(move |s| {
+                s.memory.store_empty_since = Some(NOW - Duration::from_secs(seconds));
+                s.memory.cluster_known = true;
+            })
+    };
+    is(
+        "a replica waits as long as a primary may write by its own clock",
+        &forgotten(30).asked(),
+        "waiting for leader to bootstrap",
+        &[],
+    );
+    is(
+        "then the most advanced of those who answer writes the cluster back",
+        &forgotten(32).answers("b", 90).answers("c", 100),
+        "taking the existing data into the cluster",
+        &["put initialize 1", "acquire"],
+    );
+    is(
+        "a member that has data and is about to run is waited for",
+        &forgotten(32)
+            .answers("b", 90)
+            .peer("b", |peer| peer.running = false),
+        "not racing yet: b is being started and may have more WAL",
+        &[],
+    );
+    is(
+        "who is behind does not",
+        &forgotten(32).answers("b", 150),
+        "not racing: b is ahead by 50 bytes",
+        &[],
+    );
+    let alone = r#"put sync {"leader":"a","sync_standby":null,"quorum":0}"#;
+    let waits = "the store has lost which members have every commit: waiting until all run, or for a failover by hand";
+    let synchronous = |situation: Situation| situation.with(|s| s.config.synchronous_mode = SyncMode::On);
+    let all = || synchronous(forgotten(32).answers("b", 90).answers("c", 90));
+    is(
+        "nor does anybody in synchronous mode while a member does not answer",
+        &synchronous(forgotten(32).answers("b", 90)),
+        waits,
+        &[],
+    );
+    is(
+        "or answers and does not run: its position is not known",
+        &all().peer("c", |peer| peer.running = false),
+        waits,
+        &[],
+    );
+    is(
+        "or when we were started after that, and do not know who is missing",
+        &all().with(|s| s.memory.cluster_known = false),
+        waits,
+        &[],
+    );
+    is(
+        "all answer: nobody else has more",
+        &all(),
+        "taking the existing data into the cluster",
+        &[alone, "put initialize 1", "acquire"],
+    );
+    is(
+        "somebody names the member that is to lead",
+        &synchronous(forgotten(32).asked()).requested("", Some("a")),
+        "taking the existing data into the cluster",
+        &[alone, "put initialize 1", "acquire"],
+    );
+    is(
+        "a view that lacks our own record is no basis for a race",
+        &Situation::replica()
+            .running(|r| r.streaming = false)
+            .asked()
+            .with(|s| {
+                s.view().members.remove(&name("a"));
+            }),
+        "not racing: our own record is not in the store yet",
+        &[],
+    );
+    is(
+        "members that were known and are not in the view any more are asked as well",
+        &Situation::replica().running(|r| r.streaming = false).with(|s| {
+            s.view().members.remove(&name("b"));
+            s.memory.store_forgot = true;
+            let api = "http://b:8008".to_owned();
+            s.memory.known = [(name("b"), KnownMember { api })].into();
+        }),
+        "asking the other members for their position",
+        &["ask c b"],
+    );
+}
+
+/// Whoever leads and cannot serve gives way to a member that can.
+#[test]
+fn a_leader_that_cannot_serve() {
+    let down = || {
+        Situation::primary()
+            .leading()
+            .stopped(DbState::InProduction, false)
+    };
+    is(
+        "its start has failed: the others are asked",
+        &down().with(|s| s.memory.start_failed = true),
+        "asking the other members for their position",
+        &["ask b c"],
+    );
+    is(
+        "one of them can take over",
+        &down().with(|s| s.memory.start_failed = true).answers("b", 100),
+        "PostgreSQL does not serve here: leadership goes to b, or whoever is best",
+        &["release"],
+    );
+    is(
+        "none can: it is tried again",
+        &down().with(|s| s.memory.start_failed = true).asked(),
+        "starting in place under the lease (term 7)",
+        &["begin StartPrimary term 7"],
+    );
+    is(
+        "it starts, and dies again and again",
+        &down().with(|s| s.memory.restarts = 3).answers("b", 100),
+        "PostgreSQL does not serve here: leadership goes to b, or whoever is best",
+        &["release"],
+    );
+    is(
+        "somebody asks for a failover meanwhile",
+        &down().requested("", Some("c")).answers("c", 100),
+        "handing over to c",
+        &["release"],
+    );
+    is(
+        "its promotion has failed, on a full disk for example",
+        &Situation::replica()
+            .leading()
+            .with(|s| s.memory.start_failed = true)
+            .answers("b", 100),
+        "PostgreSQL does not serve here: leadership goes to b, or whoever is best",
+        &["release"],
+    );
+    let starting = "waiting for PostgreSQL to accept connections";
+    is(
+        "crash recovery has its time",
+        &Situation::primary()
+            .leading()
+            .unavailable(false, 200)
+            .answers("b", 100),
+        starting,
+        &[],
+    );
+    is(
+        "which is counted from when it served last, whatever was tried since",
+        &Situation::primary()
+            .leading()
+            .unavailable(false, 2)
+            .answers("b", 100)
+            .with(|s| s.memory.not_serving_since = Some(NOW - Duration::from_secs(301))),
+        &format!("{starting}; PostgreSQL does not serve here: leadership goes to b, or whoever is best"),
+        &["begin GiveUp"],
+    );
+    is(
+        "a server that does not answer any more is killed, and leadership given back",
+        &Situation::primary()
+            .leading()
+            .unavailable(true, 10)
+            .answers("b", 100),
+        "PostgreSQL has not answered since 990.000s; \
+         PostgreSQL does not serve here: leadership goes to b, or whoever is best",
+        &["begin GiveUp"],
+    );
+    is(
+        "unless nobody can take over",
+        &Situation::primary().leading().unavailable(true, 19).asked(),
+        "PostgreSQL has not answered since 981.000s",
+        &[],
+    );
+    is(
+        "then it is started in place",
+        &Situation::primary().leading().unavailable(true, 20).asked(),
+        "PostgreSQL has not answered since 980.000s",
+        &["begin KillServer"],
+    );
+    is(
+        "its data is gone and it still runs",
+        &Situation::primary().leading().with(|s| {
+            s.postgres = Postgres::Missing;
+            s.server_runs = true;
+        }),
+        "PostgreSQL runs and its data is gone: killing it",
+        &["begin KillServer"],
     );
 }
 
@@ -125,6 +446,58 @@ fn the_race() {
         "nobody is ahead",
         &race().answers("b", 100).answers("c", 90),
         "nobody is ahead: trying to take the lease",
+        &["acquire"],
+    );
+    is(
+        "the last leader answers and is being started: it may have what nobody else has",
+        &race()
+            .answers("c", 100)
+            .peer("c", |peer| (peer.running, peer.starting) = (false, true))
+            .with(|s| {
+                s.memory.last_leader = Some(LastLeader {
+                    name: name("c"),
+                    lease: None,
+                    ours: true,
+                });
+            }),
+        "not racing yet: c is being started and may have more WAL",
+        &[],
+    );
+    is(
+        "but not for ever",
+        &race()
+            .answers("c", 100)
+            .peer("c", |peer| (peer.running, peer.starting) = (false, true))
+            .with(|s| s.memory.leaderless_since = Some(NOW - Duration::from_secs(31)))
+            .answers("b", 100),
+        "nobody is ahead: trying to take the lease",
+        &["acquire"],
+    );
+    is(
+        "maintenance mode: asked for by name, and the old primary does not answer",
+        &race().requested("", Some("a")).asked().with(|s| {
+            s.config.pause = true;
+            s.peers.asked = [name("b")].into();
+            s.memory.last_leader = Some(LastLeader {
+                name: name("b"),
+                lease: None,
+                ours: true,
+            });
+        }),
+        "not taking over in maintenance mode: b does not answer and may still take writes",
+        &[],
+    );
+    is(
+        "maintenance mode: asked for by name, and the old primary says that it is none",
+        &race().requested("", Some("a")).answers("b", 100).with(|s| {
+            s.config.pause = true;
+            s.memory.last_leader = Some(LastLeader {
+                name: name("b"),
+                lease: None,
+                ours: true,
+            });
+        }),
+        "asked to take over",
         &["acquire"],
     );
     is(
@@ -208,10 +581,30 @@ fn the_race() {
         &[],
     );
     is(
-        "asked for by name",
-        &race().requested("b", Some("a")),
+        "asked for by name, and the leader has confirmed that we have everything",
+        &race().requested("b", Some("a")).with(|s| {
+            s.view().failover.value.as_mut().unwrap().confirmed = true;
+        }),
         "asked to take over",
         &["acquire"],
+    );
+    is(
+        "asked for by name, and the leader died before it looked: the others may have more",
+        &race().requested("b", Some("a")).answers("c", 150),
+        "not racing: c is ahead by 50 bytes",
+        &[],
+    );
+    is(
+        "asked for by name, by a switchover from a member that did not lead",
+        &race().requested("c", Some("a")).answers("b", 150).with(|s| {
+            s.memory.last_leader = Some(LastLeader {
+                name: name("b"),
+                lease: None,
+                ours: true,
+            });
+        }),
+        "not racing: b is ahead by 50 bytes",
+        &[],
     );
     is(
         "somebody else was asked for, and answers",
@@ -238,8 +631,8 @@ fn holding_the_lease() {
     is(
         "won, but the view is older than the leadership",
         &Situation::replica().leading().with(|s| s.view().leader = None),
-        "it is not known whether the lease is held; reading again",
-        &[],
+        "the store does not show our leadership (term 7): asking whether the lease is still held",
+        &["VerifyLease"],
     );
     is(
         "won in synchronous mode, and the second look shows that we are no standby",
@@ -253,6 +646,7 @@ fn holding_the_lease() {
         "promoting self to leader (term 7)",
         &[
             "put sync {\"leader\":\"a\",\"sync_standby\":null,\"quorum\":0}",
+            "SetSyncNames(\"\\\"no standby is chosen yet\\\"\")",
             "begin Promote term 7",
         ],
     );
@@ -261,7 +655,7 @@ fn holding_the_lease() {
         &Situation::replica()
             .leading()
             .with(|s| s.now = NOW + Duration::from_secs(100)),
-        "it is not known whether the lease is held; reading again",
+        "it is not known whether the lease is held: reading again",
         &[],
     );
     is(
@@ -308,13 +702,87 @@ fn holding_the_lease() {
 
 #[test]
 fn the_synchronous_standby() {
-    let alone = || Situation::primary().leading().quiet().synchronous("a", &[]);
+    let alone = || {
+        Situation::primary()
+            .leading()
+            .quiet()
+            .synchronous("a", &[])
+            .running(|r| r.walsenders.truncate(1))
+    };
+    let names = |text: &'static str| move |r: &mut howdah_ha::Running| r.sync_names = text.into();
     let leading = "no action. I am the leader with the lock (term 7)";
+    let making = format!("{leading}; making b the synchronous standby");
+    let nobody = "SetSyncNames(\"\\\"no standby is chosen yet\\\"\")";
     is(
-        "somebody streams: first PostgreSQL waits for it",
+        "somebody streams, and the setting was empty: first commits wait for nobody's name",
         &alone(),
-        &format!("{leading}; making b the synchronous standby"),
+        &making,
+        &[nobody],
+    );
+    is(
+        "whether they do is looked at: the checkpointer may not have read the setting",
+        &alone().running(names(NOBODY)),
+        &format!("{making}; looking whether commits wait"),
+        &["ProveCommitsWait"],
+    );
+    is(
+        "a new agent that finds a standby's name, and nothing published, begins from there",
+        &alone().running(names("\"b\"")),
+        &making,
+        &[nobody],
+    );
+    let proved = || alone().with(|s| s.memory.commits_wait = true);
+    is(
+        "then they wait for the standby",
+        &proved().running(names(NOBODY)),
+        &making,
         &["SetSyncNames(\"\\\"b\\\"\")"],
+    );
+    let waits = || {
+        proved()
+            .running(names("\"b\""))
+            .running(|r| r.walsenders[0].sync = true)
+    };
+    is("its process has not read the setting yet", &waits(), &making, &[]);
+    let confirms = || waits().running(|r| r.walsenders[0].confirms = true);
+    let since =
+        |lsn: u64| move |s: &mut howdah_ha::Snapshot| s.memory.sync_since = Some(("b".into(), Lsn(lsn), NOW));
+    is(
+        "it has, and has everything that was flushed since: it is published",
+        &confirms().with(since(100)),
+        &making,
+        &["put sync {\"leader\":\"a\",\"sync_standby\":\"b\",\"quorum\":0}"],
+    );
+    is("it lacks something", &confirms().with(since(101)), &making, &[]);
+    is(
+        "with remote_apply it must have replayed it",
+        &confirms().with(since(100)).running(|r| {
+            r.commit_level = CommitLevel::Apply;
+            r.walsenders[0].replayed = Lsn(99);
+        }),
+        &making,
+        &[],
+    );
+    is(
+        "another process still takes its standby's word",
+        &confirms().with(since(100)).running(|r| {
+            let other = howdah_ha::WalSender {
+                name: "x".into(),
+                ..r.walsenders[0].clone()
+            };
+            r.walsenders.push(other);
+        }),
+        &making,
+        &[],
+    );
+    is(
+        "two processes have its name: PostgreSQL would take the word of either",
+        &confirms().with(since(100)).running(|r| {
+            let twin = r.walsenders[0].clone();
+            r.walsenders.push(twin);
+        }),
+        &format!("{leading}; waiting for a standby before going on alone"),
+        &[],
     );
     is(
         "who has not come to our timeline is none: its positions are another history's",
@@ -323,12 +791,47 @@ fn the_synchronous_standby() {
         &["WriteHistory", "begin Checkpoint"],
     );
     is(
+        "the higher priority wins over the present one",
+        &Situation::primary()
+            .leading()
+            .quiet()
+            .synchronous("a", &["b"])
+            .running(names("\"b\""))
+            .with(|s| {
+                let record = s.view().members.get_mut(&name("c")).unwrap();
+                record.tags = serde_json::from_str(r#"{"sync_priority": 5}"#).unwrap();
+            }),
+        &format!("{leading}; the synchronous standby is gone"),
+        &["put sync {\"leader\":\"a\",\"sync_standby\":null,\"quorum\":0}"],
+    );
+    let none = || alone().running(|r| r.walsenders.clear());
+    is(
         "strict, and nobody is fit: commits wait for nobody's name, not for anybody's",
-        &alone()
-            .running(|r| r.walsenders.clear())
-            .with(|s| s.config.synchronous_mode = howdah_config::SyncMode::Strict),
+        &none().with(|s| s.config.synchronous_mode = SyncMode::Strict),
         &format!("{leading}; no synchronous standby"),
-        &["SetSyncNames(\"\\\"no standby is chosen yet\\\"\")"],
+        &[nobody],
+    );
+    is(
+        "not strict, and a member runs that may stream in a moment: it is waited for",
+        &none().running(names("\"b\"")),
+        &format!("{leading}; waiting for a standby before going on alone"),
+        &[],
+    );
+    is(
+        "not strict, and it has not come",
+        &none().running(names("\"b\"")).with(|s| {
+            s.memory.no_standby_since = Some(NOW - Duration::from_secs(2));
+        }),
+        &format!("{leading}; no synchronous standby"),
+        &["SetSyncNames(\"\")"],
+    );
+    is(
+        "not strict, and nobody else is there: at once",
+        &none().running(names(NOBODY)).with(|s| {
+            s.view().members.retain(|member, _| *member == name("a"));
+        }),
+        &format!("{leading}; no synchronous standby"),
+        &["SetSyncNames(\"\")"],
     );
     is(
         "it is gone: first the store forgets it, then PostgreSQL",
@@ -339,6 +842,21 @@ fn the_synchronous_standby() {
             .running(|r| r.walsenders.clear()),
         &format!("{leading}; the synchronous standby is gone"),
         &["put sync {\"leader\":\"a\",\"sync_standby\":null,\"quorum\":0}"],
+    );
+    is(
+        "somebody has emptied the setting: who is published may lack commits by now",
+        &Situation::primary().leading().quiet().synchronous("a", &["b"]),
+        &format!("{leading}; the synchronous standby is gone"),
+        &["put sync {\"leader\":\"a\",\"sync_standby\":null,\"quorum\":0}"],
+    );
+    is(
+        "the mode is off and the name is ours: it goes, also for an agent that did not set it",
+        &alone().running(names(NOBODY)).with(|s| {
+            s.config.synchronous_mode = SyncMode::Off;
+            s.view().sync.value = None;
+        }),
+        leading,
+        &["SetSyncNames(\"\")"],
     );
 }
 
@@ -360,6 +878,20 @@ fn a_former_primary() {
             .with(|s| s.record("b", "replica")),
         "waiting until b is primary and has a checkpoint",
         &[],
+    );
+    is(
+        "a replica need not compare: it runs, so that a leader that never comes up can give way to it",
+        &Situation::primary()
+            .led_by("b")
+            .stopped(DbState::ShutDownInRecovery, false)
+            .with(|s| {
+                s.record("b", "replica");
+                if let Postgres::Stopped(stopped) = &mut s.postgres {
+                    stopped.standby = true;
+                }
+            }),
+        "no action. I am a secondary, following a leader (b)",
+        &["begin StartReplica"],
     );
 }
 

@@ -6,6 +6,8 @@
 //! ```text
 //!   files.rs    postgresql.conf, pg_hba.conf, pg_ident.conf        guc.rs      values that compare as PostgreSQL compares
 //!   conninfo.rs primary_conninfo, DSN, .pgpass                     managed.rs  GUCs that only the agent sets
+//!   hba.rs      what is wrong with lines of pg_hba.conf
+//!   timeline.rs which timeline a replica has received
 //!   control.rs  pg_control, pg_controldata                         history.rs  timeline history files, rewind need
 //! ```
 
@@ -13,14 +15,18 @@ mod conninfo;
 mod control;
 mod files;
 mod guc;
+mod hba;
 mod history;
 mod known;
 mod managed;
+mod timeline;
 
 pub use conninfo::{Conninfo, pgpass_line};
 pub use control::{ControlData, ControlError, DbState, controldata_field};
 pub use files::{ConfFile, lines_file, quote_value};
 pub use guc::{GucKind, normalised, parse_number, same_value, unit_scale};
+pub use hba::hba_errors;
 pub use history::{Divergence, HistoryLine, divergence, parse_history, share_history};
 pub use known::is_known;
 pub use managed::{AGENT_OWNED, MANAGED, ManagedGuc, managed_values};
+pub use timeline::{TimelineEvidence, newest_at};

@@ -1,10 +1,17 @@
-use std::{collections::BTreeMap, process::Command};
+use std::{collections::BTreeMap, time::Duration};
+
+use howdah_clock::now;
+use howdah_http::timeout_at;
+use tokio::process::Command;
 
 use howdah_config::{Dynamic, PostgresConfig};
 use howdah_pgconf::{controldata_field, managed_values};
 use howdah_types::Scope;
 
 use crate::{PgError, Programs};
+
+/// `pg_controldata` reads one file.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// GUCs that a replica must have at least as large as its primary had when the control file was written.
 const RAISED: &[(&str, &str)] = &[
@@ -16,11 +23,11 @@ const RAISED: &[(&str, &str)] = &[
 ];
 
 /// The postmaster's command line, program first. What primary and replicas must agree on stands here, where neither
-/// files nor `ALTER SYSTEM` can change it. Blocks while it asks `pg_controldata`.
+/// files nor `ALTER SYSTEM` can change it.
 ///
 /// # Errors
 /// `pg_controldata` cannot be run.
-pub fn command_line(
+pub async fn command_line(
     local: &PostgresConfig,
     dynamic: &Dynamic,
     programs: &Programs,
@@ -34,7 +41,7 @@ pub fn command_line(
         .map(|(guc, value)| (guc.name, value))
         .collect();
     if as_replica {
-        raise(local, programs, &mut values)?;
+        raise(local, programs, &mut values).await?;
     }
     values.insert("listen_addresses", local.listen.listen_addresses());
     values.insert("port", local.listen.port.to_string());
@@ -56,16 +63,17 @@ pub fn command_line(
     Ok(args)
 }
 
-fn raise(
+async fn raise(
     local: &PostgresConfig,
     programs: &Programs,
     values: &mut BTreeMap<&str, String>,
 ) -> Result<(), PgError> {
     let program = programs.path("pg_controldata");
-    let output = Command::new(&program)
-        .arg(&local.data_dir)
-        .env("LC_ALL", "C")
-        .output()
+    let mut command = Command::new(&program);
+    command.arg(&local.data_dir).env("LC_ALL", "C").kill_on_drop(true);
+    let output = timeout_at(now() + PATIENCE, command.output())
+        .await
+        .map_err(|_| PgError::Timeout("pg_controldata"))?
         .map_err(PgError::file(program))?;
     let text = String::from_utf8_lossy(&output.stdout);
     for (guc, field) in RAISED {

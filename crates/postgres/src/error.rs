@@ -1,6 +1,7 @@
 use std::{io, path::PathBuf};
 
 use thiserror::Error;
+use tokio_postgres::error::SqlState;
 
 /// What went wrong with the local PostgreSQL.
 #[derive(Debug, Error)]
@@ -8,6 +9,18 @@ pub enum PgError {
     /// A file or directory.
     #[error("{path}: {source}")]
     File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The data directory cannot be moved out of the way.
+    #[error(
+        "{path} cannot be moved aside ({source}): it is a mount point, or its parent may not be written. Use a directory \
+         below it as data_dir, or allow the diverged data to be removed \
+         (remove_data_directory_on_diverged_timelines, remove_data_directory_on_rewind_failure)"
+    )]
+    NotMovable {
         /// Which.
         path: PathBuf,
         /// Why.
@@ -21,6 +34,9 @@ pub enum PgError {
         /// Why.
         source: howdah_pgconf::ControlError,
     },
+    /// The server starts, or recovers after the crash of a backend, and takes no connections meanwhile.
+    #[error("{0}")]
+    NotYet(String),
     /// A program is not there.
     #[error("{program} was not found in {place}; install PostgreSQL, or set postgresql.bin_dir")]
     NoProgram {
@@ -39,7 +55,10 @@ pub enum PgError {
         /// Its last lines.
         output: String,
     },
-    /// A query failed.
+    /// The server has answered a connection or a query with an error.
+    #[error("{0}")]
+    Refused(String),
+    /// A connection or a query failed.
     #[error("{0}")]
     Sql(String),
     /// It did not happen in time.
@@ -51,6 +70,12 @@ pub enum PgError {
 }
 
 impl PgError {
+    /// Whether the server has said it, which shows that it works.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        matches!(self, PgError::Refused(_) | PgError::NotYet(_))
+    }
+
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> PgError {
         let path = path.into();
         move |source| PgError::File { path, source }
@@ -60,7 +85,10 @@ impl PgError {
 impl From<tokio_postgres::Error> for PgError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            Some(db) => PgError::Sql(format!("{}: {}", db.severity(), db.message())),
+            Some(db) if *db.code() == SqlState::CANNOT_CONNECT_NOW => {
+                PgError::NotYet(db.message().to_owned())
+            }
+            Some(db) => PgError::Refused(format!("{}: {}", db.severity(), db.message())),
             None => {
                 let mut text = error.to_string();
                 if let Some(source) = std::error::Error::source(&error) {

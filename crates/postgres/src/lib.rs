@@ -6,14 +6,17 @@
 //! ```text
 //!   data_dir.rs  what lies there        conf.rs      postgresql.conf, pg_hba.conf, signal files
 //!   programs.rs  where the tools are    command.rs   the postmaster's command line
-//!   auto_conf.rs what ALTER SYSTEM must not say
+//!   auto_conf.rs what ALTER SYSTEM must not say      check.rs     values that it would not start with
+//!   commit_wait.rs whether commits wait for a standby
 //!   tools.rs     initdb, pg_basebackup, pg_rewind, user scripts
 //!   session.rs   one SQL connection     sample.rs    everything a decision needs, in one query
 //!   roles.rs     roles of a new cluster    slots.rs  replication slots    settings.rs  what needs a restart
 //! ```
 
 mod auto_conf;
+mod check;
 mod command;
+mod commit_wait;
 mod conf;
 mod data_dir;
 mod error;
@@ -26,14 +29,15 @@ mod settings;
 mod slots;
 mod tools;
 
+pub use check::{BadParameter, bad_parameters};
 pub use command::command_line;
 pub use conf::{Conf, Source};
-pub use data_dir::{DataDir, Postmaster};
+pub use data_dir::{DataDir, Postmaster, empty};
 pub use error::PgError;
 pub use programs::Programs;
 pub use sample::{Receiver, Sample, Sender, SlotRow};
 pub use server::Server;
 pub use session::{Session, Target};
-pub use settings::PendingRestart;
+pub use settings::{PendingRestart, file_errors};
 pub use slots::{advance_slot, create_slot, drop_slot};
 pub use tools::{base_backup, initdb, rewind, run_script};

@@ -1,8 +1,9 @@
+use howdah_pgconf::TimelineEvidence;
 use howdah_types::{BootTime, Lsn, Timeline};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::SimpleQueryRow;
 
-use crate::{PgError, Session};
+use crate::{DataDir, PgError, Session};
 
 /// Everything about a running server that a decision or a health check needs, from one query.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,9 +30,11 @@ pub struct Sample {
     pub primary_conninfo: String,
     /// `synchronous_standby_names`
     pub sync_names: String,
+    /// `synchronous_commit`
+    pub sync_commit: String,
     /// `pg_stat_replication`
     pub senders: Vec<Sender>,
-    /// Physical slots.
+    /// Slots, but for temporary ones.
     pub slots: Vec<SlotRow>,
     /// `server_version_num`
     pub version: u32,
@@ -71,16 +74,25 @@ pub struct Sender {
     pub sync_state: String,
     /// Its place in `synchronous_standby_names`.
     pub sync_priority: i64,
+    /// `write_lsn`, bytes.
+    #[serde(skip_serializing, default)]
+    pub write: Option<u64>,
     /// `flush_lsn`, bytes.
     #[serde(skip_serializing, default)]
     pub flush: Option<u64>,
+    /// `replay_lsn`, bytes.
+    #[serde(skip_serializing, default)]
+    pub replay: Option<u64>,
 }
 
-/// A physical row of `pg_replication_slots`.
+/// A row of `pg_replication_slots`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct SlotRow {
     /// Its name.
     pub slot_name: String,
+    /// A logical one.
+    #[serde(default)]
+    pub logical: bool,
     /// In use.
     pub active: bool,
     /// The oldest WAL it keeps, bytes.
@@ -104,40 +116,52 @@ SELECT r.rec,
   current_setting('primary_conninfo') AS conninfo,
   current_setting('restore_command') AS restore_command,
   current_setting('synchronous_standby_names') AS sync_names,
+  current_setting('synchronous_commit') AS sync_commit,
+  (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size') AS segment_size,
   (SELECT COALESCE(json_agg(s), '[]') FROM (SELECT usename, application_name, client_addr::text, state, sync_state,
-     sync_priority, pg_wal_lsn_diff(flush_lsn, '0/0')::bigint AS flush FROM pg_stat_replication
+     sync_priority, pg_wal_lsn_diff(write_lsn, '0/0')::bigint AS write, pg_wal_lsn_diff(flush_lsn, '0/0')::bigint AS flush,
+     pg_wal_lsn_diff(replay_lsn, '0/0')::bigint AS replay FROM pg_stat_replication
      WHERE state <> 'backup') s) AS senders,
-  (SELECT COALESCE(json_agg(s), '[]') FROM (SELECT slot_name, active,
+  (SELECT COALESCE(json_agg(s), '[]') FROM (SELECT slot_name, slot_type = 'logical' AS logical, active,
      pg_wal_lsn_diff(restart_lsn, '0/0')::bigint AS restart FROM pg_replication_slots
-     WHERE slot_type = 'physical' AND NOT temporary) s) AS slots,
+     WHERE NOT temporary) s) AS slots,
   current_setting('server_version_num') AS version,
   pg_postmaster_start_time()::text AS started_at,
   EXTRACT(EPOCH FROM pg_postmaster_start_time()) AS started_epoch
 FROM r";
 
 impl Sample {
-    /// Takes one.
+    /// Takes one. Looks into the data directory where the server does not say which timeline it has received.
     ///
     /// # Errors
     /// The server does not answer by `deadline`.
-    pub async fn take(session: &Session, deadline: BootTime) -> Result<Self, PgError> {
+    pub async fn take(session: &Session, dir: &DataDir, deadline: BootTime) -> Result<Self, PgError> {
         let row = session.row(QUERY, deadline).await?;
-        Ok(Sample::from_row(&row))
+        Ok(Sample::from_row(&row, dir))
     }
 
-    fn from_row(row: &SimpleQueryRow) -> Self {
+    fn from_row(row: &SimpleQueryRow, dir: &DataDir) -> Self {
         let text = |column: &str| row.try_get(column).ok().flatten().unwrap_or_default();
         let number = |column: &str| text(column).parse::<u64>().unwrap_or(0);
         let float = |column: &str| text(column).parse::<f64>().unwrap_or(0.0);
         let timeline = |column: &str| Timeline(text(column).parse().unwrap_or(0));
         let in_recovery = text("rec") == "t";
         let receiver: Option<Receiver> = serde_json::from_str(text("receiver")).ok();
-        let received_tli = receiver.as_ref().and_then(|r| r.received_tli).unwrap_or(0);
         let checkpoint_timeline = timeline("checkpoint_tli");
+        let (received, replayed) = (Lsn(number("received")), Lsn(number("replayed")));
         let timeline = if in_recovery {
-            timeline("recovery_tli")
-                .max(checkpoint_timeline)
-                .max(Timeline(received_tli))
+            let receiver = receiver.as_ref().and_then(|r| r.received_tli);
+            let receiver = receiver.filter(|timeline| *timeline > 0).map(Timeline);
+            let evidence = TimelineEvidence {
+                checkpoint: checkpoint_timeline,
+                recovery: timeline("recovery_tli"),
+                receiver,
+                segment: match receiver {
+                    Some(_) => None,
+                    None => dir.newest_timeline_at(received.max(replayed), number("segment_size")),
+                },
+            };
+            evidence.timeline()
         } else {
             timeline("tli")
         };
@@ -152,13 +176,14 @@ impl Sample {
             timeline,
             checkpoint_timeline,
             flushed: Lsn(number("flushed")),
-            received: Lsn(number("received")),
-            replayed: Lsn(number("replayed")),
+            received,
+            replayed,
             replayed_at: Some(text("replayed_at").to_owned()).filter(|text| !text.is_empty()),
             replay_paused: text("paused") == "t",
             receiver,
             primary_conninfo: text("conninfo").to_owned(),
             sync_names: text("sync_names").to_owned(),
+            sync_commit: text("sync_commit").to_owned(),
             senders: serde_json::from_str(text("senders")).unwrap_or_default(),
             slots: serde_json::from_str(text("slots")).unwrap_or_default(),
             version: u32::try_from(number("version")).unwrap_or(0),

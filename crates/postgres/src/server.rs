@@ -24,6 +24,9 @@ pub struct Server {
     bootstrap_hba: Vec<String>,
 }
 
+/// Patroni's name for it.
+const KEPT_CONFIGURATION: &str = "patroni.dynamic.json";
+
 /// Between two looks at something that another process does, where nothing tells when it has happened.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -84,8 +87,8 @@ impl Server {
     ///
     /// # Errors
     /// `pg_controldata` cannot be run.
-    pub fn command_line(&self, dynamic: &Dynamic, as_replica: bool) -> Result<Vec<String>, PgError> {
-        command_line(&self.local, dynamic, &self.programs, &self.scope, as_replica)
+    pub async fn command_line(&self, dynamic: &Dynamic, as_replica: bool) -> Result<Vec<String>, PgError> {
+        command_line(&self.local, dynamic, &self.programs, &self.scope, as_replica).await
     }
 
     /// Makes PostgreSQL start as replica, or as primary.
@@ -165,6 +168,19 @@ impl Server {
             .to_string()
     }
 
+    /// Where a tablespace of another member lies here: `basebackup` may map it.
+    #[must_use]
+    pub fn local_tablespace(&self, location: &str) -> String {
+        let mapping = self
+            .local
+            .basebackup
+            .iter()
+            .filter_map(|option| option.strip_prefix("--tablespace-mapping="))
+            .filter_map(|mapping| mapping.split_once('='))
+            .find(|(from, _)| *from == location);
+        mapping.map_or(location, |(_, to)| to).to_owned()
+    }
+
     /// Creates the roles of a new cluster.
     ///
     /// # Errors
@@ -202,6 +218,25 @@ impl Server {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Keeps the dynamic configuration beside the data, as Patroni does: it serves when the store has none, or a wrong one.
+    pub fn keep_configuration(&self, config: &serde_json::Map<String, serde_json::Value>) {
+        let path = self.dir.path().join(KEPT_CONFIGURATION);
+        if self.dir.path().join("PG_VERSION").exists()
+            && self.kept_configuration().as_ref() != Some(config)
+            && let Err(error) =
+                write_atomically(&path, &serde_json::Value::Object(config.clone()).to_string())
+        {
+            tracing::warn!("The configuration was not kept: {error}.");
+        }
+    }
+
+    /// What was kept last.
+    #[must_use]
+    pub fn kept_configuration(&self) -> Option<serde_json::Map<String, serde_json::Value>> {
+        let text = fs::read_to_string(self.dir.path().join(KEPT_CONFIGURATION)).ok()?;
+        serde_json::from_str(&text).ok()
     }
 
     /// The lines of a timeline's local history file; empty for timeline 1 or when the file is gone.

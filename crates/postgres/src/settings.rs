@@ -7,6 +7,25 @@ use serde_json::{Map, Value, json};
 
 use crate::{PgError, Session};
 
+/// What PostgreSQL could not take of its own files: it goes on with what it had, and would not start.
+///
+/// # Errors
+/// The server does not answer.
+pub async fn file_errors(session: &Session, deadline: BootTime) -> Result<Vec<String>, PgError> {
+    // That a setting waits for a restart is told in the same column.
+    let sql = "SELECT format('%s line %s: %s', sourcefile, sourceline, error) FROM pg_file_settings \
+                WHERE error IS NOT NULL AND error <> 'setting could not be applied' \
+                UNION ALL \
+                SELECT format('pg_hba.conf line %s: %s', line_number, error) FROM pg_hba_file_rules \
+                WHERE error IS NOT NULL";
+    let rows = session.rows(sql, deadline).await?;
+    Ok(rows
+        .iter()
+        .filter_map(|row| row.get(0))
+        .map(|error| format!("PostgreSQL cannot read its files: {error}"))
+        .collect())
+}
+
 /// Parameters that take effect only after a restart, with their old and new values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PendingRestart(pub BTreeMap<String, (String, String)>);

@@ -21,7 +21,9 @@ const KEPT_LINES: usize = 6;
 /// # Errors
 /// initdb fails.
 pub async fn initdb(local: &PostgresConfig, programs: &Programs, options: &[String]) -> Result<(), PgError> {
-    let pwfile = local.data_dir.with_extension("pwfile");
+    let mut pwfile = local.data_dir.clone().into_os_string();
+    pwfile.push(".pwfile");
+    let pwfile = std::path::PathBuf::from(pwfile);
     let mut command = Command::new(programs.path("initdb"));
     command
         .arg("--pgdata")
@@ -47,7 +49,8 @@ pub async fn base_backup(local: &PostgresConfig, programs: &Programs, from: &Sou
         .arg("--wal-method=stream")
         .arg(format!(
             "--dbname={}",
-            conninfo(local, &local.replication, from, None)
+            // Not the member's name: what receives the copy would be taken for a synchronous standby of that name.
+            conninfo(&local.replication, from, None, "howdah_basebackup")
         ))
         .env("PGPASSFILE", &local.pgpass);
     if !local
@@ -75,7 +78,7 @@ pub async fn rewind(local: &PostgresConfig, programs: &Programs, from: &Source) 
         .arg(format!("--target-pgdata={}", local.data_dir.display()))
         .arg(format!(
             "--source-server={}",
-            conninfo(local, account, from, Some(&local.database))
+            conninfo(account, from, Some(&local.database), "howdah_rewind")
         ))
         .env("PGPASSFILE", &local.pgpass)
         .env("PGOPTIONS", "-c statement_timeout=0");
@@ -97,7 +100,7 @@ pub async fn run_script(script: &str, args: &[&str], pgpass: Option<&Path>) -> R
 }
 
 /// A connection string for a tool. The password comes from the password file.
-fn conninfo(local: &PostgresConfig, account: &Account, to: &Source, database: Option<&str>) -> String {
+fn conninfo(account: &Account, to: &Source, database: Option<&str>, application: &str) -> String {
     let mut info = Conninfo::default()
         .with("user", &account.username)
         .with("host", &to.host)
@@ -112,15 +115,7 @@ fn conninfo(local: &PostgresConfig, account: &Account, to: &Source, database: Op
     for (key, value) in &account.ssl {
         info = info.with(key, value);
     }
-    info.with(
-        "application_name",
-        local
-            .data_dir
-            .file_name()
-            .and_then(|n| n.to_str())
-            .unwrap_or("howdah"),
-    )
-    .to_string()
+    info.with("application_name", application).to_string()
 }
 
 async fn run(name: &str, command: &mut Command, pgpass: Option<&Path>) -> Result<(), PgError> {

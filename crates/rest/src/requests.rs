@@ -78,6 +78,8 @@ impl SwitchoverRequest {
                 leader,
                 candidate,
                 scheduled_at,
+                force: body.get("force").and_then(Value::as_bool).unwrap_or(false),
+                confirmed: false,
             },
         })
     }

@@ -92,6 +92,12 @@ pub struct PeerStatus {
     pub primary: bool,
     /// Its PostgreSQL runs.
     pub running: bool,
+    /// Its PostgreSQL is being started.
+    pub starting: bool,
+    /// Its PostgreSQL could not be started.
+    pub start_failed: bool,
+    /// Its system identifier.
+    pub system_id: Option<String>,
     /// Its place in the WAL.
     pub lsn: Lsn,
     /// Its timeline.
@@ -117,6 +123,9 @@ impl PeerStatus {
             // A position of a primary's form counts, whatever the role says: better no failover than two primaries.
             primary: running && (role == Role::Primary || location > 0),
             running,
+            starting: matches!(state, "starting" | "restarting"),
+            start_failed: matches!(state, "start failed" | "restart failed"),
+            system_id: doc["database_system_identifier"].as_str().map(str::to_owned),
             lsn: Lsn(location
                 .max(lsn("received_location"))
                 .max(lsn("replayed_location"))),

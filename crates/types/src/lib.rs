@@ -5,9 +5,11 @@
 //!
 //! ```text
 //!   lsn.rs  Lsn, Timeline      name.rs  MemberName, Scope      role.rs  Role, PgState
+//!   arm.rs  Arm: the times of a lease
 //!   time.rs BootTime           tags.rs  Tags                   version.rs PgVersion, SystemId
 //! ```
 
+mod arm;
 mod lsn;
 mod name;
 mod role;
@@ -15,6 +17,7 @@ mod tags;
 mod time;
 mod version;
 
+pub use arm::Arm;
 pub use lsn::{Lsn, Timeline};
 pub use name::{MemberName, NameError, Scope};
 pub use role::{PgState, Role};

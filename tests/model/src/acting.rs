@@ -1,19 +1,32 @@
 //! Effects and long actions: what the agent's shell does, with the world in the place of PostgreSQL and the network.
 
+use std::time::Duration;
+
+use howdah_config::{Dynamic, SyncMode};
 use howdah_dcs::{Cond, Key, Op, Outcome};
 use howdah_guard::{Input, Request as Ask, StartMode, StopMode};
 use howdah_ha::{
-    Action, Command, Dcs, Effect, KeeperInput, Me, Peer, Peers, Postgres, Running, RunningAction, Snapshot,
-    Stopped, WalSender, decide, gate,
+    Action, Command, CommitLevel, Dcs, Effect, KeeperInput, LeaseState, Me, Peer, Peers, Postgres, Reason,
+    Running, RunningAction, Snapshot, Stopped, WalSender, decide, gate,
 };
-use howdah_pgconf::DbState;
-use howdah_types::{BootTime, Lsn, MemberName, Tags, Timeline};
+use howdah_pgconf::{DbState, TimelineEvidence};
+use howdah_types::{BootTime, Lsn, MemberName, SystemId, Tags, Timeline};
 
 use crate::{
     Choice, Settings, World,
-    member::{Doing, SYSTEM},
+    member::{Doing, Entry},
+    settings::TICKS,
     world::MEMBERS,
 };
+
+/// As the agent waits after an action that has failed.
+const RETRY: Duration = Duration::from_secs(3);
+
+/// And after one that the guard has refused.
+const REFUSED_RETRY: Duration = Duration::from_millis(250);
+
+/// Who is there for this long can be asked by anybody who decides.
+const WHILE: u64 = 3 * TICKS;
 
 impl World {
     /// The loop reads the store, looks at PostgreSQL and decides.
@@ -24,14 +37,27 @@ impl World {
         if self.connected(i) {
             self.touch(i);
         }
-        if self.nodes[i].pg.up && self.nodes[i].sync_names.is_none() {
+        let serves = self.nodes[i].pg.serves(self.tick);
+        if serves && self.nodes[i].sync_names.is_none() {
             self.nodes[i].sync_names = Some(self.nodes[i].pg.sync_names.clone());
+        }
+        let paused = self.paused() && self.nodes[i].pg.primary;
+        if serves && paused != self.nodes[i].keeper_paused {
+            self.nodes[i].keeper_paused = paused;
+            self.keeper(i, KeeperInput::Command(Command::Paused(paused)));
         }
         let snapshot = self.snapshot(i, settings);
         let plan = decide(&snapshot);
         if !plan.effects.is_empty() || self.nodes[i].memory != plan.memory {
             let reasons: Vec<String> = plan.reasons.iter().map(ToString::to_string).collect();
             self.say(|| format!("m{i}: {} -> {:?}", reasons.join("; "), plan.effects));
+        }
+        if plan
+            .reasons
+            .iter()
+            .any(|reason| matches!(reason, Reason::RequestRefused { .. }))
+        {
+            self.nodes[i].request = None;
         }
         self.nodes[i].memory = plan.memory;
         self.nodes[i].effects = plan.effects;
@@ -41,7 +67,7 @@ impl World {
         let Some(lease) = self.nodes[i].keeper.lease() else {
             return;
         };
-        let value = self.nodes[i].wanted_record(i);
+        let value = self.nodes[i].wanted_record(i, self.tick);
         let marker = format!("{lease:?}{value}");
         if self.nodes[i].record != marker {
             let op = Op::PutMember {
@@ -69,12 +95,17 @@ impl World {
             me: Me {
                 name: node.name.clone(),
                 tags: Tags::default(),
-                may_bootstrap: false,
+                may_bootstrap: settings.bootstrap,
+                lease: node.keeper.lease(),
             },
-            config: settings.dynamic.clone(),
+            config: Dynamic {
+                pause: self.paused(),
+                ..settings.dynamic.clone()
+            },
             dcs,
             lease: node.keeper.state(now),
             postgres: self.observe(i),
+            server_runs: node.pg.up,
             action: node.doing.as_ref().map(|d| RunningAction {
                 action: d.action.clone(),
                 since: d.since,
@@ -92,6 +123,16 @@ impl World {
     fn observe(&self, i: usize) -> Postgres {
         let node = &self.nodes[i];
         let pg = &node.pg;
+        let moment = |tick: u64| BootTime(tick * 1_000_000_000 / TICKS);
+        if pg.missing {
+            return Postgres::Missing;
+        }
+        if let Some(since) = pg.hung_since.filter(|_| pg.up) {
+            return Postgres::Silent { since: moment(since) };
+        }
+        if pg.up && pg.starting_until > self.tick {
+            return Postgres::Starting { since: self.now() };
+        }
         if !pg.up {
             let state = match (pg.standby, pg.clean) {
                 (true, _) => DbState::ShutDownInRecovery,
@@ -99,9 +140,9 @@ impl World {
                 (false, false) => DbState::InProduction,
             };
             return Postgres::Stopped(Stopped {
-                system_id: SYSTEM,
+                system_id: SystemId(pg.system),
                 state,
-                timeline: Timeline(pg.timeline),
+                timeline: Timeline(pg.control_timeline),
                 checkpoint: node.lsn(),
                 standby: pg.standby,
                 damaged: false,
@@ -113,33 +154,57 @@ impl World {
             .map(|other| WalSender {
                 name: self.nodes[other].name.to_string(),
                 streaming: true,
+                confirms: pg.sync_names == howdah_ha::quote_sync_name(self.nodes[other].name.as_str()),
                 sync: pg.sync_names == howdah_ha::quote_sync_name(self.nodes[other].name.as_str()),
+                written: self.nodes[other].lsn(),
                 lsn: self.nodes[other].lsn(),
+                replayed: self.nodes[other].lsn(),
             });
         Postgres::Running(Running {
-            system_id: SYSTEM,
+            system_id: SystemId(pg.system),
             in_recovery: !pg.primary,
-            timeline: Timeline(pg.timeline),
-            checkpoint_timeline: Timeline(pg.timeline),
+            timeline: self.reported_timeline(i),
+            checkpoint_timeline: Timeline(pg.control_timeline),
             lsn: node.lsn(),
             streaming: self.streams(i).is_some() || self.is_stuck(i).is_some(),
             upstream: pg
                 .upstream
                 .map(|other| ("h".to_owned(), u16::try_from(other).unwrap_or(0))),
             sync_names: pg.sync_names.clone(),
+            commit_level: CommitLevel::Flush,
             walsenders: walsenders.collect(),
             slots: Vec::new(),
         })
     }
 
+    /// The timeline, as PostgreSQL shows it: a replica's WAL receiver knows it, and forgets it with its end.
+    fn reported_timeline(&self, i: usize) -> Timeline {
+        let pg = &self.nodes[i].pg;
+        if pg.primary {
+            return Timeline(pg.timeline);
+        }
+        let control = Timeline(pg.control_timeline);
+        let evidence = TimelineEvidence {
+            checkpoint: control,
+            recovery: control,
+            receiver: self.streams(i).map(|_| Timeline(pg.timeline)),
+            segment: (!pg.wal.is_empty()).then_some(Timeline(pg.timeline)),
+        };
+        evidence.timeline()
+    }
+
     /// From whom a replica gets WAL at this moment.
     pub(crate) fn streams(&self, i: usize) -> Option<usize> {
         let node = &self.nodes[i];
-        let upstream = node.pg.upstream.filter(|_| node.pg.up && !node.pg.primary)?;
+        let upstream = node
+            .pg
+            .upstream
+            .filter(|_| node.pg.serves(self.tick) && !node.pg.primary)?;
         let other = &self.nodes[upstream];
         let reachable = self.connected(i)
             && self.connected(upstream)
-            && other.pg.up
+            && other.pg.serves(self.tick)
+            && other.pg.system == node.pg.system
             && node.no_receiver_until <= self.tick;
         let continues = other.pg.wal.starts_with(&node.pg.wal) && other.pg.timeline >= node.pg.timeline;
         (reachable && continues && other.pg.primary).then_some(upstream)
@@ -148,9 +213,13 @@ impl World {
     /// The primary whose history a replica's WAL has left: the receiver gets the end of the old timeline again and again.
     fn is_stuck(&self, i: usize) -> Option<usize> {
         let node = &self.nodes[i];
-        let upstream = node.pg.upstream.filter(|_| node.pg.up && !node.pg.primary)?;
+        let upstream = node
+            .pg
+            .upstream
+            .filter(|_| node.pg.serves(self.tick) && !node.pg.primary)?;
         let other = &self.nodes[upstream];
-        let reachable = self.connected(i) && self.connected(upstream) && other.pg.up && other.pg.primary;
+        let reachable =
+            self.connected(i) && self.connected(upstream) && other.pg.serves(self.tick) && other.pg.primary;
         let left = node.pg.timeline < other.pg.timeline && !other.pg.wal.starts_with(&node.pg.wal);
         (reachable && left).then_some(upstream)
     }
@@ -180,11 +249,16 @@ impl World {
         let now = self.now();
         match effect {
             Effect::Acquire { not_after } => {
+                self.nodes[i].owed = self.could_learn(i);
                 self.keeper(i, KeeperInput::Command(Command::Acquire { not_after }));
                 true
             }
             Effect::Release => {
                 self.keeper(i, KeeperInput::Command(Command::Release));
+                true
+            }
+            Effect::VerifyLease => {
+                self.keeper(i, KeeperInput::Command(Command::Verify));
                 true
             }
             Effect::Put { key, value, cond } => self.write(i, &Op::Put { key, value, cond }),
@@ -199,8 +273,15 @@ impl World {
             }
             Effect::SetSyncNames(names) => {
                 self.nodes[i].pg.sync_names.clone_from(&names);
+                self.nodes[i].pg.reload(self.tick);
                 self.nodes[i].sync_names = Some(names);
                 true
+            }
+            Effect::ProveCommitsWait => {
+                // As the agent's commit sees it: it waits, if the checkpointer says so.
+                let proved = self.nodes[i].pg.waits;
+                self.nodes[i].memory.commits_wait |= proved;
+                proved
             }
             Effect::Begin(action) => {
                 let lease = self.nodes[i].keeper.state(now);
@@ -237,7 +318,15 @@ impl World {
                     },
                 )
             }
-            Effect::Slots(_) | Effect::Claim | Effect::RestoreConfig => true,
+            Effect::Claim => match self.nodes[i].keeper.lease() {
+                Some(lease) => {
+                    let exists = self.nodes.iter().any(|node| !node.pg.missing);
+                    self.checker.excused |= exists && !self.nodes[i].memory.cluster_known;
+                    self.write(i, &Op::Claim { lease })
+                }
+                None => false,
+            },
+            Effect::Slots(_) | Effect::RestoreConfig => true,
         }
     }
 
@@ -255,12 +344,17 @@ impl World {
         for (other, node) in self.nodes.iter().enumerate() {
             let answers = self.connected(i) && self.connected(other) && self.runs(other);
             if names.contains(&node.name) && answers {
+                let serves = node.pg.serves(self.tick);
+                let unfit = node.memory.unfit_until.is_some_and(|until| self.now() < until);
                 let peer = Peer {
-                    primary: node.pg.up && node.pg.primary,
-                    running: node.pg.up,
+                    primary: serves && node.pg.primary,
+                    running: serves,
+                    starting: node.pg.up && node.pg.starting_until > self.tick,
+                    start_failed: node.memory.start_failed && !serves,
+                    system_id: (!node.pg.missing).then(|| node.pg.system.to_string()),
                     lsn: node.lsn(),
-                    timeline: Some(Timeline(node.pg.timeline)),
-                    nofailover: false,
+                    timeline: Some(self.reported_timeline(other)),
+                    nofailover: unfit,
                     priority: 1,
                 };
                 peers.answers.insert(node.name.clone(), peer);
@@ -282,11 +376,34 @@ impl World {
         let Some(mut doing) = self.nodes[i].doing.take() else {
             return;
         };
-        let done = self.act_on(i, &doing.action.clone(), &mut doing.phase, settings);
+        let action = doing.action.clone();
+        self.nodes[i].refused = false;
+        let done = self.act_on(i, &action, &mut doing.phase, settings);
         doing.phase += 1;
         if !done && doing.phase < 40 {
             self.nodes[i].doing = Some(doing);
+            return;
         }
+        if action.starts_postgres() {
+            self.nodes[i].request = None;
+            let now = self.now();
+            let node = &mut self.nodes[i];
+            if node.refused {
+                // No fault of PostgreSQL's: the guard hears of the lease at once.
+                node.memory.retry_at.insert(action.name(), now + REFUSED_RETRY);
+                self.keeper(i, KeeperInput::Command(Command::Verify));
+            } else if !node.pg.up {
+                node.memory.start_failed = true;
+                node.memory.retry_at.insert(action.name(), now + RETRY);
+            }
+        }
+    }
+
+    /// Asks the guard to start PostgreSQL.
+    fn ask_start(&mut self, i: usize, mode: StartMode, settings: &Settings) -> bool {
+        let agreed = self.guard(i, Input::Request(Ask::Start(mode)), settings);
+        self.nodes[i].refused |= !agreed;
+        agreed
     }
 
     /// True when the action has ended.
@@ -310,7 +427,7 @@ impl World {
                     term: term.0,
                     not_after,
                 };
-                if self.guard(i, Input::Request(Ask::Start(mode)), settings) {
+                if self.ask_start(i, mode, settings) {
                     self.nodes[i].pg.term = term.0;
                 }
                 true
@@ -320,12 +437,58 @@ impl World {
                     term: term.0,
                     not_after: *not_after,
                 };
-                if self.nodes[i].pg.up && self.guard(i, Input::Request(request), settings) {
+                if self.nodes[i].pg.serves(self.tick) && self.guard(i, Input::Request(request), settings) {
                     self.nodes[i].pg.term = term.0;
-                    self.checker.promoted(i, &self.nodes[i].pg.wal);
+                    let owed = self.nodes[i].owed.take();
+                    self.checker.promoted(i, &self.nodes[i].pg.wal, owed);
                 }
                 true
             }
+            Action::Restart { primary, follow } => match *phase {
+                0 => {
+                    self.stop_cleanly(i, settings);
+                    false
+                }
+                _ => {
+                    let start = match primary {
+                        Some((term, not_after)) => Action::StartPrimary {
+                            term: *term,
+                            not_after: *not_after,
+                        },
+                        None => Action::StartReplica {
+                            follow: follow.clone(),
+                        },
+                    };
+                    self.act_on(i, &start, phase, settings)
+                }
+            },
+            Action::GiveUp => match *phase {
+                0 if self.nodes[i].guard_frozen_until > self.tick => {
+                    // It does not answer in two seconds.
+                    let again = self.now() + Duration::from_secs(2) + RETRY;
+                    self.nodes[i].memory.retry_at.insert(action.name(), again);
+                    true
+                }
+                0 => {
+                    self.guard(i, Input::Request(Ask::Stop(StopMode::Kill)), settings);
+                    false
+                }
+                1 => {
+                    self.keeper(i, KeeperInput::Command(Command::Release));
+                    false
+                }
+                _ => self.nodes[i].keeper.state(self.now()) == LeaseState::None,
+            },
+            Action::KillServer => {
+                self.guard(i, Input::Request(Ask::Stop(StopMode::Kill)), settings);
+                true
+            }
+            Action::Checkpoint => {
+                self.nodes[i].pg.control_timeline = self.nodes[i].pg.timeline;
+                true
+            }
+            Action::Bootstrap => self.bootstrap(i, *phase, settings),
+            Action::Clone { from, .. } => self.copy(i, usize::from(from.port), settings),
             Action::HandOver { candidate, may_lose } => {
                 self.hand_over(i, candidate.as_ref(), *may_lose, phase, settings)
             }
@@ -334,7 +497,7 @@ impl World {
                 self.postgres_dies(i, settings);
                 true
             }
-            Action::Rejoin { leader } => self.rejoin(i, usize::from(leader.port), settings),
+            Action::Rejoin { leader, .. } => self.rejoin(i, usize::from(leader.port), settings),
             _ => true,
         }
     }
@@ -350,21 +513,23 @@ impl World {
                 .as_ref()
                 .filter(|sync| sync.leader == node.name.as_str());
             mine.and_then(|sync| sync.standbys().next())
-                .map(howdah_ha::quote_sync_name)
-                .unwrap_or_default()
+                .map_or_else(|| howdah_ha::NOBODY.to_owned(), howdah_ha::quote_sync_name)
         })
     }
 
     fn start_replica(&mut self, i: usize, settings: &Settings) -> bool {
+        if settings.dynamic.synchronous_mode != SyncMode::Off {
+            self.nodes[i].pg.sync_names = self.wanted_sync_names(i);
+        }
         self.nodes[i].pg.standby = true;
         self.nodes[i].pg.primary = false;
-        self.guard(i, Input::Request(Ask::Start(StartMode::Replica)), settings);
+        self.ask_start(i, StartMode::Replica, settings);
         true
     }
 
     fn rejoin(&mut self, i: usize, leader: usize, settings: &Settings) -> bool {
         let other = &self.nodes[leader].pg;
-        if !self.connected(i) || !self.connected(leader) || !other.up || !other.primary {
+        if !self.connected(i) || !self.connected(leader) || !other.serves(self.tick) || !other.primary {
             return true;
         }
         let (wal, timeline) = (other.wal.clone(), other.timeline);
@@ -377,6 +542,7 @@ impl World {
             self.nodes[i].pg.wal = wal;
         }
         self.nodes[i].pg.timeline = timeline;
+        self.nodes[i].pg.control_timeline = timeline;
         self.nodes[i].pg.upstream = Some(leader);
         if !self.nodes[i].pg.up {
             self.start_replica(i, settings);
@@ -389,7 +555,12 @@ impl World {
         for i in 0..MEMBERS {
             let total: usize = self.checker.committed;
             let pg = &mut self.nodes[i].pg;
-            if pg.up && pg.primary && self.nodes[i].off_until <= self.tick && total < settings.commits {
+            if pg.serves(self.tick)
+                && pg.primary
+                && pg.term > 0
+                && self.nodes[i].off_until <= self.tick
+                && total < settings.commits
+            {
                 let number = u32::try_from(total).unwrap_or(u32::MAX);
                 let term = self.nodes[i].pg.term;
                 self.nodes[i].pg.wal.push((term, number));
@@ -408,19 +579,120 @@ impl World {
     /// that standby streams from it.
     pub(crate) fn acknowledges(&self, i: usize) -> bool {
         let pg = &self.nodes[i].pg;
-        if !pg.up || !pg.primary || self.nodes[i].off_until > self.tick {
+        // Nobody is led to a primary that has never had the lease: a bootstrap that is under way.
+        if !pg.serves(self.tick) || !pg.primary || pg.term == 0 || self.nodes[i].off_until > self.tick {
             return false;
+        }
+        if !pg.waits {
+            return true;
         }
         // PostgreSQL looks at the position that a standby reports, not at its history.
         let confirmed = |other: usize| {
             self.streams(other) == Some(i)
                 || (self.is_stuck(other) == Some(i) && self.nodes[other].lsn() >= self.nodes[i].lsn())
         };
-        match pg.sync_names.as_str() {
-            "" => true,
-            names => (0..MEMBERS)
-                .any(|o| names == howdah_ha::quote_sync_name(self.nodes[o].name.as_str()) && confirmed(o)),
+        // With the flag set and an emptied setting, commits wait until the checkpointer has read it.
+        let names = pg.sync_names.as_str();
+        (0..MEMBERS).any(|o| names == howdah_ha::quote_sync_name(self.nodes[o].name.as_str()) && confirmed(o))
+    }
+
+    /// Stops a server in order.
+    pub(crate) fn stop_cleanly(&mut self, i: usize, settings: &Settings) {
+        self.guard(i, Input::Request(Ask::Stop(StopMode::Fast)), settings);
+        // Walsenders drain before the server ends, those that are connected.
+        for other in 0..MEMBERS {
+            if self.streams(other) == Some(i) {
+                self.nodes[other].pg.wal = self.nodes[i].pg.wal.clone();
+                self.nodes[other].pg.timeline = self.nodes[i].pg.timeline;
+            }
         }
+        self.postgres_dies(i, settings);
+        self.nodes[i].pg.clean = true;
+    }
+
+    /// Makes a cluster of its own number, under a claim that is looked at again at the end.
+    fn bootstrap(&mut self, i: usize, phase: u8, settings: &Settings) -> bool {
+        let claim = |world: &mut World| match world.nodes[i].keeper.lease() {
+            Some(lease) => world.write(i, &Op::Claim { lease }),
+            None => false,
+        };
+        match phase {
+            0..3 => false,
+            3 => {
+                let not_after = self.now() + std::time::Duration::from_secs(600);
+                // The mark beside the data says "missing" until the end.
+                let pg = &mut self.nodes[i].pg;
+                pg.standby = false;
+                pg.system = 100 + u64::try_from(i).unwrap_or(0);
+                pg.term = 0;
+                pg.wal.clear();
+                self.guard(
+                    i,
+                    Input::Request(Ask::Start(StartMode::Bootstrap { not_after })),
+                    settings,
+                );
+                false
+            }
+            4..6 => false,
+            _ => {
+                let value = self.nodes[i].pg.system.to_string();
+                let put = Op::Put {
+                    key: Key::Initialize,
+                    value,
+                    cond: Cond::Always,
+                };
+                if !claim(self) || !self.write(i, &put) {
+                    self.say(|| format!("m{i}: the bootstrap fails"));
+                    self.postgres_dies(i, settings);
+                    self.agent_dies(i, settings);
+                } else {
+                    self.nodes[i].pg.missing = false;
+                }
+                true
+            }
+        }
+    }
+
+    fn copy(&mut self, i: usize, from: usize, settings: &Settings) -> bool {
+        let other = self.nodes[from].pg.clone();
+        if self.connected(i) && self.connected(from) && other.serves(self.tick) && other.primary {
+            let pg = &mut self.nodes[i].pg;
+            pg.missing = false;
+            pg.system = other.system;
+            pg.wal = other.wal;
+            pg.timeline = other.timeline;
+            pg.control_timeline = other.control_timeline;
+            pg.upstream = Some(from);
+            self.start_replica(i, settings);
+        }
+        true
+    }
+
+    /// The most that a member could learn of acknowledged commits when it decides to take over: from members that it can
+    /// reach, and that are there for a while.
+    fn could_learn(&self, i: usize) -> Option<(usize, Vec<Entry>)> {
+        let there = |j: usize| {
+            let since = self.nodes[j].reachable_since;
+            since.is_some_and(|since| since + WHILE <= self.tick)
+        };
+        if !there(i) {
+            return None;
+        }
+        // Two members that were promoted from one timeline without knowing of each other are on timelines of one number:
+        // PostgreSQL cannot tell which is newer.
+        let ours = &self.nodes[i].pg;
+        let forked = |j: usize| {
+            let theirs = &self.nodes[j].pg;
+            let continues = ours.wal.starts_with(&theirs.wal) || theirs.wal.starts_with(&ours.wal);
+            ours.timeline == theirs.timeline && !continues
+        };
+        let others = (0..MEMBERS).filter(|j| *j != i && there(*j) && !forked(*j));
+        let best = others.max_by_key(|j| self.checker.acked_part(&self.nodes[*j].pg.wal))?;
+        let length = self.checker.acked_part(&self.nodes[best].pg.wal);
+        Some((
+            best,
+            self.nodes[best].pg.wal.iter().take(length).copied().collect(),
+        ))
     }
 
     /// Where a primary's WAL ends, for messages.

@@ -20,6 +20,18 @@ pub enum Violation {
         /// By index.
         member: usize,
     },
+    /// A member took over without an acknowledged commit that somebody had whom it could have asked.
+    LostReachable {
+        /// By index.
+        member: usize,
+        /// Who had it.
+        other: usize,
+    },
+    /// Commits were acknowledged of two clusters.
+    TwoClusters {
+        /// By index.
+        member: usize,
+    },
     /// An acknowledged commit is not on the member that took over, in synchronous mode or by mere switchovers.
     LostCommit {
         /// By index.
@@ -51,6 +63,13 @@ impl fmt::Display for Violation {
             Violation::LostCommit { member } => {
                 write!(f, "m{member} took over without an acknowledged commit")
             }
+            Violation::LostReachable { member, other } => {
+                write!(
+                    f,
+                    "m{member} took over without an acknowledged commit that m{other} had, which it could ask"
+                )
+            }
+            Violation::TwoClusters { member } => write!(f, "m{member} has made a second cluster"),
             Violation::GaveUp { member } => write!(f, "m{member} gives up a leadership that it holds"),
             Violation::NobodyLeads => f.write_str("all is well again and nobody takes writes"),
             Violation::NotBack { member } => write!(f, "all is well again and m{member} has not come back"),
@@ -69,6 +88,13 @@ pub(crate) struct Checker {
     /// The newest leadership that has acknowledged.
     newest_term: u64,
     lost: Option<usize>,
+    /// Who took over without what somebody else had.
+    lost_reachable: Option<(usize, usize)>,
+    /// The cluster whose commits were acknowledged.
+    system: Option<u64>,
+    /// What no agent can prevent has happened: in pause, or just after it, two have written; or the store was wiped, and
+    /// the first to come was a member without data that has seen nothing of the cluster.
+    pub(crate) excused: bool,
     /// Something else than a request has happened.
     pub(crate) disturbed: bool,
 }
@@ -80,6 +106,9 @@ impl Hash for Checker {
             &self.acked,
             self.newest_term,
             self.lost,
+            self.lost_reachable,
+            self.system,
+            self.excused,
             self.disturbed,
         )
             .hash(state);
@@ -87,14 +116,33 @@ impl Hash for Checker {
 }
 
 impl Checker {
-    /// A member was promoted with this log.
-    pub(crate) fn promoted(&mut self, member: usize, wal: &[Entry]) {
+    /// A store that was lost and set up again counts terms from one: an order of terms means nothing from now on.
+    pub(crate) fn forget_terms(&mut self) {
+        self.newest_term = u64::MAX;
+    }
+
+    /// The longest part of what was acknowledged that a log has.
+    pub(crate) fn acked_part(&self, wal: &[Entry]) -> usize {
+        self.acked.iter().zip(wal).take_while(|(a, b)| a == b).count()
+    }
+
+    /// A member was promoted with this log; `owed` is what it could have learnt of.
+    pub(crate) fn promoted(&mut self, member: usize, wal: &[Entry], owed: Option<(usize, Vec<Entry>)>) {
+        if let Some((other, owed)) = owed
+            && !wal.starts_with(&owed)
+        {
+            self.lost_reachable = Some((member, other));
+        }
         let synchronous = self
             .settings
             .as_ref()
             .is_some_and(|settings| settings.dynamic.synchronous_mode != SyncMode::Off);
         if (synchronous || !self.disturbed) && !wal.starts_with(&self.acked) {
             self.lost = Some(member);
+        }
+        if !wal.starts_with(&self.acked) {
+            // What is lost by now is lost once.
+            self.acked = wal.to_vec();
         }
     }
 }
@@ -109,12 +157,22 @@ impl World {
     pub(crate) fn check(&mut self, settings: &Settings) {
         let writers: Vec<usize> = (0..MEMBERS).filter(|i| self.acknowledges(*i)).collect();
         let synchronous = settings.dynamic.synchronous_mode != SyncMode::Off;
+        // Pause takes the fence down until the leader's own agent has seen its end. That is said in docs/safety.md; what
+        // follows from two that wrote then is not counted.
+        if writers.len() > 1 && writers.iter().any(|i| self.nodes[*i].guard.is_unfenced()) {
+            self.checker.excused = true;
+        }
+        if self.checker.excused {
+            return;
+        }
         if let Some(member) = self.checker.lost {
             self.violation = Some(Violation::LostCommit { member });
         }
+        if let Some((member, other)) = self.checker.lost_reachable {
+            self.violation = Some(Violation::LostReachable { member, other });
+        }
         // What no process can prevent while both are frozen and nobody is waited for.
-        let excused =
-            |i: usize| settings.faults.both_freeze && self.nodes[i].guard_frozen_until > 0 && !synchronous;
+        let excused = |i: usize| self.nodes[i].both_frozen && !synchronous;
         if let [a, b, ..] = writers[..]
             && !excused(a)
             && !excused(b)
@@ -123,10 +181,15 @@ impl World {
         }
         for i in writers {
             let (term, excused) = (self.nodes[i].pg.term, excused(i));
-            if term < self.checker.newest_term && !excused {
+            let counts = self.checker.newest_term != u64::MAX;
+            if counts && term < self.checker.newest_term && !excused {
                 self.violation = Some(Violation::OldTerm { member: i });
             }
             self.checker.newest_term = self.checker.newest_term.max(term);
+            let system = self.nodes[i].pg.system;
+            if *self.checker.system.get_or_insert(system) != system {
+                self.violation = Some(Violation::TwoClusters { member: i });
+            }
             let wal = self.nodes[i].pg.wal.clone();
             if wal.len() > self.checker.acked.len() || !self.checker.acked.starts_with(&wal) {
                 self.checker.acked = wal;
@@ -147,11 +210,22 @@ impl World {
             return;
         }
         let leads = (0..MEMBERS).any(|i| self.acknowledges(i));
+        let synchronous = self
+            .checker
+            .settings
+            .as_ref()
+            .is_some_and(|settings| settings.dynamic.synchronous_mode != SyncMode::Off);
+        // Nobody may lead without a member that never starts, when no other was synchronous as it broke; nor in a store
+        // that was wiped, when agents that were started since then do not know who was.
+        let waits = |i: usize| self.nodes[i].pg.broken || !self.nodes[i].memory.cluster_known;
+        if !leads && synchronous && (0..MEMBERS).any(waits) {
+            return;
+        }
         if !leads {
             self.violation = Some(Violation::NobodyLeads);
             return;
         }
-        let back = |i: usize| self.acknowledges(i) || self.streams(i).is_some();
+        let back = |i: usize| self.nodes[i].pg.broken || self.acknowledges(i) || self.streams(i).is_some();
         if let Some(member) = (0..MEMBERS).find(|i| !back(*i)) {
             self.violation = Some(Violation::NotBack { member });
         }

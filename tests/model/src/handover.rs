@@ -2,7 +2,6 @@
 
 use howdah_config::SyncMode;
 use howdah_dcs::{Cond, FailoverRequest, Key, Op};
-use howdah_guard::{Input, Request as Ask, StopMode};
 use howdah_ha::{Command, KeeperInput, LeaseState};
 use howdah_types::MemberName;
 
@@ -28,15 +27,7 @@ impl World {
     ) -> bool {
         match *phase {
             0 => {
-                self.guard(i, Input::Request(Ask::Stop(StopMode::Fast)), settings);
-                // Walsenders drain before the server ends, those that are connected.
-                for other in 0..MEMBERS {
-                    if self.streams(other) == Some(i) {
-                        self.nodes[other].pg.wal = self.nodes[i].pg.wal.clone();
-                    }
-                }
-                self.postgres_dies(i, settings);
-                self.nodes[i].pg.clean = true;
+                self.stop_cleanly(i, settings);
                 false
             }
             1..CATCH_UP => {
@@ -85,7 +76,7 @@ impl World {
                 && self.connected(i)
                 && self.connected(*other)
                 && self.runs(*other)
-                && node.pg.up
+                && node.pg.serves(self.tick)
                 && node.pg.wal == self.nodes[i].pg.wal
         };
         let found = (0..MEMBERS).find(fits)?;
@@ -98,6 +89,8 @@ impl World {
             leader: Some(self.nodes[i].name.clone()),
             candidate: Some(name),
             scheduled_at: None,
+            force: false,
+            confirmed: true,
         };
         self.ask_for(i, &request);
     }

@@ -1,9 +1,9 @@
 //! Kubernetes as the store of a world: a ConfigMap with a version, and nobody who ends a lease.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use howdah_dcs::{
-    Done, KeyTree, LeaderKey, LeaseId, MemStore, Member, Op, Outcome, View,
+    Done, KeyTree, LeaderKey, LeaderSeen, LeaseId, MemStore, Member, Op, Outcome, View,
     observed::{Record, Request},
 };
 use howdah_types::{BootTime, MemberName};
@@ -20,6 +20,8 @@ pub(crate) struct Kubernetes {
     /// When the record was last taken or renewed, by a clock that nobody in the world has.
     renewed: BootTime,
     lives: u64,
+    /// Of all leases: in a world they have one length.
+    ttl: Duration,
 }
 
 impl Kubernetes {
@@ -28,11 +30,17 @@ impl Kubernetes {
         match op {
             Op::Grant { ttl } => {
                 self.lives += 1;
+                self.ttl = *ttl;
                 Outcome::Done(Done::Lease {
                     lease: LeaseId(self.lives),
                     ttl: *ttl,
                 })
             }
+            // A lease is nothing but a number before it leads.
+            Op::KeepAlive { .. } => Outcome::Done(Done::Renewed {
+                ttl: self.ttl,
+                leader: LeaderSeen::NotRead,
+            }),
             Op::Revoke { .. } => Outcome::Done(Done::Written { rev: 0 }),
             Op::PutMember { me, value, .. } => {
                 self.pods.insert(me.clone(), value.clone());
@@ -64,6 +72,13 @@ impl Kubernetes {
             }
         }
         Ok(self.record.clone())
+    }
+
+    /// All ConfigMaps are deleted; pods, and what they say, stay.
+    pub(crate) fn wipe(&mut self) {
+        self.keys.wipe();
+        self.record = None;
+        self.version += 1;
     }
 
     /// The record as it stands.

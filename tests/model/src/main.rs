@@ -21,6 +21,9 @@ struct Kind {
     /// With Kubernetes as the store, not etcd.
     #[arg(long)]
     kubernetes: bool,
+    /// Beginning without a cluster (on etcd).
+    #[arg(long, conflicts_with = "kubernetes")]
+    bootstrap: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,6 +73,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
     match command {
         Command::Explore { faults, world } => {
             let mut settings = Settings::new(world.sync, world.kubernetes)?;
+            settings.bootstrap = world.bootstrap;
             settings.budget = *faults;
             let found = explore(&settings)?;
             println!(
@@ -105,8 +109,19 @@ fn run(command: &Command) -> anyhow::Result<bool> {
             Ok(true)
         }
         Command::Hunt => {
-            for (sync, kubernetes) in [(false, false), (true, false), (false, true), (true, true)] {
-                let world = Kind { sync, kubernetes };
+            let worlds = [
+                (false, false, false),
+                (true, false, false),
+                (false, true, false),
+                (true, true, false),
+                (false, false, true),
+            ];
+            for (sync, kubernetes, bootstrap) in worlds {
+                let world = Kind {
+                    sync,
+                    kubernetes,
+                    bootstrap,
+                };
                 if !run(&Command::Explore { faults: 1, world })?
                     || !run(&Command::Simulate {
                         runs: 4000,
@@ -129,6 +144,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
 /// Long runs with all faults. Agent and guard may freeze together only where that is covered.
 fn simulation(world: Kind) -> anyhow::Result<Settings> {
     let mut settings = Settings::new(world.sync, world.kubernetes)?;
+    settings.bootstrap = world.bootstrap;
     settings.faults.both_freeze = world.sync;
     settings.budget = 12;
     settings.calm_after = 160;
@@ -149,5 +165,6 @@ fn tell(settings: &Settings, seed: u64) -> anyhow::Result<()> {
 fn mode(world: Kind) -> String {
     let commits = if world.sync { "synchronous" } else { "asynchronous" };
     let store = if world.kubernetes { "Kubernetes" } else { "etcd" };
-    format!("{commits}, {store}")
+    let begin = if world.bootstrap { ", bootstrapped" } else { "" };
+    format!("{commits}, {store}{begin}")
 }

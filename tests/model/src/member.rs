@@ -3,7 +3,7 @@ use std::time::Duration;
 use howdah_dcs::{HowdahMark, LeaseId, Member as Record, Op, Term};
 use howdah_guard::Core;
 use howdah_ha::{Action, Effect, Keeper, Memory, Peers, Request};
-use howdah_types::{BootTime, Lsn, MemberName, PgState, Role, SystemId, Timeline};
+use howdah_types::{BootTime, Lsn, MemberName, PgState, Role, Timeline};
 
 use crate::{
     settings::Settings,
@@ -26,18 +26,52 @@ pub(crate) enum Agent {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Pg {
     pub(crate) up: bool,
+    /// There is no data.
+    pub(crate) missing: bool,
+    /// Whose data it is.
+    pub(crate) system: u64,
     pub(crate) primary: bool,
     /// It has a `standby.signal`.
     pub(crate) standby: bool,
     /// It was stopped cleanly as primary.
     pub(crate) clean: bool,
+    /// The timeline that it writes, or has received.
     pub(crate) timeline: u32,
+    /// What the control file knows of it: a replica makes no restartpoint in a world's life.
+    pub(crate) control_timeline: u32,
+    /// It takes no connections before.
+    pub(crate) starting_until: u64,
+    /// It died with a power cut as primary: its next start takes long.
+    pub(crate) slow_start: bool,
+    /// It has not answered since.
+    pub(crate) hung_since: Option<u64>,
+    /// It can never be started again.
+    pub(crate) broken: bool,
     pub(crate) wal: Vec<Entry>,
     /// The leadership under which it writes.
     pub(crate) term: u64,
     /// Whom it streams from, by index.
     pub(crate) upstream: Option<usize>,
+    /// The setting, as its backends and walsenders have it.
     pub(crate) sync_names: String,
+    /// Whether commits wait, as the checkpointer has it.
+    pub(crate) waits: bool,
+    /// The checkpointer reads no setting before.
+    pub(crate) busy_until: u64,
+}
+
+impl Pg {
+    /// It answers.
+    pub(crate) fn serves(&self, tick: u64) -> bool {
+        self.up && self.hung_since.is_none() && self.starting_until <= tick
+    }
+
+    /// The checkpointer reads the setting, if it can.
+    pub(crate) fn reload(&mut self, tick: u64) {
+        if self.up && self.busy_until <= tick {
+            self.waits = !self.sync_names.is_empty();
+        }
+    }
 }
 
 /// A long action and how far it has come.
@@ -57,12 +91,20 @@ pub(crate) struct Node {
     /// The guard has an agent, as far as it knows.
     pub(crate) agent_known: bool,
     pub(crate) guard_frozen_until: u64,
+    /// What was sent to the guard while it was frozen: it reads that first.
+    pub(crate) guard_inbox: Vec<howdah_guard::Request>,
+    /// Agent and guard were frozen together.
+    pub(crate) both_frozen: bool,
     /// The whole node is off until then.
     pub(crate) off_until: u64,
     /// Cut off from store and peers until then.
     pub(crate) cut_until: u64,
     /// Its WAL receiver is between two connections until then.
     pub(crate) no_receiver_until: u64,
+    /// Since when others reach its agent, and its PostgreSQL runs or is being started.
+    pub(crate) reachable_since: Option<u64>,
+    /// Acknowledged commits that somebody had whom this member could have asked when it decided to take over.
+    pub(crate) owed: Option<(usize, Vec<Entry>)>,
     pub(crate) keeper: Keeper,
     /// Sent by the keeper and not delivered yet.
     pub(crate) sent: Option<Op>,
@@ -75,14 +117,18 @@ pub(crate) struct Node {
     pub(crate) doing: Option<Doing>,
     pub(crate) peers: Peers,
     pub(crate) request: Option<Request>,
+    /// The guard has refused the last start.
+    pub(crate) refused: bool,
+    /// The keeper was told that the cluster is paused.
+    pub(crate) keeper_paused: bool,
     pub(crate) pg: Pg,
     pub(crate) record: String,
     /// `synchronous_standby_names` as this life of the agent knows it.
     pub(crate) sync_names: Option<String>,
 }
 
-/// The system identifier of every data directory in the world.
-pub(crate) const SYSTEM: SystemId = SystemId(1);
+/// The system identifier of a cluster that exists.
+pub(crate) const SYSTEM: u64 = 1;
 
 /// Bytes per record of WAL.
 pub(crate) const RECORD: u64 = 100;
@@ -95,9 +141,13 @@ impl Node {
             agent_known: false,
             guard: Core::new(Duration::from_secs(settings.hang_after), now),
             guard_frozen_until: 0,
+            guard_inbox: Vec::new(),
+            both_frozen: false,
             off_until: 0,
             cut_until: 0,
             no_receiver_until: 0,
+            reachable_since: None,
+            owed: None,
             keeper: Keeper::new(name.clone(), ttl(settings)),
             sent: None,
             answer: None,
@@ -107,16 +157,27 @@ impl Node {
             doing: None,
             peers: Peers::default(),
             request: None,
+            refused: false,
+            keeper_paused: false,
             pg: Pg {
                 up: false,
+                missing: settings.bootstrap,
+                system: if settings.bootstrap { 0 } else { SYSTEM },
                 primary: false,
                 standby: true,
                 clean: false,
                 timeline: 1,
+                control_timeline: 1,
+                starting_until: 0,
+                slow_start: false,
+                hung_since: None,
+                broken: false,
                 wal: Vec::new(),
                 term: 0,
                 upstream: None,
                 sync_names: String::new(),
+                waits: false,
+                busy_until: 0,
             },
             record: String::new(),
             sync_names: None,
@@ -139,6 +200,9 @@ impl Node {
         self.answer = None;
         self.seen = Seen::default();
         self.peers = Peers::default();
+        self.request = None;
+        self.keeper_paused = false;
+        self.owed = None;
         self.record.clear();
         self.sync_names = None;
     }
@@ -148,10 +212,11 @@ impl Node {
     }
 
     /// Its record in the store, as the agent would write it.
-    pub(crate) fn wanted_record(&self, i: usize) -> String {
-        let (state, role) = match (self.pg.up, self.pg.primary) {
+    pub(crate) fn wanted_record(&self, i: usize, tick: u64) -> String {
+        let (state, role) = match (self.pg.serves(tick), self.pg.primary) {
             (true, true) => (PgState::Running, Role::Primary),
             (true, false) => (PgState::Running, Role::Replica),
+            (false, _) if self.pg.missing => (PgState::Stopped, Role::Uninitialized),
             (false, _) => (PgState::Stopped, Role::Demoted),
         };
         let record = Record {
@@ -160,6 +225,8 @@ impl Node {
             state,
             role,
             timeline: Some(Timeline(self.pg.timeline)),
+            checkpoint_after_promote: (self.pg.primary && self.pg.control_timeline < self.pg.timeline)
+                .then_some(false),
             howdah: Some(HowdahMark {
                 version: "0".to_owned(),
                 ..HowdahMark::default()

@@ -20,6 +20,18 @@ pub struct Faults {
     pub requests: bool,
     /// Agent and guard freeze together: not covered in asynchronous mode.
     pub both_freeze: bool,
+    /// The guard alone freezes.
+    pub guards: bool,
+    /// The store forgets everything.
+    pub wipes: bool,
+    /// All nodes lose power at once.
+    pub power: bool,
+    /// A server dies and can never be started again, or hangs.
+    pub broken: bool,
+    /// A checkpointer does not read changed settings for a while.
+    pub checkpointers: bool,
+    /// Maintenance mode. A primary that is cut off is not fenced in it, so from then on no node is cut off or dies as a whole.
+    pub pause: bool,
 }
 
 /// What is fixed in one world.
@@ -29,6 +41,8 @@ pub struct Settings {
     pub(crate) dynamic: Dynamic,
     /// The store is Kubernetes, not etcd.
     pub(crate) kubernetes: bool,
+    /// The cluster does not exist yet.
+    pub bootstrap: bool,
     /// What the environment may do.
     pub faults: Faults,
     /// How often it may do something.
@@ -65,6 +79,7 @@ impl Settings {
         Ok(Settings {
             dynamic,
             kubernetes,
+            bootstrap: false,
             faults: Faults {
                 network: true,
                 partitions: true,
@@ -72,10 +87,16 @@ impl Settings {
                 freezes: true,
                 requests: true,
                 both_freeze: false,
+                guards: true,
+                wipes: true,
+                power: true,
+                broken: true,
+                checkpointers: sync,
+                pause: true,
             },
             budget: 1,
             calm_after: 18,
-            end: 64,
+            end: 76,
             hang_after: 60,
             commits: 3,
         })

@@ -59,6 +59,14 @@ impl Store {
         }
     }
 
+    /// Everything is gone.
+    pub(crate) fn wipe(&mut self) {
+        match self {
+            Store::Etcd(store) => store.wipe(),
+            Store::Kubernetes(store) => store.wipe(),
+        }
+    }
+
     /// Ends what has run out, where the store does that.
     pub(crate) fn expire(&mut self, now: BootTime) {
         if let Store::Etcd(store) = self {
@@ -108,7 +116,7 @@ impl Seen {
         if let Some((_, request)) = &self.attempt {
             return Ok(Wire::Record(request.clone()));
         }
-        let (Op::Renew { lease } | Op::Acquire { lease, .. } | Op::Release { lease }) = op else {
+        let (Op::Renew { lease, .. } | Op::Acquire { lease, .. } | Op::Release { lease }) = op else {
             return Ok(Wire::Op(op.clone()));
         };
         let ttl = self.lease.filter(|(known, _)| known == lease).map(|(_, ttl)| ttl);

@@ -3,9 +3,10 @@ use std::{
     hash::{Hash, Hasher},
 };
 
+use howdah_config::SyncMode;
 use howdah_dcs::{Cond, FailoverRequest, Key, KeyTree, Op, Outcome, Refusal, View};
 use howdah_guard::{Input, Order, Request as Ask};
-use howdah_ha::{GuardCall, KeeperInput, KeeperOutput, LeaseState};
+use howdah_ha::{GuardCall, KeeperInput, KeeperOutput, LeaseState, Request};
 use howdah_types::{BootTime, Scope};
 
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     check::Checker,
     member::{Agent, Node, SYSTEM},
     settings::TICKS,
-    store::{Store, Wire},
+    store::{Seen, Store, Wire},
 };
 
 /// What the environment does at one point; 0 is nothing.
@@ -43,6 +44,40 @@ enum Step {
     Traffic,
 }
 
+/// What may befall a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Nothing,
+    /// Somebody asks for a switchover from it.
+    Switchover,
+    /// To the next member.
+    SwitchoverToNext,
+    /// Somebody asks for a restart of its PostgreSQL.
+    Restart,
+    /// Its WAL receiver is between two connections.
+    NoReceiver,
+    PostgresDies,
+    AgentDies,
+    NodeDies,
+    CutBriefly,
+    CutForLong,
+    /// Agent and guard.
+    BothFreeze,
+    GuardFreezes,
+    /// PostgreSQL dies, and no start succeeds.
+    NeverStarts,
+    /// PostgreSQL does not answer any more.
+    Hangs,
+    /// The checkpointer reads no changed setting for a while.
+    CheckpointerBusy,
+    /// The store loses all keys and leases.
+    StoreForgets,
+    /// All nodes lose power.
+    PowerCut,
+    /// Maintenance mode, for a while.
+    Pause,
+}
+
 /// Three members, a store, and a clock.
 #[derive(Clone)]
 pub struct World {
@@ -53,6 +88,10 @@ pub struct World {
     /// Requests that were given up and arrive all the same.
     pub(crate) late: Vec<(u64, Wire)>,
     budget: u8,
+    pause_until: u64,
+    paused_once: bool,
+    /// A node was cut off, or has died as a whole.
+    cut_once: bool,
     pub(crate) checker: Checker,
     pub(crate) tree: KeyTree,
     /// Filled when a run is told again.
@@ -68,12 +107,14 @@ impl World {
     pub fn new(settings: &Settings) -> anyhow::Result<Self> {
         let now = BootTime::from_secs(1);
         let mut store = Store::new(settings.kubernetes);
-        let put = Op::Put {
-            key: Key::Initialize,
-            value: SYSTEM.to_string(),
-            cond: Cond::Always,
-        };
-        store.apply(&put, now);
+        if !settings.bootstrap {
+            let put = Op::Put {
+                key: Key::Initialize,
+                value: SYSTEM.to_string(),
+                cond: Cond::Always,
+            };
+            store.apply(&put, now);
+        }
         let nodes = (0..MEMBERS)
             .map(|i| Node::new(i, settings, now))
             .collect::<anyhow::Result<_>>()?;
@@ -84,6 +125,9 @@ impl World {
             nodes,
             late: Vec::new(),
             budget: settings.budget,
+            pause_until: 0,
+            paused_once: false,
+            cut_once: false,
             checker: Checker::default(),
             tree: KeyTree::new("service", &Scope::new("s")?),
             story: None,
@@ -127,6 +171,7 @@ impl World {
             &self.nodes,
             &self.late,
             self.budget,
+            (self.pause_until, self.paused_once, self.cut_once),
             &self.checker,
         )
             .hash(&mut hasher);
@@ -161,14 +206,7 @@ impl World {
         let faults = &settings.faults;
         match self.step {
             Step::Fate(i) if self.nodes[i].off_until <= self.tick => {
-                let deaths = if faults.deaths { 3 } else { 0 };
-                let cuts = if faults.partitions { 2 } else { 0 };
-                let requests = if faults.requests {
-                    2 + u8::from(self.all_receive())
-                } else {
-                    0
-                };
-                1 + requests + deaths + cuts + u8::from(faults.both_freeze)
+                Choice::try_from(self.fates(i, settings).len()).unwrap_or(1)
             }
             Step::Deliver(i) if self.nodes[i].sent.is_some() && self.connected(i) => {
                 let network = if faults.network { 4 } else { 0 };
@@ -274,6 +312,24 @@ impl World {
             }
         }
         for i in 0..MEMBERS {
+            let tick = self.tick;
+            self.nodes[i].pg.reload(tick);
+            if self.nodes[i].guard_frozen_until > tick && !self.runs(i) && self.nodes[i].off_until <= tick {
+                // Whichever way it came to that: neither can end PostgreSQL.
+                self.nodes[i].both_frozen = true;
+            }
+            let there = self.runs(i)
+                && self.connected(i)
+                && self.nodes[i].pg.up
+                && self.nodes[i].pg.hung_since.is_none();
+            let since = &mut self.nodes[i].reachable_since;
+            if there {
+                since.get_or_insert(tick);
+            } else {
+                *since = None;
+            }
+        }
+        for i in 0..MEMBERS {
             self.catch_up(i, settings);
             self.guard(i, Input::Tick, settings);
             if self.runs(i) {
@@ -287,6 +343,11 @@ impl World {
 
     /// A guard that was frozen sees afterwards what has ended meanwhile.
     fn catch_up(&mut self, i: usize, settings: &Settings) {
+        if self.nodes[i].guard_frozen_until <= self.tick {
+            for request in std::mem::take(&mut self.nodes[i].guard_inbox) {
+                self.guard(i, Input::Request(request), settings);
+            }
+        }
         if !self.nodes[i].pg.up && self.nodes[i].guard.pid().is_some() {
             self.guard(i, Input::PostgresEnded, settings);
         }
@@ -295,56 +356,152 @@ impl World {
         }
     }
 
+    /// What may befall a node at this moment; the first is nothing.
+    fn fates(&self, i: usize, settings: &Settings) -> Vec<Fate> {
+        let faults = &settings.faults;
+        let node = &self.nodes[i];
+        let mut fates = vec![Fate::Nothing];
+        let mut add = |may: bool, fate: Fate| {
+            if may {
+                fates.push(fate);
+            }
+        };
+        let exists = !node.pg.missing;
+        add(faults.requests && exists, Fate::Switchover);
+        add(faults.requests && exists, Fate::SwitchoverToNext);
+        add(
+            faults.requests && exists && node.pg.serves(self.tick),
+            Fate::Restart,
+        );
+        add(faults.requests && exists && self.all_receive(), Fate::NoReceiver);
+        add(faults.deaths, Fate::PostgresDies);
+        add(faults.deaths, Fate::AgentDies);
+        add(faults.deaths && !self.paused_once, Fate::NodeDies);
+        add(faults.partitions && !self.paused_once, Fate::CutBriefly);
+        add(faults.partitions && !self.paused_once, Fate::CutForLong);
+        add(faults.both_freeze && !self.paused_once, Fate::BothFreeze);
+        add(faults.guards && !self.paused_once, Fate::GuardFreezes);
+        let serves_alone = node.pg.primary && node.pg.serves(self.tick);
+        // One at a time: somebody must be left who can serve.
+        let nobody_broken = self.nodes.iter().all(|node| !node.pg.broken);
+        add(
+            faults.broken && serves_alone && nobody_broken && self.could_be_replaced(i, settings),
+            Fate::NeverStarts,
+        );
+        let leads = node.keeper.state(self.now()).held(self.now()).is_some();
+        add(
+            faults.broken && serves_alone && leads && !self.paused_once,
+            Fate::Hangs,
+        );
+        add(faults.checkpointers && node.pg.up, Fate::CheckpointerBusy);
+        // What befalls all of them is offered once.
+        add(
+            faults.wipes && i == 0 && exists && !self.paused_once,
+            Fate::StoreForgets,
+        );
+        add(
+            faults.power && i == 0 && exists && !self.paused_once,
+            Fate::PowerCut,
+        );
+        add(
+            faults.pause && i == 0 && exists && !self.cut_once && !self.paused(),
+            Fate::Pause,
+        );
+        fates
+    }
+
+    /// Whether another member may take over by the rules: nothing helps where the only copy is lost.
+    fn could_be_replaced(&self, i: usize, settings: &Settings) -> bool {
+        let mut store = self.store.clone();
+        let mut seen = Seen::default();
+        let sync = store.view(&self.tree, &mut seen, self.now()).sync.value;
+        let sync = sync.filter(|_| settings.dynamic.synchronous_mode != SyncMode::Off);
+        let synchronous = settings.dynamic.synchronous_mode != SyncMode::Off;
+        (0..MEMBERS).filter(|j| *j != i).any(|j| {
+            let node = &self.nodes[j];
+            let named = sync
+                .as_ref()
+                .is_some_and(|sync| sync.includes(node.name.as_str()));
+            !node.pg.missing && (named || !synchronous)
+        })
+    }
+
     /// What befalls a node.
     fn fate(&mut self, i: usize, choice: Choice, settings: &Settings) {
-        let mut options: Vec<&str> = vec!["nothing"];
-        if settings.faults.requests {
-            options.extend(["asks for a switchover", "asks for a switchover to the next"]);
-            if self.all_receive() {
-                options.push("receives no WAL for a while");
-            }
+        let fate = self
+            .fates(i, settings)
+            .get(usize::from(choice))
+            .copied()
+            .unwrap_or(Fate::Nothing);
+        if fate == Fate::Nothing {
+            return;
         }
-        if settings.faults.deaths {
-            options.extend(["postgres dies", "agent dies", "node dies"]);
-        }
-        if settings.faults.partitions {
-            options.extend(["cut off briefly", "cut off for long"]);
-        }
-        if settings.faults.both_freeze {
-            options.push("agent and guard freeze");
-        }
-        let what = options.get(usize::from(choice)).copied().unwrap_or("nothing");
-        if choice > 0 {
-            self.say(|| format!("m{i}: FAULT: {what}"));
-        }
-        match what {
-            "nothing" => return,
-            "receives no WAL for a while" => {
-                self.nodes[i].no_receiver_until = self.tick + 4 * TICKS;
-                return;
-            }
-            "asks for a switchover" => return self.switch_over(i, None),
-            "asks for a switchover to the next" => return self.switch_over(i, Some((i + 1) % MEMBERS)),
-            _ => self.checker.disturbed = true,
-        }
+        self.say(|| format!("m{i}: FAULT: {fate:?}"));
         let tick = self.tick;
+        let is_fault = !matches!(
+            fate,
+            Fate::NoReceiver | Fate::Switchover | Fate::SwitchoverToNext | Fate::Restart | Fate::Pause
+        );
+        self.checker.disturbed |= is_fault;
         let node = &mut self.nodes[i];
-        match what {
-            "postgres dies" => self.postgres_dies(i, settings),
-            "agent dies" => self.agent_dies(i, settings),
-            "node dies" => {
-                node.off_until = tick + 3 * TICKS;
-                node.agent = Agent::Dead;
-                node.pg.up = false;
+        match fate {
+            Fate::Nothing => {}
+            Fate::Switchover => self.switch_over(i, None),
+            Fate::SwitchoverToNext => self.switch_over(i, Some((i + 1) % MEMBERS)),
+            Fate::Restart => node.request = Some(Request::Restart),
+            Fate::NoReceiver => node.no_receiver_until = tick + 4 * TICKS,
+            Fate::PostgresDies => self.postgres_dies(i, settings),
+            Fate::AgentDies => self.agent_dies(i, settings),
+            Fate::NodeDies => self.node_dies(i, tick + 3 * TICKS),
+            Fate::CutBriefly | Fate::CutForLong => {
+                let seconds = if fate == Fate::CutBriefly { 3 } else { 8 };
+                node.cut_until = tick + seconds * TICKS;
+                self.cut_once = true;
             }
-            "cut off briefly" => node.cut_until = tick + 3 * TICKS,
-            "cut off for long" => node.cut_until = tick + 8 * TICKS,
-            "agent and guard freeze" => {
+            Fate::BothFreeze => {
                 node.agent = Agent::Frozen(tick + 8 * TICKS);
                 node.guard_frozen_until = tick + 8 * TICKS;
+                node.both_frozen = true;
             }
-            _ => {}
+            Fate::GuardFreezes => node.guard_frozen_until = tick + 8 * TICKS,
+            Fate::NeverStarts => {
+                node.pg.broken = true;
+                self.postgres_dies(i, settings);
+            }
+            Fate::Hangs => node.pg.hung_since = Some(tick),
+            Fate::CheckpointerBusy => node.pg.busy_until = tick + 7 * TICKS,
+            Fate::StoreForgets => {
+                self.store.wipe();
+                self.checker.forget_terms();
+            }
+            Fate::PowerCut => {
+                for j in 0..MEMBERS {
+                    let pg = &mut self.nodes[j].pg;
+                    pg.slow_start = pg.up && pg.primary;
+                    self.node_dies(j, tick + 3 * TICKS);
+                }
+            }
+            Fate::Pause => {
+                self.pause_until = tick + 6 * TICKS;
+                self.paused_once = true;
+            }
         }
+    }
+
+    /// Everything of a node ends at once.
+    fn node_dies(&mut self, i: usize, until: u64) {
+        let node = &mut self.nodes[i];
+        node.off_until = until;
+        node.agent = Agent::Dead;
+        node.pg.up = false;
+        node.pg.clean = false;
+        node.pg.hung_since = None;
+        self.cut_once = true;
+    }
+
+    /// The cluster is in maintenance mode.
+    pub(crate) fn paused(&self) -> bool {
+        self.pause_until > self.tick
     }
 
     /// Nobody's WAL receiver is between connections: one at a time, so that somebody always has everything.
@@ -358,6 +515,8 @@ impl World {
             leader: Some(self.nodes[i].name.clone()),
             candidate: to.map(|to| self.nodes[to].name.clone()),
             scheduled_at: None,
+            force: false,
+            confirmed: false,
         };
         self.ask_for(i, &request);
     }
@@ -373,6 +532,7 @@ impl World {
         if self.nodes[i].pg.up {
             self.nodes[i].pg.up = false;
             self.nodes[i].pg.clean = false;
+            self.nodes[i].pg.hung_since = None;
             self.guard(i, Input::PostgresEnded, settings);
         }
     }
@@ -383,10 +543,13 @@ impl World {
         self.nodes[i].agent = Agent::Frozen(self.tick + seconds * TICKS);
     }
 
-    /// One input of a guard, and what it orders. A guard that is frozen or off hears nothing; its socket keeps what
-    /// was sent only in our favour, so requests to it are lost.
+    /// One input of a guard, and what it orders. A guard that is frozen reads what the keeper has sent when it thaws, before
+    /// anything else; one that is off hears nothing.
     pub(crate) fn guard(&mut self, i: usize, input: Input, settings: &Settings) -> bool {
         if self.nodes[i].guard_frozen_until > self.tick || self.nodes[i].off_until > self.tick {
+            if let Input::Request(request @ (Ask::Arm(_) | Ask::Lost { .. } | Ask::Pause { .. })) = input {
+                self.nodes[i].guard_inbox.push(request);
+            }
             return false;
         }
         let now = self.now();
@@ -403,9 +566,24 @@ impl World {
                 }
                 Order::Reply(_) => {}
                 Order::Start => {
-                    self.nodes[i].pg.up = true;
-                    self.nodes[i].pg.primary = !self.nodes[i].pg.standby;
+                    let tick = self.tick;
+                    let pg = &mut self.nodes[i].pg;
+                    pg.up = true;
+                    pg.primary = !pg.standby;
+                    // A checkpointer reads the setting when it begins.
+                    pg.busy_until = 0;
+                    pg.reload(tick);
+                    pg.starting_until = if std::mem::take(&mut pg.slow_start) {
+                        tick + 4 * TICKS
+                    } else {
+                        0
+                    };
+                    let broken = pg.broken;
                     self.guard(i, Input::Started { pid: 1 }, settings);
+                    if broken {
+                        self.say(|| format!("m{i}: PostgreSQL ends while it starts"));
+                        self.postgres_dies(i, settings);
+                    }
                 }
                 Order::Promote => {
                     let pg = &mut self.nodes[i].pg;
@@ -432,6 +610,8 @@ impl World {
                     self.nodes[i].agent_known = true;
                     self.guard(i, Input::AgentStarted, settings);
                 }
+                // Nobody tells a guard of this world to end.
+                Order::TerminateAgent | Order::Exit(_) => {}
             }
         }
         agreed
@@ -452,11 +632,24 @@ impl World {
             match output {
                 KeeperOutput::Send { op, .. } => self.nodes[i].sent = Some(op),
                 KeeperOutput::Guard(call) => self.call_guard(i, call),
+                KeeperOutput::EndPrimary => self.end_primary(i),
             }
         }
         if own && self.nodes[i].keeper.state(now) == LeaseState::None {
             self.violation = Some(Violation::GaveUp { member: i });
         }
+    }
+
+    /// The agent's own hand, for a guard that is frozen.
+    fn end_primary(&mut self, i: usize) {
+        let Some(settings) = self.checker.settings.clone() else {
+            return;
+        };
+        if self.nodes[i].pg.up && !self.nodes[i].pg.standby {
+            self.say(|| format!("m{i}: the agent ends PostgreSQL in the guard's place"));
+            self.postgres_dies(i, &settings);
+        }
+        self.keeper(i, KeeperInput::Ended);
     }
 
     fn call_guard(&mut self, i: usize, call: GuardCall) {
@@ -469,19 +662,14 @@ impl World {
         }
         self.say(|| format!("m{i}: keeper: {call:?}"));
         let request = match call {
-            GuardCall::Arm {
-                term,
-                lease,
-                stop_at,
-                kill_at,
-                deadline,
-            } => Ask::Arm(howdah_guard::Arm {
-                term: term.0,
-                lease: lease.0,
-                stop_at,
-                kill_at,
-                deadline,
-            }),
+            GuardCall::Arm(arm) => {
+                let pg = &mut self.nodes[i].pg;
+                if pg.up && pg.primary {
+                    // What ran before its agent had this leadership writes under it now.
+                    pg.term = arm.term;
+                }
+                Ask::Arm(arm)
+            }
             GuardCall::Disarm(term) => {
                 // A guard that is frozen does not answer, and that is no agreement.
                 let agreed = match self.checker.settings.clone() {

@@ -6,10 +6,10 @@ use anyhow::Context;
 use howdah_clock::now;
 use howdah_dcs::{Cond, Key, Op};
 use howdah_guard::{StartMode, StopMode};
-use howdah_postgres::{initdb, run_script};
+use howdah_postgres::{PgError, initdb, run_script};
 
 use super::{Failure, Outcome};
-use crate::{action::copy::Incomplete, outside::Outside};
+use crate::{action::copy::Incomplete, blocking::blocking, outside::Outside};
 
 /// A new primary has no lease before the cluster exists; the guard ends it if it has none by then.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -22,14 +22,21 @@ pub(crate) async fn bootstrap(outside: &Outside) -> Outcome {
     };
     tracing::error!("Bootstrap failed: {error:#}.");
     let _ = outside.stop(StopMode::Immediate, Duration::from_secs(5)).await;
-    let taken = outside.server.dir.path().with_extension("failed").exists();
-    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
-    let suffix = if taken {
-        format!("failed-{time}")
-    } else {
-        "failed".to_owned()
-    };
-    match outside.server.dir.set_aside(&suffix) {
+    // One failed try is kept for whoever looks why; a member that is started again and again must not fill the disk.
+    let mut failed = outside.server.dir.path().as_os_str().to_owned();
+    failed.push(".failed");
+    let dir = outside.server.dir.clone();
+    let kept = blocking("keeping the failed data directory", move || {
+        if std::path::Path::new(&failed).exists() {
+            std::fs::remove_dir_all(&failed).map_err(|source| PgError::File {
+                path: failed.into(),
+                source,
+            })?;
+        }
+        dir.set_aside("failed")
+    })
+    .await;
+    match kept.unwrap_or_else(|error| Err(PgError::Sql(error.to_string()))) {
         Ok(path) => {
             tracing::error!("The data directory is kept as {}.", path.display());
             let _ = Incomplete::of(&outside.server).clear();
@@ -61,9 +68,16 @@ async fn still_ours(outside: &Outside) -> anyhow::Result<()> {
 async fn make(outside: &Outside) -> anyhow::Result<()> {
     let server = &outside.server;
     let bootstrap = outside.config.bootstrap.clone().unwrap_or_default();
-    server.dir.create()?;
     let incomplete = Incomplete::of(server);
-    incomplete.mark()?;
+    let begun = incomplete.is_marked();
+    let dir = server.dir.clone();
+    blocking("making the data directory", move || {
+        dir.create()?;
+        // What an earlier try has left is half of a cluster that nobody has used.
+        if begun { dir.wipe() } else { Ok(()) }
+    })
+    .await??;
+    incomplete.mark(&[])?;
     initdb(&server.local, &server.programs, &bootstrap.initdb).await?;
 
     let not_after = now() + LIMIT;
@@ -95,10 +109,11 @@ async fn make(outside: &Outside) -> anyhow::Result<()> {
         cond: Cond::Always,
     };
     still_ours(outside).await?;
+    // First it is whole: a mark that is left behind would hide the data of a cluster that the store names.
+    incomplete.clear()?;
     outside
         .write(&done)
         .await
         .context("publishing the system identifier")?;
-    incomplete.clear()?;
     Ok(())
 }

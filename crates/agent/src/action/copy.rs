@@ -1,30 +1,58 @@
 //! Copying a running member.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context;
 use howdah_clock::now;
-use howdah_guard::StartMode;
+use howdah_guard::{StartMode, StopMode};
 use howdah_ha::Upstream;
-use howdah_postgres::{PgError, Server, base_backup};
+use howdah_postgres::{PgError, Server, base_backup, empty};
 
 use super::{Outcome, start};
-use crate::outside::{Outside, source};
+use crate::{
+    blocking::blocking,
+    outside::{Outside, source},
+};
 
 /// Copies and starts as replica.
 pub(crate) async fn copy(outside: &Outside, from: &Upstream, follow: &Upstream) -> Outcome {
     let server = &outside.server;
     // What we have is not thrown away for a source that is not there.
-    outside
+    let session = outside
         .server
         .connect_to(&source(from), now() + Duration::from_secs(5))
         .await
         .context("reaching the source")?;
+    // One whose data is gone may still run.
+    if outside.guard.seen().server_runs {
+        outside.stop(StopMode::Immediate, Duration::from_secs(10)).await?;
+    }
+    let deadline = now() + Duration::from_secs(5);
+    let sql = "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE pg_tablespace_location(oid) <> ''";
+    let rows = session
+        .rows(sql, deadline)
+        .await
+        .context("reading the source's tablespaces")?;
+    let tablespaces: Vec<String> = rows
+        .iter()
+        .filter_map(|row| row.get(0))
+        .map(|location| server.local_tablespace(location))
+        .collect();
     let incomplete = Incomplete::of(server);
-    incomplete.mark()?;
+    // What an earlier try has left of them is ours to remove; what lies there before the first try is not.
+    let left: Vec<PathBuf> = incomplete.lines().iter().map(PathBuf::from).collect();
+    incomplete.mark(&tablespaces)?;
     Incomplete::rewind_of(server).clear()?;
-    server.dir.create()?;
-    server.dir.wipe()?;
+    let dir = server.dir.clone();
+    blocking("emptying the data directory", move || {
+        dir.create()?;
+        dir.wipe()?;
+        left.iter().try_for_each(|tablespace| empty(tablespace))
+    })
+    .await??;
     tracing::info!(from = %from.name, "Copying the data.");
     // The password file is written with the configuration, which needs the directory.
     server.write_pgpass()?;
@@ -35,47 +63,78 @@ pub(crate) async fn copy(outside: &Outside, from: &Upstream, follow: &Upstream) 
     start::settle(outside, ended).await
 }
 
-/// A file beside the data directory that says: what lies there is half a copy, and of no use.
-pub(crate) struct Incomplete(PathBuf);
+/// A file beside the data directory that says: what lies there is half a copy, and of no use. Where the parent may not be
+/// written, it lies beside the password file.
+pub(crate) struct Incomplete {
+    beside: PathBuf,
+    elsewhere: PathBuf,
+}
 
 impl Incomplete {
     pub(crate) fn of(server: &Server) -> Self {
-        let mut name = server.dir.path().as_os_str().to_owned();
-        name.push(".incomplete");
-        Incomplete(PathBuf::from(name))
+        Self::named(server, "incomplete")
     }
 
     /// The same for a rewind: the data can be rewound again, or copied, and must never be started.
     pub(crate) fn rewind_of(server: &Server) -> Self {
-        let mut name = server.dir.path().as_os_str().to_owned();
-        name.push(".rewinding");
-        Incomplete(PathBuf::from(name))
+        Self::named(server, "rewinding")
+    }
+
+    fn named(server: &Server, what: &str) -> Self {
+        let path = server.dir.path();
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(format!(".{what}"));
+        let flat = path.display().to_string().replace('/', "-");
+        let home = server.local.pgpass.parent().unwrap_or(Path::new("/"));
+        Incomplete {
+            beside: PathBuf::from(beside),
+            elsewhere: home.join(format!(".howdah{flat}.{what}")),
+        }
     }
 
     pub(crate) fn is_marked(&self) -> bool {
-        self.0.exists()
+        self.beside.exists() || self.elsewhere.exists()
     }
 
-    pub(crate) fn mark(&self) -> Result<(), PgError> {
-        if let Some(parent) = self.0.parent() {
-            std::fs::create_dir_all(parent).map_err(|source| PgError::File {
-                path: parent.into(),
-                source,
-            })?;
+    /// What was written with the mark.
+    fn lines(&self) -> Vec<String> {
+        let read = |path: &Path| std::fs::read_to_string(path).ok();
+        let text = read(&self.beside)
+            .or_else(|| read(&self.elsewhere))
+            .unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Marks, and keeps these lines.
+    pub(crate) fn mark(&self, lines: &[String]) -> Result<(), PgError> {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let write = |path: &Path| {
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            std::fs::write(path, &text)
+        };
+        if write(&self.beside).is_ok() {
+            return Ok(());
         }
-        std::fs::write(&self.0, "").map_err(|source| PgError::File {
-            path: self.0.clone(),
+        write(&self.elsewhere).map_err(|source| PgError::File {
+            path: self.elsewhere.clone(),
             source,
         })
     }
 
     pub(crate) fn clear(&self) -> Result<(), PgError> {
-        match std::fs::remove_file(&self.0) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(PgError::File {
-                path: self.0.clone(),
-                source,
-            }),
-            _ => Ok(()),
+        for path in [&self.beside, &self.elsewhere] {
+            match std::fs::remove_file(path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(PgError::File {
+                        path: path.clone(),
+                        source,
+                    });
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
 }

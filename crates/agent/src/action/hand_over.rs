@@ -5,7 +5,7 @@ use std::time::Duration;
 use howdah_clock::now;
 use howdah_dcs::{Cond, FailoverRequest, Key, Op, Status};
 use howdah_guard::{GuardError, Request, StopMode, WhyRefused};
-use howdah_ha::{Command, LeaseState, Peer};
+use howdah_ha::Peer;
 use howdah_http::HttpError;
 use howdah_pgconf::{ControlData, DbState};
 use howdah_types::{Lsn, MemberName};
@@ -19,7 +19,10 @@ const LOOK: Duration = Duration::from_millis(10);
 /// A replica gets this long to receive the last record. Then a switchover goes back, and whoever may lose goes on.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
-/// After so many rounds in which no other agent has accepted a connection, nobody is there: the whole cluster is being
+/// The member with the highest `failover_priority` has this long to receive the end before another one is named.
+const PREFER: Duration = Duration::from_millis(300);
+
+/// After this many rounds in which no other agent has accepted a connection, nobody is there: the whole cluster is being
 /// stopped. An agent that hangs, or does not know its position just now, is waited for.
 const SILENT_ROUNDS: u32 = 25;
 
@@ -80,18 +83,7 @@ pub(crate) async fn hand_over(outside: &Outside, candidate: Option<&MemberName>,
         let why = "no replica has confirmed the last WAL record: this member goes on as primary";
         return Err(anyhow::anyhow!(why).into());
     }
-    outside.keeper.command(Command::Release).await;
-    let released = outside
-        .keeper
-        .wait_for(
-            |status| status.state == LeaseState::None,
-            now() + Duration::from_secs(10),
-        )
-        .await;
-    if !released {
-        return Err(anyhow::anyhow!("the lease was not given back").into());
-    }
-    Ok(())
+    Ok(outside.release().await?)
 }
 
 /// Waits until the candidate, or some replica that may lead, has received the shutdown checkpoint; which one it is.
@@ -100,7 +92,7 @@ async fn wait_received(
     candidate: Option<&MemberName>,
     control: &ControlData,
 ) -> Option<MemberName> {
-    let possible: Vec<(MemberName, String)> = outside
+    let mut possible: Vec<(MemberName, String, i64)> = outside
         .view
         .members
         .iter()
@@ -110,13 +102,19 @@ async fn wait_received(
                 && candidate.is_none_or(|candidate| candidate == *name)
                 && outside.may_take_over(name)
         })
-        .filter_map(|(name, member)| Some((name.clone(), format!("{}/patroni", member.api_base()?))))
+        .filter_map(|(name, member)| {
+            let url = format!("{}/patroni", member.api_base()?);
+            Some((name.clone(), url, member.tags.failover_priority()))
+        })
         .collect();
+    possible.sort_by_key(|(_, _, priority)| std::cmp::Reverse(*priority));
+    let highest = possible.first().map(|(_, _, priority)| *priority);
     let deadline = now() + CATCH_UP;
+    let prefer_until = now() + PREFER;
     let mut silent = 0;
     while !possible.is_empty() && now() < deadline && silent < SILENT_ROUNDS {
         silent += 1;
-        for (name, url) in &possible {
+        for (name, url, priority) in &possible {
             let asked = ask(&outside.peers, url, deadline.min(now() + Duration::from_secs(1))).await;
             // Only a connection that nobody accepts says that nobody is there.
             let gone = asked.as_ref().is_err_and(HttpError::never_sent);
@@ -127,7 +125,7 @@ async fn wait_received(
                 peer.lsn > control.checkpoint
                     && peer.timeline.is_some_and(|theirs| theirs >= control.timeline)
             };
-            if peer.as_ref().is_some_and(has_all) {
+            if peer.as_ref().is_some_and(has_all) && (Some(*priority) == highest || now() >= prefer_until) {
                 return Some(name.clone());
             }
         }
@@ -142,6 +140,8 @@ async fn name_successor(outside: &Outside, name: MemberName) {
         leader: Some(outside.config.name.clone()),
         candidate: Some(name),
         scheduled_at: None,
+        force: false,
+        confirmed: true,
     };
     let value = serde_json::to_string(&request).unwrap_or_default();
     if let Err(error) = write_request(outside, value).await {

@@ -20,6 +20,9 @@ use crate::outside::Outside;
 /// A server that may write a shutdown checkpoint gets this long.
 pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
+/// A killed process ends as soon as the kernel lets it.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How an action ended.
 pub(crate) type Outcome = Result<(), Failure>;
 
@@ -77,7 +80,15 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
             stage(PgState::Stopping, Role::Demoted);
             Ok(outside.stop(StopMode::Immediate, Duration::from_secs(5)).await?)
         }
-        Action::Rejoin { leader } => rejoin::rejoin(&outside, leader).await,
+        Action::GiveUp => {
+            stage(PgState::Stopping, Role::Demoted);
+            give_up(&outside).await
+        }
+        Action::KillServer => {
+            stage(PgState::Stopping, Role::Demoted);
+            Ok(outside.stop(StopMode::Kill, KILL_PATIENCE).await?)
+        }
+        Action::Rejoin { leader, copy } => rejoin::rejoin(&outside, leader, *copy).await,
         Action::Checkpoint => start::checkpoint(&outside).await,
         Action::Restart { primary, follow } => {
             stage(
@@ -99,4 +110,10 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
             Ok(outside.stop(StopMode::Fast, STOP_PATIENCE).await?)
         }
     }
+}
+
+/// Kills a server that does not answer, and gives the lease back: there is nobody to hand over from.
+async fn give_up(outside: &Outside) -> Outcome {
+    outside.stop(StopMode::Kill, KILL_PATIENCE).await?;
+    Ok(outside.release().await?)
 }

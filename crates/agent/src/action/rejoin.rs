@@ -6,26 +6,38 @@ use anyhow::Context;
 use howdah_clock::now;
 use howdah_guard::StopMode;
 use howdah_ha::Upstream;
-use howdah_pgconf::{DbState, Divergence, HistoryLine, divergence, parse_history, share_history};
+use howdah_pgconf::{DbState, Divergence, HistoryLine, divergence, newest_at, parse_history, share_history};
 use howdah_postgres::{Sample, Session, rewind};
 use howdah_types::{Lsn, Timeline};
 
 use super::{Incomplete, Outcome, STOP_PATIENCE, copy, start};
-use crate::outside::{Outside, source};
+use crate::{
+    blocking::blocking,
+    outside::{Outside, source},
+};
 
-/// Compares with the leader, rewinds or copies where it must, and follows.
-pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream) -> Outcome {
+/// Compares with the leader, rewinds or copies where it must, and follows. `copy`: whatever the comparison says, since
+/// rewinds have not helped.
+pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream, copy: bool) -> Outcome {
     let running = outside.server.dir.postmaster().is_some();
     let (timeline, history) = leader_history(outside, leader).await?;
+    if copy {
+        tracing::warn!(leader = %leader.name, "Rewinding did not help.");
+        return copy_again(outside, leader).await;
+    }
     let damaged = Incomplete::rewind_of(&outside.server).is_marked();
     // What a rewind has left half done tells nothing of itself; and only what was not foreign is ever rewound.
     let foreign = !damaged && is_foreign(outside, running, timeline, &history).await?;
     if !damaged && !foreign && !diverged(outside, running, timeline, &history).await? {
-        return if running {
-            Ok(())
-        } else {
-            start::replica(outside, Some(leader)).await
-        };
+        if !running {
+            return start::replica(outside, Some(leader)).await;
+        }
+        if wal_is_gone(outside, leader).await? {
+            tracing::warn!(leader = %leader.name, "The leader no longer has the WAL that this replica needs.");
+            // All that is here is the leader's too: nothing is kept.
+            return copy::copy(outside, leader, leader).await;
+        }
+        return Ok(());
     }
     tracing::warn!(leader = %leader.name, %timeline, "Our WAL has left the leader's history.");
     if running {
@@ -35,8 +47,19 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream) -> Outcome {
     if outside.dynamic.use_pg_rewind && !foreign {
         // While this stands, the data is neither of the old history nor of the new one.
         let marker = Incomplete::rewind_of(&outside.server);
-        marker.mark()?;
+        marker.mark(&[])?;
         match rewind(&outside.server.local, &outside.server.programs, &source(leader)).await {
+            // PostgreSQL follows the newest history that it finds. One that is not the leader's was made here, by a
+            // promotion that the control file has not learnt of: pg_rewind has found nothing to do.
+            Ok(())
+                if outside
+                    .server
+                    .dir
+                    .newest_history()
+                    .is_some_and(|newest| newest > timeline) =>
+            {
+                tracing::warn!("pg_rewind has left a timeline that the leader does not have.");
+            }
             Ok(()) => {
                 tracing::info!("Rewound.");
                 outside.server.set_standby(true)?;
@@ -50,11 +73,11 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream) -> Outcome {
             .await
             .context("after a failed rewind")?;
     }
-    copy_anew(outside, leader).await
+    copy_again(outside, leader).await
 }
 
 /// A copy takes the place of the data. What was there is removed only where the user has allowed it, else kept beside.
-async fn copy_anew(outside: &Outside, leader: &Upstream) -> Outcome {
+async fn copy_again(outside: &Outside, leader: &Upstream) -> Outcome {
     let dynamic = &outside.dynamic;
     let may_remove = if dynamic.use_pg_rewind {
         dynamic.remove_data_directory_on_rewind_failure
@@ -62,11 +85,11 @@ async fn copy_anew(outside: &Outside, leader: &Upstream) -> Outcome {
         dynamic.remove_data_directory_on_diverged_timelines
     };
     if !may_remove {
+        outside.stop(StopMode::Fast, STOP_PATIENCE).await?;
         let suffix = format!("diverged-{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S"));
-        let kept = outside
-            .server
-            .dir
-            .set_aside(&suffix)
+        let dir = outside.server.dir.clone();
+        let kept = blocking("keeping the diverged data", move || dir.set_aside(&suffix))
+            .await?
             .context("keeping the diverged data beside the new copy")?;
         tracing::warn!(
             "The diverged data is kept as {}; remove it when it is not needed.",
@@ -121,7 +144,7 @@ async fn is_foreign(
 ) -> anyhow::Result<bool> {
     let timeline = if running {
         let session: Session = outside.connect().await?;
-        Sample::take(&session, now() + Duration::from_secs(3))
+        Sample::take(&session, &outside.server.dir, now() + Duration::from_secs(3))
             .await?
             .timeline
     } else {
@@ -139,7 +162,7 @@ async fn diverged(
 ) -> anyhow::Result<bool> {
     let (timeline, end) = if running {
         let session: Session = outside.connect().await?;
-        let sample = Sample::take(&session, now() + Duration::from_secs(3)).await?;
+        let sample = Sample::take(&session, &outside.server.dir, now() + Duration::from_secs(3)).await?;
         (sample.timeline, sample.replayed)
     } else {
         let control = outside.server.dir.control()?;
@@ -154,4 +177,31 @@ async fn diverged(
         }
     };
     Ok(divergence(timeline, end, leader, history) == Divergence::Diverged)
+}
+
+/// Whether the leader has removed the WAL that this running replica waits for, and no archive can have it.
+async fn wal_is_gone(outside: &Outside, leader: &Upstream) -> anyhow::Result<bool> {
+    let deadline = now() + Duration::from_secs(5);
+    let local = outside.connect().await?;
+    let sql = "SELECT pg_last_wal_replay_lsn(), current_setting('restore_command'), \
+        (SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'), \
+        (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size')";
+    let row = local.row(sql, deadline).await?;
+    let streams = row.get(2) != Some("0");
+    if streams || row.get(1).is_some_and(|command| !command.is_empty()) {
+        return Ok(false);
+    }
+    let (Some(Ok(position)), Some(Ok(size))) = (
+        row.get(0).map(str::parse::<Lsn>),
+        row.get(3).map(str::parse::<u64>),
+    ) else {
+        return Ok(false);
+    };
+    let session = outside.server.connect_to(&source(leader), deadline).await?;
+    let rows = session
+        .rows("SELECT pg_ls_dir('pg_wal', true, false)", deadline)
+        .await?;
+    let names: Vec<&str> = rows.iter().filter_map(|row| row.get(0)).collect();
+    // The segment in which the next record begins.
+    Ok(newest_at(names, Lsn(position.0 + 1), size).is_none())
 }

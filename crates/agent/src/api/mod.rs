@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use howdah_config::{LocalConfig, RestApiConfig, VerifyClient};
 use howdah_dcs::Store;
 use howdah_http::{Client, ServerConfig, server_tls};
+use howdah_postgres::{Programs, Server};
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{publish::Published, setup::peer_client, wake::Wake};
@@ -25,6 +26,7 @@ use crate::{publish::Published, setup::peer_client, wake::Wake};
 /// What a request may use.
 pub(crate) struct Api {
     configured: Arc<ArcSwap<Configured>>,
+    pub(crate) programs: Programs,
     pub(crate) published: Published,
     pub(crate) store: Box<dyn Store>,
     pub(crate) wake: Wake,
@@ -100,14 +102,11 @@ impl ApiThread {
 /// Binds the address and serves it.
 pub(crate) async fn start(
     config: Arc<LocalConfig>,
+    server: Server,
     store: Box<dyn Store>,
     published: Published,
     wake: Wake,
 ) -> anyhow::Result<ApiThread> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(1)
-        .build()?;
     let address = &config.restapi.listen;
     let listener = bind(&config.restapi)
         .await
@@ -122,10 +121,16 @@ pub(crate) async fn start(
     let (stop, stopped) = watch::channel(false);
     let api = Api {
         configured,
+        programs: server.programs,
         store,
         published,
         wake,
     };
+    // Made last: a runtime must not be dropped within another one, as it would be by an error above.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()?;
     let thread = std::thread::Builder::new()
         .name("rest".to_owned())
         .spawn(move || {

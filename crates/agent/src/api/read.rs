@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use howdah_clock::now;
-use howdah_dcs::history_to_json;
+use howdah_dcs::{View, history_to_json};
 use howdah_http::timeout_at;
 use howdah_rest::{Query, cluster_document, health, metrics, readiness, status_document};
 use serde_json::Value;
@@ -61,7 +61,7 @@ fn status(api: &Api, status: u16) -> Answer {
     }
 }
 
-/// Positions in a race must be of now.
+/// Positions in a race must be current.
 async fn refresh(api: &Api) {
     let (done, refreshed) = oneshot::channel();
     if api.published.commands.try_send(ApiCommand::Refresh(done)).is_ok() {
@@ -80,20 +80,32 @@ fn liveness(api: &Api) -> Answer {
 }
 
 async fn from_store(api: &Api, what: &str) -> Answer {
+    if what == "cluster"
+        && let Some(shown) = api.published.shown()
+    {
+        let body = shown.document(|view| cluster(api, view).to_string());
+        return Answer {
+            status: 200,
+            body,
+            kind: "application/json",
+        };
+    }
     let view = match api.store.read(now() + STORE_PATIENCE).await {
         Ok(view) => view,
         Err(error) => return Answer::text(503, error.to_string()),
     };
     match what {
-        "cluster" => {
-            let pause = view.config.value.as_ref().and_then(|config| config.get("pause"));
-            let pause = pause.is_some_and(|pause| howdah_config::parse_bool(pause) == Some(true));
-            Answer::json(200, &cluster_document(&view, api.config().scope.as_str(), pause))
-        }
+        "cluster" => Answer::json(200, &cluster(api, &view)),
         "history" => Answer::json(200, &history_to_json(&view.history.unwrap_or_default())),
         _ => match view.config.value {
             Some(config) => Answer::json(200, &Value::Object(config)),
             None => Answer::text(502, "there is no configuration yet"),
         },
     }
+}
+
+fn cluster(api: &Api, view: &View) -> Value {
+    let pause = view.config.value.as_ref().and_then(|config| config.get("pause"));
+    let pause = pause.is_some_and(|pause| howdah_config::parse_bool(pause) == Some(true));
+    cluster_document(view, api.config().scope.as_str(), pause)
 }

@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use bytes::Bytes;
+use howdah_clock::now;
 use howdah_config::VerifyClient;
-use howdah_http::{Peer, Reply, basic_auth};
+use howdah_http::{Peer, Reply, basic_auth, timeout_at};
 use howdah_rest::Query;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -14,6 +17,9 @@ use super::{Api, allowlist, read, switchover, write};
 
 /// A dynamic configuration is a few kilobytes.
 const LARGEST_BODY: usize = 1024 * 1024;
+
+/// And comes at once. Who sends it piece by piece keeps a place that a health check needs.
+const BODY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// An answer before it is one of HTTP.
 pub(crate) struct Answer {
@@ -165,9 +171,10 @@ fn same_bytes(a: &[u8], b: &[u8]) -> bool {
 
 async fn body(request: Request<Incoming>) -> Result<Option<Map<String, Value>>, Answer> {
     let body = Limited::new(request.into_body(), LARGEST_BODY);
-    let bytes = match body.collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => return Err(Answer::text(400, format!("the body cannot be read: {error}"))),
+    let bytes = match timeout_at(now() + BODY_PATIENCE, body.collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) => return Err(Answer::text(400, format!("the body cannot be read: {error}"))),
+        Err(_) => return Err(Answer::text(408, "the body did not come in time")),
     };
     if bytes.is_empty() {
         return Ok(None);

@@ -32,6 +32,9 @@ pub(crate) async fn post(api: &Api, body: &Map<String, Value>, is_switchover: bo
     if let Err(why) = check(api, &view, &dynamic, &request).await {
         return Answer::text(412, why);
     }
+    if let Err(why) = fenced(api, &view, &dynamic, &request).await {
+        return Answer::text(412, why);
+    }
     let op = Op::Put {
         key: Key::Failover,
         value: serde_json::to_string(&request).unwrap_or_default(),
@@ -88,6 +91,11 @@ pub(crate) async fn delete(api: &Api) -> Answer {
 
 /// What can be known beforehand.
 async fn check(api: &Api, view: &View, dynamic: &Dynamic, request: &FailoverRequest) -> Result<(), String> {
+    let action = if request.is_switchover() {
+        "switchover"
+    } else {
+        "failover"
+    };
     let current = view.leader.as_ref().map(|leader| &leader.name);
     if let Some(leader) = &request.leader
         && current != Some(leader)
@@ -102,7 +110,7 @@ async fn check(api: &Api, view: &View, dynamic: &Dynamic, request: &FailoverRequ
     let limited = sync.filter(|_| request.is_switchover());
     if let Some(candidate) = &request.candidate {
         if !view.members.contains_key(candidate) {
-            return Err("candidate does not exist".to_owned());
+            return Err("candidate does not exists".to_owned());
         }
         if limited.is_some_and(|sync| {
             !sync
@@ -127,7 +135,10 @@ async fn check(api: &Api, view: &View, dynamic: &Dynamic, request: &FailoverRequ
         })
         .collect();
     if members.is_empty() {
-        return Err("switchover is not possible: cluster does not have members except leader".to_owned());
+        return Err(match &request.candidate {
+            Some(_) => format!("{action} is not possible: no good candidates have been found"),
+            None => format!("{action} is not possible: cluster does not have members except leader"),
+        });
     }
     for (_, member) in members {
         let Some(base) = member.api_base() else { continue };
@@ -141,7 +152,35 @@ async fn check(api: &Api, view: &View, dynamic: &Dynamic, request: &FailoverRequ
             return Ok(());
         }
     }
-    Err("no good candidates have been found".to_owned())
+    Err(format!(
+        "{action} is not possible: no good candidates have been found"
+    ))
+}
+
+/// In maintenance mode no guard stops a primary. One that does not answer may still take writes when another member is
+/// promoted, and nobody would see it.
+async fn fenced(api: &Api, view: &View, dynamic: &Dynamic, request: &FailoverRequest) -> Result<(), String> {
+    if !dynamic.pause || request.force {
+        return Ok(());
+    }
+    let Some((name, leader)) = view.leader_member() else {
+        return Ok(());
+    };
+    let Some(base) = leader.api_base() else {
+        return Ok(());
+    };
+    let url = format!("{base}/patroni");
+    let answers = ask_one(&api.peers(), &url, now() + Duration::from_secs(2))
+        .await
+        .is_some();
+    if answers {
+        return Ok(());
+    }
+    Err(format!(
+        "in maintenance mode {name} is not stopped, and it does not answer: it may go on taking writes beside the new \
+         primary, and they would be lost. Stop its PostgreSQL by hand or resume the cluster; or accept that with \"force\": \
+         true (howdah ctl failover --force)"
+    ))
 }
 
 /// Success is another leader; failure is the key emptied with the old one.

@@ -1,6 +1,7 @@
 use howdah_clock::now;
 use howdah_config::{dynamic_from, patch};
 use howdah_dcs::{Cond, Key, Op, Outcome};
+use howdah_postgres::bad_parameters;
 use howdah_rest::{ReinitRequest, RestartRequest, ScheduledRestart};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
@@ -30,8 +31,13 @@ pub(crate) async fn put_config(api: &Api, config: &Map<String, Value>) -> Answer
 
 /// A configuration that no member would take is refused here, where somebody reads the answer.
 async fn write_config(api: &Api, config: Map<String, Value>, cond: Cond) -> Answer {
-    if let Err(error) = dynamic_from(&config, &api.config().postgresql) {
-        return Answer::text(400, error.to_string());
+    let dynamic = match dynamic_from(&config, &api.config().postgresql) {
+        Ok(dynamic) => dynamic,
+        Err(error) => return Answer::text(400, error.to_string()),
+    };
+    let bad = bad_parameters(&api.programs, &dynamic.parameters).await;
+    if let Some(first) = bad.first() {
+        return Answer::text(400, first.to_string());
     }
     let value = Value::Object(config);
     let op = Op::Put {

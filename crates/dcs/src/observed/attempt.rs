@@ -3,7 +3,7 @@ use std::time::Duration;
 use howdah_types::MemberName;
 
 use super::{Change, Record};
-use crate::{Done, LeaseId, Op, Outcome, Refusal, Term};
+use crate::{Done, LeaderSeen, LeaseId, Op, Outcome, Refusal, Term};
 
 /// The length of a lease that nothing is known of.
 const ADOPTED_TTL: Duration = Duration::from_secs(30);
@@ -80,7 +80,7 @@ impl Attempt {
     #[must_use]
     pub fn of(op: &Op, ttl: Option<Duration>) -> Option<Self> {
         let (goal, lease) = match op {
-            Op::Renew { lease } => (Goal::Renew, lease),
+            Op::Renew { lease, .. } => (Goal::Renew, lease),
             Op::Acquire { me, lease } => (Goal::Acquire { me: me.clone() }, lease),
             Op::Release { lease } => (Goal::Release, lease),
             _ => return None,
@@ -175,7 +175,7 @@ impl Attempt {
         let recorded = record.map_or(ADOPTED_TTL, |record| record.ttl);
         Next::End(Outcome::Done(Done::Renewed {
             ttl: self.ttl.unwrap_or(recorded),
-            leader: record.and_then(Record::leader),
+            leader: LeaderSeen::Read(record.and_then(Record::leader)),
         }))
     }
 
@@ -183,7 +183,7 @@ impl Attempt {
         Next::End(Outcome::Done(match self.goal {
             Goal::Renew => Done::Renewed {
                 ttl: self.ttl.unwrap_or(record.ttl),
-                leader: record.leader(),
+                leader: LeaderSeen::Read(record.leader()),
             },
             Goal::Acquire { .. } => Done::Acquired {
                 term: Term(over.version),
@@ -259,7 +259,14 @@ mod tests {
 
     #[test]
     fn a_renewal_concludes_only_from_a_read() {
-        let mut attempt = Attempt::of(&Op::Renew { lease: LeaseId(1) }, None).unwrap();
+        let mut attempt = Attempt::of(
+            &Op::Renew {
+                lease: LeaseId(1),
+                read: true,
+            },
+            None,
+        )
+        .unwrap();
         // What was seen last names another: that may be old.
         assert_eq!(attempt.begin(Some(held_by(2, 5))), Next::Ask(Request::Read));
         let Next::Ask(swap) = attempt.hear(&Request::Read, found(held_by(1, 6), true)) else {
@@ -281,7 +288,14 @@ mod tests {
 
     #[test]
     fn an_adopted_lease_keeps_the_length_of_its_record() {
-        let mut attempt = Attempt::of(&Op::Renew { lease: LeaseId(1) }, None).unwrap();
+        let mut attempt = Attempt::of(
+            &Op::Renew {
+                lease: LeaseId(1),
+                read: true,
+            },
+            None,
+        )
+        .unwrap();
         let next = attempt.begin(Some(held_by(1, 5)));
         let Next::Ask(Request::Swap { change, .. }) = next else {
             panic!("{next:?}")

@@ -5,8 +5,8 @@ use std::time::Duration;
 use howdah_config::{LocalConfig, Source, dynamic_from, load};
 use howdah_dcs::{FailoverRequest, LeaderKey, LeaseId, Member, SyncState, Term, View};
 use howdah_ha::{
-    Action, Dcs, Effect, LeaseState, Me, Peer, Peers, Plan, Postgres, Running, Snapshot as Inner, Stopped,
-    WalSender, decide,
+    Action, CommitLevel, Dcs, Effect, LeaseState, Me, Peer, Peers, Plan, Postgres, Running,
+    Snapshot as Inner, Stopped, WalSender, decide,
 };
 use howdah_pgconf::DbState;
 use howdah_types::{BootTime, Lsn, MemberName, SystemId, Tags, Timeline};
@@ -51,8 +51,11 @@ fn running(in_recovery: bool) -> Running {
     let sender = |name: &str| WalSender {
         name: name.into(),
         streaming: true,
+        confirms: false,
         sync: false,
+        written: Lsn(100),
         lsn: Lsn(100),
+        replayed: Lsn(100),
     };
     Running {
         system_id: SystemId(1),
@@ -63,6 +66,7 @@ fn running(in_recovery: bool) -> Running {
         streaming: in_recovery,
         upstream: in_recovery.then(|| ("b".to_owned(), 5432)),
         sync_names: String::new(),
+        commit_level: CommitLevel::Flush,
         walsenders: if in_recovery {
             vec![]
         } else {
@@ -91,6 +95,7 @@ impl Situation {
                 name: name("a"),
                 tags: Tags::default(),
                 may_bootstrap: true,
+                lease: Some(LeaseId(1)),
             },
             config: dynamic_from(dynamic.as_object().unwrap(), &local.postgresql).unwrap(),
             dcs: Dcs::Fresh(View {
@@ -100,6 +105,7 @@ impl Situation {
             }),
             lease: LeaseState::None,
             postgres: Postgres::Missing,
+            server_runs: false,
             action: None,
             peers: Peers::default(),
             request: None,
@@ -149,6 +155,27 @@ impl Situation {
                 standby: false,
                 damaged,
             });
+        })
+    }
+
+    /// It lives and takes no connections yet, or has taken them and does not answer, since so many seconds.
+    pub fn unavailable(self, silent: bool, seconds: u64) -> Self {
+        self.with(|s| {
+            let since = NOW - Duration::from_secs(seconds);
+            s.postgres = if silent {
+                Postgres::Silent { since }
+            } else {
+                Postgres::Starting { since }
+            };
+        })
+    }
+
+    /// No member has data yet.
+    pub fn nobody_has_data(self) -> Self {
+        self.without_cluster().with(|s| {
+            for member in ["a", "b", "c"] {
+                s.record(member, "uninitialized");
+            }
         })
     }
 
@@ -226,6 +253,8 @@ impl Situation {
                 leader: (!leader.is_empty()).then(|| name(leader)),
                 candidate: candidate.map(name),
                 scheduled_at: None,
+                force: false,
+                confirmed: false,
             });
         })
     }
@@ -245,6 +274,9 @@ impl Situation {
             let peer = Peer {
                 primary: false,
                 running: true,
+                starting: false,
+                start_failed: false,
+                system_id: Some("1".into()),
                 lsn: Lsn(lsn),
                 timeline: Some(Timeline(1)),
                 nofailover: false,
@@ -301,7 +333,9 @@ pub fn brief(effect: &Effect) -> String {
 fn action_in_brief(action: &Action) -> String {
     match action {
         Action::Clone { from, .. } => format!("Clone from {}", from.name),
-        Action::Rejoin { leader } => format!("Rejoin {}", leader.name),
+        Action::Rejoin { leader, copy } => {
+            format!("Rejoin {}{}", leader.name, if *copy { " by a copy" } else { "" })
+        }
         Action::Promote { term, .. } => format!("Promote term {}", term.0),
         Action::StartPrimary { term, .. } => format!("StartPrimary term {}", term.0),
         Action::StartReplica { .. } => "StartReplica".into(),

@@ -1,0 +1,102 @@
+//! What a decision notes for the next ones, whatever it decides.
+
+use std::time::Duration;
+
+use howdah_dcs::View;
+use howdah_types::Role;
+
+use crate::{KnownMember, LastLeader, LeaseState, Plan, Postgres, Snapshot};
+
+/// A server that has served for this long is no longer one that was just started.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// Keeps track of who led, and since when nobody does.
+pub(crate) fn leader(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
+    let Some(leader) = &view.leader else {
+        plan.memory.leaderless_since.get_or_insert(snapshot.now);
+        return;
+    };
+    let ours = match view.members.get(&leader.name) {
+        Some(member) => member.howdah.is_some(),
+        // Without a record it stays what it was known to be.
+        None => plan
+            .memory
+            .last_leader
+            .as_ref()
+            .is_some_and(|last| last.name == leader.name && last.ours),
+    };
+    plan.memory.last_leader = Some(LastLeader {
+        name: leader.name.clone(),
+        lease: leader.lease,
+        ours,
+    });
+    plan.memory.leaderless_since = None;
+    if leader.name != snapshot.me.name {
+        plan.memory.yield_until = None;
+    }
+}
+
+/// Keeps the members that the store knows, for the moment when it has forgotten them. A view that lacks our own record,
+/// which we keep alive, or a cluster that was there, says nothing about who lives.
+pub(crate) fn members(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
+    let memory = &mut plan.memory;
+    if let Some(cluster) = &view.initialize {
+        memory.store_empty_since = None;
+        memory.cluster_known |= !cluster.is_empty();
+    } else if memory.cluster_known || !matches!(snapshot.postgres, Postgres::Missing) {
+        memory.store_empty_since.get_or_insert(snapshot.now);
+        memory.store_forgot = true;
+    }
+    if !view.members.contains_key(&snapshot.me.name) {
+        memory.store_forgot |= !memory.known.is_empty();
+        return;
+    }
+    let somebody_serves = view
+        .leader_member()
+        .is_some_and(|(_, member)| member.is_running() && member.role == Role::Primary);
+    if memory.store_forgot && !(somebody_serves && view.initialize.is_some()) {
+        return;
+    }
+    memory.store_forgot = false;
+    memory.known = view
+        .members
+        .iter()
+        .filter(|(name, member)| **name != snapshot.me.name && !member.tags.nofailover())
+        .filter_map(|(name, member)| {
+            let api = member.api_base()?.to_owned();
+            Some((name.clone(), KnownMember { api }))
+        })
+        .collect();
+}
+
+/// Keeps track of whether PostgreSQL serves.
+pub(crate) fn postgres(snapshot: &Snapshot, plan: &mut Plan) {
+    let memory = &mut plan.memory;
+    match &snapshot.postgres {
+        Postgres::Unreadable { .. } => {
+            memory.unreadable_since.get_or_insert(snapshot.now);
+        }
+        _ => memory.unreadable_since = None,
+    }
+    if let Postgres::Running(running) = &snapshot.postgres {
+        let since = *memory.serving_since.get_or_insert(snapshot.now);
+        memory.not_serving_since = None;
+        memory.handed_over &= !running.in_recovery;
+        // With the lease, a replica is one whose promotion is to come, or has failed.
+        memory.start_failed &= running.in_recovery && snapshot.lease != LeaseState::None;
+        if snapshot.now >= since + SETTLED {
+            memory.restarts = 0;
+        }
+        // What it has that others lack counts again.
+        memory.unfit_until = None;
+        return;
+    }
+    memory.serving_since = None;
+    memory.commits_wait = false;
+    memory.sync_since = None;
+    if snapshot.lease == LeaseState::None {
+        memory.not_serving_since = None;
+    } else {
+        memory.not_serving_since.get_or_insert(snapshot.now);
+    }
+}

@@ -1,0 +1,184 @@
+//! The form of `pg_hba.conf`: a line that PostgreSQL cannot read keeps it from starting.
+
+use std::net::IpAddr;
+
+/// Connection types, from PostgreSQL 16 on with the three ways to include a file.
+const TYPES: &[&str] = &[
+    "local",
+    "host",
+    "hostssl",
+    "hostnossl",
+    "hostgssenc",
+    "hostnogssenc",
+];
+const INCLUDES: &[&str] = &["include", "include_if_exists", "include_dir"];
+
+/// Authentication methods up to PostgreSQL 18. That this build has one (ldap, pam, gss) is found by a start alone.
+const METHODS: &[&str] = &[
+    "trust",
+    "reject",
+    "scram-sha-256",
+    "md5",
+    "password",
+    "gss",
+    "sspi",
+    "ident",
+    "peer",
+    "ldap",
+    "radius",
+    "cert",
+    "pam",
+    "bsd",
+    "oauth",
+];
+
+/// What is wrong with lines of `pg_hba.conf`, by number from 1. Comments and empty lines are fine.
+#[must_use]
+pub fn hba_errors(lines: &[String]) -> Vec<(usize, String)> {
+    lines
+        .iter()
+        .enumerate()
+        .filter_map(|(i, line)| Some((i + 1, error_in(line)?)))
+        .collect()
+}
+
+fn error_in(line: &str) -> Option<String> {
+    let fields = fields(line)?;
+    let mut fields = fields.iter().map(String::as_str);
+    let kind = fields.next()?;
+    if INCLUDES.contains(&kind) {
+        return None;
+    }
+    if !TYPES.contains(&kind) {
+        return Some(format!(
+            "'{kind}' is no connection type (local, host, hostssl, …)"
+        ));
+    }
+    for what in ["database", "user"] {
+        if fields.next().is_none() {
+            return Some(format!("the {what} is missing"));
+        }
+    }
+    if kind != "local" {
+        let Some(address) = fields.next() else {
+            return Some("the address is missing".to_owned());
+        };
+        match address_form(address) {
+            Ok(Form::Whole) => {}
+            Ok(Form::NeedsMask(ip)) => match fields.next().map(str::parse::<IpAddr>) {
+                Some(Ok(mask)) if mask.is_ipv4() == ip.is_ipv4() => {}
+                _ => return Some(format!("the address {address} needs a mask, as in {address}/32")),
+            },
+            Err(reason) => return Some(reason),
+        }
+    }
+    match fields.next() {
+        None => Some("the authentication method is missing".to_owned()),
+        Some(method) if METHODS.contains(&method.to_ascii_lowercase().as_str()) => {
+            let option = fields.find(|option| !option.contains('='))?;
+            Some(format!("'{option}' is no option (name=value)"))
+        }
+        Some(method) => Some(format!("'{method}' is no authentication method")),
+    }
+}
+
+enum Form {
+    Whole,
+    NeedsMask(IpAddr),
+}
+
+fn address_form(address: &str) -> Result<Form, String> {
+    if matches!(address, "all" | "samehost" | "samenet") {
+        return Ok(Form::Whole);
+    }
+    if let Some((ip, bits)) = address.split_once('/') {
+        let ip: IpAddr = ip.parse().map_err(|_| format!("'{address}' is no network"))?;
+        let largest = if ip.is_ipv4() { 32 } else { 128 };
+        return match bits.parse::<u8>() {
+            Ok(bits) if bits <= largest => Ok(Form::Whole),
+            _ => Err(format!("'{address}': the mask has 0 to {largest} bits")),
+        };
+    }
+    Ok(address.parse().map_or(Form::Whole, Form::NeedsMask))
+}
+
+/// The fields of a line: separated by blanks, quoted ones as they are. `None` for a line without any. PostgreSQL
+/// separates the members of a list by commas, with blanks after them allowed.
+fn fields(line: &str) -> Option<Vec<String>> {
+    let mut fields = Vec::new();
+    let mut field = String::new();
+    let (mut quoted, mut after_comma) = (false, false);
+    for c in line.chars() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                field.push(c);
+                after_comma = false;
+            }
+            '#' if !quoted => break,
+            c if c.is_whitespace() && !quoted => {
+                if !field.is_empty() && !after_comma {
+                    fields.push(std::mem::take(&mut field));
+                }
+            }
+            c => {
+                after_comma = c == ',' && !quoted;
+                field.push(c);
+            }
+        }
+    }
+    if !field.is_empty() {
+        fields.push(field);
+    }
+    (!fields.is_empty()).then_some(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(line: &str) -> Option<String> {
+        hba_errors(&[line.to_owned()]).pop().map(|(_, error)| error)
+    }
+
+    #[test]
+    fn what_people_write() {
+        for line in [
+            "",
+            "  # a comment",
+            "local all all trust",
+            "local   all             all                                   trust # why",
+            "host all all 127.0.0.1/32 md5",
+            "host all all 10.0.0.0 255.0.0.0 scram-sha-256",
+            "hostssl all +zalandos all pam",
+            "host replication standby all md5",
+            "hostssl \"my db\" \"a b\" ::1/128 cert clientcert=verify-full map=m",
+            "host a, b, c u1,u2 .example.com gss include_realm=0",
+            "host all all samenet ldap ldapserver=h ldapprefix=\"cn=\"",
+            "include_dir hba.d",
+            "hostnossl all all all reject",
+        ] {
+            assert_eq!(error(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_keeps_postgresql_from_starting() {
+        for (line, part) in [
+            ("host all all 127.0.0.1/33 md5", "0 to 32 bits"),
+            ("host all all ::1/129 md5", "0 to 128 bits"),
+            ("host all all 127.0.0.1 md5", "needs a mask"),
+            ("hots all all all md5", "no connection type"),
+            ("host all all all md55", "no authentication method"),
+            ("host all all all", "method is missing"),
+            ("host all", "user is missing"),
+            ("local all all", "method is missing"),
+            ("host all all 10.0.0.0/8 md5 nonsense", "no option"),
+            ("1", "no connection type"),
+            ("{\"a\":1}", "no connection type"),
+        ] {
+            let found = error(line).unwrap_or_default();
+            assert!(found.contains(part), "{line}: {found}");
+        }
+    }
+}
