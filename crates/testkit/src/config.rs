@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 /// The superuser's password in labs on etcd.
 pub(crate) const SUPERUSER_PASSWORD: &str = "super";
 
+/// The keys of the cluster in etcd.
+pub(crate) const KEYS: &str = "/service/lab/";
+
 /// What a test wants different from the defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {

@@ -5,8 +5,11 @@ use std::{
 };
 
 use anyhow::Context;
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
 use howdah_clock::now;
 use howdah_http::{Client, Method, Url};
+use serde_json::json;
 
 use crate::lab::{free_port, until};
 
@@ -14,6 +17,8 @@ use crate::lab::{free_port, until};
 pub struct Etcd {
     child: Child,
     port: u16,
+    /// Lives that it has had.
+    lives: u32,
 }
 
 impl Etcd {
@@ -22,42 +27,64 @@ impl Etcd {
     /// # Errors
     /// It is not installed or does not start.
     pub async fn start(dir: &Path) -> anyhow::Result<Self> {
-        let (port, peer) = (free_port()?, free_port()?);
-        let url = |port: u16| format!("http://127.0.0.1:{port}");
-        let log = std::fs::File::create(dir.join("etcd.log"))?;
-        let child = Command::new("etcd")
-            .arg("--data-dir")
-            .arg(dir.join("etcd"))
-            .args([
-                "--listen-client-urls",
-                &url(port),
-                "--advertise-client-urls",
-                &url(port),
-            ])
-            .args([
-                "--listen-peer-urls",
-                &url(peer),
-                "--initial-advertise-peer-urls",
-                &url(peer),
-            ])
-            .args(["--initial-cluster", &format!("default={}", url(peer))])
-            // Tests write little, and the disk of a test machine is slow.
-            .arg("--unsafe-no-fsync")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("etcd is not installed: run script/setup")?;
-        let etcd = Etcd { child, port };
-        let health = Url::parse(&format!("{}/health", etcd.url()))?;
+        let port = free_port()?;
+        let child = spawn(dir, port, 0)?;
+        let etcd = Etcd {
+            child,
+            port,
+            lives: 1,
+        };
+        etcd.wait().await?;
+        Ok(etcd)
+    }
+
+    async fn wait(&self) -> anyhow::Result<()> {
+        let health = Url::parse(&format!("{}/health", self.url()))?;
         until("etcd answers", Duration::from_secs(20), async || {
             let answer = Client::default()
                 .request(Method::GET, &health, None, now() + Duration::from_secs(1))
                 .await;
             answer.is_ok_and(|answer| answer.text().contains("true"))
         })
-        .await?;
-        Ok(etcd)
+        .await
+    }
+
+    /// Kills it.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it after [`Etcd::stop`], at the same address and without its data.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start_empty(&mut self, dir: &Path) -> anyhow::Result<()> {
+        self.child = spawn(dir, self.port, self.lives)?;
+        self.lives += 1;
+        self.wait().await
+    }
+
+    /// Deletes a key, or all that begin with it.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn delete(&self, key: &str, all: bool) -> anyhow::Result<()> {
+        let url = Url::parse(&format!("{}/v3/kv/deleterange", self.url()))?;
+        let mut body = json!({"key": BASE64.encode(key)});
+        if all {
+            let mut end = key.as_bytes().to_vec();
+            if let Some(last) = end.last_mut() {
+                *last += 1;
+            }
+            body["range_end"] = BASE64.encode(end).into();
+        }
+        let body = Bytes::from(body.to_string());
+        let answer = Client::default()
+            .request(Method::POST, &url, Some(body), now() + Duration::from_secs(5))
+            .await?;
+        anyhow::ensure!(answer.status == 200, "etcd: {} {}", answer.status, answer.text());
+        Ok(())
     }
 
     /// `127.0.0.1:port`
@@ -81,7 +108,35 @@ impl Etcd {
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
     }
+}
+
+fn spawn(dir: &Path, port: u16, life: u32) -> anyhow::Result<Child> {
+    let peer = free_port()?;
+    let url = |port: u16| format!("http://127.0.0.1:{port}");
+    let log = std::fs::File::create(dir.join(format!("etcd-{life}.log")))?;
+    Command::new("etcd")
+        .arg("--data-dir")
+        .arg(dir.join(format!("etcd-{life}")))
+        .args([
+            "--listen-client-urls",
+            &url(port),
+            "--advertise-client-urls",
+            &url(port),
+        ])
+        .args([
+            "--listen-peer-urls",
+            &url(peer),
+            "--initial-advertise-peer-urls",
+            &url(peer),
+        ])
+        .args(["--initial-cluster", &format!("default={}", url(peer))])
+        // Tests write little, and the disk of a test machine is slow.
+        .arg("--unsafe-no-fsync")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("etcd is not installed: run script/setup")
 }

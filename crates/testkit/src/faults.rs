@@ -1,14 +1,6 @@
-use std::{fmt, time::Duration};
+use std::fmt;
 
-use anyhow::Context;
-use howdah_clock::now;
-use howdah_http::{Method, sleep_until};
-use rustix::process::Signal;
-use serde_json::json;
-
-use crate::{Lab, processes::send};
-
-/// What happens to the primary's node.
+/// What happens to the primary's node, to the store, or to all nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// `kill -9` of the postmaster.
@@ -29,11 +21,39 @@ pub enum Fault {
     Switchover,
     /// SIGTERM; started again when another member leads.
     Terminate,
+    /// SIGSTOP of the guard for longer than the lease; the agent renews it all the time.
+    GuardFrozen,
+    /// SIGSTOP of the guard and of the store for longer than the lease.
+    GuardAndStoreFrozen,
+    /// SIGSTOP of the store for longer than the lease.
+    StoreFrozen,
+    /// Everything that the store knows of the cluster is deleted.
+    StoreWiped,
+    /// The store ends and comes back empty, after longer than the lease.
+    StoreLost,
+    /// The leader key is deleted.
+    LeaderKeyDeleted,
+    /// The leader's record promises a lease of days, and then the node is killed.
+    ForeignLease,
+    /// The postmaster is killed, and a lost file keeps it from starting; given back when another member leads.
+    CannotStart,
+    /// SIGSTOP of the postmaster and all its processes.
+    PostgresFrozen,
+    /// The data directory is removed while PostgreSQL runs.
+    DataRemoved,
+    /// SIGSTOP of the checkpointer for a moment, and then the node is killed.
+    CheckpointerFrozen,
+    /// `kill -9` of the processes that send WAL.
+    WalSenders,
+    /// All nodes are killed at once and started again.
+    PowerCut,
+    /// SIGSTOP of the store for longer than the lease, with 20 000 processes below a backend.
+    Crowd,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 9] = [
+    pub const ALL: [Fault; 23] = [
         Fault::Postmaster,
         Fault::Backend,
         Fault::Agent,
@@ -43,6 +63,20 @@ impl Fault {
         Fault::Node,
         Fault::Switchover,
         Fault::Terminate,
+        Fault::GuardFrozen,
+        Fault::GuardAndStoreFrozen,
+        Fault::StoreFrozen,
+        Fault::StoreWiped,
+        Fault::StoreLost,
+        Fault::LeaderKeyDeleted,
+        Fault::ForeignLease,
+        Fault::CannotStart,
+        Fault::PostgresFrozen,
+        Fault::DataRemoved,
+        Fault::CheckpointerFrozen,
+        Fault::WalSenders,
+        Fault::PowerCut,
+        Fault::Crowd,
     ];
 
     /// Its name on a command line.
@@ -58,6 +92,20 @@ impl Fault {
             Fault::Node => "node-killed",
             Fault::Switchover => "switchover",
             Fault::Terminate => "terminated",
+            Fault::GuardFrozen => "guard-frozen",
+            Fault::GuardAndStoreFrozen => "guard-and-store-frozen",
+            Fault::StoreFrozen => "store-frozen",
+            Fault::StoreWiped => "store-wiped",
+            Fault::StoreLost => "store-lost",
+            Fault::LeaderKeyDeleted => "leader-key-deleted",
+            Fault::ForeignLease => "foreign-lease",
+            Fault::CannotStart => "cannot-start",
+            Fault::PostgresFrozen => "postgres-frozen",
+            Fault::DataRemoved => "data-removed",
+            Fault::CheckpointerFrozen => "checkpointer-frozen",
+            Fault::WalSenders => "walsenders-killed",
+            Fault::PowerCut => "power-cut",
+            Fault::Crowd => "crowd",
         }
     }
 
@@ -66,8 +114,51 @@ impl Fault {
     pub fn moves_leadership(self) -> bool {
         matches!(
             self,
-            Fault::Guard | Fault::BothFrozen | Fault::Node | Fault::Switchover | Fault::Terminate
+            Fault::Guard
+                | Fault::BothFrozen
+                | Fault::Node
+                | Fault::Switchover
+                | Fault::Terminate
+                | Fault::ForeignLease
+                | Fault::CannotStart
+                | Fault::PostgresFrozen
+                | Fault::DataRemoved
+                | Fault::CheckpointerFrozen
         )
+    }
+
+    /// Whether the same member leads afterwards, in the same term.
+    #[must_use]
+    pub fn keeps_leadership(self) -> bool {
+        matches!(
+            self,
+            Fault::Postmaster
+                | Fault::Backend
+                | Fault::Agent
+                | Fault::AgentFrozen
+                | Fault::GuardFrozen
+                | Fault::WalSenders
+        )
+    }
+
+    /// Whether it can be made where members are pods, and Kubernetes is the store.
+    #[must_use]
+    pub fn fits_pods(self) -> bool {
+        // The sandbox is store and node in one process.
+        !matches!(
+            self,
+            Fault::GuardAndStoreFrozen
+                | Fault::StoreFrozen
+                | Fault::StoreLost
+                | Fault::LeaderKeyDeleted
+                | Fault::Crowd
+        )
+    }
+
+    /// Whether it can be made where etcd is the store.
+    #[must_use]
+    pub fn fits_etcd(self) -> bool {
+        self != Fault::ForeignLease
     }
 }
 
@@ -75,83 +166,4 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
-}
-
-/// Strikes the primary, waits until the cluster has dealt with it, and sets right what only the test has broken.
-///
-/// # Errors
-/// The cluster does not recover in time.
-pub async fn strike(lab: &mut Lab, fault: Fault, patience: Duration) -> anyhow::Result<()> {
-    let primary = lab
-        .primary()
-        .await
-        .context("nobody is primary before the fault")?;
-    let member = &mut lab.members[primary];
-    let pid = |pid: Option<u32>, what: &str| pid.with_context(|| format!("there is no {what}"));
-    match fault {
-        Fault::Postmaster => send(pid(member.postmaster_pid(), "postmaster")?, Signal::KILL),
-        Fault::Backend => send(pid(member.a_backend(), "backend")?, Signal::KILL),
-        Fault::Agent => send(pid(member.agent_pid(), "agent")?, Signal::KILL),
-        Fault::AgentFrozen => send(pid(member.agent_pid(), "agent")?, Signal::STOP),
-        Fault::Guard => {
-            send(pid(member.guard_pid(), "guard")?, Signal::KILL);
-            member.reap();
-            wait_for_other(lab, primary, patience).await?;
-            lab.members[primary].start()?;
-        }
-        Fault::BothFrozen => {
-            let (guard, agent) = (
-                pid(member.guard_pid(), "guard")?,
-                pid(member.agent_pid(), "agent")?,
-            );
-            send(guard, Signal::STOP);
-            send(agent, Signal::STOP);
-            wait_for_other(lab, primary, patience).await?;
-            // The frozen primary still has its sessions for a moment: that is what this fault is about.
-            sleep_until(now() + Duration::from_millis(500)).await;
-            send(guard, Signal::CONT);
-            send(agent, Signal::CONT);
-        }
-        Fault::Node => {
-            member.kill_node();
-            wait_for_other(lab, primary, patience).await?;
-            lab.members[primary].start()?;
-        }
-        Fault::Switchover => {
-            let body = json!({ "leader": member.name });
-            let answer = member.call(Method::POST, "/switchover", Some(&body)).await?;
-            anyhow::ensure!(
-                answer.status == 200,
-                "switchover: {} {}",
-                answer.status,
-                answer.text()
-            );
-        }
-        Fault::Terminate => {
-            send(pid(member.guard_pid(), "guard")?, Signal::TERM);
-            member.wait_exit(patience).await?;
-            wait_for_other(lab, primary, patience).await?;
-            lab.members[primary].start()?;
-        }
-    }
-    Ok(())
-}
-
-async fn wait_for_other(lab: &Lab, old: usize, patience: Duration) -> anyhow::Result<()> {
-    let others = async || {
-        let others = lab.members.iter().enumerate().filter(|(i, _)| *i != old);
-        for (_, member) in others {
-            if member
-                .call(Method::GET, "/primary", None)
-                .await
-                .is_ok_and(|answer| answer.status == 200)
-            {
-                return true;
-            }
-        }
-        false
-    };
-    crate::until("another member leads", patience, async || others().await)
-        .await
-        .with_context(|| lab.logs())
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    Address, Etcd, Flavour, Member, Settings,
+    Address, Etcd, Flavour, Member, Sandbox, Settings,
     config::{SUPERUSER_PASSWORD, member_config},
     member::Runner,
 };
@@ -216,6 +216,30 @@ impl Lab {
         })
         .await
         .with_context(|| self.logs())
+    }
+
+    /// How long the leader lease is.
+    ///
+    /// # Errors
+    /// No member shows its configuration.
+    pub async fn lease(&self) -> anyhow::Result<Duration> {
+        for member in &self.members {
+            let Ok(answer) = member.call(Method::GET, "/config", None).await else {
+                continue;
+            };
+            let config: Value = serde_json::from_str(&answer.text())?;
+            let seconds = config["howdah"]["ttl"].as_u64().or(config["ttl"].as_u64());
+            return Ok(Duration::from_secs(seconds.unwrap_or(30)));
+        }
+        anyhow::bail!("no member shows the configuration")
+    }
+
+    /// The sandbox whose pods the members are.
+    pub(crate) fn sandbox(&self) -> Option<&Sandbox> {
+        self.members.iter().find_map(|member| match &member.runner {
+            Runner::Node(sandbox) => Some(&**sandbox),
+            Runner::Test { .. } => None,
+        })
     }
 
     /// A member that is not primary.

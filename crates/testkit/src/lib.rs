@@ -5,7 +5,8 @@
 //!   lab.rs     Lab: a store, some members         member.rs  one member: start, kill, freeze, its processes
 //!   pods.rs    Lab as a cluster from a manifest  sandbox.rs Kubernetes for one machine, by its commands
 //!   etcd.rs    the store                         config.rs  its patroni.yml
-//!   writer.rs  sessions that write and log every acknowledgement      faults.rs  the faults      verdict.rs  who wrote when
+//!   writer.rs  sessions that write and log every acknowledgement      verdict.rs  who wrote when
+//!   faults.rs  the faults, by name               strike.rs  how each is made
 //!   processes.rs  processes of this machine
 //! ```
 //!
@@ -19,14 +20,16 @@ mod member;
 mod pods;
 mod processes;
 mod sandbox;
+mod strike;
 mod verdict;
 mod writer;
 
 pub use config::Settings;
 pub use etcd::Etcd;
-pub use faults::{Fault, strike};
+pub use faults::Fault;
 pub use lab::{Lab, LabOptions, free_port, until};
 pub use member::{Flavour, Member};
 pub use sandbox::Sandbox;
+pub use strike::strike;
 pub use verdict::{Verdict, judge};
 pub use writer::{Ack, Address, Kind, Writers, connect, rows};

@@ -208,9 +208,21 @@ impl Member {
     /// The process that receives WAL from upstream.
     #[must_use]
     pub fn wal_receiver(&self) -> Option<u32> {
-        let pids = self.postgres_pids();
-        pids.into_iter()
-            .find(|pid| command_line(*pid).contains("walreceiver"))
+        self.process("walreceiver")
+    }
+
+    /// Its processes of this kind, such as `walsender`.
+    #[must_use]
+    pub fn processes(&self, kind: &str) -> Vec<u32> {
+        let mut pids = self.postgres_pids();
+        pids.retain(|pid| command_line(*pid).contains(kind));
+        pids
+    }
+
+    /// Its process of this kind, such as `checkpointer`.
+    #[must_use]
+    pub fn process(&self, kind: &str) -> Option<u32> {
+        self.processes(kind).first().copied()
     }
 
     /// Kills everything of it at once, as a power failure does.

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The cluster's name.
-const CLUSTER: &str = "acid-lab";
+pub(crate) const CLUSTER: &str = "acid-lab";
 
 impl Lab {
     /// A cluster from a manifest in a sandbox of its own: made by the operator, its members pods, Kubernetes the store.

@@ -65,7 +65,22 @@ async fn run(args: &Args) -> anyhow::Result<usize> {
         "fault", "runs", "outage ms min/median/max", "overlap ms", "lost rows", "acks"
     );
     let mut bad = 0;
-    for fault in Fault::ALL {
+    let fits = |fault: &Fault| {
+        if args.sandbox {
+            fault.fits_pods()
+        } else {
+            fault.fits_etcd()
+        }
+    };
+    if let Some(name) = args
+        .fault
+        .iter()
+        .find(|name| !Fault::ALL.iter().any(|fault| fault.name() == **name))
+    {
+        let names = Fault::ALL.map(Fault::name).join(", ");
+        anyhow::bail!("--fault {name}: there is no such fault; there are {names}");
+    }
+    for fault in Fault::ALL.into_iter().filter(fits) {
         if !args.fault.is_empty() && !args.fault.iter().any(|name| name == fault.name()) {
             continue;
         }

@@ -1,0 +1,164 @@
+//! What users of a cluster do to it that is no fault, and must not end as one.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::time::Duration;
+
+use howdah_clock::now;
+use howdah_http::Method;
+use howdah_testkit::{Lab, LabOptions, connect, until};
+use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+const SOON: Duration = Duration::from_secs(20);
+
+async fn lab(members: usize) -> Lab {
+    let dynamic = json!({"loop_wait": 5, "howdah": {"ttl": 8}});
+    Lab::running(LabOptions::howdah(members).unwrap().dynamic(dynamic))
+        .await
+        .unwrap()
+}
+
+async fn status_of(lab: &Lab, member: usize, method: Method, path: &str, body: &Value) -> (u16, String) {
+    let answer = lab.members[member].call(method, path, Some(body)).await.unwrap();
+    (answer.status, answer.text())
+}
+
+#[tokio::test]
+async fn switchovers_one_after_the_other_all_succeed() {
+    let lab = lab(3).await;
+    for round in 0..12 {
+        let leader = lab.wait_primary(SOON).await.unwrap();
+        let body = json!({"leader": lab.members[leader].name});
+        let (status, text) = status_of(&lab, leader, Method::POST, "/switchover", &body).await;
+        assert_eq!(status, 200, "switchover {round}: {text}\n{}", lab.logs());
+        // The next one begins when those who follow have come to the new timeline.
+        lab.wait_healthy(SOON).await.unwrap();
+    }
+    let rewound = lab
+        .members
+        .iter()
+        .filter(|member| member.log().contains("Rewound"))
+        .count();
+    assert_eq!(
+        rewound,
+        0,
+        "a planned handover leaves nobody ahead: {}",
+        lab.logs()
+    );
+}
+
+#[tokio::test]
+async fn a_promotion_by_hand_does_not_last() {
+    let lab = lab(2).await;
+    let leader = lab.wait_primary(SOON).await.unwrap();
+    let replica = lab.a_replica().await.unwrap();
+    let (client, _) = connect(&lab.members[replica].address()).await.unwrap();
+    client.batch_execute("SELECT pg_promote()").await.ok();
+    drop(client);
+    until("the replica follows again", Duration::from_secs(60), async || {
+        let status = lab.members[replica].status().await;
+        status["role"] == "replica" && status["replication_state"] == "streaming"
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs()));
+    assert_eq!(lab.wait_primary(SOON).await.unwrap(), leader);
+}
+
+#[tokio::test]
+async fn pause_allows_what_somebody_asks_for() {
+    let lab = lab(2).await;
+    let leader = lab.wait_primary(SOON).await.unwrap();
+    let replica = lab.a_replica().await.unwrap();
+    let (status, text) = status_of(&lab, leader, Method::PATCH, "/config", &json!({"pause": true})).await;
+    assert_eq!(status, 200, "{text}");
+    until("all have seen the pause", SOON, async || {
+        let mut paused = true;
+        for member in &lab.members {
+            paused &= member.status().await["pause"] == true;
+        }
+        paused
+    })
+    .await
+    .unwrap();
+    let (status, text) = status_of(&lab, leader, Method::POST, "/restart", &json!({})).await;
+    assert_eq!(
+        status,
+        200,
+        "the primary restarts in pause: {text}\n{}",
+        lab.logs()
+    );
+    lab.wait_healthy(SOON).await.unwrap();
+    let (status, text) = status_of(&lab, replica, Method::POST, "/reinitialize", &json!({})).await;
+    assert_eq!(status, 200, "a replica is copied in pause: {text}");
+    lab.wait_healthy(Duration::from_secs(60)).await.unwrap();
+    let body = json!({"leader": lab.members[leader].name, "candidate": lab.members[replica].name});
+    let (status, text) = status_of(&lab, leader, Method::POST, "/switchover", &body).await;
+    assert_eq!(status, 200, "a switchover in pause: {text}\n{}", lab.logs());
+    // The old primary follows without waiting for the end of the pause.
+    lab.wait_healthy(SOON).await.unwrap();
+    assert_eq!(lab.wait_primary(SOON).await.unwrap(), replica);
+}
+
+#[tokio::test]
+async fn wrong_values_are_refused_and_unfinished_bodies_hold_nobody_up() {
+    let lab = lab(1).await;
+    let leader = lab.wait_primary(SOON).await.unwrap();
+    let before = status_of(&lab, leader, Method::GET, "/config", &json!(null))
+        .await
+        .1;
+    let wrong = [
+        json!({"postgresql": {"pg_hba": [1, 2, {}]}}),
+        json!({"postgresql": {"pg_hba": ["hots all all all md5"]}}),
+        json!({"postgresql": {"parameters": "x"}}),
+        json!({"postgresql": {"parameters": {"max_connections": -5}}}),
+        json!({"postgresql": {"parameters": {"wal_level": "everything"}}}),
+        json!({"ttl": 1e12}),
+        json!({"failsafe_mode": true}),
+    ];
+    for body in wrong {
+        let (status, text) = status_of(&lab, leader, Method::PATCH, "/config", &body).await;
+        assert_eq!(status, 400, "{body}: {text}");
+    }
+    let after = status_of(&lab, leader, Method::GET, "/config", &json!(null))
+        .await
+        .1;
+    assert_eq!(before, after, "nothing of them was stored");
+
+    let member = &lab.members[leader];
+    let mut unfinished = Vec::new();
+    for _ in 0..600 {
+        let Ok(mut stream) = TcpStream::connect((member.host, member.api)).await else {
+            continue;
+        };
+        let head = "POST /restart HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{";
+        let _ = stream.write_all(head.as_bytes()).await;
+        unfinished.push(stream);
+    }
+    let began = now();
+    // From another address, as a load balancer asks.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let address = format!("{}:{}", member.host, member.api).parse().unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    stream.write_all(b"GET /primary HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer)
+        .await
+        .unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"),
+        "{answer}"
+    );
+    assert!(
+        now().since(began) < Duration::from_secs(1),
+        "{:?}",
+        now().since(began)
+    );
+    drop(unfinished);
+}
