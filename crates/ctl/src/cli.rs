@@ -119,7 +119,8 @@ pub struct FailoverArgs {
     /// The member that takes over.
     #[arg(long, value_name = "NAME")]
     pub candidate: Option<String>,
-    /// Ask nothing.
+    /// Ask nothing. In maintenance mode also go on while the leader does not answer: it may still take writes, which are
+    /// lost then.
     #[arg(long)]
     pub force: bool,
 }

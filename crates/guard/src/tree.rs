@@ -230,7 +230,7 @@ impl ProcessTable {
 
     fn ancestor(&self, from: usize, ours: &[Option<u32>], spared: &[Option<u32>]) -> Kin {
         let mut at = from;
-        // Pids are read one by one while processes end and are begun: what looks like a circle is none of ours.
+        // Pids are read one by one while processes end and are begun: what looks like a cycle is not ours.
         for _ in 0..self.entries.len() {
             let Some(entry) = self.entries.get(at) else {
                 return Kin::Stranger;

@@ -201,7 +201,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether PostgreSQL runs anew, or runs as something else, when it has succeeded.
+    /// Whether PostgreSQL has been started or promoted when the action has succeeded.
     #[must_use]
     pub fn starts_postgres(&self) -> bool {
         match self {

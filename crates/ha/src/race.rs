@@ -76,7 +76,7 @@ fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan
         // We write it before each decision, as soon as we have a lease.
         return Err(Reason::OwnRecordMissing);
     }
-    // A switchover from another member than the one that led is none of this race's.
+    // A switchover from a member that did not lead last does not concern this race.
     let is_from_last = |leader: &MemberName| {
         let last = plan.memory.last_leader.as_ref();
         last.is_none_or(|last| last.name == *leader)
@@ -109,16 +109,7 @@ fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan
         let confirmed = forced || request.is_some_and(|request| request.confirmed);
         if !confirmed {
             // The leader has not said that we have everything: it may have died before it looked.
-            let voters = voters(snapshot, view, sync, plan);
-            asked_since(snapshot, since, &voters, plan)?;
-            compare(
-                snapshot,
-                view,
-                running,
-                &voters,
-                sync.map(|sync| sync.leader.as_str()),
-                false,
-            )?;
+            compare_with_voters(snapshot, view, running, since, sync, false, plan)?;
         }
         return Ok(Reason::CandidateIsMe);
     }
@@ -156,17 +147,24 @@ fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan
     if snapshot.config.check_timeline && view.timeline().is_some_and(|cluster| running.timeline < cluster) {
         return Err(Reason::OldTimeline);
     }
+    compare_with_voters(snapshot, view, running, since, sync, true, plan)?;
+    Ok(Reason::Healthiest)
+}
+
+/// Asks all who might take over, and compares with those who answer.
+fn compare_with_voters(
+    snapshot: &Snapshot,
+    view: &View,
+    running: &Running,
+    since: howdah_types::BootTime,
+    sync: Option<&SyncState>,
+    by_priority: bool,
+    plan: &mut Plan,
+) -> Result<(), Reason> {
     let voters = voters(snapshot, view, sync, plan);
     asked_since(snapshot, since, &voters, plan)?;
-    compare(
-        snapshot,
-        view,
-        running,
-        &voters,
-        sync.map(|sync| sync.leader.as_str()),
-        true,
-    )?;
-    Ok(Reason::Healthiest)
+    let sync_leader = sync.map(|sync| sync.leader.as_str());
+    compare(snapshot, view, running, &voters, sync_leader, by_priority)
 }
 
 /// Whom to ask before taking over: all who might, and in synchronous mode have every acknowledged commit.

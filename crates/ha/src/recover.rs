@@ -25,8 +25,8 @@ const HOPELESS: Duration = Duration::from_secs(20);
 /// A hung server whose member does not lead is killed after this long: only readers wait for it.
 const HUNG: Duration = Duration::from_secs(60);
 
-/// So long before their time is over members that could take over are asked: a look at a server that hangs takes three
-/// seconds, and no decision is made meanwhile.
+/// Members that could take over are asked this long before the limit: a look at a server that hangs takes three seconds,
+/// and no decision is made meanwhile.
 const ASK_EARLY: Duration = Duration::from_secs(4);
 
 /// A server that was started in place this often without serving for a minute will not serve the next time either.

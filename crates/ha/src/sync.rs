@@ -208,7 +208,7 @@ fn could_be_standby(snapshot: &Snapshot, name: &MemberName, member: &Member) -> 
 }
 
 /// The best standby that streams within the limit: by priority, then the present one, then by position (Patroni's order).
-/// Two processes of one name are none: PostgreSQL would take the word of either.
+/// A name that two processes have does not count: PostgreSQL would take the word of either.
 fn choose<'a>(
     snapshot: &Snapshot,
     view: &View,

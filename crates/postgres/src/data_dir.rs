@@ -31,7 +31,7 @@ pub struct Postmaster {
 }
 
 impl DataDir {
-    /// The directory at `path`, which need not exist. A link is followed once and for all: what is moved and made anew is
+    /// The directory at `path`, which need not exist. A link is followed once: what is moved and created again is
     /// the directory, and not the link.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {

@@ -257,16 +257,17 @@ mod tests {
         assert_eq!(never, Next::Ask(Request::Create));
     }
 
+    fn renewal() -> Attempt {
+        let renew = Op::Renew {
+            lease: LeaseId(1),
+            read: true,
+        };
+        Attempt::of(&renew, None).unwrap()
+    }
+
     #[test]
     fn a_renewal_concludes_only_from_a_read() {
-        let mut attempt = Attempt::of(
-            &Op::Renew {
-                lease: LeaseId(1),
-                read: true,
-            },
-            None,
-        )
-        .unwrap();
+        let mut attempt = renewal();
         // What was seen last names another: that may be old.
         assert_eq!(attempt.begin(Some(held_by(2, 5))), Next::Ask(Request::Read));
         let Next::Ask(swap) = attempt.hear(&Request::Read, found(held_by(1, 6), true)) else {
@@ -288,14 +289,7 @@ mod tests {
 
     #[test]
     fn an_adopted_lease_keeps_the_length_of_its_record() {
-        let mut attempt = Attempt::of(
-            &Op::Renew {
-                lease: LeaseId(1),
-                read: true,
-            },
-            None,
-        )
-        .unwrap();
+        let mut attempt = renewal();
         let next = attempt.begin(Some(held_by(1, 5)));
         let Next::Ask(Request::Swap { change, .. }) = next else {
             panic!("{next:?}")
