@@ -54,6 +54,8 @@ async fn measure(flavour: &Flavour, runs: usize) -> anyhow::Result<()> {
     let options = LabOptions {
         members: vec![flavour.clone(); 3],
         settings: Settings::default(),
+        linked: false,
+        small_disks: false,
     };
     let mut lab = Lab::new(options).await?;
     let begun = now();

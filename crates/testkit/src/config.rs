@@ -67,7 +67,7 @@ fn overlay(base: &mut Value, over: &Value) {
 }
 
 /// Debian's newest PostgreSQL; empty where the programs are on `PATH`.
-fn postgres_bin() -> String {
+pub(crate) fn postgres_bin() -> String {
     let majors = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()

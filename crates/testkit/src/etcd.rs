@@ -11,7 +11,10 @@ use howdah_clock::now;
 use howdah_http::{Client, Method, Url};
 use serde_json::json;
 
-use crate::lab::{free_port, until};
+use crate::{
+    Link,
+    lab::{free_port, until},
+};
 
 /// One etcd.
 pub struct Etcd {
@@ -19,6 +22,7 @@ pub struct Etcd {
     port: u16,
     /// Lives that it has had.
     lives: u32,
+    link: Option<Link>,
 }
 
 impl Etcd {
@@ -33,6 +37,7 @@ impl Etcd {
             child,
             port,
             lives: 1,
+            link: None,
         };
         etcd.wait().await?;
         Ok(etcd)
@@ -65,12 +70,20 @@ impl Etcd {
         self.wait().await
     }
 
+    /// Writes a key.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn put(&self, key: &str, value: &str) -> anyhow::Result<()> {
+        let body = json!({"key": BASE64.encode(key), "value": BASE64.encode(value)});
+        self.post("/v3/kv/put", body).await
+    }
+
     /// Deletes a key, or all that begin with it.
     ///
     /// # Errors
     /// It does not answer.
     pub async fn delete(&self, key: &str, all: bool) -> anyhow::Result<()> {
-        let url = Url::parse(&format!("{}/v3/kv/deleterange", self.url()))?;
         let mut body = json!({"key": BASE64.encode(key)});
         if all {
             let mut end = key.as_bytes().to_vec();
@@ -79,6 +92,11 @@ impl Etcd {
             }
             body["range_end"] = BASE64.encode(end).into();
         }
+        self.post("/v3/kv/deleterange", body).await
+    }
+
+    async fn post(&self, path: &str, body: serde_json::Value) -> anyhow::Result<()> {
+        let url = Url::parse(&format!("{}{path}", self.url()))?;
         let body = Bytes::from(body.to_string());
         let answer = Client::default()
             .request(Method::POST, &url, Some(body), now() + Duration::from_secs(5))
@@ -87,16 +105,32 @@ impl Etcd {
         Ok(())
     }
 
-    /// `127.0.0.1:port`
+    /// `127.0.0.1:port`, where members find it.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        let port = self.link.as_ref().map_or(self.port, Link::port);
+        format!("127.0.0.1:{port}")
+    }
+
+    /// Members reach it over a network that can be made bad.
+    ///
+    /// # Errors
+    /// There is no port.
+    pub fn behind_link(mut self) -> anyhow::Result<Self> {
+        self.link = Some(Link::open(free_port()?, self.port)?);
+        Ok(self)
+    }
+
+    /// That network.
+    #[must_use]
+    pub fn link(&self) -> Option<&Link> {
+        self.link.as_ref()
     }
 
     /// `http://127.0.0.1:port`
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address())
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Its process.

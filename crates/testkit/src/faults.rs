@@ -49,11 +49,56 @@ pub enum Fault {
     PowerCut,
     /// SIGSTOP of the store for longer than the lease, with 20 000 processes below a backend.
     Crowd,
+    /// Requests to the store and their answers take half a second each, for half a minute.
+    StoreSlow,
+    /// 30 % of what goes to the store and comes from it must be sent again, for half a minute.
+    StoreLossy,
+    /// A stranger writes what nobody can read into the keys of the cluster, and then the node is killed.
+    StoreGarbled,
+    /// The postmaster is killed, and another program has its port until another member leads.
+    PortTaken,
+    /// The disk is full and the postmaster is killed; room is made when another member leads.
+    DiskFull,
+    /// A library that does not exist is configured, and the primary restarted.
+    BadParameter,
+    /// SIGSTOP of the postmaster alone.
+    PostmasterFrozen,
+    /// The checkpointers of the replicas are stopped and the node is killed; the standby of the new primary is cut off, and
+    /// then the new primary's node is killed.
+    CheckpointerStuck,
+    /// All nodes are killed at once and started again; the replicas had received nothing for two seconds.
+    PowerCutHeldBack,
+    /// After a switchover one replica makes a restartpoint and then receives nothing more; two seconds later the node is
+    /// killed.
+    RestartpointOnOne,
+    /// Values that PostgreSQL would not start with are sent to `PATCH /config`, and the primary is restarted.
+    WrongValues,
+    /// The primary is restarted in maintenance mode.
+    PausedRestart,
+    /// A replica is copied from its leader in maintenance mode.
+    PausedReinit,
+    /// A switchover in maintenance mode.
+    PausedSwitchover,
+    /// In maintenance mode somebody stops PostgreSQL and starts it again, past the guard; later the agent freezes.
+    StartedByHand,
+    /// The control file is overwritten with zeros, and the postmaster is killed.
+    ControlDamaged,
+}
+
+/// Where a fault is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct World {
+    /// Members are pods, and Kubernetes is the store. Otherwise etcd is, and members are processes of the test.
+    pub pods: bool,
+    /// Synchronous mode.
+    pub sync: bool,
+    /// Each member has a small file system of its own.
+    pub small_disks: bool,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 23] = [
+    pub const ALL: [Fault; 39] = [
         Fault::Postmaster,
         Fault::Backend,
         Fault::Agent,
@@ -77,6 +122,22 @@ impl Fault {
         Fault::WalSenders,
         Fault::PowerCut,
         Fault::Crowd,
+        Fault::StoreSlow,
+        Fault::StoreLossy,
+        Fault::StoreGarbled,
+        Fault::PortTaken,
+        Fault::DiskFull,
+        Fault::BadParameter,
+        Fault::PostmasterFrozen,
+        Fault::CheckpointerStuck,
+        Fault::PowerCutHeldBack,
+        Fault::RestartpointOnOne,
+        Fault::WrongValues,
+        Fault::PausedRestart,
+        Fault::PausedReinit,
+        Fault::PausedSwitchover,
+        Fault::StartedByHand,
+        Fault::ControlDamaged,
     ];
 
     /// Its name on a command line.
@@ -106,6 +167,22 @@ impl Fault {
             Fault::WalSenders => "walsenders-killed",
             Fault::PowerCut => "power-cut",
             Fault::Crowd => "crowd",
+            Fault::StoreSlow => "store-slow",
+            Fault::StoreLossy => "store-lossy",
+            Fault::StoreGarbled => "store-garbled",
+            Fault::PortTaken => "port-taken",
+            Fault::DiskFull => "disk-full",
+            Fault::BadParameter => "bad-parameter",
+            Fault::PostmasterFrozen => "postmaster-frozen",
+            Fault::CheckpointerStuck => "checkpointer-stuck",
+            Fault::PowerCutHeldBack => "power-cut-held-back",
+            Fault::RestartpointOnOne => "restartpoint-on-one",
+            Fault::WrongValues => "wrong-values",
+            Fault::PausedRestart => "paused-restart",
+            Fault::PausedReinit => "paused-reinit",
+            Fault::PausedSwitchover => "paused-switchover",
+            Fault::StartedByHand => "started-by-hand",
+            Fault::ControlDamaged => "control-damaged",
         }
     }
 
@@ -124,6 +201,13 @@ impl Fault {
                 | Fault::PostgresFrozen
                 | Fault::DataRemoved
                 | Fault::CheckpointerFrozen
+                | Fault::StoreGarbled
+                | Fault::PortTaken
+                | Fault::DiskFull
+                | Fault::PostmasterFrozen
+                | Fault::PausedSwitchover
+                | Fault::StartedByHand
+                | Fault::ControlDamaged
         )
     }
 
@@ -138,27 +222,41 @@ impl Fault {
                 | Fault::AgentFrozen
                 | Fault::GuardFrozen
                 | Fault::WalSenders
+                | Fault::StoreSlow
+                | Fault::BadParameter
+                | Fault::WrongValues
+                | Fault::PausedRestart
+                | Fault::PausedReinit
         )
     }
 
-    /// Whether it can be made where members are pods, and Kubernetes is the store.
+    /// Whether it can be made there.
     #[must_use]
-    pub fn fits_pods(self) -> bool {
-        // The sandbox is store and node in one process.
-        !matches!(
-            self,
+    pub fn fits(self, world: World) -> bool {
+        match self {
+            // The sandbox is store and node in one process.
             Fault::GuardAndStoreFrozen
-                | Fault::StoreFrozen
-                | Fault::StoreLost
-                | Fault::LeaderKeyDeleted
-                | Fault::Crowd
-        )
-    }
-
-    /// Whether it can be made where etcd is the store.
-    #[must_use]
-    pub fn fits_etcd(self) -> bool {
-        self != Fault::ForeignLease
+            | Fault::StoreFrozen
+            | Fault::StoreLost
+            | Fault::StoreSlow
+            | Fault::StoreLossy
+            | Fault::StoreGarbled
+            | Fault::LeaderKeyDeleted
+            | Fault::Crowd
+            // The operator writes the configuration back.
+            | Fault::BadParameter
+            | Fault::WrongValues
+            | Fault::PausedRestart
+            | Fault::PausedReinit
+            | Fault::PausedSwitchover
+            | Fault::StartedByHand
+            | Fault::ControlDamaged => !world.pods,
+            Fault::ForeignLease => world.pods,
+            Fault::DiskFull => world.small_disks,
+            // Two nodes die one after the other: asynchronous mode promises nothing then.
+            Fault::CheckpointerStuck => world.sync,
+            _ => true,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::{
     Address, Etcd, Flavour, Member, Sandbox, Settings,
     config::{SUPERUSER_PASSWORD, member_config},
+    disk::SmallDisk,
     member::Runner,
 };
 
@@ -26,6 +27,10 @@ pub struct LabOptions {
     pub members: Vec<Flavour>,
     /// What is different from the defaults.
     pub settings: Settings,
+    /// Members reach the store over a [`Link`](crate::Link).
+    pub linked: bool,
+    /// Each member has a small file system of its own for its data. Only root can make one.
+    pub small_disks: bool,
 }
 
 /// A store and some members. Everything is killed and removed when it is dropped.
@@ -34,6 +39,7 @@ pub struct Lab {
     pub members: Vec<Member>,
     /// The store; none where Kubernetes is it.
     pub etcd: Option<Etcd>,
+    pub(crate) disks: Vec<SmallDisk>,
     pub(crate) dir: TempDir,
 }
 
@@ -47,6 +53,8 @@ impl LabOptions {
         Ok(LabOptions {
             members: vec![flavour; count],
             settings: Settings::default(),
+            linked: false,
+            small_disks: false,
         })
     }
 
@@ -80,12 +88,17 @@ impl Lab {
             chown(dir.path(), Some(uid), Some(gid))?;
         }
         let etcd = Etcd::start(dir.path()).await?;
+        let etcd = if options.linked { etcd.behind_link()? } else { etcd };
+        let mut disks = Vec::new();
         let mut members = Vec::new();
         for (i, flavour) in options.members.into_iter().enumerate() {
             let name = format!("m{i}");
             let ports = (free_port()?, free_port()?);
             let text = member_config(&name, dir.path(), &etcd.address(), ports, &options.settings);
             fs::write(dir.path().join(format!("{name}.yml")), text)?;
+            if options.small_disks {
+                disks.push(SmallDisk::mount(dir.path().join(&name), owner)?);
+            }
             let flavour = match flavour {
                 // Where the checkout lies, the unprivileged user may not read.
                 Flavour::Howdah(program) => Flavour::Howdah(copy_program(&program, dir.path())?),
@@ -108,6 +121,7 @@ impl Lab {
         Ok(Lab {
             members,
             etcd: Some(etcd),
+            disks,
             dir,
         })
     }
@@ -253,11 +267,18 @@ impl Lab {
     pub fn logs(&self) -> String {
         let end = |member: &Member| {
             let log = member.log();
-            let lines: Vec<&str> = log.lines().collect();
+            // PostgreSQL may say much, the agent says what it does.
+            let (mut agent, mut postgres): (Vec<&str>, Vec<&str>) = log.lines().partition(|line| {
+                line.contains("Z  INFO") || line.contains("Z  WARN") || line.contains("Z ERROR")
+            });
+            agent.drain(..agent.len().saturating_sub(40));
+            postgres.drain(..postgres.len().saturating_sub(20));
             format!(
-                "--- {}\n{}\n",
+                "--- {}, its agent\n{}\n--- {}, its PostgreSQL\n{}\n",
                 member.name,
-                lines[lines.len().saturating_sub(40)..].join("\n")
+                agent.join("\n"),
+                member.name,
+                postgres.join("\n")
             )
         };
         self.members.iter().map(end).collect()
@@ -272,6 +293,7 @@ impl Drop for Lab {
                 member.kill_node();
             }
         }
+        self.disks.clear();
         if std::env::var_os("HOWDAH_KEEP_LABS").is_some() {
             eprintln!("kept: {}", self.dir.path().display());
             self.dir.disable_cleanup(true);

@@ -6,16 +6,19 @@
 //!   pods.rs    Lab as a cluster from a manifest  sandbox.rs Kubernetes for one machine, by its commands
 //!   etcd.rs    the store                         config.rs  its patroni.yml
 //!   writer.rs  sessions that write and log every acknowledgement      verdict.rs  who wrote when
-//!   faults.rs  the faults, by name               strike.rs  how each is made
-//!   processes.rs  processes of this machine
+//!   faults.rs  the faults, by name               strike/    how each is made
+//!   disk.rs    a small file system for one member
+//!   link.rs    a network that can be made bad    processes.rs  processes of this machine
 //! ```
 //!
 //! For development only: nothing of the product depends on it.
 
 mod config;
+mod disk;
 mod etcd;
 mod faults;
 mod lab;
+mod link;
 mod member;
 mod pods;
 mod processes;
@@ -26,10 +29,11 @@ mod writer;
 
 pub use config::Settings;
 pub use etcd::Etcd;
-pub use faults::Fault;
+pub use faults::{Fault, World};
 pub use lab::{Lab, LabOptions, free_port, until};
+pub use link::Link;
 pub use member::{Flavour, Member};
 pub use sandbox::Sandbox;
 pub use strike::strike;
 pub use verdict::{Verdict, judge};
-pub use writer::{Ack, Address, Kind, Writers, connect, rows};
+pub use writer::{Ack, Address, Kind, Writers, connect, digest, rows};

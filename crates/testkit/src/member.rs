@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::{
     Address, Sandbox,
+    config::postgres_bin,
     lab::until,
     processes::{all_pids, children, command_line, send},
 };
@@ -89,6 +90,30 @@ impl Member {
             command.uid(*uid).gid(*gid);
         }
         *child = Some(command.spawn().context("starting an agent")?);
+        Ok(())
+    }
+
+    /// Starts PostgreSQL as somebody at the machine would, without the agent.
+    ///
+    /// # Errors
+    /// It does not start, or is a pod's.
+    pub fn start_postgres_by_hand(&self) -> anyhow::Result<()> {
+        let Runner::Test { dir, owner, .. } = &self.runner else {
+            anyhow::bail!("{} is a pod", self.name);
+        };
+        let program = PathBuf::from(postgres_bin()).join("pg_ctl");
+        let mut command = Command::new(program);
+        command
+            .args(["start", "--silent", "--wait", "--pgdata"])
+            .arg(self.data_dir())
+            .args(["--log", "/dev/null"])
+            .current_dir(dir)
+            .stdin(Stdio::null());
+        if let Some((uid, gid)) = owner {
+            command.uid(*uid).gid(*gid);
+        }
+        let status = command.status().context("pg_ctl")?;
+        anyhow::ensure!(status.success(), "pg_ctl start: {status}");
         Ok(())
     }
 

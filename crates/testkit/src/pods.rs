@@ -31,6 +31,7 @@ impl Lab {
         let mut lab = Lab {
             members: Vec::new(),
             etcd: None,
+            disks: Vec::new(),
             dir: tempfile::tempdir()?,
         };
         for i in 0..members {

@@ -43,6 +43,7 @@ pub struct Writers {
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     acks: mpsc::Receiver<Ack>,
+    addresses: Arc<[Address]>,
 }
 
 /// Acknowledgements that may wait to be collected: minutes of them.
@@ -146,7 +147,12 @@ impl Writers {
             };
             spawn(&mut tasks, writer, member, stopped.clone());
         }
-        Ok(Writers { stop, tasks, acks })
+        Ok(Writers {
+            stop,
+            tasks,
+            acks,
+            addresses,
+        })
     }
 
     /// Waits until all kinds have been acknowledged after `since`, on any member.
@@ -186,6 +192,13 @@ impl Writers {
     pub async fn stop(mut self) -> Vec<Ack> {
         let _ = self.stop.send(true);
         while self.tasks.join_next().await.is_some() {}
+        // The procedure goes on in its backend, which does not look whether its client is there.
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'CALL writes%'";
+        for address in self.addresses.iter() {
+            if let Ok((client, _)) = connect(address).await {
+                let _ = client.batch_execute(sql).await;
+            }
+        }
         let mut left = Vec::new();
         while let Ok(ack) = self.acks.try_recv() {
             left.push(ack);
@@ -324,6 +337,16 @@ async fn term_of_primary(client: &Client) -> Option<u32> {
     let sql = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) WHERE NOT pg_is_in_recovery()";
     let row = client.query_opt(sql, &[]).await.ok()??;
     u32::from_str_radix(row.get::<_, &str>(0), 16).ok()
+}
+
+/// What rows a member has, in one line: two members with the same rows have the same one.
+///
+/// # Errors
+/// It does not answer.
+pub async fn digest(address: &Address) -> anyhow::Result<String> {
+    let (client, _) = connect(address).await?;
+    let sql = "SELECT count(*) || ' rows, ' || coalesce(sum(hashtextextended(kind, n)), 0) FROM acks";
+    Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
 /// All rows that a member has, as kind and number.

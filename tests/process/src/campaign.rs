@@ -1,7 +1,9 @@
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
+use anyhow::Context;
 use howdah_clock::now;
-use howdah_testkit::{Fault, Lab, Verdict, Writers, judge, rows, strike};
+use howdah_testkit::{Fault, Lab, LabOptions, Verdict, World, Writers, digest, judge, rows, strike, until};
+use serde_json::json;
 
 /// How long a cluster may take to deal with one fault.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,6 +46,33 @@ impl Tally {
     }
 }
 
+/// Whether processes of this one may mount.
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// What no process of the primary's machine can cover in asynchronous mode: docs/safety.md says so.
+#[must_use]
+pub fn is_excused(fault: Fault, world: World) -> bool {
+    fault == Fault::BothFrozen && !world.sync
+}
+
+/// A healthy cluster in that world. On pods the lease is that of manifests.
+///
+/// # Errors
+/// It does not come up.
+pub async fn lab_in(world: World, members: usize, ttl: u64) -> anyhow::Result<Lab> {
+    if world.pods {
+        return Lab::in_sandbox(members, world.sync).await;
+    }
+    let dynamic = json!({"loop_wait": 5, "howdah": {"ttl": ttl}, "synchronous_mode": world.sync});
+    let mut options = LabOptions::howdah(members)?.dynamic(dynamic);
+    options.linked = true;
+    options.small_disks = world.small_disks;
+    Lab::running(options).await
+}
+
 /// One fault against a healthy cluster: writers begin before it, and the cluster is healthy again after it.
 ///
 /// # Errors
@@ -66,6 +95,17 @@ pub async fn run_fault(lab: &mut Lab, fault: Fault, sync: bool) -> anyhow::Resul
         .await?;
     acks.extend(writers.stop().await);
     let primary = lab.wait_primary(PATIENCE).await?;
-    let rows = rows(&lab.members[primary].address()).await?;
-    Ok(judge(&acks, struck, &rows))
+    let found = rows(&lab.members[primary].address()).await?;
+    let verdict = judge(&acks, struck, &found);
+    // Writers write no longer, when their servers have noticed: each member must come to the same rows.
+    until("all members have the same rows", PATIENCE, async || {
+        let mut digests = HashSet::new();
+        for address in &addresses {
+            digests.insert(digest(address).await.ok());
+        }
+        digests.len() == 1 && !digests.contains(&None)
+    })
+    .await
+    .with_context(|| lab.logs())?;
+    Ok(verdict)
 }

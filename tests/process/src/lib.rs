@@ -5,4 +5,4 @@
 
 mod campaign;
 
-pub use campaign::{Tally, run_fault};
+pub use campaign::{Tally, is_excused, is_root, lab_in, run_fault};

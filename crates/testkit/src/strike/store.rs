@@ -1,0 +1,92 @@
+use std::time::Duration;
+
+use anyhow::Context;
+use rustix::process::Signal;
+
+use super::{Scene, pass};
+use crate::{Etcd, config::KEYS, pods::CLUSTER, processes::send};
+
+/// For how long the network to the store is bad.
+const BAD: Duration = Duration::from_secs(30);
+
+fn etcd<'a>(scene: &'a Scene<'_>) -> anyhow::Result<&'a Etcd> {
+    scene.lab.etcd.as_ref().context("there is no etcd")
+}
+
+pub(super) async fn frozen(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    let store = etcd(scene)?.pid();
+    send(store, Signal::STOP);
+    scene.outlast_the_lease().await;
+    send(store, Signal::CONT);
+    Ok(())
+}
+
+/// Deletes what the store knows of the cluster: etcd's keys, or the objects that Kubernetes has of it.
+pub(super) async fn wiped(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    if let Some(store) = &scene.lab.etcd {
+        return store.delete(KEYS, true).await;
+    }
+    let objects = ["config", "failover", "leader", "sync"].map(|what| format!("configmap/{CLUSTER}-{what}"));
+    let mut args = vec!["delete", "--ignore-not-found"];
+    args.extend(objects.iter().map(String::as_str));
+    kubectl(scene, &args)
+}
+
+pub(super) async fn lost(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    let dir = scene.lab.dir().to_owned();
+    scene.lab.etcd.as_mut().context("there is no etcd")?.stop();
+    scene.outlast_the_lease().await;
+    let store = scene.lab.etcd.as_mut().context("there is no etcd")?;
+    store.start_empty(&dir).await
+}
+
+pub(super) async fn leader_key_deleted(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    etcd(scene)?.delete(&format!("{KEYS}leader"), false).await
+}
+
+/// A lease of eleven days in the leader's record, as anybody may write who can write there.
+pub(super) async fn foreign_lease(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    let object = format!("configmap/{CLUSTER}-leader");
+    kubectl(scene, &["annotate", "--overwrite", &object, "ttl=1000000"])?;
+    super::processes::node_killed(scene).await
+}
+
+pub(super) async fn bad_link(
+    scene: &mut Scene<'_>,
+    delay: Duration,
+    loss_percent: u32,
+) -> anyhow::Result<()> {
+    let link = etcd(scene)?.link().context("members reach etcd directly")?;
+    link.set(delay, loss_percent);
+    pass(BAD).await;
+    etcd(scene)?
+        .link()
+        .context("the link is gone")?
+        .set(Duration::ZERO, 0);
+    Ok(())
+}
+
+/// `/sync` is left alone: who may take over in synchronous mode stands there and nowhere else. So is the leader key, which
+/// is another fault.
+pub(super) async fn garbled(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    let garbage = [
+        ("config", "{\"ttl\": "),
+        ("status", "[1, 2"),
+        ("history", "what?"),
+        ("failover", "{]"),
+        ("members/stranger", "not json"),
+        ("members/", "{}"),
+        ("initialize", "4711"),
+        ("nothing-of-ours", "\u{0}\u{1}"),
+    ];
+    for (key, value) in garbage {
+        etcd(scene)?.put(&format!("{KEYS}{key}"), value).await?;
+    }
+    pass(Duration::from_secs(3)).await;
+    super::processes::node_killed(scene).await
+}
+
+fn kubectl(scene: &Scene<'_>, args: &[&str]) -> anyhow::Result<()> {
+    let sandbox = scene.lab.sandbox().context("there is no sandbox")?;
+    sandbox.kubectl(args).map(drop)
+}
