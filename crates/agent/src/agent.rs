@@ -6,7 +6,8 @@ use howdah_clock::now;
 use howdah_config::{Dynamic, LocalConfig, SyncMode};
 use howdah_dcs::{Store, View};
 use howdah_ha::{
-    Command, Dcs, LeaseState, Me, Memory, Plan, Postgres, Request, RunningAction, Snapshot, Upstream, decide,
+    Command, Dcs, LeaseState, Me, Memory, Plan, Postgres, Request, RunningAction, Snapshot, Unguarded,
+    Upstream, decide,
 };
 use howdah_http::Client;
 use howdah_postgres::Server;
@@ -46,7 +47,10 @@ const SAMPLE_EVERY_SYNC: Duration = Duration::from_secs(1);
 const GUARD_SILENCE: Duration = Duration::from_secs(4);
 
 /// Without a change that the watch has told, the store is read again after this long all the same.
-const VIEW_LIFE: Duration = Duration::from_secs(30);
+const VIEW_LIFE: Duration = Duration::from_secs(60);
+
+/// The same where positions have moved: replicas move their slots along with them.
+const MOVED_LIFE: Duration = Duration::from_secs(20);
 
 /// One read of the store within a decision.
 pub(crate) const READ_PATIENCE: Duration = Duration::from_secs(3);
@@ -296,8 +300,15 @@ impl Agent {
             LeaseState::None => leader.is_some_and(|leader| leader.name != self.config.name),
             LeaseState::Unsure => false,
         };
+        let life = if self.watching.positions_moved() {
+            MOVED_LIFE
+        } else {
+            VIEW_LIFE
+        };
         steady
-            && now() < self.read_at + VIEW_LIFE
+            && now() < self.read_at + life
+            // A watch over a connection to a store that has frozen says nothing for ever; renewals are answered, or not.
+            && self.keeper.status().store_answers
             && self.store_down_since.is_none()
             && view.failover.value.is_none()
             && view.members.contains_key(&self.config.name)
@@ -324,8 +335,9 @@ impl Agent {
                 },
             },
             lease: self.keeper.status().state,
+            server_runs: self.guard.seen().server_runs(),
+            unguarded: self.unguarded(&postgres),
             postgres,
-            server_runs: self.guard.seen().server_runs,
             action: self.running.clone(),
             peers: self.prober.peers.clone(),
             request: self.request.as_ref().map(|(request, _)| request.clone()),
@@ -335,6 +347,22 @@ impl Agent {
                 .map(|upstream| (upstream.host.clone(), upstream.port)),
             memory: self.memory.clone(),
         }
+    }
+
+    /// What runs in the data directory without the guard's knowledge.
+    fn unguarded(&self, postgres: &Postgres) -> Option<Unguarded> {
+        let in_recovery = match postgres {
+            Postgres::Running(running) => running.in_recovery,
+            Postgres::Starting { .. } | Postgres::Silent { .. } => false,
+            Postgres::Missing | Postgres::Unreadable { .. } | Postgres::Stopped(_) => return None,
+        };
+        let pid = self.observer.postmaster()?;
+        let seen = self.guard.seen();
+        let writes = matches!(postgres, Postgres::Running(_)) && !in_recovery;
+        (pid != seen.pid || writes && !seen.writes).then_some(Unguarded {
+            pid,
+            may_write: !in_recovery,
+        })
     }
 
     /// A guard that is frozen can neither start PostgreSQL nor fence it; the lease keeper does the latter then.
@@ -365,6 +393,10 @@ impl Agent {
         if paused != self.keeper_paused {
             self.keeper_paused = paused;
             self.keeper.command(Command::Paused(paused)).await;
+            if let Some(pid) = self.observer.postmaster().filter(|_| !self.dynamic.pause) {
+                // What was started by hand meanwhile needs a lease from now on.
+                self.adopt_server(pid, !running.in_recovery).await;
+            }
         }
     }
 }

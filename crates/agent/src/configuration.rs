@@ -116,6 +116,13 @@ pub(crate) async fn first(
             kept
         }
     };
+    if let Some(started) = server.started_configuration()
+        && let Ok(dynamic) = dynamic_from(&started, local)
+    {
+        // The same text is the same revision, whoever has stored it since.
+        let rev = configuration.rev.filter(|_| started == initial);
+        configuration.worked = Some((rev, Arc::new(dynamic)));
+    }
     let dynamic = configuration.check(&server.programs, dynamic, None).await;
     Ok((configuration, dynamic))
 }

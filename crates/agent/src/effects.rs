@@ -6,7 +6,7 @@ use howdah_clock::now;
 use howdah_config::SyncMode;
 use howdah_dcs::{Cond, HistoryEntry, Key, Op, Outcome, View, history_to_json};
 use howdah_ha::{Action, Command, Effect, NOBODY, RunningAction, SlotChange, gate, quote_sync_name};
-use howdah_postgres::{advance_slot, create_slot, drop_slot};
+use howdah_postgres::{advance_slot, create_slot, drop_slot, write_wal};
 use howdah_types::Timeline;
 
 use crate::{
@@ -71,6 +71,15 @@ impl Agent {
                 self.rewrite_conf()
             }
             Effect::ProveCommitsWait => self.prove_commits_wait().await,
+            Effect::NudgeStandby => {
+                // Without it commits wait for some seconds longer.
+                if let Some(session) = self.observer.session()
+                    && let Err(error) = write_wal(session, now() + PROOF_PATIENCE).await
+                {
+                    tracing::debug!(%error, "the new standby was not nudged");
+                }
+                Next::Go
+            }
             Effect::Slots(changes) => self.change_slots(changes).await,
             Effect::WriteHistory => self.write_history(view).await,
             Effect::Claim => match self.keeper.status().lease {
@@ -92,6 +101,13 @@ impl Agent {
                 }
                 None => Next::Go,
             },
+            Effect::Adopt(server) => {
+                if self.adopt_server(server.pid, server.may_write).await {
+                    Next::Go
+                } else {
+                    Next::Stop
+                }
+            }
             Effect::Begin(action) => self.begin(action, view),
             Effect::Fatal(reason) => {
                 tracing::error!("{reason}.");

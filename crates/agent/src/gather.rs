@@ -27,6 +27,8 @@ pub(crate) struct Observer {
     /// When a new connection was made last.
     connected_at: BootTime,
     system_id: Option<SystemId>,
+    /// The postmaster that the last look found.
+    postmaster: Option<u32>,
     /// The last sample of a server that answers.
     pub(crate) sample: Option<Sample>,
 }
@@ -35,6 +37,11 @@ impl Observer {
     /// The system identifier, once a data directory was seen.
     pub(crate) fn system_id(&self) -> Option<SystemId> {
         self.system_id
+    }
+
+    /// The postmaster that the last look found.
+    pub(crate) fn postmaster(&self) -> Option<u32> {
+        self.postmaster
     }
 
     /// The connection, while the server answers.
@@ -72,7 +79,9 @@ impl Observer {
             }
         };
         self.system_id = Some(control.system_id);
-        let Some(postmaster) = server.dir.postmaster() else {
+        let postmaster = server.dir.postmaster();
+        self.postmaster = postmaster.as_ref().map(|postmaster| postmaster.pid);
+        let Some(postmaster) = postmaster else {
             self.forget();
             return Postgres::Stopped(Stopped {
                 system_id: control.system_id,
@@ -139,6 +148,7 @@ impl Observer {
     }
 
     fn forget(&mut self) {
+        self.postmaster = None;
         self.session = None;
         self.sample = None;
         self.starting_since = None;

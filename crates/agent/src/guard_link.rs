@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, io::ErrorKind, os::fd::AsFd, sync::Arc};
 
 use howdah_clock::now;
-use howdah_guard::{GuardClient, GuardError, Handover, Reply, Request, WhyRefused};
+use howdah_guard::{GuardClient, GuardError, Handover, Reply, Request, StartMode, WhyRefused};
 use howdah_http::timeout_at;
 use howdah_types::BootTime;
 use tokio::{
@@ -25,8 +25,17 @@ type Ask = (Request, Vec<u8>, Waiting);
 pub(crate) struct GuardSeen {
     /// When it said anything last.
     pub(crate) heard: BootTime,
+    /// The postmaster that it has; 0 if there is none.
+    pub(crate) pid: u32,
+    /// It has started that one as primary, or promoted it, or was told that it writes.
+    pub(crate) writes: bool,
+}
+
+impl GuardSeen {
     /// It has a PostgreSQL that runs.
-    pub(crate) server_runs: bool,
+    pub(crate) fn server_runs(&self) -> bool {
+        self.pid != 0
+    }
 }
 
 /// How PostgreSQL ended, and how often so far.
@@ -54,7 +63,8 @@ impl GuardLink {
         let (gone_tx, gone) = watch::channel(false);
         let (seen_tx, seen) = watch::channel(GuardSeen {
             heard: now(),
-            server_runs: false,
+            pid: 0,
+            writes: false,
         });
         // A sequential-packet socket behaves as a datagram one here; tokio has no type of its own for it.
         let socket = std::os::unix::net::UnixDatagram::from(client.as_fd().try_clone_to_owned()?);
@@ -151,14 +161,21 @@ struct Told {
 }
 
 impl Told {
-    fn note(&self, reply: &Reply) {
+    /// `asked`: what the reply answers.
+    fn note(&self, reply: &Reply, asked: Option<Request>) {
         self.seen.send_modify(|seen| {
             seen.heard = now();
-            match reply {
-                Reply::State(state) => seen.server_runs = state.pid != 0,
-                Reply::Ok { pid } => seen.server_runs |= *pid != 0,
-                Reply::PostgresEnded { .. } => seen.server_runs = false,
-                Reply::Refused(_) => {}
+            match (reply, asked) {
+                (Reply::State(state), _) => (seen.pid, seen.writes) = (state.pid, state.may_write),
+                (Reply::Ok { pid }, Some(Request::Start(mode))) => {
+                    (seen.pid, seen.writes) = (*pid, mode != StartMode::Replica);
+                }
+                (Reply::Ok { .. }, Some(Request::Promote { .. })) => seen.writes = true,
+                (Reply::Ok { .. }, Some(Request::Adopt { pid, may_write, .. })) => {
+                    (seen.pid, seen.writes) = (pid, seen.writes && seen.pid == pid || may_write);
+                }
+                (Reply::PostgresEnded { .. }, _) => (seen.pid, seen.writes) = (0, false),
+                (Reply::Ok { .. } | Reply::Refused(_), _) => {}
             }
         });
         if let Reply::PostgresEnded { status, fenced } = *reply {
@@ -180,15 +197,15 @@ async fn serve(
     told: &Told,
     wake: &Wake,
 ) {
-    let mut waiting: BTreeMap<u32, Waiting> = BTreeMap::new();
+    let mut waiting: BTreeMap<u32, (Request, Waiting)> = BTreeMap::new();
     loop {
         tokio::select! {
             ask = asked.recv() => {
                 let Some((request, tail, answer)) = ask else { return };
                 match client.send(request, &tail) {
                     Ok(id) => {
-                        waiting.retain(|_, answer| !answer.is_closed());
-                        waiting.insert(id, answer);
+                        waiting.retain(|_, (_, answer)| !answer.is_closed());
+                        waiting.insert(id, (request, answer));
                     }
                     Err(GuardError::Gone) => return,
                     Err(error) => {
@@ -207,8 +224,9 @@ async fn serve(
                     });
                     match received.unwrap_or(Ok(None)) {
                         Ok(Some(message)) => {
-                            told.note(&message.body);
-                            match (message.body, waiting.remove(&message.id)) {
+                            let waiting = waiting.remove(&message.id);
+                            told.note(&message.body, waiting.as_ref().map(|(request, _)| *request));
+                            match (message.body, waiting.map(|(_, answer)| answer)) {
                                 (Reply::PostgresEnded { .. }, _) => wake.wake(),
                                 (reply, Some(answer)) => {
                                     let times = told.ended.borrow().times;

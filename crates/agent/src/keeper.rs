@@ -30,12 +30,24 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 const LOOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// What the keeper publishes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KeeperStatus {
     /// Whether we lead.
     pub(crate) state: LeaseState,
     /// The lease of this life, for the member record.
     pub(crate) lease: Option<LeaseId>,
+    /// The store has answered the last operation.
+    pub(crate) store_answers: bool,
+}
+
+impl Default for KeeperStatus {
+    fn default() -> Self {
+        KeeperStatus {
+            state: LeaseState::None,
+            lease: None,
+            store_answers: true,
+        }
+    }
 }
 
 impl KeeperStatus {
@@ -46,6 +58,7 @@ impl KeeperStatus {
             LeaseState::None | LeaseState::Unsure => None,
         };
         self.lease == before.lease
+            && self.store_answers == before.store_answers
             && of(self.state) == of(before.state)
             && (self.state == LeaseState::None) == (before.state == LeaseState::None)
     }
@@ -291,6 +304,7 @@ impl KeeperTask {
         let status = KeeperStatus {
             state: self.keeper.state(now()),
             lease: self.keeper.lease(),
+            store_answers: !self.trouble.lasts(),
         };
         self.publish
             .send_if_modified(|known| std::mem::replace(known, status) != status);

@@ -9,6 +9,7 @@ use howdah_guard::{
     tree::{DirId, ProcessTable},
 };
 use howdah_ha::{Action, Command, LeaseState, Postgres, Request};
+use howdah_types::BootTime;
 
 use crate::{
     agent::{Agent, READ_PATIENCE},
@@ -139,21 +140,28 @@ impl Agent {
             may_write,
             "PostgreSQL runs already; taking it over."
         );
+        self.adopt_server(postmaster.pid, may_write).await;
+    }
+
+    /// Tells the guard of a PostgreSQL that it has not started, or not promoted. False: it does not take it.
+    pub(crate) async fn adopt_server(&mut self, pid: u32, may_write: bool) -> bool {
         let mut tail = self.server.dir.path().display().to_string().into_bytes();
         tail.push(0);
         // A primary that gets no lease in the length of one is ended, unless the cluster is paused.
-        let patience = if self.dynamic.pause {
-            Duration::MAX
+        let not_after = if self.dynamic.pause {
+            BootTime::FAR_FUTURE
         } else {
-            self.dynamic.timers.ttl
+            now() + self.dynamic.timers.ttl
         };
         let request = GuardRequest::Adopt {
-            pid: postmaster.pid,
+            pid,
             may_write,
-            not_after: now() + patience,
+            not_after,
         };
-        if let Err(error) = self.guard.ask(request, tail, now() + READ_PATIENCE).await {
+        let answer = self.guard.ask(request, tail, now() + READ_PATIENCE).await;
+        if let Err(error) = &answer {
             tracing::error!(%error, "The guard does not take the running PostgreSQL over.");
         }
+        answer.is_ok()
     }
 }

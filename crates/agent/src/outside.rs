@@ -99,7 +99,14 @@ impl Outside {
         let mut patience = patience;
         for mode in [mode, StopMode::Immediate, StopMode::Kill] {
             match self.ask_guard(Request::Stop(mode)).await {
-                Err(GuardError::Refused(WhyRefused::NotRunning)) => return Ok(()),
+                Err(GuardError::Refused(WhyRefused::NotRunning)) => {
+                    let unknown = self.server.dir.postmaster();
+                    anyhow::ensure!(
+                        unknown.is_none(),
+                        "the guard knows nothing of the PostgreSQL that runs"
+                    );
+                    return Ok(());
+                }
                 // A guard of an earlier version knows no kill.
                 Err(GuardError::Refused(WhyRefused::Malformed)) => {
                     self.ask_guard(Request::Stop(StopMode::Immediate)).await?;

@@ -27,6 +27,11 @@ impl Repeated {
         })
     }
 
+    /// It has happened and is not over.
+    pub(crate) fn lasts(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// It is over. For how long it lasted, if it was told.
     pub(crate) fn over(&mut self) -> Option<Duration> {
         let Repeated { since, said, .. } = std::mem::take(self);

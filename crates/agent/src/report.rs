@@ -141,6 +141,10 @@ impl Agent {
                 PgState::Unknown,
                 if leads { Role::Primary } else { Role::Replica },
             ),
+            // Nobody should wait for what cannot be started.
+            Some(Postgres::Unreadable { .. }) if self.memory.data_is_lost(now()) => {
+                (PgState::StartFailed, Role::Demoted)
+            }
             Some(Postgres::Unreadable { .. }) => (PgState::Unknown, Role::Demoted),
             Some(Postgres::Missing) | None => (PgState::Stopped, Role::Uninitialized),
         };

@@ -29,6 +29,11 @@ impl Agent {
         match result {
             Ok(()) => {
                 if let Some(with) = started_with.filter(|_| launches) {
+                    if with.0 == self.configuration.rev
+                        && let Some(raw) = &self.configuration.raw
+                    {
+                        self.server.keep_started_configuration(raw);
+                    }
                     self.configuration.worked = Some(with);
                 }
                 self.answer_waiting(Ok(()), &ended.action);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use howdah_clock::now;
-use howdah_dcs::Watcher;
+use howdah_dcs::{Change, Watcher};
 use howdah_http::sleep_until;
 
 use crate::wake::Wake;
@@ -27,6 +27,8 @@ struct State {
     stands: AtomicBool,
     /// Something has changed, or may have, since the flag was cleared.
     changed: AtomicBool,
+    /// Positions have moved since then.
+    moved: AtomicBool,
 }
 
 impl Watching {
@@ -35,9 +37,15 @@ impl Watching {
         self.0.stands.load(Ordering::SeqCst) && !self.0.changed.load(Ordering::SeqCst)
     }
 
+    /// Positions have moved since [`Watching::about_to_read`].
+    pub(crate) fn positions_moved(&self) -> bool {
+        self.0.moved.load(Ordering::SeqCst)
+    }
+
     /// Call before a read: what changes from now on is another change.
     pub(crate) fn about_to_read(&self) {
         self.0.changed.store(false, Ordering::SeqCst);
+        self.0.moved.store(false, Ordering::SeqCst);
     }
 
     /// We have written, or may have: what was read before is no longer what the store has.
@@ -50,11 +58,12 @@ impl Watching {
         self.0.stands.store(stands, Ordering::SeqCst);
     }
 
-    /// Watches, and wakes the loop at every change of the cluster's keys.
+    /// Watches, and wakes the loop at every change of the cluster's keys but those of positions.
     pub(crate) async fn run(self, mut watcher: Box<dyn Watcher>, wake: Wake) {
         loop {
             match watcher.changed().await {
-                Ok(()) => {
+                Ok(Change::Positions) => self.0.moved.store(true, Ordering::SeqCst),
+                Ok(Change::Other) => {
                     self.tell(true);
                     wake.wake();
                 }

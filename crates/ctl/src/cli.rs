@@ -70,6 +70,16 @@ pub struct ClusterArg {
     pub cluster_name: Option<String>,
 }
 
+/// Seconds between two repetitions.
+fn interval(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if (0.1..=86_400.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("from 0.1 to 86400 seconds".to_owned())
+    }
+}
+
 /// Arguments of `list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
@@ -88,7 +98,7 @@ pub struct ListArgs {
     #[arg(short = 'W')]
     pub watch_2: bool,
     /// Repeat after so many seconds.
-    #[arg(short, long, value_name = "SECONDS")]
+    #[arg(short, long, value_name = "SECONDS", value_parser = interval)]
     pub watch: Option<f64>,
 }
 

@@ -25,19 +25,27 @@ pub(crate) async fn show(context: &Context, args: &ClusterArg) -> anyhow::Result
         .view
         .config
         .value
-        .context("The config key does not exist in the cluster")?;
+        .with_context(|| missing(cluster.view.config.rev))?;
     println!("{}", to_yaml(&Value::Object(config)));
     Ok(())
 }
 
+fn missing(rev: u64) -> &'static str {
+    if rev > 0 {
+        "the config key of the cluster is no JSON object: replace it with 'edit-config --replace FILE'"
+    } else {
+        "The config key does not exist in the cluster"
+    }
+}
+
 pub(crate) async fn edit(context: &Context, args: &EditConfigArgs) -> anyhow::Result<()> {
     let cluster = context.cluster(args.cluster_name.as_deref()).await?;
-    let old = cluster
-        .view
-        .config
-        .value
-        .clone()
-        .context("The config key does not exist in the cluster")?;
+    // Only a replacement needs nothing of what is there.
+    let old = match &cluster.view.config.value {
+        Some(config) => config.clone(),
+        None if args.replace.is_some() && cluster.view.config.rev > 0 => Map::new(),
+        None => anyhow::bail!("{}", missing(cluster.view.config.rev)),
+    };
     let before = to_yaml(&Value::Object(old.clone()));
     let by_options =
         !args.set.is_empty() || !args.pg.is_empty() || args.apply.is_some() || args.replace.is_some();
@@ -87,7 +95,15 @@ pub(crate) async fn edit(context: &Context, args: &EditConfigArgs) -> anyhow::Re
 /// The options in Patroni's order: replace, apply, set.
 fn changed(old: Map<String, Value>, args: &EditConfigArgs) -> anyhow::Result<Map<String, Value>> {
     let mut config = match &args.replace {
-        Some(path) => mapping(&read(path)?)?,
+        Some(path) => {
+            let text = read(path)?;
+            anyhow::ensure!(
+                !text.trim().is_empty(),
+                "{}: empty: a configuration of nothing is written as {{}}",
+                path.display()
+            );
+            mapping(&text)?
+        }
         None => old,
     };
     if let Some(path) = &args.apply {
@@ -98,6 +114,10 @@ fn changed(old: Map<String, Value>, args: &EditConfigArgs) -> anyhow::Result<Map
             let (path, text) = pair
                 .split_once('=')
                 .with_context(|| format!("Invalid parameter setting '{pair}': write name=value"))?;
+            anyhow::ensure!(
+                path.trim().split('.').all(|segment| !segment.is_empty()),
+                "Invalid parameter setting '{pair}': a part of the name is empty"
+            );
             let value = serde_saphyr::from_str(text).unwrap_or_else(|_| Value::from(text));
             set(&mut config, &format!("{prefix}{}", path.trim()), value);
         }

@@ -23,7 +23,7 @@ pub(crate) async fn list(context: &Context, args: &ListArgs) -> anyhow::Result<(
             print!("{}", describe(&context.cluster(Some(name)).await?, args));
         }
         let Some(seconds) = every else { return Ok(()) };
-        tokio::time::sleep(Duration::from_secs_f64(seconds.max(0.1))).await;
+        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     }
 }
 

@@ -170,7 +170,7 @@ impl Store for EtcdStore {
     }
 
     fn watch(&self) -> Box<dyn Watcher> {
-        Box::new(EtcdWatcher::new(self.tree.prefix(), self.endpoints.clone()))
+        Box::new(EtcdWatcher::new(self.tree.clone(), self.endpoints.clone()))
     }
 }
 

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use howdah_clock::now;
-use howdah_dcs::{Answer, StoreError, Watcher};
+use howdah_dcs::{Answer, Change, StoreError, Watcher};
 use howdah_http::{StreamBody, sleep_until};
 use howdah_types::BootTime;
 use serde_json::Value;
@@ -140,7 +140,10 @@ impl Stream {
 }
 
 impl Watcher for KubeWatcher {
-    fn changed(&mut self) -> Answer<'_, Result<(), StoreError>> {
-        Box::pin(self.next_change())
+    fn changed(&mut self) -> Answer<'_, Result<Change, StoreError>> {
+        Box::pin(async {
+            self.next_change().await?;
+            Ok(Change::Other)
+        })
     }
 }

@@ -8,10 +8,12 @@
 //! ```text
 //!   keys.rs   Key, KeyTree                 op.rs     Op -> Outcome {Done, Refused, Failed, Unknown}
 //!   view.rs   View: one consistent read    store.rs  the Store and Watcher traits
+//!   change.rs which changes ask for a decision
 //!   observed/ the leader's record in stores that end no lease
 //!   member.rs sync.rs failover.rs history.rs status.rs: the documents        mem.rs  MemStore
 //! ```
 
+mod change;
 mod failover;
 mod history;
 mod keys;
@@ -24,6 +26,7 @@ mod store;
 mod sync;
 mod view;
 
+pub use change::{Change, Changes};
 pub use failover::FailoverRequest;
 pub use history::{HistoryEntry, history_from_json, history_to_json};
 pub use keys::{Key, KeyTree};

@@ -3,7 +3,7 @@ use std::{future::Future, pin::Pin};
 use howdah_types::BootTime;
 use thiserror::Error;
 
-use crate::{Op, Outcome, View};
+use crate::{Change, Op, Outcome, View};
 
 /// A future that a store returns; boxed, so that stores can be chosen when the program runs.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -34,8 +34,8 @@ pub trait Store: Send + Sync {
     fn watch(&self) -> Box<dyn Watcher>;
 }
 
-/// Tells that something changed; never what, since whoever wakes reads anew.
+/// Tells that something changed; what it is now, a read tells.
 pub trait Watcher: Send {
     /// Returns when some key of the cluster has changed, or when changes may have been missed.
-    fn changed(&mut self) -> Answer<'_, Result<(), StoreError>>;
+    fn changed(&mut self) -> Answer<'_, Result<Change, StoreError>>;
 }

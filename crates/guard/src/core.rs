@@ -438,17 +438,30 @@ impl Core {
                 may_write,
                 not_after,
             } => {
-                if self.postgres != Postgres::Down {
-                    return Err(WhyRefused::Running);
-                }
-                self.postgres = Postgres::Up {
-                    pid,
-                    writes: may_write,
-                };
-                self.unleased_until = may_write.then_some(not_after);
+                self.adopt(pid, may_write, not_after)?;
                 Ok(ok)
             }
         }
+    }
+
+    /// A server that the guard has not started, or one that writes although the guard has not allowed it: somebody has
+    /// started or promoted it by hand. From now on it is fenced as any other one.
+    fn adopt(&mut self, pid: u32, may_write: bool, not_after: BootTime) -> Result<(), WhyRefused> {
+        let wrote = match self.postgres {
+            Postgres::Down => false,
+            Postgres::Up { pid: known, writes } if known == pid => writes,
+            Postgres::Up { .. } | Postgres::Starting { .. } => return Err(WhyRefused::Running),
+        };
+        let writes = may_write || wrote;
+        self.postgres = Postgres::Up { pid, writes };
+        // An armed lease is its bound; so is the one that it was given before, unless this one is earlier.
+        if writes && self.armed.is_none() {
+            let known = self.unleased_until.filter(|_| wrote);
+            if !wrote || known.is_some() {
+                self.unleased_until = Some(known.map_or(not_after, |known| known.min(not_after)));
+            }
+        }
+        Ok(())
     }
 
     fn arm(&mut self, arm: Arm, now: BootTime) -> Result<(), WhyRefused> {
@@ -698,6 +711,32 @@ mod tests {
         .unwrap();
         assert_eq!(core.tick_lease(at(29)), None);
         assert_eq!(core.tick_lease(at(30)), Some(Order::KillPostgres));
+    }
+
+    #[test]
+    fn what_was_started_or_promoted_by_hand_is_fenced_as_any_other() {
+        let adopt = |pid, may_write, until| Request::Adopt {
+            pid,
+            may_write,
+            not_after: at(until),
+        };
+        // Started again by hand under a lease that the guard knows: that lease is its bound.
+        let mut core = primary(30);
+        let _ = core.step(Input::PostgresEnded, at(1));
+        ask(&mut core, adopt(7, true, 90), 2).unwrap();
+        assert_eq!(core.step(Input::Tick, at(23))[0], None);
+        assert!(core.tick_lease(at(29)).is_some(), "the lease ends at 30");
+        // Promoted by hand.
+        let mut core = Core::new(HANG, at(0));
+        ask(&mut core, Request::Start(StartMode::Replica), 0).unwrap();
+        let _ = core.step(Input::Started { pid: 42 }, at(0));
+        assert_eq!(ask(&mut core, adopt(43, true, 30), 1), Err(WhyRefused::Running));
+        ask(&mut core, adopt(42, true, 30), 1).unwrap();
+        // In pause there is no bound; the end of the pause gives one, and nothing makes it later.
+        ask(&mut core, adopt(42, true, 20), 2).unwrap();
+        ask(&mut core, adopt(42, false, 90), 3).unwrap();
+        assert_eq!(core.tick_lease(at(19)), None);
+        assert_eq!(core.tick_lease(at(20)), Some(Order::KillPostgres));
     }
 
     #[test]

@@ -285,10 +285,15 @@ impl<'a> Guard<'a> {
                     .ok()
                     .and_then(Pid::from_raw)
                     .and_then(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)));
-                if self.postmaster.is_some() || fd.is_none() || self.open_data_dir().is_none() {
-                    return self.reply(self.request_id, Reply::Refused(WhyRefused::NotRunning));
+                let known = self.postmaster.as_ref().map(|(known, _)| raw(*known));
+                if known.is_none() {
+                    if fd.is_none() || self.open_data_dir().is_none() {
+                        return self.reply(self.request_id, Reply::Refused(WhyRefused::NotRunning));
+                    }
+                    self.postmaster = fd;
+                } else if known != Some(pid) {
+                    return self.reply(self.request_id, Reply::Refused(WhyRefused::Running));
                 }
-                self.postmaster = fd;
             }
             _ => {}
         }

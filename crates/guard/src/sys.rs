@@ -37,6 +37,16 @@ pub(crate) fn signal_descriptor() -> io::Result<OwnedFd> {
     }
 }
 
+/// A command whose output goes to a pipe that is closed ends, as any other command does; Rust's default is a panic in
+/// `println!`. Not for servers: a connection that is closed must not end them.
+pub fn end_at_closed_pipes() {
+    // JUSTIFICATION: no library that we use sets a signal's disposition.
+    // SAFETY: no handler is installed, only the default restored, before any other thread runs.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
 /// The next signal from the descriptor, if one is waiting.
 pub(crate) fn next_signal(fd: BorrowedFd<'_>) -> Option<c_int> {
     let mut buffer = [0u8; size_of::<libc::signalfd_siginfo>()];

@@ -1,13 +1,11 @@
 use std::time::Duration;
 
+use howdah_dcs::View;
+
 use crate::{
     Action, Dcs, Effect, LeaseState, Plan, Postgres, Reason, Request, Snapshot, bootstrap, follow, identity,
     lead, plan::SOON, race, recover, remember,
 };
-
-/// A data directory that cannot be read for this long is taken for lost. A look may fall into a moment in which
-/// PostgreSQL writes its control file.
-const UNREADABLE: Duration = Duration::from_secs(5);
 
 /// Decides what a member does now. Total and deterministic.
 #[must_use]
@@ -39,6 +37,9 @@ pub fn decide(snapshot: &Snapshot) -> Plan {
             return plan;
         }
     }
+    if adopts(snapshot, &mut plan) {
+        return plan;
+    }
     if snapshot.request == Some(Request::Shutdown) {
         shutdown(snapshot, &mut plan);
         return plan;
@@ -47,7 +48,7 @@ pub fn decide(snapshot: &Snapshot) -> Plan {
         return plan;
     }
     match &snapshot.postgres {
-        Postgres::Unreadable { why } => unreadable(snapshot, why, &mut plan),
+        Postgres::Unreadable { why } => unreadable(snapshot, view, why, &mut plan),
         Postgres::Missing if snapshot.server_runs => {
             plan.because(Reason::DataGone);
             plan.begin(snapshot, Action::KillServer);
@@ -102,6 +103,9 @@ fn refuse_unserved(snapshot: &Snapshot, plan: &mut Plan) {
 fn store_down(snapshot: &Snapshot, since: howdah_types::BootTime, plan: &mut Plan) {
     plan.wake(snapshot.now + Duration::from_secs(1));
     if snapshot.action.is_none() {
+        if adopts(snapshot, plan) {
+            return;
+        }
         if snapshot.request == Some(Request::Shutdown) {
             return shutdown(snapshot, plan);
         }
@@ -128,12 +132,27 @@ fn store_down(snapshot: &Snapshot, since: howdah_types::BootTime, plan: &mut Pla
     }
 }
 
+/// Before anything else the guard must be able to fence what runs.
+fn adopts(snapshot: &Snapshot, plan: &mut Plan) -> bool {
+    let Some(server) = snapshot.unguarded else {
+        return false;
+    };
+    plan.because(Reason::Unguarded { pid: server.pid })
+        .effect(Effect::Adopt(server))
+        .wake(snapshot.now + SOON);
+    true
+}
+
 /// Whoever can read its data may lead; the guard lets go only when PostgreSQL does not run.
-fn unreadable(snapshot: &Snapshot, why: &str, plan: &mut Plan) {
+fn unreadable(snapshot: &Snapshot, view: &View, why: &str, plan: &mut Plan) {
     plan.because(Reason::Unreadable { why: why.to_owned() })
         .wake(snapshot.now + SOON * 10);
-    let since = plan.memory.unreadable_since.unwrap_or(snapshot.now);
-    if snapshot.now < since + UNREADABLE {
+    if snapshot.lease == LeaseState::None
+        && let Some(request @ Request::Reinitialize { .. }) = &snapshot.request
+    {
+        return follow::requested(snapshot, view, request, plan);
+    }
+    if !plan.memory.data_is_lost(snapshot.now) {
         return;
     }
     if snapshot.server_runs {

@@ -242,7 +242,7 @@ impl Keeper {
         match self.lease {
             // A member that does not lead has more time: nothing of it ends but its record.
             Some(lease) if !soon && self.leadership == Leadership::No => {
-                (lease.sent + lease.ttl * 3 / 5).max(self.next_try)
+                (lease.sent + lease.ttl * 2 / 3).max(self.next_try)
             }
             Some(lease) if !soon => (lease.sent + lease.ttl / 3).max(self.next_try),
             _ => self.next_try,

@@ -48,6 +48,6 @@ pub use reason::Reason;
 pub use slots::SlotChange;
 pub use snapshot::{
     CommitLevel, Dcs, KnownMember, LastLeader, Me, Memory, Peer, Peers, Postgres, Request, Running,
-    RunningAction, Slot, Snapshot, Stopped, WalSender,
+    RunningAction, Slot, Snapshot, Stopped, Unguarded, WalSender,
 };
 pub use sync::{NOBODY, quote_sync_name};

@@ -4,7 +4,7 @@ use howdah_dcs::{Cond, Key, Term};
 use howdah_types::{BootTime, MemberName};
 use serde::Serialize;
 
-use crate::{Memory, Reason, SlotChange, Snapshot};
+use crate::{Memory, Reason, SlotChange, Snapshot, Unguarded};
 
 /// The next look when nothing wakes the loop earlier and something is in motion.
 pub(crate) const SOON: Duration = Duration::from_millis(100);
@@ -105,10 +105,14 @@ pub enum Effect {
     SetSyncNames(String),
     /// Find out whether commits wait, by one that does; what is found is remembered as `commits_wait`.
     ProveCommitsWait,
+    /// Write a little WAL, so that the standby that was just chosen reports its position.
+    NudgeStandby,
     /// Create, drop or advance replication slots.
     Slots(Vec<SlotChange>),
     /// Write the row of the newest timeline to the history.
     WriteHistory,
+    /// Let the guard take over a PostgreSQL that somebody has started or promoted by hand.
+    Adopt(Unguarded),
     /// Begin a long action.
     Begin(Action),
     /// End the agent: something is wrong that a human must mend.

@@ -31,6 +31,7 @@ pub enum Reason {
     Damaged,
     CannotServe { candidate: MemberName },
     Silent { since: BootTime },
+    Unguarded { pid: u32 },
     NotInView { term: Term },
     OwnRecordMissing,
     WrongIdentifier { cluster: String },
@@ -112,6 +113,10 @@ impl fmt::Display for Reason {
             R::Paused => f.write_str("PAUSE: no action"),
             R::Unreadable { why } => write!(f, "the data directory cannot be read: {why}"),
             R::DataGone => f.write_str("PostgreSQL runs and its data is gone: killing it"),
+            R::Unguarded { pid } => write!(
+                f,
+                "the guard knows nothing of the PostgreSQL that runs (pid {pid}): taking it over"
+            ),
             R::Silent { since } => write!(f, "PostgreSQL has not answered since {since}"),
             R::NotInView { term } => write!(
                 f,

@@ -1,4 +1,7 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use howdah_config::Dynamic;
 use howdah_dcs::{LeaseId, View};
@@ -27,6 +30,8 @@ pub struct Snapshot {
     pub postgres: Postgres,
     /// The guard has a PostgreSQL that runs, whatever its files look like.
     pub server_runs: bool,
+    /// A PostgreSQL that the guard cannot fence, since it does not know of it.
+    pub unguarded: Option<Unguarded>,
     /// The long action that runs.
     pub action: Option<RunningAction>,
     /// What other members said when they were asked last.
@@ -37,6 +42,15 @@ pub struct Snapshot {
     pub told_upstream: Option<(String, u16)>,
     /// What was remembered from the last decision.
     pub memory: Memory,
+}
+
+/// A PostgreSQL that the guard has neither started nor promoted: somebody did so by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Unguarded {
+    /// Its postmaster.
+    pub pid: u32,
+    /// It is a primary, or may be one.
+    pub may_write: bool,
 }
 
 /// What does not change while an agent runs.
@@ -311,6 +325,19 @@ pub struct Memory {
     pub cluster_known: bool,
     /// Since when the store knows no cluster, although we have its data, or have seen it named.
     pub store_empty_since: Option<BootTime>,
+}
+
+/// A data directory that cannot be read for this long is taken for lost. A look may fall into a moment in which
+/// PostgreSQL writes its control file.
+const UNREADABLE: Duration = Duration::from_secs(5);
+
+impl Memory {
+    /// The data directory has been unreadable for too long to be a moment's matter.
+    #[must_use]
+    pub fn data_is_lost(&self, now: BootTime) -> bool {
+        self.unreadable_since
+            .is_some_and(|since| now >= since + UNREADABLE)
+    }
 }
 
 /// A member that the store may have forgotten.

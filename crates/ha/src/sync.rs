@@ -124,6 +124,9 @@ fn promote_to_sync(snapshot: &Snapshot, view: &View, running: &Running, pick: &W
         _ => {
             // Commits wait for it since some moment before now: what is flushed by the next look is the bound.
             plan.memory.sync_since = Some((pick.name.clone(), UNBOUND, snapshot.now));
+            // Its process releases what waits when the standby reports, which one that has everything does only every
+            // `wal_receiver_status_interval` (10 s): new WAL makes it report at once.
+            plan.effect(Effect::NudgeStandby);
         }
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use howdah_config::SyncMode;
 use howdah_dcs::{Key, LeaseId};
-use howdah_ha::{CommitLevel, Effect, KnownMember, LastLeader, NOBODY, Postgres, Request};
+use howdah_ha::{CommitLevel, Effect, KnownMember, LastLeader, NOBODY, Postgres, Request, Unguarded};
 use howdah_pgconf::DbState;
 use howdah_types::{Lsn, SystemId, Timeline};
 use situation::{NOW, Shorthand, Situation, brief, is, name, plan};
@@ -417,6 +417,17 @@ fn a_leader_that_cannot_serve() {
         &["begin KillServer"],
     );
     is(
+        "somebody has started it by hand: before anything else the guard must be able to fence it",
+        &Situation::primary().with(|s| {
+            s.unguarded = Some(Unguarded {
+                pid: 7,
+                may_write: true,
+            });
+        }),
+        "the guard knows nothing of the PostgreSQL that runs (pid 7): taking it over",
+        &["adopt 7"],
+    );
+    is(
         "its data is gone and it still runs",
         &Situation::primary().leading().with(|s| {
             s.postgres = Postgres::Missing;
@@ -748,7 +759,13 @@ fn the_synchronous_standby() {
     let since =
         |lsn: u64| move |s: &mut howdah_ha::Snapshot| s.memory.sync_since = Some(("b".into(), Lsn(lsn), NOW));
     is(
-        "it has, and has everything that was flushed since: it is published",
+        "it has: new WAL makes it report, so that commits that wait already are released",
+        &confirms(),
+        &making,
+        &["NudgeStandby"],
+    );
+    is(
+        "and has everything that was flushed since: it is published",
         &confirms().with(since(100)),
         &making,
         &["put sync {\"leader\":\"a\",\"sync_standby\":\"b\",\"quorum\":0}"],

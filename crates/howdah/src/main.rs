@@ -20,7 +20,10 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Agent(args) => agent(&args),
         Command::AgentWorker(args) => worker(args),
-        Command::Ctl(args) => howdah_ctl::run(args),
+        Command::Ctl(args) => {
+            howdah_guard::end_at_closed_pipes();
+            howdah_ctl::run(args)
+        }
         Command::Entrypoint => howdah_entrypoint::run(),
         Command::Cluster(command) => cluster(command),
     };
@@ -72,6 +75,9 @@ fn agent(args: &AgentArgs) -> anyhow::Result<u8> {
 fn cluster(command: howdah_cluster::ClusterCommand) -> anyhow::Result<u8> {
     let is_server = matches!(&command, howdah_cluster::ClusterCommand::Up(args) if !args.detach);
     logging::start(if is_server { "INFO" } else { "ERROR" })?;
+    if !is_server {
+        howdah_guard::end_at_closed_pipes();
+    }
     howdah_cluster::run(command)
 }
 

@@ -41,10 +41,27 @@ impl ConfFile {
     }
 }
 
-/// A value in single quotes with quotes and backslashes doubled.
+/// A value in single quotes, on one line: quotes and backslashes are doubled, control characters are written as PostgreSQL's
+/// escapes. No text in PostgreSQL contains a NUL, which is left out.
 #[must_use]
 pub fn quote_value(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+    let mut quoted = String::from("'");
+    for c in value.chars() {
+        match c {
+            '\\' => quoted.push_str("\\\\"),
+            '\'' => quoted.push_str("''"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\0' => {}
+            c if c.is_ascii_control() => {
+                let _ = write!(quoted, "\\{:03o}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('\'');
+    quoted
 }
 
 /// `pg_hba.conf` or `pg_ident.conf` from a list of lines.

@@ -11,6 +11,17 @@ use crate::{PgError, Server, Session};
 /// Between two looks at the commit.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// A message for logical decoding: the least that a transaction can write. Its prefix says whose it is.
+const MESSAGE: &str = "SELECT pg_logical_emit_message(true, 'howdah', '')";
+
+/// Commits a transaction that writes a little WAL, flushes it, and waits for no standby.
+///
+/// # Errors
+/// The server does not answer by `deadline`.
+pub async fn write_wal(session: &Session, deadline: BootTime) -> Result<(), PgError> {
+    session.row(MESSAGE, deadline).await.map(drop)
+}
+
 impl Server {
     /// Makes a commit that changes no table, in a session of its own, and sees whether it waits for a standby. Then it
     /// is cancelled. True only if it was *seen* to wait: `synchronous_standby_names` must hold a name that no standby has.
@@ -21,11 +32,9 @@ impl Server {
         let commit = self.connect(deadline).await?;
         let pid = commit.row("SELECT pg_backend_pid()", deadline).await?;
         let pid: u32 = pid.get(0).and_then(|pid| pid.parse().ok()).unwrap_or_default();
-        // The agent's sessions wait for nobody. Only a transaction that has written WAL before its commit record waits: a
-        // message for logical decoding is the least of that, and its prefix says whose it is.
-        let sql = "SET synchronous_commit = on; SET statement_timeout = 0; \
-                   SELECT pg_logical_emit_message(true, 'howdah', '')";
-        let ends = timeout_at(deadline, commit.run(sql, deadline));
+        // The agent's sessions wait for nobody. Only a transaction that has written WAL before its commit record waits.
+        let sql = format!("SET synchronous_commit = on; SET statement_timeout = 0; {MESSAGE}");
+        let ends = timeout_at(deadline, commit.run(&sql, deadline));
         tokio::pin!(ends);
         let query = format!("SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}");
         let waits = loop {

@@ -55,10 +55,7 @@ impl Conf {
         );
         let mut file = ConfFile::including(base);
         for (name, value) in &dynamic.parameters {
-            if howdah_pgconf::MANAGED
-                .iter()
-                .any(|guc| guc.name == name && guc.on_command_line)
-            {
+            if howdah_pgconf::MANAGED.iter().any(|guc| guc.name == name) {
                 continue;
             }
             if is_recovery(name) {
@@ -72,11 +69,12 @@ impl Conf {
                 ));
             }
         }
+        // What stands on the command line stands here too: a server that somebody starts by hand is the same one.
         for (guc, value) in managed_values(&dynamic.parameters).0 {
-            if !guc.on_command_line {
-                file.set(guc.name, value);
-            }
+            file.set(guc.name, value);
         }
+        file.set("listen_addresses", local.listen.listen_addresses());
+        file.set("port", local.listen.port.to_string());
         if let Some(names) = &self.sync_names {
             file.set("synchronous_standby_names", names.clone());
         }

@@ -31,6 +31,7 @@ mod tools;
 
 pub use check::{BadParameter, bad_parameters};
 pub use command::command_line;
+pub use commit_wait::write_wal;
 pub use conf::{Conf, Source};
 pub use data_dir::{DataDir, Postmaster, empty};
 pub use error::PgError;

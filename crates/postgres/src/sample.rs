@@ -30,7 +30,7 @@ pub struct Sample {
     pub primary_conninfo: String,
     /// `synchronous_standby_names`
     pub sync_names: String,
-    /// `synchronous_commit`
+    /// `synchronous_commit` in the server's files.
     pub sync_commit: String,
     /// `pg_stat_replication`
     pub senders: Vec<Sender>,
@@ -116,9 +116,11 @@ SELECT r.rec,
   current_setting('primary_conninfo') AS conninfo,
   current_setting('restore_command') AS restore_command,
   current_setting('synchronous_standby_names') AS sync_names,
-  current_setting('synchronous_commit') AS sync_commit,
+  -- Our own session has it set to `local`: what the files say is what others get.
+  CASE WHEN r.rec THEN 'on' ELSE COALESCE((SELECT setting FROM pg_file_settings
+     WHERE name = 'synchronous_commit' AND applied ORDER BY seqno DESC LIMIT 1), 'on') END AS sync_commit,
   (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size') AS segment_size,
-  (SELECT COALESCE(json_agg(s), '[]') FROM (SELECT usename, application_name, client_addr::text, state, sync_state,
+  (SELECT COALESCE(json_agg(s), '[]') FROM (SELECT usename, application_name, host(client_addr) AS client_addr, state, sync_state,
      sync_priority, pg_wal_lsn_diff(write_lsn, '0/0')::bigint AS write, pg_wal_lsn_diff(flush_lsn, '0/0')::bigint AS flush,
      pg_wal_lsn_diff(replay_lsn, '0/0')::bigint AS replay FROM pg_stat_replication
      WHERE state <> 'backup') s) AS senders,

@@ -3,6 +3,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use howdah_config::{Dynamic, LocalConfig, PostgresConfig};
 use howdah_pgconf::{HistoryLine, parse_history};
 use howdah_types::{BootTime, MemberName, Scope, Timeline};
+use serde_json::{Map, Value};
 
 use crate::{
     Conf, DataDir, PgError, Programs, Session, Source, Target, command_line,
@@ -26,6 +27,9 @@ pub struct Server {
 
 /// Patroni's name for it.
 const KEPT_CONFIGURATION: &str = "patroni.dynamic.json";
+
+/// The one that PostgreSQL has started with; a copy of the data brings it along.
+const STARTED_CONFIGURATION: &str = "howdah.started.json";
 
 /// Between two looks at something that another process does, where nothing tells when it has happened.
 const LOOK: Duration = Duration::from_millis(10);
@@ -221,21 +225,39 @@ impl Server {
     }
 
     /// Keeps the dynamic configuration beside the data, as Patroni does: it serves when the store has none, or a wrong one.
-    pub fn keep_configuration(&self, config: &serde_json::Map<String, serde_json::Value>) {
-        let path = self.dir.path().join(KEPT_CONFIGURATION);
+    pub fn keep_configuration(&self, config: &Map<String, Value>) {
+        self.keep(KEPT_CONFIGURATION, config);
+    }
+
+    /// What was kept last.
+    #[must_use]
+    pub fn kept_configuration(&self) -> Option<Map<String, Value>> {
+        self.kept(KEPT_CONFIGURATION)
+    }
+
+    /// Keeps the dynamic configuration that PostgreSQL has started with: the one to fall back to, also for the next agent.
+    pub fn keep_started_configuration(&self, config: &Map<String, Value>) {
+        self.keep(STARTED_CONFIGURATION, config);
+    }
+
+    /// What PostgreSQL has started with last.
+    #[must_use]
+    pub fn started_configuration(&self) -> Option<Map<String, Value>> {
+        self.kept(STARTED_CONFIGURATION)
+    }
+
+    fn keep(&self, name: &str, config: &Map<String, Value>) {
+        let path = self.dir.path().join(name);
         if self.dir.path().join("PG_VERSION").exists()
-            && self.kept_configuration().as_ref() != Some(config)
-            && let Err(error) =
-                write_atomically(&path, &serde_json::Value::Object(config.clone()).to_string())
+            && self.kept(name).as_ref() != Some(config)
+            && let Err(error) = write_atomically(&path, &Value::Object(config.clone()).to_string())
         {
             tracing::warn!("The configuration was not kept: {error}.");
         }
     }
 
-    /// What was kept last.
-    #[must_use]
-    pub fn kept_configuration(&self) -> Option<serde_json::Map<String, serde_json::Value>> {
-        let text = fs::read_to_string(self.dir.path().join(KEPT_CONFIGURATION)).ok()?;
+    fn kept(&self, name: &str) -> Option<Map<String, Value>> {
+        let text = fs::read_to_string(self.dir.path().join(name)).ok()?;
         serde_json::from_str(&text).ok()
     }
 

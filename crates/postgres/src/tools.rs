@@ -1,4 +1,5 @@
 use std::{
+    ffi::OsString,
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{ExitStatus, Stdio},
@@ -118,12 +119,40 @@ fn conninfo(account: &Account, to: &Source, database: Option<&str>, application:
     info.with("application_name", application).to_string()
 }
 
+/// What a tool must not inherit: our own configuration and its secrets, and what libpq would prefer to the arguments and the
+/// password file.
+fn is_withheld(variable: &str) -> bool {
+    let ours = ["PATRONI_", "KUBERNETES_", "HOWDAH_"];
+    ours.iter().any(|prefix| variable.starts_with(prefix))
+        || matches!(
+            variable,
+            "PGHOST"
+                | "PGHOSTADDR"
+                | "PGPORT"
+                | "PGUSER"
+                | "PGPASSWORD"
+                | "PGPASSFILE"
+                | "PGDATABASE"
+                | "PGSERVICE"
+                | "PGSERVICEFILE"
+                | "PGOPTIONS"
+                | "PGTARGETSESSIONATTRS"
+                | "PGREQUIREAUTH"
+                | "PGDATA"
+        )
+}
+
 async fn run(name: &str, command: &mut Command, pgpass: Option<&Path>) -> Result<(), PgError> {
     if let Some(path) = pgpass {
         command.env("PGPASSFILE", path);
     }
-    for variable in ["PATRONI_", "KUBERNETES_", "HOWDAH_"] {
-        for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with(variable)) {
+    let given: Vec<OsString> = command
+        .as_std()
+        .get_envs()
+        .map(|(key, _)| key.to_owned())
+        .collect();
+    for (key, _) in std::env::vars_os() {
+        if is_withheld(&key.to_string_lossy()) && !given.contains(&key) {
             command.env_remove(key);
         }
     }

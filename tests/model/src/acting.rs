@@ -7,14 +7,14 @@ use howdah_dcs::{Cond, Key, Op, Outcome};
 use howdah_guard::{Input, Request as Ask, StartMode, StopMode};
 use howdah_ha::{
     Action, Command, CommitLevel, Dcs, Effect, KeeperInput, LeaseState, Me, Peer, Peers, Postgres, Reason,
-    Running, RunningAction, Snapshot, Stopped, WalSender, decide, gate,
+    Running, RunningAction, Snapshot, Stopped, Unguarded, WalSender, decide, gate,
 };
 use howdah_pgconf::{DbState, TimelineEvidence};
 use howdah_types::{BootTime, Lsn, MemberName, SystemId, Tags, Timeline};
 
 use crate::{
     Choice, Settings, World,
-    member::{Doing, Entry},
+    member::{Doing, Entry, Node, ttl},
     settings::TICKS,
     world::MEMBERS,
 };
@@ -45,6 +45,10 @@ impl World {
         if serves && paused != self.nodes[i].keeper_paused {
             self.nodes[i].keeper_paused = paused;
             self.keeper(i, KeeperInput::Command(Command::Paused(paused)));
+            if !self.paused() {
+                let may_write = self.nodes[i].pg.primary;
+                self.adopt(i, may_write, settings);
+            }
         }
         let snapshot = self.snapshot(i, settings);
         let plan = decide(&snapshot);
@@ -106,6 +110,7 @@ impl World {
             lease: node.keeper.state(now),
             postgres: self.observe(i),
             server_runs: node.pg.up,
+            unguarded: unguarded(node),
             action: node.doing.as_ref().map(|d| RunningAction {
                 action: d.action.clone(),
                 since: d.since,
@@ -224,6 +229,20 @@ impl World {
         (reachable && left).then_some(upstream)
     }
 
+    fn adopt(&mut self, i: usize, may_write: bool, settings: &Settings) -> bool {
+        let not_after = if self.paused() {
+            BootTime::FAR_FUTURE
+        } else {
+            self.now() + ttl(settings)
+        };
+        let request = Ask::Adopt {
+            pid: 1,
+            may_write,
+            not_after,
+        };
+        self.guard(i, Input::Request(request), settings)
+    }
+
     /// Carries out the next effect.
     pub(crate) fn effect(&mut self, i: usize, choice: Choice, settings: &Settings) {
         if !self.runs(i) || self.nodes[i].effects.is_empty() {
@@ -283,6 +302,7 @@ impl World {
                 self.nodes[i].memory.commits_wait |= proved;
                 proved
             }
+            Effect::Adopt(server) => self.adopt(i, server.may_write, settings),
             Effect::Begin(action) => {
                 let lease = self.nodes[i].keeper.state(now);
                 match gate::admit(&action, lease, now) {
@@ -326,7 +346,7 @@ impl World {
                 }
                 None => false,
             },
-            Effect::Slots(_) | Effect::RestoreConfig => true,
+            Effect::Slots(_) | Effect::RestoreConfig | Effect::NudgeStandby => true,
         }
     }
 
@@ -560,6 +580,7 @@ impl World {
                 && pg.term > 0
                 && self.nodes[i].off_until <= self.tick
                 && total < settings.commits
+                && self.tick.is_multiple_of(settings.commit_every)
             {
                 let number = u32::try_from(total).unwrap_or(u32::MAX);
                 let term = self.nodes[i].pg.term;
@@ -699,4 +720,13 @@ impl World {
     pub(crate) fn end_of(&self, i: usize) -> Lsn {
         self.nodes[i].lsn()
     }
+}
+
+/// As the agent sees it: what runs and the guard does not know, or does not know to write.
+fn unguarded(node: &Node) -> Option<Unguarded> {
+    let known = node.guard.pid().is_some() && (node.guard.may_write() || !node.pg.primary);
+    (node.pg.up && !known).then_some(Unguarded {
+        pid: 1,
+        may_write: node.pg.primary,
+    })
 }

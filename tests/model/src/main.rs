@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use howdah_model::{Settings, explore, retell, simulate};
+use howdah_model::{Faults, Settings, explore, retell, simulate};
 
 /// Lets the machine look for a way to break the promises of `docs/safety.md`.
 #[derive(Debug, Parser)]
@@ -33,6 +33,9 @@ enum Command {
         /// Faults at most.
         #[arg(long, default_value_t = 1)]
         faults: u8,
+        /// Only faults that decide whether commits wait: busy checkpointers, members that are cut off.
+        #[arg(long)]
+        of_commits: bool,
         #[command(flatten)]
         world: Kind,
     },
@@ -71,10 +74,17 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> anyhow::Result<bool> {
     match command {
-        Command::Explore { faults, world } => {
+        Command::Explore {
+            faults,
+            of_commits,
+            world,
+        } => {
             let mut settings = Settings::new(world.sync, world.kubernetes)?;
             settings.bootstrap = world.bootstrap;
             settings.budget = *faults;
+            if *of_commits {
+                settings.faults = Faults::of_commits();
+            }
             let found = explore(&settings)?;
             println!(
                 "{} states, {} paths, up to {faults} faults, {}",
@@ -122,17 +132,28 @@ fn run(command: &Command) -> anyhow::Result<bool> {
                     kubernetes,
                     bootstrap,
                 };
-                if !run(&Command::Explore { faults: 1, world })?
-                    || !run(&Command::Simulate {
-                        runs: 4000,
-                        seed: 1,
-                        world,
-                    })?
-                {
+                if !run(&Command::Explore {
+                    faults: 1,
+                    of_commits: false,
+                    world,
+                })? || !run(&Command::Simulate {
+                    runs: 4000,
+                    seed: 1,
+                    world,
+                })? {
                     return Ok(false);
                 }
             }
-            Ok(true)
+            let world = Kind {
+                sync: true,
+                kubernetes: false,
+                bootstrap: false,
+            };
+            run(&Command::Explore {
+                faults: 2,
+                of_commits: true,
+                world,
+            })
         }
         Command::Replay { seed, world } => {
             tell(&simulation(*world)?, *seed)?;
@@ -150,7 +171,8 @@ fn simulation(world: Kind) -> anyhow::Result<Settings> {
     settings.calm_after = 160;
     settings.end = 260;
     settings.hang_after = 5;
-    settings.commits = 60;
+    settings.commits = 300;
+    settings.commit_every = 1;
     Ok(settings)
 }
 

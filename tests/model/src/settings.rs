@@ -34,6 +34,28 @@ pub struct Faults {
     pub pause: bool,
 }
 
+impl Faults {
+    /// Only what decides whether a commit waits for a standby that is there: a checkpointer that reads no settings, and
+    /// members that are cut off. Few enough that every placement of two is quickly tried.
+    #[must_use]
+    pub fn of_commits() -> Self {
+        Faults {
+            network: false,
+            partitions: true,
+            deaths: false,
+            freezes: false,
+            requests: false,
+            both_freeze: false,
+            guards: false,
+            wipes: false,
+            power: false,
+            broken: false,
+            checkpointers: true,
+            pause: false,
+        }
+    }
+}
+
 /// What is fixed in one world.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -55,6 +77,8 @@ pub struct Settings {
     pub hang_after: u64,
     /// Commits in all; the log of a world that is explored exhaustively must stay short.
     pub commits: usize,
+    /// A client commits every so many ticks.
+    pub commit_every: u64,
 }
 
 impl Settings {
@@ -98,7 +122,8 @@ impl Settings {
             calm_after: 18,
             end: 76,
             hang_after: 60,
-            commits: 3,
+            commits: 8,
+            commit_every: 4,
         })
     }
 }

@@ -54,6 +54,8 @@ enum Fate {
     SwitchoverToNext,
     /// Somebody asks for a restart of its PostgreSQL.
     Restart,
+    /// In maintenance mode somebody stops its PostgreSQL and starts it again, past the guard.
+    RestartByHand,
     /// Its WAL receiver is between two connections.
     NoReceiver,
     PostgresDies,
@@ -373,6 +375,10 @@ impl World {
             faults.requests && exists && node.pg.serves(self.tick),
             Fate::Restart,
         );
+        add(
+            self.paused() && node.pg.serves(self.tick) && node.doing.is_none(),
+            Fate::RestartByHand,
+        );
         add(faults.requests && exists && self.all_receive(), Fate::NoReceiver);
         add(faults.deaths, Fate::PostgresDies);
         add(faults.deaths, Fate::AgentDies);
@@ -440,7 +446,12 @@ impl World {
         let tick = self.tick;
         let is_fault = !matches!(
             fate,
-            Fate::NoReceiver | Fate::Switchover | Fate::SwitchoverToNext | Fate::Restart | Fate::Pause
+            Fate::NoReceiver
+                | Fate::Switchover
+                | Fate::SwitchoverToNext
+                | Fate::Restart
+                | Fate::RestartByHand
+                | Fate::Pause
         );
         self.checker.disturbed |= is_fault;
         let node = &mut self.nodes[i];
@@ -449,6 +460,9 @@ impl World {
             Fate::Switchover => self.switch_over(i, None),
             Fate::SwitchoverToNext => self.switch_over(i, Some((i + 1) % MEMBERS)),
             Fate::Restart => node.request = Some(Request::Restart),
+            Fate::RestartByHand => {
+                self.guard(i, Input::PostgresEnded, settings);
+            }
             Fate::NoReceiver => node.no_receiver_until = tick + 4 * TICKS,
             Fate::PostgresDies => self.postgres_dies(i, settings),
             Fate::AgentDies => self.agent_dies(i, settings),

@@ -27,7 +27,7 @@ pub(crate) async fn copy(outside: &Outside, from: &Upstream, follow: &Upstream) 
         .await
         .context("reaching the source")?;
     // One whose data is gone may still run.
-    if outside.guard.seen().server_runs {
+    if outside.guard.seen().server_runs() {
         outside.stop(StopMode::Immediate, Duration::from_secs(10)).await?;
     }
     let deadline = now() + Duration::from_secs(5);

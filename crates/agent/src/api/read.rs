@@ -99,8 +99,17 @@ async fn from_store(api: &Api, what: &str) -> Answer {
         "history" => Answer::json(200, &history_to_json(&view.history.unwrap_or_default())),
         _ => match view.config.value {
             Some(config) => Answer::json(200, &Value::Object(config)),
-            None => Answer::text(502, "there is no configuration yet"),
+            None => Answer::text(502, no_configuration(&view)),
         },
+    }
+}
+
+/// Why a configuration cannot be shown or changed.
+pub(super) fn no_configuration(view: &View) -> &'static str {
+    if view.config.rev > 0 {
+        "the stored configuration is no JSON object: replace it with PUT /config or 'howdah ctl edit-config --replace FILE'"
+    } else {
+        "there is no configuration yet"
     }
 }
 

@@ -6,7 +6,11 @@ use howdah_rest::{ReinitRequest, RestartRequest, ScheduledRestart};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
-use super::{Api, read::STORE_PATIENCE, routes::Answer};
+use super::{
+    Api,
+    read::{STORE_PATIENCE, no_configuration},
+    routes::Answer,
+};
 use crate::publish::ApiCommand;
 
 /// `PATCH /config`: merges; a change of nothing writes nothing.
@@ -15,8 +19,9 @@ pub(crate) async fn patch_config(api: &Api, changes: &Map<String, Value>) -> Ans
         Ok(view) => view,
         Err(error) => return Answer::text(503, error.to_string()),
     };
+    let why = no_configuration(&view);
     let Some(mut config) = view.config.value else {
-        return Answer::text(503, "there is no configuration yet");
+        return Answer::text(503, why);
     };
     if !patch(&mut config, changes) {
         return Answer::json(200, &Value::Object(config));

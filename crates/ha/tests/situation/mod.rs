@@ -106,6 +106,7 @@ impl Situation {
             lease: LeaseState::None,
             postgres: Postgres::Missing,
             server_runs: false,
+            unguarded: None,
             action: None,
             peers: Peers::default(),
             request: None,
@@ -325,6 +326,7 @@ pub fn brief(effect: &Effect) -> String {
         }
         Effect::Follow(Some(upstream)) => format!("follow {}", upstream.name),
         Effect::Follow(None) => "follow nobody".into(),
+        Effect::Adopt(server) => format!("adopt {}", server.pid),
         Effect::Begin(action) => format!("begin {}", action_in_brief(action)),
         other => format!("{other:?}"),
     }
