@@ -116,6 +116,7 @@ pub(crate) struct Agent {
     pub(crate) store_trouble: Repeated,
     pub(crate) guard_trouble: Repeated,
     pub(crate) sync_trouble: Repeated,
+    pub(crate) slot_trouble: Repeated,
     pub(crate) next_proof: BootTime,
     pub(crate) last_sentence: String,
     /// When PostgreSQL is looked at next, if no decision does so before.

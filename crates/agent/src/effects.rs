@@ -88,13 +88,18 @@ impl Agent {
             },
             Effect::RestoreConfig => match self.configuration.raw.clone() {
                 Some(config) => {
+                    if view.config.rev > 0 {
+                        tracing::warn!(
+                            "The stored configuration is no JSON object: the last good one is written back."
+                        );
+                    }
                     let value = serde_json::Value::Object(config).to_string();
-                    // Refused where somebody has stored what is no configuration: nothing else waits for that.
+                    // Nothing else waits for that.
                     let _ = self
                         .write(Op::Put {
                             key: Key::Config,
                             value,
-                            cond: Cond::Absent,
+                            cond: Cond::Rev(view.config.rev),
                         })
                         .await;
                     Next::Go
@@ -217,6 +222,7 @@ impl Agent {
             return Next::Stop;
         };
         let deadline = now() + WRITE_PATIENCE;
+        let mut failed = false;
         for change in changes {
             let (result, what) = match &change {
                 SlotChange::Create(name) => (create_slot(session, name, deadline).await, "created"),
@@ -225,8 +231,16 @@ impl Agent {
             };
             match result {
                 Ok(()) => tracing::debug!(?change, "slot {what}"),
-                Err(error) => tracing::warn!(?change, %error, "A replication slot was not {what}."),
+                Err(error) => {
+                    if let Some(times) = self.slot_trouble.happened() {
+                        tracing::warn!(?change, %error, times, "A replication slot was not {what}.");
+                    }
+                    failed = true;
+                }
             }
+        }
+        if !failed {
+            self.slot_trouble.over();
         }
         Next::Go
     }

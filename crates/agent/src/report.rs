@@ -47,7 +47,11 @@ impl Agent {
                 leads: view.led_by(lease),
                 config: self.configuration.rev.filter(|_| !self.check_pending),
                 unstartable: self.configuration.unstartable.as_ref().map(|(rev, _)| *rev),
-                notes: self.left_out(),
+                notes: self
+                    .left_out()
+                    .into_iter()
+                    .chain(self.shared_slot(view))
+                    .collect(),
             },
         );
         if !self
@@ -68,6 +72,18 @@ impl Agent {
                 tracing::debug!(?other, "our record was not written");
             }
         }
+    }
+
+    /// Another member whose name makes the same replication slot: only one of the two can stream through it.
+    fn shared_slot(&self, view: &View) -> Option<String> {
+        let (me, slot) = (&self.config.name, self.config.name.slot_name());
+        let other = view
+            .members
+            .keys()
+            .find(|name| *name != me && name.slot_name() == slot)?;
+        Some(format!(
+            "members {me} and {other} have the same replication slot '{slot}': one of them cannot stream, give it another name"
+        ))
     }
 
     /// What of the dynamic configuration is not taken.

@@ -41,6 +41,7 @@ const API_COMMANDS: usize = 16;
 /// # Errors
 /// What is needed to begin is missing; nothing was started then.
 pub fn run(file: ConfigFile, log_lost: fn() -> u64) -> anyhow::Result<u8> {
+    now().show_as(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0));
     let (config, warning) = file.read()?;
     if let Some(warning) = warning {
         tracing::warn!("Configuration: {warning}.");
@@ -158,6 +159,7 @@ async fn begin(
         store_trouble: Repeated::default(),
         guard_trouble: Repeated::default(),
         sync_trouble: Repeated::default(),
+        slot_trouble: Repeated::default(),
         next_proof: now(),
         scheduled: None,
         recalled: false,

@@ -266,7 +266,11 @@ fn permanent_slots(
                     kind.unwrap_or_default()
                 ));
             }
-            if is_physical == physical {
+            if !is_slot_name(&name) {
+                warnings.push(format!(
+                    "{key}.{name}: a replication slot's name has lower case letters, digits and '_', 63 at most; it is left out"
+                ));
+            } else if is_physical == physical {
                 names.push(name);
             }
         }
@@ -274,6 +278,12 @@ fn permanent_slots(
     names.sort();
     names.dedup();
     Ok(names)
+}
+
+/// PostgreSQL's rule.
+fn is_slot_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    (1..=63).contains(&name.len()) && name.chars().all(allowed)
 }
 
 /// Slots that are matched by their name; a matcher without one would match all of its kind, which are not ours to drop

@@ -10,6 +10,9 @@ use crate::{Action, Effect, Plan, Reason, Snapshot, candidate::probed_candidate,
 /// A request that finds nobody who can take over is dropped after so long.
 const GIVE_UP: Duration = Duration::from_secs(5);
 
+/// A server that was started in place this often without serving for a minute will not serve the next time either.
+pub(crate) const RESTARTS: u32 = 3;
+
 /// A member that could not serve as leader does not take part in races for this long, unless nobody else can lead.
 const UNFIT: Duration = Duration::from_secs(60);
 
@@ -86,6 +89,43 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bo
                 return true;
             }
             drop_it(plan, Reason::NoGoodCandidate)
+        }
+    }
+}
+
+/// A server that dies again and again and serves in between hands over in order: what only it has would be lost otherwise.
+/// True when that is begun, or about to be known.
+pub(crate) fn after_crashes(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bool {
+    if snapshot.memory.restarts < RESTARTS || snapshot.config.pause {
+        return false;
+    }
+    // As a switchover chooses: who gets what we write at this moment.
+    let to_anybody = FailoverRequest {
+        leader: Some(snapshot.me.name.clone()),
+        candidate: None,
+        scheduled_at: None,
+        force: false,
+        confirmed: false,
+    };
+    match probed_candidate(snapshot, view, Some(&to_anybody), plan) {
+        Some(Ok(candidate)) => {
+            plan.because(Reason::DiesAgain {
+                candidate: candidate.clone(),
+            });
+            plan.memory.yield_until = Some(snapshot.now + snapshot.config.timers.loop_wait * 2);
+            plan.memory.handed_over = true;
+            plan.begin(
+                snapshot,
+                Action::HandOver {
+                    candidate: Some(candidate),
+                    may_lose: false,
+                },
+            );
+            true
+        }
+        Some(Err(_)) | None => {
+            plan.wake(snapshot.now + SOON * 2);
+            false
         }
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan:
     if view.config.value.is_none() {
         plan.effect(Effect::RestoreConfig);
     }
-    if handover::as_leader(snapshot, view, plan) {
+    if handover::as_leader(snapshot, view, plan) || handover::after_crashes(snapshot, view, plan) {
         return;
     }
     sync::as_leader(snapshot, view, running, plan);

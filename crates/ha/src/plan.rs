@@ -88,7 +88,7 @@ pub enum Effect {
     },
     /// Mark that a bootstrap begins, bound to our lease: it vanishes with us.
     Claim,
-    /// Write the configuration back into a store that has lost it.
+    /// Write the configuration back into a store that has lost it, or has something else in its place.
     RestoreConfig,
     /// Delete a shared key.
     Delete {

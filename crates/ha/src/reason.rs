@@ -30,6 +30,7 @@ pub enum Reason {
     DataGone,
     Damaged,
     CannotServe { candidate: MemberName },
+    DiesAgain { candidate: MemberName },
     Silent { since: BootTime },
     Unguarded { pid: u32 },
     NotInView { term: Term },
@@ -141,6 +142,10 @@ impl fmt::Display for Reason {
                 f.write_str("a rewind was not finished: the data waits for a leader to be rewound against")
             }
             R::Starting => f.write_str("waiting for PostgreSQL to accept connections"),
+            R::DiesAgain { candidate } => write!(
+                f,
+                "PostgreSQL dies again and again here: handing over to {candidate}"
+            ),
             R::CannotServe { candidate } => {
                 write!(
                     f,

@@ -29,8 +29,8 @@ const HUNG: Duration = Duration::from_secs(60);
 /// and no decision is made meanwhile.
 const ASK_EARLY: Duration = Duration::from_secs(4);
 
-/// A server that was started in place this often without serving for a minute will not serve the next time either.
-const RESTARTS: u32 = 3;
+/// One that dies so often that it does not even come to an orderly handover.
+const HOPELESS_RESTARTS: u32 = handover::RESTARTS * 2;
 
 pub(crate) fn stopped(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan) {
     if snapshot.config.pause && !snapshot.memory.handed_over {
@@ -101,7 +101,7 @@ fn holding(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan)
     if handover::while_down(snapshot, view, plan) {
         return;
     }
-    let cannot = snapshot.memory.start_failed || snapshot.memory.restarts >= RESTARTS;
+    let cannot = snapshot.memory.start_failed || snapshot.memory.restarts >= HOPELESS_RESTARTS;
     if (cannot || snapshot.config.primary_start_timeout.is_zero())
         && let Some(candidate) = probed_candidate(snapshot, view, None, plan)
     {

@@ -354,8 +354,24 @@ fn a_leader_that_cannot_serve() {
         &["begin StartPrimary term 7"],
     );
     is(
-        "it starts, and dies again and again",
-        &down().with(|s| s.memory.restarts = 3).answers("b", 100),
+        "it starts, and dies again: what it has counts, and it is started in place",
+        &down().with(|s| s.memory.restarts = 5).answers("b", 100),
+        "starting in place under the lease (term 7)",
+        &["begin StartPrimary term 7"],
+    );
+    is(
+        "as soon as it serves it hands over in order",
+        &Situation::primary()
+            .leading()
+            .with(|s| s.memory.restarts = 3)
+            .answers("b", 100),
+        "no action. I am the leader with the lock (term 7); \
+         PostgreSQL dies again and again here: handing over to b",
+        &["begin HandOver to b"],
+    );
+    is(
+        "it does not even come to that",
+        &down().with(|s| s.memory.restarts = 6).answers("b", 100),
         "PostgreSQL does not serve here: leadership goes to b, or whoever is best",
         &["release"],
     );

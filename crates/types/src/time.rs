@@ -1,4 +1,8 @@
-use std::{fmt, ops, time::Duration};
+use std::{
+    fmt, ops,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,8 +59,26 @@ impl ops::Sub<Duration> for BootTime {
     }
 }
 
+/// When the machine started, in milliseconds since 1970; 0 while nobody has said it.
+static STARTED: AtomicU64 = AtomicU64::new(0);
+
+impl BootTime {
+    /// From now on moments are shown as time of day (UTC): `unix_millis` is what a clock on the wall shows at `self`. For
+    /// people who read logs; nothing is decided by it.
+    pub fn show_as(self, unix_millis: u64) {
+        STARTED.store(unix_millis.saturating_sub(self.0 / 1_000_000), Ordering::Relaxed);
+    }
+}
+
 impl fmt::Display for BootTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:03}s", self.0 / 1_000_000_000, self.0 / 1_000_000 % 1000)
+        let millis = self.0 / 1_000_000;
+        match STARTED.load(Ordering::Relaxed) {
+            0 => write!(f, "{}.{:03}s", millis / 1000, millis % 1000),
+            started => {
+                let at = started.saturating_add(millis) / 1000;
+                write!(f, "{:02}:{:02}:{:02} UTC", at / 3600 % 24, at / 60 % 60, at % 60)
+            }
+        }
     }
 }

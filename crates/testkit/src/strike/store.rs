@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use howdah_http::Method;
 use rustix::process::Signal;
 
 use super::{Scene, pass};
@@ -82,7 +83,13 @@ pub(super) async fn garbled(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     for (key, value) in garbage {
         etcd(scene)?.put(&format!("{KEYS}{key}"), value).await?;
     }
-    pass(Duration::from_secs(3)).await;
+    let member = &scene.lab.members[scene.primary];
+    crate::until("the configuration is back", scene.patience, async || {
+        let answer = member.call(Method::GET, "/config", None).await;
+        answer.is_ok_and(|answer| answer.status == 200)
+    })
+    .await
+    .with_context(|| scene.lab.logs())?;
     super::processes::node_killed(scene).await
 }
 
