@@ -178,9 +178,8 @@ impl Agent {
         {
             tracing::warn!("Configuration: {warning}.");
         }
-        let all_ours = view.members.values().all(|member| member.howdah.is_some());
         self.keeper
-            .command(Command::Ttl(dynamic.timers.lease(all_ours)))
+            .command(Command::Ttl(dynamic.timers.lease(view.all_ours())))
             .await;
         self.dynamic = Arc::new(dynamic);
         if self.observer.sample.is_some() {

@@ -1,5 +1,6 @@
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
+use anyhow::Context;
 use howdah_clock::now;
 use howdah_dcs::{Op, Outcome, Store, Term, View};
 use howdah_guard::{GuardError, Reply, Request, StartMode, StopMode, WhyRefused};
@@ -10,6 +11,17 @@ use howdah_types::BootTime;
 use tokio::sync::watch;
 
 use crate::{guard_link::GuardLink, keeper::KeeperLink};
+
+/// Why an action has failed: its PostgreSQL did not come up. Other reasons, such as a leader that does not answer, say nothing
+/// of this member's PostgreSQL.
+#[derive(Debug)]
+pub(crate) struct NotStarted;
+
+impl fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PostgreSQL was not started")
+    }
+}
 
 /// What an action may use of the outside world. Cheap to clone; each action gets its own.
 #[derive(Clone)]
@@ -60,6 +72,10 @@ impl Outside {
     /// Writes the configuration for following `upstream` and lets the guard start PostgreSQL. Returns how often PostgreSQL had
     /// ended before it was started.
     pub(crate) async fn start(&self, mode: StartMode, upstream: Option<&Upstream>) -> anyhow::Result<u64> {
+        self.try_start(mode, upstream).await.context(NotStarted)
+    }
+
+    async fn try_start(&self, mode: StartMode, upstream: Option<&Upstream>) -> anyhow::Result<u64> {
         let as_replica = mode == StartMode::Replica;
         self.server.dir.create()?;
         self.server.dir.remove_stale_pid_file()?;
@@ -83,13 +99,17 @@ impl Outside {
 
     /// Waits until the server that was just started takes connections; fails when it has ended.
     pub(crate) async fn wait_ready(&self, ended_before: u64, deadline: BootTime) -> anyhow::Result<()> {
-        tokio::select! {
-            ready = self.server.wait_ready(deadline) => Ok(ready?),
+        let result = tokio::select! {
+            ready = self.server.wait_ready(deadline) => ready.map_err(anyhow::Error::from),
             ended = self.guard.wait_ended(ended_before, deadline) => {
-                anyhow::ensure!(!ended, "PostgreSQL ended while it started: its log says why");
-                Err(PgError::Timeout("starting PostgreSQL").into())
+                if ended {
+                    Err(anyhow::anyhow!("PostgreSQL ended while it started: its log says why"))
+                } else {
+                    Err(PgError::Timeout("starting PostgreSQL").into())
+                }
             }
-        }
+        };
+        result.context(NotStarted)
     }
 
     /// Stops PostgreSQL and waits. A fast stop that takes longer than `patience` becomes an immediate one, and what does

@@ -7,7 +7,7 @@ use howdah_guard::{GuardError, WhyRefused};
 use howdah_ha::{Action, Plan, Request};
 use tokio::sync::oneshot;
 
-use crate::{action::Failure, agent::Agent, effects::RETRY_PAUSE, publish::ApiCommand};
+use crate::{action::Failure, agent::Agent, effects::RETRY_PAUSE, outside::NotStarted, publish::ApiCommand};
 
 /// After a refusal by the guard, which knows more of the lease a moment later.
 const REFUSED_PAUSE: Duration = Duration::from_millis(250);
@@ -43,7 +43,9 @@ impl Agent {
             }
             Err(Failure::Retry(error)) => {
                 let rev = started_with.as_ref().and_then(|(rev, _)| *rev);
-                let starts = started_with.is_some();
+                // What failed before that, such as a connection to the leader, says nothing of our PostgreSQL.
+                let starts =
+                    started_with.is_some() && (!launches || error.downcast_ref::<NotStarted>().is_some());
                 let refused = matches!(
                     error.downcast_ref(),
                     Some(GuardError::Refused(

@@ -99,8 +99,7 @@ async fn begin(
     for warning in &dynamic.warnings {
         tracing::warn!("Configuration: {warning}.");
     }
-    let all_ours = view.members.values().all(|member| member.howdah.is_some());
-    let ttl = dynamic.timers.lease(all_ours);
+    let ttl = dynamic.timers.lease(view.all_ours());
     let keeper = adopted(Keeper::new(config.name.clone(), ttl), &handover);
     let for_keeper = stores.clone();
     let data_dir = server.dir.clone();

@@ -248,8 +248,9 @@ impl Layout {
             .map(|map| self.record(map));
         for pod in pods {
             let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-            // A pod keeps what an earlier life of its agent has said: of the leader it must be the life that leads.
-            let outdated = leader.as_ref().is_some_and(|leader| {
+            // A pod keeps what an earlier life of its agent has said. Of a member that leads it must be the life that leads:
+            // what another one says of its server is over, or does not count yet. Once nobody leads every word counts.
+            let of_another_life = leader.as_ref().filter(|_| held).is_some_and(|leader| {
                 let life = leader.lease.map(incarnation_of);
                 leader
                     .holder
@@ -258,13 +259,14 @@ impl Layout {
                     && life.is_some()
                     && annotation(pod, INCARNATION) != life.as_deref()
             });
-            if outdated {
-                continue;
-            }
             if let (Some(text), Ok(name)) = (annotation(pod, "status"), MemberName::new(name)) {
                 push(
                     tree.member(&name),
-                    text.to_owned(),
+                    if of_another_life {
+                        without_state(text)
+                    } else {
+                        text.to_owned()
+                    },
                     version(pod),
                     version(pod),
                     None,
@@ -319,6 +321,16 @@ impl Layout {
             "annotations": {"status": record, INCARNATION: incarnation_of(lease)},
         }})
     }
+}
+
+/// A member's record that tells who it is and nothing of its server.
+fn without_state(record: &str) -> String {
+    let mut record: Value = serde_json::from_str(record).unwrap_or_default();
+    if let Some(fields) = record.as_object_mut() {
+        fields.insert("state".into(), json!("unknown"));
+        fields.insert("role".into(), json!("replica"));
+    }
+    record.to_string()
 }
 
 /// A life, in a pod's annotation.
@@ -453,7 +465,12 @@ mod tests {
             )]
         };
         assert_eq!(layout.view_of(&maps, &pod("00000000000000ff")).members.len(), 1);
-        assert_eq!(layout.view_of(&maps, &pod("00000000000000aa")).members.len(), 0);
+        // It is a member all the same: whoever races asks it.
+        let view = layout.view_of(&maps, &pod("00000000000000aa"));
+        let member = view.members.values().next().unwrap();
+        assert_eq!((member.state, member.role), (PgState::Unknown, Role::Replica));
+        let later = layout.view(0, &maps, &pod("00000000000000aa"), false);
+        assert_eq!(later.members.values().next().unwrap().role, Role::Primary);
     }
 
     #[test]

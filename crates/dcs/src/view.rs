@@ -121,6 +121,15 @@ impl View {
             .is_some_and(|leader| leader.lease == Some(lease))
     }
 
+    /// Whether no member is an agent of Patroni, which would renew its lease too seldom for a short one. What somebody has
+    /// written there that names no address is no member's.
+    #[must_use]
+    pub fn all_ours(&self) -> bool {
+        self.members
+            .values()
+            .all(|member| member.howdah.is_some() || member.api_base().is_none())
+    }
+
     /// The leader's record, if there is one.
     #[must_use]
     pub fn leader_member(&self) -> Option<(&MemberName, &Member)> {

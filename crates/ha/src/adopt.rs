@@ -33,8 +33,7 @@ pub(crate) fn may_adopt(
     let Some(since) = plan.memory.store_empty_since else {
         return Err(Reason::WaitingForBootstrap);
     };
-    let all_ours = view.members.values().all(|member| member.howdah.is_some());
-    let lease = snapshot.config.timers.lease(all_ours);
+    let lease = snapshot.config.timers.lease(view.all_ours());
     if snapshot.now < since + lease + SLACK {
         return Err(Reason::WaitingForBootstrap);
     }

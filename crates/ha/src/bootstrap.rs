@@ -80,7 +80,6 @@ fn has_data(snapshot: &Snapshot, view: &View) -> Option<MemberName> {
 
 fn forgotten_until(snapshot: &Snapshot, view: &View, plan: &Plan) -> Option<howdah_types::BootTime> {
     let since = plan.memory.store_empty_since?;
-    let all_ours = view.members.values().all(|member| member.howdah.is_some());
-    let lease = snapshot.config.timers.lease(all_ours);
+    let lease = snapshot.config.timers.lease(view.all_ours());
     Some(since + lease * 2 + FORGOTTEN)
 }

@@ -110,6 +110,15 @@ pub(crate) fn own_name(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
     if ours {
         plan.because(Reason::LeaseUnsure).wake(snapshot.now + SOON);
         plan.effect(Effect::VerifyLease);
+    } else if let Some(leader) = view
+        .leader
+        .as_ref()
+        .filter(|leader| leader.name != snapshot.me.name)
+    {
+        plan.because(Reason::LeaderHasNoAddress {
+            leader: leader.name.clone(),
+        })
+        .wake(snapshot.now + SOON * 5);
     } else {
         plan.because(Reason::OwnNameOtherLife)
             .wake(snapshot.now + SOON * 5);
