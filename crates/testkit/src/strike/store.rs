@@ -90,7 +90,11 @@ pub(super) async fn garbled(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     })
     .await
     .with_context(|| scene.lab.logs())?;
-    super::processes::node_killed(scene).await
+    super::processes::node_killed(scene).await?;
+    for key in ["members/stranger", "members/", "nothing-of-ours"] {
+        etcd(scene)?.delete(&format!("{KEYS}{key}"), false).await?;
+    }
+    Ok(())
 }
 
 fn kubectl(scene: &Scene<'_>, args: &[&str]) -> anyhow::Result<()> {

@@ -117,7 +117,7 @@ pub(super) async fn paused(scene: &mut Scene<'_>, wish: Wish) -> anyhow::Result<
             }
         }
         Wish::Switchover => {
-            let candidate = scene.replicas().first().copied().unwrap_or_default();
+            let candidate = candidate(scene).await;
             let body = json!({
                 "leader": scene.member().name,
                 "candidate": scene.lab.members[candidate].name,
@@ -128,6 +128,17 @@ pub(super) async fn paused(scene: &mut Scene<'_>, wish: Wish) -> anyhow::Result<
     // It does not wait for the end of the pause.
     scene.lab.wait_healthy(scene.patience).await?;
     pause(scene, false).await
+}
+
+/// A replica that may take over: in synchronous mode the synchronous standby.
+async fn candidate(scene: &Scene<'_>) -> usize {
+    let replicas = scene.replicas();
+    for i in &replicas {
+        if scene.lab.members[*i].status().await["sync_standby"] == true {
+            return *i;
+        }
+    }
+    replicas.first().copied().unwrap_or_default()
 }
 
 async fn pause(scene: &Scene<'_>, pause: bool) -> anyhow::Result<()> {
