@@ -6,7 +6,7 @@ use howdah_config::LocalConfig;
 use howdah_dcs::{HowdahMark, LeaseId, Member};
 use howdah_postgres::Sample;
 use howdah_rest::PATRONI_VERSION;
-use howdah_types::{BootTime, PgState, Role, Tags};
+use howdah_types::{BootTime, Lsn, PgState, Role, Tags};
 use serde_json::{Map, Value};
 
 /// What our record says besides the configuration.
@@ -75,8 +75,13 @@ pub(crate) fn record(config: &LocalConfig, tags: &Tags, now: &Now<'_>) -> Member
     }
 }
 
-/// Writes the record when something other than the position has changed, and the position at most once in a while:
-/// every write wakes all members.
+/// A move of fewer bytes than a page of WAL is what an idle server writes by itself.
+const LITTLE: u64 = 8192;
+
+/// Such a move is written this late.
+const LITTLE_EVERY: Duration = Duration::from_secs(60);
+
+/// Writes the record when something other than the position has changed, and the position at most once in a while.
 #[derive(Default)]
 pub(crate) struct Publisher {
     written: Option<(LeaseId, Member, BootTime)>,
@@ -90,7 +95,8 @@ impl Publisher {
             Some((known_lease, known, at)) => {
                 *known_lease != lease
                     || without_position(known) != without_position(record)
-                    || (known != record && now >= *at + every)
+                    || (known != record && now >= *at + every && moved(known, record) >= LITTLE)
+                    || (known != record && now >= *at + LITTLE_EVERY)
             }
         }
     }
@@ -104,6 +110,18 @@ impl Publisher {
     pub(crate) fn forget(&mut self) {
         self.written = None;
     }
+}
+
+/// By how many bytes the position has moved; one that has appeared or gone has moved far.
+fn moved(known: &Member, record: &Member) -> u64 {
+    let by = |a: Option<Lsn>, b: Option<Lsn>| match (a, b) {
+        (Some(a), Some(b)) => a.0.abs_diff(b.0),
+        (None, None) => 0,
+        _ => u64::MAX,
+    };
+    by(known.xlog_location, record.xlog_location)
+        .max(by(known.receive_lsn, record.receive_lsn))
+        .max(by(known.replay_lsn, record.replay_lsn))
 }
 
 fn without_position(member: &Member) -> Member {

@@ -18,6 +18,28 @@ pub struct Status {
 }
 
 impl Status {
+    /// Whether it says the same but for positions that differ by less than `bytes`.
+    #[must_use]
+    pub fn is_near(&self, other: &Status, bytes: u64) -> bool {
+        let near = |a: Lsn, b: Lsn| a.0.abs_diff(b.0) < bytes;
+        let position = match (self.optime, other.optime) {
+            (Some(a), Some(b)) => near(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        let slots = match (&self.slots, &other.slots) {
+            (Some(ours), Some(theirs)) => {
+                ours.len() == theirs.len()
+                    && ours
+                        .iter()
+                        .all(|(name, at)| theirs.get(name).is_some_and(|there| near(*at, *there)))
+            }
+            (None, None) => true,
+            _ => false,
+        };
+        position && slots && self.retain_slots == other.retain_slots
+    }
+
     /// Parses the key; what is malformed counts as empty.
     #[must_use]
     pub fn parse(text: &str) -> Self {
@@ -29,5 +51,23 @@ impl Status {
             },
             Err(_) => serde_json::from_str(text).unwrap_or_default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_moves_are_near() {
+        let at = |optime: u64, slot: u64| Status {
+            optime: Some(Lsn(optime)),
+            slots: Some([("b".to_owned(), Lsn(slot))].into()),
+            retain_slots: None,
+        };
+        assert!(at(100, 100).is_near(&at(156, 99), 64));
+        assert!(!at(100, 100).is_near(&at(164, 100), 64));
+        assert!(!at(100, 100).is_near(&at(100, 200), 64));
+        assert!(!at(100, 100).is_near(&Status::default(), 64));
     }
 }

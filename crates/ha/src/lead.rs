@@ -11,6 +11,9 @@ use crate::{
     plan::SOON, slots, sync,
 };
 
+/// Positions that have moved by less than a page of WAL are not published: an idle server writes as much by itself.
+const LITTLE: u64 = 8192;
+
 pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     let Some((term, stop_at)) = snapshot.lease.held(snapshot.now) else {
         plan.because(Reason::LeaseUnsure).wake(snapshot.now + SOON);
@@ -149,7 +152,7 @@ fn status(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) 
         slots: Some(slots),
         retain_slots: (!retained.is_empty()).then_some(retained),
     };
-    if status != view.status {
+    if !status.is_near(&view.status, LITTLE) {
         plan.effect(Effect::Put {
             key: Key::Status,
             value: serde_json::to_string(&status).unwrap_or_default(),
