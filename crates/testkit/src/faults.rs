@@ -188,27 +188,34 @@ impl Fault {
 
     /// Whether another member leads afterwards.
     #[must_use]
-    pub fn moves_leadership(self) -> bool {
-        matches!(
-            self,
-            Fault::Guard
-                | Fault::BothFrozen
-                | Fault::Node
-                | Fault::Switchover
-                | Fault::Terminate
-                | Fault::ForeignLease
-                | Fault::CannotStart
-                | Fault::PostgresFrozen
-                | Fault::DataRemoved
-                | Fault::CheckpointerFrozen
-                | Fault::StoreGarbled
-                | Fault::PortTaken
-                | Fault::DiskFull
-                | Fault::PostmasterFrozen
-                | Fault::PausedSwitchover
-                | Fault::StartedByHand
-                | Fault::ControlDamaged
-        )
+    pub fn moves_leadership(self, world: World) -> bool {
+        // A pod that is killed is started again at once, and others wait for the WAL that it may have.
+        let comes_back = world.pods
+            && matches!(
+                self,
+                Fault::Guard | Fault::Node | Fault::ForeignLease | Fault::CheckpointerFrozen
+            );
+        !comes_back
+            && matches!(
+                self,
+                Fault::Guard
+                    | Fault::BothFrozen
+                    | Fault::Node
+                    | Fault::Switchover
+                    | Fault::Terminate
+                    | Fault::ForeignLease
+                    | Fault::CannotStart
+                    | Fault::PostgresFrozen
+                    | Fault::DataRemoved
+                    | Fault::CheckpointerFrozen
+                    | Fault::StoreGarbled
+                    | Fault::PortTaken
+                    | Fault::DiskFull
+                    | Fault::PostmasterFrozen
+                    | Fault::PausedSwitchover
+                    | Fault::StartedByHand
+                    | Fault::ControlDamaged
+            )
     }
 
     /// Whether the same member leads afterwards, in the same term.
@@ -223,7 +230,6 @@ impl Fault {
                 | Fault::GuardFrozen
                 | Fault::WalSenders
                 | Fault::StoreSlow
-                | Fault::BadParameter
                 | Fault::WrongValues
                 | Fault::PausedRestart
                 | Fault::PausedReinit
@@ -254,7 +260,8 @@ impl Fault {
             Fault::ForeignLease => world.pods,
             Fault::DiskFull => world.small_disks,
             // Two nodes die one after the other: asynchronous mode promises nothing then.
-            Fault::CheckpointerStuck => world.sync,
+            // A pod that is killed does not stay away for as long as it takes.
+            Fault::CheckpointerStuck => world.sync && !world.pods,
             _ => true,
         }
     }

@@ -39,7 +39,7 @@ async fn strike_all(world: World, faults: &[Fault]) {
             "{fault}: synchronous mode lost rows: {verdict:?}"
         );
         let after = lab.wait_primary(Duration::from_secs(20)).await.unwrap();
-        if fault.moves_leadership() {
+        if fault.moves_leadership(world) {
             assert_ne!(before, after, "{fault}: another member leads");
         }
         if fault.keeps_leadership() {

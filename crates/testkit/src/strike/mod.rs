@@ -129,6 +129,18 @@ impl Scene<'_> {
     async fn another_leads(&self) -> anyhow::Result<()> {
         self.other_than(&[self.primary]).await.map(drop)
     }
+
+    /// The primary's processes were killed. Who starts it again is the test, when another member leads; a pod is started again
+    /// by its node at once, and may be the one that leads.
+    async fn is_replaced(&mut self) -> anyhow::Result<()> {
+        if self.lab.sandbox().is_some() {
+            self.outlast_the_lease().await;
+            self.member().start()?;
+            return self.lab.wait_primary(self.patience).await.map(drop);
+        }
+        self.another_leads().await?;
+        self.member().start()
+    }
 }
 
 /// Lets time go by, in which the cluster is to do what it does.

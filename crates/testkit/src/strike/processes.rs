@@ -33,8 +33,7 @@ pub(super) async fn guard_killed(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let member = scene.member();
     send(of(member.guard_pid(), "guard")?, Signal::KILL);
     member.reap();
-    scene.another_leads().await?;
-    scene.member().start()
+    scene.is_replaced().await
 }
 
 pub(super) async fn both_frozen(scene: &mut Scene<'_>) -> anyhow::Result<()> {
@@ -53,8 +52,7 @@ pub(super) async fn both_frozen(scene: &mut Scene<'_>) -> anyhow::Result<()> {
 
 pub(super) async fn node_killed(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     scene.member().kill_node();
-    scene.another_leads().await?;
-    scene.member().start()
+    scene.is_replaced().await
 }
 
 pub(super) async fn terminated(scene: &mut Scene<'_>) -> anyhow::Result<()> {

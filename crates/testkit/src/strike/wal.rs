@@ -81,7 +81,7 @@ pub(super) async fn restartpoint_on_one(scene: &mut Scene<'_>) -> anyhow::Result
     send(receiver, Signal::STOP);
     pass(A_WHILE).await;
     scene.member().kill_node();
-    scene.another_leads().await?;
+    scene.is_replaced().await?;
     send(receiver, Signal::CONT);
-    scene.member().start()
+    Ok(())
 }
