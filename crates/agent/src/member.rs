@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use howdah_config::LocalConfig;
-use howdah_dcs::{HowdahMark, LeaseId, Member};
+use howdah_dcs::{HowdahMark, LITTLE_WAL, LeaseId, Member};
 use howdah_postgres::Sample;
 use howdah_rest::PATRONI_VERSION;
 use howdah_types::{BootTime, Lsn, PgState, Role, Tags};
@@ -75,10 +75,7 @@ pub(crate) fn record(config: &LocalConfig, tags: &Tags, now: &Now<'_>) -> Member
     }
 }
 
-/// A move of fewer bytes than a page of WAL is what an idle server writes by itself.
-const LITTLE: u64 = 8192;
-
-/// Such a move is written this late.
+/// A move of less than [`LITTLE_WAL`] is written this late.
 const LITTLE_EVERY: Duration = Duration::from_secs(60);
 
 /// Writes the record when something other than the position has changed, and the position at most once in a while.
@@ -95,7 +92,7 @@ impl Publisher {
             Some((known_lease, known, at)) => {
                 *known_lease != lease
                     || without_position(known) != without_position(record)
-                    || (known != record && now >= *at + every && moved(known, record) >= LITTLE)
+                    || (known != record && now >= *at + every && moved(known, record) >= LITTLE_WAL)
                     || (known != record && now >= *at + LITTLE_EVERY)
             }
         }

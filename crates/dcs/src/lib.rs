@@ -33,7 +33,7 @@ pub use keys::{Key, KeyTree};
 pub use mem::MemStore;
 pub use member::{HowdahMark, Member};
 pub use op::{Cond, Done, LeaderKey, LeaderSeen, LeaseId, Op, Outcome, Refusal, Term};
-pub use status::Status;
+pub use status::{LITTLE_WAL, Status};
 pub use store::{Answer, Store, StoreError, Watcher};
 pub use sync::SyncState;
 pub use view::{RawKey, Versioned, View};

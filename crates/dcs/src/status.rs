@@ -3,6 +3,10 @@ use std::collections::BTreeMap;
 use howdah_types::Lsn;
 use serde::{Deserialize, Serialize};
 
+/// A page of WAL. An idle server writes less than that by itself from time to time: positions that have moved by less are not
+/// worth a write that all members would read.
+pub const LITTLE_WAL: u64 = 8192;
+
 /// What the leader says of itself once a cycle (`status`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {

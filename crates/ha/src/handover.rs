@@ -10,7 +10,8 @@ use crate::{Action, Effect, Plan, Reason, Snapshot, candidate::probed_candidate,
 /// A request that finds nobody who can take over is dropped after so long.
 const GIVE_UP: Duration = Duration::from_secs(5);
 
-/// A server that was started in place this often without serving for a minute will not serve the next time either.
+/// A server that was started in place this often without serving for a minute is likely to die again: leadership is to go
+/// elsewhere.
 pub(crate) const RESTARTS: u32 = 3;
 
 /// A member that could not serve as leader does not take part in races for this long, unless nobody else can lead.

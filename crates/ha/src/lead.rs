@@ -3,16 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use howdah_config::SyncMode;
-use howdah_dcs::{Cond, FailoverRequest, Key, Status, SyncState, View};
+use howdah_dcs::{Cond, FailoverRequest, Key, LITTLE_WAL, Status, SyncState, View};
 use howdah_types::Lsn;
 
 use crate::{
     Action, Effect, Plan, Reason, Request, Running, Snapshot, candidate::probed_candidate, handover,
     plan::SOON, slots, sync,
 };
-
-/// Positions that have moved by less than a page of WAL are not published: an idle server writes as much by itself.
-const LITTLE: u64 = 8192;
 
 pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     let Some((term, stop_at)) = snapshot.lease.held(snapshot.now) else {
@@ -152,7 +149,7 @@ fn status(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) 
         slots: Some(slots),
         retain_slots: (!retained.is_empty()).then_some(retained),
     };
-    if !status.is_near(&view.status, LITTLE) {
+    if !status.is_near(&view.status, LITTLE_WAL) {
         plan.effect(Effect::Put {
             key: Key::Status,
             value: serde_json::to_string(&status).unwrap_or_default(),

@@ -37,6 +37,12 @@ impl SmallDisk {
     }
 }
 
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
+    }
+}
+
 /// Takes all room on a file system, also what others give back, until it is dropped.
 pub(crate) struct Filler {
     ended: Arc<AtomicBool>,
@@ -82,11 +88,5 @@ impl Drop for Filler {
             let _ = thread.join();
         }
         let _ = fs::remove_file(&self.path);
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
     }
 }
