@@ -11,10 +11,7 @@ use howdah_clock::now;
 use howdah_http::{Client, Method, Url};
 use serde_json::json;
 
-use crate::{
-    Link,
-    lab::{free_port, until},
-};
+use crate::lab::{free_port, until};
 
 /// One etcd.
 pub struct Etcd {
@@ -22,7 +19,6 @@ pub struct Etcd {
     port: u16,
     /// Lives that it has had.
     lives: u32,
-    link: Option<Link>,
 }
 
 impl Etcd {
@@ -37,7 +33,6 @@ impl Etcd {
             child,
             port,
             lives: 1,
-            link: None,
         };
         etcd.wait().await?;
         Ok(etcd)
@@ -105,26 +100,10 @@ impl Etcd {
         Ok(())
     }
 
-    /// `127.0.0.1:port`, where members find it.
+    /// Where it listens on this machine.
     #[must_use]
-    pub fn address(&self) -> String {
-        let port = self.link.as_ref().map_or(self.port, Link::port);
-        format!("127.0.0.1:{port}")
-    }
-
-    /// Members reach it over a network that can be made bad.
-    ///
-    /// # Errors
-    /// There is no port.
-    pub fn behind_link(mut self) -> anyhow::Result<Self> {
-        self.link = Some(Link::open(free_port()?, self.port)?);
-        Ok(self)
-    }
-
-    /// That network.
-    #[must_use]
-    pub fn link(&self) -> Option<&Link> {
-        self.link.as_ref()
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// `http://127.0.0.1:port`

@@ -27,6 +27,8 @@ pub enum Fault {
     GuardAndStoreFrozen,
     /// SIGSTOP of the store for longer than the lease.
     StoreFrozen,
+    /// The store is out of the primary's reach, and of no other's, until another member leads.
+    LeaderCut,
     /// Everything that the store knows of the cluster is deleted.
     StoreWiped,
     /// The store ends and comes back empty, after longer than the lease.
@@ -79,7 +81,7 @@ pub enum Fault {
     PausedReinit,
     /// A switchover in maintenance mode.
     PausedSwitchover,
-    /// In maintenance mode somebody stops PostgreSQL and starts it again, past the guard; later the agent freezes.
+    /// In maintenance mode somebody stops PostgreSQL and starts it again, past the guard; later the store is out of reach.
     StartedByHand,
     /// The control file is overwritten with zeros, and the postmaster is killed.
     ControlDamaged,
@@ -98,7 +100,7 @@ pub struct World {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 39] = [
+    pub const ALL: [Fault; 40] = [
         Fault::Postmaster,
         Fault::Backend,
         Fault::Agent,
@@ -111,6 +113,7 @@ impl Fault {
         Fault::GuardFrozen,
         Fault::GuardAndStoreFrozen,
         Fault::StoreFrozen,
+        Fault::LeaderCut,
         Fault::StoreWiped,
         Fault::StoreLost,
         Fault::LeaderKeyDeleted,
@@ -169,6 +172,7 @@ impl Fault {
             Fault::Crowd => "crowd",
             Fault::StoreSlow => "store-slow",
             Fault::StoreLossy => "store-lossy",
+            Fault::LeaderCut => "leader-cut",
             Fault::StoreGarbled => "store-garbled",
             Fault::PortTaken => "port-taken",
             Fault::DiskFull => "disk-full",
@@ -209,6 +213,7 @@ impl Fault {
                     | Fault::DataRemoved
                     | Fault::CheckpointerFrozen
                     | Fault::StoreGarbled
+                    | Fault::LeaderCut
                     | Fault::PortTaken
                     | Fault::DiskFull
                     | Fault::PostmasterFrozen
@@ -246,6 +251,7 @@ impl Fault {
             | Fault::StoreLost
             | Fault::StoreSlow
             | Fault::StoreLossy
+            | Fault::LeaderCut
             | Fault::StoreGarbled
             | Fault::LeaderKeyDeleted
             | Fault::Crowd

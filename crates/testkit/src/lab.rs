@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    Address, Etcd, Flavour, Member, Sandbox, Settings,
+    Address, Etcd, Flavour, Link, Member, Sandbox, Settings,
     config::{SUPERUSER_PASSWORD, member_config},
     disk::SmallDisk,
     member::Runner,
@@ -27,7 +27,7 @@ pub struct LabOptions {
     pub members: Vec<Flavour>,
     /// What is different from the defaults.
     pub settings: Settings,
-    /// Members reach the store over a [`Link`](crate::Link).
+    /// Each member reaches the store over a [`Link`] of its own.
     pub linked: bool,
     /// Each member has a small file system of its own for its data. Only root can make one.
     pub small_disks: bool,
@@ -39,6 +39,8 @@ pub struct Lab {
     pub members: Vec<Member>,
     /// The store; none where Kubernetes is it.
     pub etcd: Option<Etcd>,
+    /// Each member's way to etcd, in their order.
+    pub(crate) links: Vec<Link>,
     pub(crate) disks: Vec<SmallDisk>,
     pub(crate) dir: TempDir,
 }
@@ -88,13 +90,22 @@ impl Lab {
             chown(dir.path(), Some(uid), Some(gid))?;
         }
         let etcd = Etcd::start(dir.path()).await?;
-        let etcd = if options.linked { etcd.behind_link()? } else { etcd };
+        let mut links = Vec::new();
         let mut disks = Vec::new();
         let mut members = Vec::new();
         for (i, flavour) in options.members.into_iter().enumerate() {
             let name = format!("m{i}");
             let ports = (free_port()?, free_port()?);
-            let text = member_config(&name, dir.path(), &etcd.address(), ports, &options.settings);
+            let store = if options.linked {
+                let link = Link::open(free_port()?, etcd.port())?;
+                let port = link.port();
+                links.push(link);
+                port
+            } else {
+                etcd.port()
+            };
+            let store = format!("127.0.0.1:{store}");
+            let text = member_config(&name, dir.path(), &store, ports, &options.settings);
             fs::write(dir.path().join(format!("{name}.yml")), text)?;
             if options.small_disks {
                 disks.push(SmallDisk::mount(dir.path().join(&name), owner)?);
@@ -121,6 +132,7 @@ impl Lab {
         Ok(Lab {
             members,
             etcd: Some(etcd),
+            links,
             disks,
             dir,
         })
@@ -237,13 +249,21 @@ impl Lab {
     /// # Errors
     /// No member shows its configuration.
     pub async fn lease(&self) -> anyhow::Result<Duration> {
+        let config = self.config().await?;
+        let seconds = config["howdah"]["ttl"].as_u64().or(config["ttl"].as_u64());
+        Ok(Duration::from_secs(seconds.unwrap_or(30)))
+    }
+
+    /// The dynamic configuration.
+    ///
+    /// # Errors
+    /// No member shows it.
+    pub async fn config(&self) -> anyhow::Result<Value> {
         for member in &self.members {
             let Ok(answer) = member.call(Method::GET, "/config", None).await else {
                 continue;
             };
-            let config: Value = serde_json::from_str(&answer.text())?;
-            let seconds = config["howdah"]["ttl"].as_u64().or(config["ttl"].as_u64());
-            return Ok(Duration::from_secs(seconds.unwrap_or(30)));
+            return Ok(serde_json::from_str(&answer.text())?);
         }
         anyhow::bail!("no member shows the configuration")
     }

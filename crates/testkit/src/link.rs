@@ -15,7 +15,7 @@ use howdah_types::BootTime;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 /// What TCP waits for at least before it sends again.
@@ -28,6 +28,7 @@ const ON_THE_WAY: usize = 256;
 pub struct Link {
     port: u16,
     quality: Arc<Quality>,
+    cut: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -53,10 +54,11 @@ impl Link {
             .enable_all()
             .build()?;
         let shared = Arc::clone(&quality);
+        let (cut, whole) = watch::channel(false);
         std::thread::Builder::new()
             .name("link".to_owned())
-            .spawn(move || runtime.block_on(serve(listener, target, shared)))?;
-        Ok(Link { port, quality })
+            .spawn(move || runtime.block_on(serve(listener, target, shared, whole)))?;
+        Ok(Link { port, quality, cut })
     }
 
     /// Where members connect to.
@@ -70,6 +72,11 @@ impl Link {
         let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         self.quality.delay_millis.store(millis, Ordering::Relaxed);
         self.quality.loss_percent.store(loss_percent, Ordering::Relaxed);
+    }
+
+    /// Nothing arrives while it is cut, and nothing says so. What was sent arrives when it is whole again, as TCP has it.
+    pub fn cut(&self, cut: bool) {
+        self.cut.send_replace(cut);
     }
 }
 
@@ -98,12 +105,12 @@ impl Quality {
     }
 }
 
-async fn serve(listener: TcpListener, target: u16, quality: Arc<Quality>) {
+async fn serve(listener: TcpListener, target: u16, quality: Arc<Quality>, whole: watch::Receiver<bool>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;
     };
     while let Ok((client, _)) = listener.accept().await {
-        let quality = Arc::clone(&quality);
+        let (quality, whole) = (Arc::clone(&quality), whole.clone());
         tokio::spawn(async move {
             let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else {
                 return;
@@ -112,14 +119,19 @@ async fn serve(listener: TcpListener, target: u16, quality: Arc<Quality>) {
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
             tokio::join!(
-                carry(from_client, to_server, &quality),
-                carry(from_server, to_client, &quality)
+                carry(from_client, to_server, &quality, whole.clone()),
+                carry(from_server, to_client, &quality, whole)
             );
         });
     }
 }
 
-async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, quality: &Quality) {
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    quality: &Quality,
+    mut whole: watch::Receiver<bool>,
+) {
     let (sender, mut receiver) = mpsc::channel::<(BootTime, Vec<u8>)>(ON_THE_WAY);
     let read = async move {
         let mut buffer = vec![0; 64 * 1024];
@@ -133,6 +145,9 @@ async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin
     let write = async move {
         while let Some((at, chunk)) = receiver.recv().await {
             sleep_until(at).await;
+            if whole.wait_for(|cut| !cut).await.is_err() {
+                return;
+            }
             if to.write_all(&chunk).await.is_err() {
                 return;
             }

@@ -31,6 +31,7 @@ impl Lab {
         let mut lab = Lab {
             members: Vec::new(),
             etcd: None,
+            links: Vec::new(),
             disks: Vec::new(),
             dir: tempfile::tempdir()?,
         };

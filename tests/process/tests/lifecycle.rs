@@ -242,7 +242,7 @@ async fn a_failed_bootstrap_leaves_a_clean_store_and_the_data_aside() {
         .env("ETCDCTL_API", "3")
         .args([
             "--endpoints",
-            &lab.etcd.as_ref().unwrap().address(),
+            &lab.etcd.as_ref().unwrap().url(),
             "get",
             "--prefix",
             "/service/lab/initialize",

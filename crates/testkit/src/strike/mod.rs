@@ -55,6 +55,7 @@ pub async fn strike(lab: &mut Lab, fault: Fault, patience: Duration) -> anyhow::
         Fault::StoreLost => store::lost(scene).await,
         Fault::LeaderKeyDeleted => store::leader_key_deleted(scene).await,
         Fault::ForeignLease => store::foreign_lease(scene).await,
+        Fault::LeaderCut => store::leader_cut(scene).await,
         Fault::StoreSlow => store::bad_link(scene, Duration::from_millis(500), 0).await,
         Fault::StoreLossy => store::bad_link(scene, Duration::ZERO, 30).await,
         Fault::StoreGarbled => store::garbled(scene).await,

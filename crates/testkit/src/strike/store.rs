@@ -57,14 +57,32 @@ pub(super) async fn bad_link(
     delay: Duration,
     loss_percent: u32,
 ) -> anyhow::Result<()> {
-    let link = etcd(scene)?.link().context("members reach etcd directly")?;
-    link.set(delay, loss_percent);
+    for link in &scene.lab.links {
+        link.set(delay, loss_percent);
+    }
     pass(BAD).await;
-    etcd(scene)?
-        .link()
-        .context("the link is gone")?
-        .set(Duration::ZERO, 0);
+    for link in &scene.lab.links {
+        link.set(Duration::ZERO, 0);
+    }
     Ok(())
+}
+
+/// The store is out of the primary's reach, and of no other's, until another member leads.
+pub(super) async fn leader_cut(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    let i = scene.primary;
+    let link = |scene: &Scene<'_>, cut| -> anyhow::Result<()> {
+        let link = scene
+            .lab
+            .links
+            .get(i)
+            .context("members reach the store directly")?;
+        link.cut(cut);
+        Ok(())
+    };
+    link(scene, true)?;
+    scene.another_leads().await?;
+    // What it wanted to write arrives late.
+    link(scene, false)
 }
 
 /// `/sync` is left alone: who may take over in synchronous mode stands there and nowhere else. So is the leader key, which

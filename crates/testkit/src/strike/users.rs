@@ -1,11 +1,8 @@
-use std::time::Duration;
-
-use howdah_clock::now;
 use howdah_http::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{Scene, of, pass};
+use super::{Scene, of};
 use crate::processes::send;
 
 /// What is asked for in maintenance mode.
@@ -91,19 +88,12 @@ pub(super) async fn started_by_hand(scene: &mut Scene<'_>) -> anyhow::Result<()>
     scene.lab.wait_primary(scene.patience).await?;
     pause(scene, false).await?;
     scene.lab.wait_healthy(scene.patience).await?;
-    // Also the agents that the guard starts in its place: none renews the lease.
-    let limit = now() + scene.lease + super::SLACK;
-    while now() < limit {
-        let member = &scene.lab.members[scene.primary];
-        if let Some(agent) = member.agent_pid() {
-            send(agent, Signal::STOP);
-        }
-        pass(Duration::from_millis(20)).await;
+    // Rows that the primary has acknowledged alone would keep everybody else from leading.
+    if scene.lab.config().await?["synchronous_mode"] == true {
+        scene.lab.wait_sync(scene.patience).await?;
     }
-    scene.another_leads().await?;
-    let agent = scene.member().agent_pid();
-    send(of(agent, "agent")?, Signal::CONT);
-    Ok(())
+    // Whatever the agent does then, the lease ends.
+    super::store::leader_cut(scene).await
 }
 
 pub(super) async fn paused(scene: &mut Scene<'_>, wish: Wish) -> anyhow::Result<()> {
