@@ -19,6 +19,7 @@ mod client;
 
 mod core;
 mod log;
+mod output;
 mod protocol;
 mod run;
 #[allow(unsafe_code, reason = "fork, exec, signals: the one home of process unsafe")]

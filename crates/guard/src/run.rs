@@ -20,6 +20,7 @@ use rustix::{
 use crate::{
     Core, Input, MAX_MESSAGE, Message, Order, Reply, Request, StartMode, StopMode, WhyRefused,
     log::say,
+    output,
     protocol::HEAD,
     sys::{self, Child, Room},
     tree::{DirId, ProcessTable},
@@ -39,6 +40,7 @@ const MAX_ARGS: usize = 256;
 /// # Errors
 /// The system refuses what a guard needs; nothing was started then.
 pub fn run(program: &CStr, args: &[CString]) -> io::Result<u8> {
+    output::never_block();
     let mut guard = Guard::new(program, args)?;
     guard.serve()
 }

@@ -5,6 +5,7 @@ mod logging;
 
 use std::{
     ffi::{CString, OsStr},
+    io::{self, Write},
     os::unix::ffi::OsStrExt,
     path::Path,
     process::ExitCode,
@@ -30,7 +31,8 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("Error: {error:#}");
+            // The guard has made stderr non-blocking: a full pipe is no reason to panic.
+            let _ = writeln!(io::stderr(), "Error: {error:#}");
             ExitCode::from(howdah_cluster::exit_code(&error))
         }
     }

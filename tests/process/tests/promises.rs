@@ -7,11 +7,12 @@
     reason = "a test fails by panicking"
 )]
 
-use std::time::Duration;
+use std::{os::fd::OwnedFd, process::Command, time::Duration};
 
 use howdah_clock::now;
 use howdah_http::Method;
 use howdah_testkit::{Lab, LabOptions, connect, until};
+use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
@@ -161,4 +162,40 @@ async fn wrong_values_are_refused_and_unfinished_bodies_hold_nobody_up() {
         now().since(began)
     );
     drop(unfinished);
+}
+
+/// Behind a pipe that is the test user's and one that the agent's user may open again.
+#[tokio::test]
+async fn a_log_that_is_not_read_holds_up_nothing() {
+    for mode in ["600", "666"] {
+        let options = LabOptions::howdah(1)
+            .unwrap()
+            .dynamic(json!({"postgresql": {"parameters": {"log_statement": "all"}}}));
+        let mut lab = Lab::new(options).await.unwrap();
+        let pipe = lab.dir().join("m0.log");
+        let made = Command::new("mkfifo").args(["-m", mode]).arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let reader = rustix::fs::open(&pipe, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
+        lab.start_all().unwrap();
+        let primary = until("a primary", SOON, async || lab.primary().await.is_some()).await;
+        assert!(primary.is_ok(), "{}", read_some(&reader));
+        let (client, _notices) = connect(&lab.members[0].address()).await.unwrap();
+        let statement = format!("SELECT '{}'", "x".repeat(1000));
+        let much = async {
+            for _ in 0..1000 {
+                client.batch_execute(&statement).await.unwrap();
+            }
+        };
+        tokio::time::timeout(SOON, much).await.unwrap();
+        let shown = client.query_one("SHOW log_statement", &[]).await.unwrap();
+        assert_eq!(shown.get::<_, String>(0), "all");
+        // A reader that comes back finds lines.
+        assert!(read_some(&reader).contains("LOG:"));
+    }
+}
+
+fn read_some(pipe: &OwnedFd) -> String {
+    let mut bytes = vec![0; 64 * 1024];
+    let n = rustix::io::read(pipe, &mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes[..n]).into_owned()
 }
