@@ -139,7 +139,7 @@ impl fmt::Display for Reason {
             R::ProvingCommitsWait => f.write_str("looking whether commits wait"),
             R::WaitingForStandby => f.write_str("waiting for a standby before going on alone"),
             R::Damaged => {
-                f.write_str("a rewind was not finished: the data waits for a leader to be rewound against")
+                f.write_str("a rewind was not finished: the data waits for a leader to be copied from")
             }
             R::Starting => f.write_str("waiting for PostgreSQL to accept connections"),
             R::DiesAgain { candidate } => write!(

@@ -72,6 +72,10 @@ pub(crate) fn members(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
 /// Keeps track of whether PostgreSQL serves.
 pub(crate) fn postgres(snapshot: &Snapshot, plan: &mut Plan) {
     let memory = &mut plan.memory;
+    if snapshot.lease == LeaseState::None {
+        // Leadership that was handed over for it and comes back would be handed over at once, to and fro.
+        memory.restarts = 0;
+    }
     match &snapshot.postgres {
         Postgres::Unreadable { .. } => {
             memory.unreadable_since.get_or_insert(snapshot.now);

@@ -311,7 +311,7 @@ pub struct Memory {
     pub not_serving_since: Option<BootTime>,
     /// Since when PostgreSQL serves.
     pub serving_since: Option<BootTime>,
-    /// How often it was started in place since it served for a while.
+    /// How often it was started in place under this lease since it served for a while.
     pub restarts: u32,
     /// Since when the data directory cannot be read.
     pub unreadable_since: Option<BootTime>,

@@ -714,7 +714,7 @@ fn holding_the_lease() {
     is(
         "a rewind was not finished: whoever can read its data may lead",
         &Situation::primary().leading().stopped(DbState::ShutDown, true),
-        "a rewind was not finished: the data waits for a leader to be rewound against",
+        "a rewind was not finished: the data waits for a leader to be copied from",
         &["release"],
     );
     is(
@@ -1018,4 +1018,14 @@ fn a_long_action_is_left_alone() {
     let once = plan(&busy);
     assert_eq!(once, plan(&busy));
     assert!(once.effects.iter().map(brief).next().is_none());
+}
+
+/// Two members whose servers have died three times each would hand over to each other again and again.
+#[test]
+fn crashes_count_within_one_leadership() {
+    let crashed = |situation: Situation| situation.with(|s| s.memory.restarts = 3);
+    let led = plan(&crashed(Situation::primary().leading()));
+    assert_eq!(led.memory.restarts, 3, "it leads");
+    let follows = plan(&crashed(Situation::replica().led_by("b")));
+    assert_eq!(follows.memory.restarts, 0, "another one leads");
 }

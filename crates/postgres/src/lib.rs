@@ -41,4 +41,4 @@ pub use server::Server;
 pub use session::{Session, Target};
 pub use settings::{PendingRestart, file_errors};
 pub use slots::{advance_slot, create_slot, drop_slot};
-pub use tools::{base_backup, initdb, rewind, run_script};
+pub use tools::{RewindFailed, base_backup, initdb, rewind, run_script};

@@ -64,11 +64,24 @@ pub async fn base_backup(local: &PostgresConfig, programs: &Programs, from: &Sou
     run("pg_basebackup", command.args(&local.basebackup), None).await
 }
 
+/// What pg_rewind says with `--progress` when it has found out what to do. It writes from then on.
+const REWIND_WRITES: &str = "need to copy";
+
+/// A rewind did not come to its end.
+#[derive(Debug)]
+pub struct RewindFailed {
+    /// Why.
+    pub error: PgError,
+    /// It has written, and the data can only be replaced: pg_rewind overwrites the WAL that tells which blocks have left the
+    /// leader's history, and after that the blocks. A second run that reads what the first has left misses some.
+    pub has_written: bool,
+}
+
 /// Makes the stopped data directory a possible replica of a leader whose history it has left.
 ///
 /// # Errors
 /// pg_rewind fails.
-pub async fn rewind(local: &PostgresConfig, programs: &Programs, from: &Source) -> Result<(), PgError> {
+pub async fn rewind(local: &PostgresConfig, programs: &Programs, from: &Source) -> Result<(), RewindFailed> {
     let account = local
         .rewind
         .as_ref()
@@ -81,9 +94,16 @@ pub async fn rewind(local: &PostgresConfig, programs: &Programs, from: &Source) 
             "--source-server={}",
             conninfo(account, from, Some(&local.database), "howdah_rewind")
         ))
+        .arg("--progress")
         .env("PGPASSFILE", &local.pgpass)
-        .env("PGOPTIONS", "-c statement_timeout=0");
-    run("pg_rewind", &mut command, None).await
+        .env("PGOPTIONS", "-c statement_timeout=0")
+        .env("LC_ALL", "C");
+    let mut has_written = false;
+    run_watched("pg_rewind", &mut command, None, |line| {
+        has_written |= line.contains(REWIND_WRITES);
+    })
+    .await
+    .map_err(|error| RewindFailed { error, has_written })
 }
 
 /// Runs a user's script through the shell, with arguments appended.
@@ -143,6 +163,16 @@ fn is_withheld(variable: &str) -> bool {
 }
 
 async fn run(name: &str, command: &mut Command, pgpass: Option<&Path>) -> Result<(), PgError> {
+    run_watched(name, command, pgpass, |_| {}).await
+}
+
+/// Also shows each line of its stderr.
+async fn run_watched(
+    name: &str,
+    command: &mut Command,
+    pgpass: Option<&Path>,
+    see: impl FnMut(&str),
+) -> Result<(), PgError> {
     if let Some(path) = pgpass {
         command.env("PGPASSFILE", path);
     }
@@ -167,7 +197,8 @@ async fn run(name: &str, command: &mut Command, pgpass: Option<&Path>) -> Result
             source,
         })?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
-    let (from_out, from_err, status) = tokio::join!(lines(name, out), lines(name, err), child.wait());
+    let (from_out, from_err, status) =
+        tokio::join!(lines(name, out, |_| {}), lines(name, err, see), child.wait());
     let status = status.map_err(|source| PgError::File {
         path: name.into(),
         source,
@@ -192,12 +223,13 @@ fn describe(status: ExitStatus) -> String {
 }
 
 /// Logs a tool's lines and returns the last ones.
-async fn lines(name: &str, pipe: Option<impl AsyncRead + Unpin>) -> Vec<String> {
+async fn lines(name: &str, pipe: Option<impl AsyncRead + Unpin>, mut see: impl FnMut(&str)) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
     let Some(pipe) = pipe else { return kept };
     let mut reader = BufReader::new(pipe).lines();
     while let Ok(Some(line)) = reader.next_line().await {
         tracing::debug!(tool = name, "{line}");
+        see(&line);
         if !line.trim().is_empty() {
             kept.push(line);
         }

@@ -43,7 +43,7 @@ pub(crate) fn member_config(
         "postgresql": {
             "listen": format!("127.0.0.1:{postgres}"),
             "connect_address": format!("127.0.0.1:{postgres}"),
-            "data_dir": dir.join(name),
+            "data_dir": dir.join(name).join("data"),
             "pgpass": dir.join(format!("{name}.pgpass")),
             "bin_dir": postgres_bin(),
             "authentication": {

@@ -157,7 +157,7 @@ impl Member {
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         match &self.runner {
-            Runner::Test { dir, .. } => dir.join(&self.name),
+            Runner::Test { dir, .. } => dir.join(&self.name).join("data"),
             Runner::Node(sandbox) => sandbox.data_dir(&self.name).unwrap_or_default(),
         }
     }

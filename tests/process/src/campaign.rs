@@ -2,6 +2,7 @@ use std::{collections::HashSet, time::Duration};
 
 use anyhow::Context;
 use howdah_clock::now;
+use howdah_http::sleep_until;
 use howdah_testkit::{Fault, Lab, LabOptions, Verdict, World, Writers, digest, judge, rows, strike, until};
 use serde_json::json;
 
@@ -73,6 +74,19 @@ pub async fn lab_in(world: World, members: usize, ttl: u64) -> anyhow::Result<La
     Lab::running(options).await
 }
 
+/// A primary whose server has died three times in a minute hands over, and what was begun there fails.
+async fn on_primary<T>(lab: &Lab, work: impl AsyncFn(&Lab, usize) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let deadline = now() + PATIENCE;
+    loop {
+        let primary = lab.wait_primary(PATIENCE).await?;
+        match work(lab, primary).await {
+            Err(error) if now() >= deadline => return Err(error),
+            Err(_) => sleep_until(now() + Duration::from_millis(200)).await,
+            done => return done,
+        }
+    }
+}
+
 /// One fault against a healthy cluster: writers begin before it, and the cluster is healthy again after it.
 ///
 /// # Errors
@@ -82,9 +96,11 @@ pub async fn run_fault(lab: &mut Lab, fault: Fault, sync: bool) -> anyhow::Resul
     if sync {
         lab.wait_sync(PATIENCE).await?;
     }
-    let primary = lab.wait_primary(PATIENCE).await?;
     let addresses = lab.addresses();
-    let (mut writers, mut acks) = Writers::on_empty_table(&addresses, primary).await?;
+    let (mut writers, mut acks) = on_primary(lab, async |lab, primary| {
+        Writers::on_empty_table(&lab.addresses(), primary).await
+    })
+    .await?;
     let struck = now();
     strike(lab, fault, PATIENCE).await?;
     // Until the cluster is whole, and writes are acknowledged after that.
@@ -94,8 +110,10 @@ pub async fn run_fault(lab: &mut Lab, fault: Fault, sync: bool) -> anyhow::Resul
         .wait_all(&mut acks, now(), Duration::from_secs(20))
         .await?;
     acks.extend(writers.stop().await);
-    let primary = lab.wait_primary(PATIENCE).await?;
-    let found = rows(&lab.members[primary].address()).await?;
+    let found = on_primary(lab, async |lab, primary| {
+        rows(&lab.members[primary].address()).await
+    })
+    .await?;
     let verdict = judge(&acks, struck, &found);
     // Writers write no longer, when their servers have noticed: each member must come to the same rows.
     until("all members have the same rows", PATIENCE, async || {

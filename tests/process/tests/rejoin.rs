@@ -7,19 +7,24 @@
     reason = "a test fails by panicking"
 )]
 
-use std::time::Duration;
+use std::{fs::Permissions, os::unix::fs::PermissionsExt, time::Duration};
 
 use howdah_testkit::{Lab, LabOptions};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Makes WAL on the primary that its replica never gets, kills the node, and lets it come back.
-async fn diverge(postgresql: Value) -> Lab {
+async fn two_members(postgresql: Value) -> Lab {
     let dynamic = json!({"howdah": {"ttl": 5}, "loop_wait": 2, "postgresql": postgresql});
-    let mut lab = Lab::running(LabOptions::howdah(2).unwrap().dynamic(dynamic))
+    Lab::new(LabOptions::howdah(2).unwrap().dynamic(dynamic))
         .await
-        .unwrap();
+        .unwrap()
+}
+
+/// Makes WAL on the primary that its replica never gets, kills the node, and lets it come back.
+async fn diverge(mut lab: Lab) -> Lab {
+    lab.start_all().unwrap();
+    lab.wait_healthy(PATIENCE).await.unwrap();
     let primary = lab.wait_primary(PATIENCE).await.unwrap();
     let replica = 1 - primary;
     // The replica's node is down, so what follows exists on the primary alone.
@@ -73,7 +78,7 @@ fn base() -> Value {
 async fn by_pg_rewind() {
     let mut postgresql = base();
     postgresql["use_pg_rewind"] = true.into();
-    let lab = diverge(postgresql).await;
+    let lab = diverge(two_members(postgresql).await).await;
     assert!(
         lab.members.iter().any(|member| member.log().contains("Rewound.")),
         "{}",
@@ -83,9 +88,11 @@ async fn by_pg_rewind() {
 
 #[tokio::test]
 async fn by_a_new_copy_that_keeps_the_diverged_data() {
-    let lab = diverge(base()).await;
-    let kept = std::fs::read_dir(lab.dir())
-        .unwrap()
+    let lab = diverge(two_members(base()).await).await;
+    let kept = lab
+        .members
+        .iter()
+        .flat_map(|member| std::fs::read_dir(lab.dir().join(&member.name)).unwrap())
         .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().contains(".diverged-"))
         .count();
@@ -95,6 +102,31 @@ async fn by_a_new_copy_that_keeps_the_diverged_data() {
         "what only the old primary had is beside the new copy\n{}",
         lab.logs()
     );
+}
+
+/// pg_rewind overwrites the WAL that it would need to run once more: the data is copied.
+#[tokio::test]
+async fn by_a_new_copy_after_a_rewind_that_was_interrupted() {
+    let mut postgresql = base();
+    postgresql["use_pg_rewind"] = true.into();
+    let lab = two_members(postgresql).await;
+    // It dies with its agent when it begins to write.
+    let script = lab.dir().join("rewind");
+    let text =
+        "#!/bin/sh\necho run >> \"$0.runs\"\necho 'pg_rewind: need to copy 30 MB' >&2\nkill -9 $PPID\n";
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    let runs = lab.dir().join("rewind.runs");
+    std::fs::write(&runs, "").unwrap();
+    std::fs::set_permissions(&runs, Permissions::from_mode(0o666)).unwrap();
+    for member in &lab.members {
+        let file = lab.dir().join(format!("{}.yml", member.name));
+        let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        config["postgresql"]["bin_name"] = json!({ "pg_rewind": script });
+        std::fs::write(&file, config.to_string()).unwrap();
+    }
+    let lab = diverge(lab).await;
+    assert_eq!(std::fs::read_to_string(&runs).unwrap(), "run\n", "{}", lab.logs());
 }
 
 /// The replica that is ahead may not lead; its receiver gets the end of the old timeline from the new leader again and

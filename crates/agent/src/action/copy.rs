@@ -75,7 +75,7 @@ impl Incomplete {
         Self::named(server, "incomplete")
     }
 
-    /// The same for a rewind: the data can be rewound again, or copied, and must never be started.
+    /// The same for a rewind: the data can be replaced by a copy, and must never be started or rewound once more.
     pub(crate) fn rewind_of(server: &Server) -> Self {
         Self::named(server, "rewinding")
     }

@@ -7,7 +7,7 @@ use howdah_clock::now;
 use howdah_guard::StopMode;
 use howdah_ha::Upstream;
 use howdah_pgconf::{DbState, Divergence, HistoryLine, divergence, newest_at, parse_history, share_history};
-use howdah_postgres::{Sample, Session, rewind};
+use howdah_postgres::{RewindFailed, Sample, Session, rewind};
 use howdah_types::{Lsn, Timeline};
 
 use super::{Incomplete, Outcome, STOP_PATIENCE, copy, start};
@@ -25,10 +25,12 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream, copy: bool) -> 
         tracing::warn!(leader = %leader.name, "Rewinding did not help.");
         return copy_again(outside, leader).await;
     }
-    let damaged = Incomplete::rewind_of(&outside.server).is_marked();
-    // What a rewind has left half done tells nothing of itself; and only what was not foreign is ever rewound.
-    let foreign = !damaged && is_foreign(outside, running, timeline, &history).await?;
-    if !damaged && !foreign && !diverged(outside, running, timeline, &history).await? {
+    if Incomplete::rewind_of(&outside.server).is_marked() {
+        tracing::warn!(leader = %leader.name, "A rewind was not finished.");
+        return copy_again(outside, leader).await;
+    }
+    let foreign = is_foreign(outside, running, timeline, &history).await?;
+    if !foreign && !diverged(outside, running, timeline, &history).await? {
         if !running {
             return start::replica(outside, Some(leader)).await;
         }
@@ -66,9 +68,14 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream, copy: bool) -> 
                 marker.clear()?;
                 return start::replica(outside, Some(leader)).await;
             }
-            Err(error) => tracing::warn!("Rewinding failed: {error}."),
+            Err(RewindFailed { error, has_written }) => {
+                tracing::warn!("Rewinding failed: {error}.");
+                if !has_written {
+                    marker.clear()?;
+                }
+            }
         }
-        // If the leader is gone, that was the reason, and our data is still the best there is.
+        // If the leader is gone, that was the reason, and a copy has no source.
         leader_history(outside, leader)
             .await
             .context("after a failed rewind")?;
