@@ -2,8 +2,11 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::{
-    OFFERED_VERSIONS, PostgresqlSpec, is_database_name, is_dns_label, is_role_name, names::MAX_NAME,
-    role_flags, spec::resolve_old_names, support,
+    OFFERED_VERSIONS, PostgresqlSpec, is_database_name, is_dns_label, is_role_name,
+    names::{MAX_NAME, shares_secret},
+    role_flags,
+    spec::resolve_old_names,
+    support,
 };
 
 /// A manifest that can be acted on.
@@ -121,8 +124,16 @@ fn check(spec: &PostgresqlSpec) -> Result<(), ManifestError> {
             ));
         }
         role_flags(flags).map_err(|e| error(&path, e.to_string()))?;
+        if let Some(other) = shares_secret(role, spec.users.keys().map(String::as_str)) {
+            return Err(error(&path, one_secret(other)));
+        }
     }
     Ok(())
+}
+
+/// Upstream gives both roles one Secret, with the password of one of them.
+pub(crate) fn one_secret(other: &str) -> String {
+    format!("would share its Secret with {other}, since _ is written as - there: rename one of them")
 }
 
 fn skipped(spec: &PostgresqlSpec) -> Vec<String> {
@@ -191,6 +202,7 @@ mod tests {
             (json!({"volume": {"size": "lots"}}), "spec.volume.size"),
             (json!({"users": {"Bad Name": []}}), "spec.users.Bad Name"),
             (json!({"users": {"a": ["login", "nologin"]}}), "spec.users.a"),
+            (json!({"users": {"a_b": [], "a-b": []}}), "spec.users.a-b"),
             (json!({"numberOfInstances": "two"}), "spec"),
             (json!({"teamId": null}), "spec.teamId"),
         ] {

@@ -25,6 +25,20 @@ pub fn is_role_name(name: &str) -> bool {
         })
 }
 
+/// A role in the name of its Secret, where an underscore is no letter.
+#[must_use]
+pub fn in_secret_name(role: &str) -> String {
+    role.replace('_', "-")
+}
+
+/// Another role whose Secret would have the name of this one's.
+pub(crate) fn shares_secret<'a>(role: &str, roles: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name = in_secret_name(role);
+    roles
+        .into_iter()
+        .find(|other| *other != role && in_secret_name(other) == name)
+}
+
 /// A database or schema in a manifest: a letter or underscore, then word characters.
 #[must_use]
 pub fn is_database_name(name: &str) -> bool {

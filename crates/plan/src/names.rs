@@ -1,3 +1,5 @@
+use howdah_api::in_secret_name;
+
 /// Names of a cluster's objects.
 #[derive(Clone, Copy, Debug)]
 pub struct Names<'a>(pub &'a str);
@@ -20,7 +22,7 @@ impl Names<'_> {
     pub fn secret(self, role: &str) -> String {
         format!(
             "{}.{}.credentials.postgresql.acid.zalan.do",
-            role.replace('_', "-"),
+            in_secret_name(role),
             self.0
         )
     }

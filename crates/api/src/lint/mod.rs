@@ -152,6 +152,7 @@ mod tests {
         for (extra, line, part) in [
             ("  resources:\n    limits:\n      memory: 500MB\n", "14:", "500M"),
             ("  users:\n    a:\n    - super\n", "14:", "superuser"),
+            ("  users:\n    a_b: []\n    a-b: []\n", "13:", "a-b"),
             ("  patroni:\n    loop_wait: fast\n", "13:", "integer"),
             ("  preparedDatabases:\n    9lives: {}\n", "13:", "letter"),
             ("  teamID: x\n", "12:", "'teamId'"),

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     Quantity, is_database_name, is_dns_label, is_role_name,
-    names::{MAX_NAME, RECOMMENDED_NAME},
+    manifest::one_secret,
+    names::{MAX_NAME, RECOMMENDED_NAME, shares_secret},
 };
 
 /// Rules beyond keys and types.
@@ -83,7 +84,8 @@ fn parameters(spec: &Node, say: Say<'_>) {
 
 fn roles_and_databases(spec: &Node, say: Say<'_>) {
     let mut roles: BTreeSet<String> = BTreeSet::from(["postgres".to_owned(), "standby".to_owned()]);
-    for (name, line, _) in spec.get("users").map(Node::entries).unwrap_or_default() {
+    let users = spec.get("users").map(Node::entries).unwrap_or_default();
+    for (name, line, _) in users {
         roles.insert(name.clone());
         if !is_role_name(name) {
             say(
@@ -91,6 +93,15 @@ fn roles_and_databases(spec: &Node, say: Say<'_>) {
                 *line,
                 &format!("spec.users.{name}"),
                 "is not a role name: use lower-case letters, digits, - and _, at most 63 of them".into(),
+            );
+        }
+        let names = users.iter().map(|(name, _, _)| name.as_str());
+        if let Some(other) = shares_secret(name, names) {
+            say(
+                Severity::Error,
+                *line,
+                &format!("spec.users.{name}"),
+                one_secret(other),
             );
         }
     }

@@ -37,7 +37,7 @@ fn columns(plural: &str) -> Vec<Column> {
             AGE,
         ],
         "persistentvolumeclaims" => &[
-            ("Status", "string", ".status.phase", 0),
+            ("Status", "string", "@claimstatus", 0),
             ("Volume", "string", ".spec.volumeName", 0),
             ("Capacity", "string", ".status.capacity.storage", 0),
             AGE,
@@ -155,6 +155,8 @@ fn cell(object: &Value, path: &str) -> Value {
             ))
         }
         "@podstatus" => json!(pod_status(object)),
+        "@claimstatus" if meta::is_ending(object) => json!("Terminating"),
+        "@claimstatus" => object["status"]["phase"].clone(),
         "@restarts" => {
             let statuses = object["status"]["containerStatuses"]
                 .as_array()

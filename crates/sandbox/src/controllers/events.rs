@@ -5,6 +5,10 @@ use crate::{Store, meta, store::Write};
 /// As many events are kept for each namespace.
 const KEPT: usize = 500;
 
+/// The same thing again within so many seconds is no other event. What cannot be done is tried after every change, and an
+/// event is a change.
+const SAME: i64 = 5;
+
 /// Records that something happened to an object. The same thing again raises its count.
 pub(crate) fn record(store: &Store, about: &Value, kind: &str, reason: &str, message: &str) {
     let namespace = Some(meta::namespace(about))
@@ -19,6 +23,7 @@ pub(crate) fn record(store: &Store, about: &Value, kind: &str, reason: &str, mes
     let time = meta::timestamp();
     let written = store.write("/events", namespace, &name, |before| {
         let mut event = match before {
+            Some(before) if is_fresh(before) => return Ok(Write::Nothing),
             Some(before) => before.clone(),
             None => json!({
                 "kind": "Event", "apiVersion": "v1",
@@ -38,6 +43,12 @@ pub(crate) fn record(store: &Store, about: &Value, kind: &str, reason: &str, mes
     if let Err(error) = written {
         tracing::debug!(%error, "an event was not recorded");
     }
+}
+
+fn is_fresh(event: &Value) -> bool {
+    let last = event["lastTimestamp"].as_str().unwrap_or_default();
+    let last = last.parse::<jiff::Timestamp>();
+    last.is_ok_and(|last| jiff::Timestamp::now().as_second() - last.as_second() < SAME)
 }
 
 /// Drops the oldest events.

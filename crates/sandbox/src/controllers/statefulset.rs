@@ -43,8 +43,13 @@ fn one(store: &Store, set: &Value) -> Result<(), ApiError> {
         match pods.iter().find(|(n, _)| *n == ordinal) {
             Some((_, pod)) => held |= ordered && (!is_ready(pod) || meta::is_ending(pod)),
             None => {
-                claims(store, set, ordinal)?;
-                create(store, set, ordinal, &revision)?;
+                if let Some(ending) = claims(store, set, ordinal)? {
+                    // As upstream's controller: a pod that took it would lose its data with it.
+                    let message = format!("pvc {ending} is being deleted");
+                    record(store, set, "Warning", "FailedCreate", &message);
+                } else {
+                    create(store, set, ordinal, &revision)?;
+                }
                 held |= ordered;
             }
         }
@@ -189,8 +194,10 @@ fn create(store: &Store, set: &Value, ordinal: u64, revision: &str) -> Result<()
     Ok(())
 }
 
-/// The claims of a pod. An existing one is used again: that is what makes a member come back with its data.
-fn claims(store: &Store, set: &Value, ordinal: u64) -> Result<(), ApiError> {
+/// The claims of a pod. An existing one is used again: that is what makes a member come back with its data. `Some`: this
+/// one is being deleted.
+fn claims(store: &Store, set: &Value, ordinal: u64) -> Result<Option<String>, ApiError> {
+    let mut ending = None;
     let namespace = meta::namespace(set);
     for template in set["spec"]["volumeClaimTemplates"]
         .as_array()
@@ -228,12 +235,17 @@ fn claims(store: &Store, set: &Value, ordinal: u64) -> Result<(), ApiError> {
             namespace,
             &name,
             |before| match before {
-                Some(_) => Ok(Write::Nothing),
+                Some(before) => {
+                    if meta::is_ending(before) {
+                        ending = Some(name.clone());
+                    }
+                    Ok(Write::Nothing)
+                }
                 None => Ok(Write::Put(claim)),
             },
         )?;
     }
-    Ok(())
+    Ok(ending)
 }
 
 fn end(store: &Store, pod: &Value) -> Result<(), ApiError> {
@@ -326,6 +338,34 @@ mod tests {
             .map(|pod| meta::is_ending(pod))
             .collect();
         assert_eq!(ending, [false, true]);
+    }
+
+    #[test]
+    fn a_pod_waits_until_its_claim_is_deleted_and_gets_a_new_one() {
+        let store = Store::in_memory();
+        put(&store, SETS, set(1));
+        reconcile(&store);
+        let claim = |store: &Store| store.get("/persistentvolumeclaims", "default", "data-c-0");
+        let old = claim(&store).unwrap();
+        put(&store, "/persistentvolumeclaims", ending::begun(&old));
+        store
+            .write("/pods", "default", "c-0", |_| Ok(Write::Delete))
+            .unwrap();
+        reconcile(&store);
+        assert_eq!(names(&store), Vec::<String>::new());
+        let said = store.all("/events", None);
+        assert!(
+            said.iter()
+                .any(|event| event["message"] == "pvc data-c-0 is being deleted")
+        );
+        store
+            .write("/persistentvolumeclaims", "default", "data-c-0", |_| {
+                Ok(Write::Delete)
+            })
+            .unwrap();
+        reconcile(&store);
+        assert_eq!(names(&store), ["c-0"]);
+        assert_ne!(meta::uid(&claim(&store).unwrap()), meta::uid(&old));
     }
 
     #[test]
