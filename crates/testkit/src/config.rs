@@ -29,7 +29,11 @@ pub(crate) fn member_config(
         "ttl": 30, "loop_wait": 10, "retry_timeout": 10, "maximum_lag_on_failover": 1_048_576,
         "postgresql": {
             "use_pg_rewind": true,
-            "parameters": {"max_connections": 50, "shared_buffers": "16MB", "fsync": "off"},
+            // A small disk holds the WAL of many short timelines.
+            "parameters": {
+                "max_connections": 50, "shared_buffers": "16MB", "fsync": "off",
+                "max_wal_size": "128MB", "min_wal_size": "32MB",
+            },
             "pg_hba": ["local all all trust", "host replication replicator 127.0.0.1/32 md5", "host all all 127.0.0.1/32 md5"],
         },
     });
