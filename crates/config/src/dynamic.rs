@@ -25,6 +25,8 @@ pub struct Dynamic {
     pub check_timeline: bool,
     /// How long the slot of a member that has gone is kept.
     pub member_slots_ttl: Duration,
+    /// How long PostgreSQL stays down where leadership was handed over (`howdah.closed_after_handover`).
+    pub closed_after_handover: Duration,
     /// Permanent physical slots, by name.
     pub permanent_slots: Vec<String>,
     /// Permanent logical slots, by name: not made, and not dropped either.
@@ -201,6 +203,7 @@ pub fn dynamic_from(config: &Map<String, Value>, local: &PostgresConfig) -> Resu
         primary_start_timeout: seconds(start_timeout, 300),
         synchronous_mode,
         check_timeline: root.flag("check_timeline")?.unwrap_or(false),
+        closed_after_handover: closed_after_handover(&root)?,
         member_slots_ttl: seconds(root.int("member_slots_ttl", "s")?, 1800),
         permanent_slots: permanent_slots(&root, true, &mut warnings)?,
         logical_slots: permanent_slots(&root, false, &mut Vec::new())?,
@@ -215,6 +218,20 @@ pub fn dynamic_from(config: &Map<String, Value>, local: &PostgresConfig) -> Resu
         pg_ident: postgresql.lines("pg_ident")?,
         warnings,
     })
+}
+
+/// Longer than any load balancer takes to notice; while it lasts the cluster has one replica less.
+const CLOSED_AT_MOST: i64 = 60;
+
+fn closed_after_handover(root: &Reader<'_>) -> Result<Duration, ConfigError> {
+    let howdah = root.section("howdah")?;
+    match howdah.int("closed_after_handover", "s")? {
+        Some(value) if !(0..=CLOSED_AT_MOST).contains(&value) => Err(howdah.error(
+            "closed_after_handover",
+            &format!("must be between 0 and {CLOSED_AT_MOST} seconds"),
+        )),
+        value => Ok(Duration::from_secs(value.map_or(0, non_negative))),
+    }
 }
 
 fn non_negative(value: i64) -> u64 {

@@ -14,6 +14,7 @@ mod env;
 mod known;
 mod listen;
 mod local;
+mod log;
 mod merge;
 mod reader;
 mod source;
@@ -23,9 +24,10 @@ pub use env::env_layer;
 pub use known::{KeyReport, key_report};
 pub use listen::Listen;
 pub use local::{
-    Account, ApiTls, Bootstrap, CtlConfig, EtcdConfig, KubernetesConfig, LocalConfig, LogConfig,
-    PostgresConfig, RestApiConfig, StoreConfig, VerifyClient,
+    Account, ApiTls, Bootstrap, CtlConfig, EtcdConfig, KubernetesConfig, LocalConfig, PostgresConfig,
+    RestApiConfig, StoreConfig, VerifyClient,
 };
+pub use log::{Layout, LogConfig, Piece, Record};
 pub use merge::{patch, string_form};
 pub use reader::{ConfigError, parse_bool, parse_int};
 pub use source::{Source, load};

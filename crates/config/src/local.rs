@@ -6,7 +6,7 @@ use std::{
 use howdah_types::{MemberName, Scope, Tags};
 use serde_json::{Map, Value};
 
-use crate::{ConfigError, Listen, reader::Reader, string_form};
+use crate::{ConfigError, Listen, LogConfig, reader::Reader, string_form};
 
 /// What one agent is told locally: who it is, where it listens, where its data lies.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,13 +33,6 @@ pub struct LocalConfig {
     pub tags: Tags,
     /// How this member differs from what was asked for (`howdah.notes`); published with the member.
     pub notes: Vec<String>,
-}
-
-/// `log`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogConfig {
-    /// Python's level names; `INFO` unless set.
-    pub level: String,
 }
 
 /// `restapi`
@@ -237,12 +230,7 @@ impl LocalConfig {
             name: MemberName::new(name).map_err(|error| root.error("name", &error.to_string()))?,
             scope: Scope::new(scope).map_err(|error| root.error("scope", &error.to_string()))?,
             namespace: root.text("namespace")?.unwrap_or_else(|| "service".into()),
-            log: LogConfig {
-                level: root
-                    .section("log")?
-                    .text("level")?
-                    .unwrap_or_else(|| "INFO".into()),
-            },
+            log: LogConfig::read(&root.section("log")?)?,
             restapi,
             ctl,
             postgresql: postgresql(&root.section("postgresql")?, cwd)?,

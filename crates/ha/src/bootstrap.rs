@@ -17,7 +17,9 @@ pub(crate) fn missing(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
         return;
     }
     if snapshot.config.pause {
-        plan.because(Reason::Paused);
+        plan.because(Reason::Paused {
+            me: snapshot.me.name.clone(),
+        });
         return;
     }
     match (view.initialize.as_deref(), &view.leader) {

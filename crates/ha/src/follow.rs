@@ -32,7 +32,9 @@ pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: 
     }
     if !running.in_recovery {
         if snapshot.config.pause {
-            plan.because(Reason::Paused);
+            plan.because(Reason::Paused {
+                me: snapshot.me.name.clone(),
+            });
         } else {
             plan.because(Reason::NotLeaderAnyMore);
             plan.begin(snapshot, Action::StopPrimary);
@@ -50,6 +52,7 @@ pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: 
         return;
     };
     plan.because(Reason::Following {
+        me: snapshot.me.name.clone(),
         leader: leader.name.clone(),
     });
     let pointed = running

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use howdah_config::SyncMode;
 use howdah_dcs::{Cond, FailoverRequest, Key, View};
-use howdah_types::MemberName;
+use howdah_types::{BootTime, MemberName};
 
 use crate::{Action, Effect, Plan, Reason, Snapshot, candidate::probed_candidate, plan::SOON};
 
@@ -63,15 +64,19 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bo
         }
     }
     if snapshot.config.pause && request.candidate.is_none() {
-        return drop_it(plan, Reason::Paused);
+        return drop_it(
+            plan,
+            Reason::Paused {
+                me: snapshot.me.name.clone(),
+            },
+        );
     }
     match probed_candidate(snapshot, view, Some(request), plan) {
         Some(Ok(_)) => {
             plan.because(Reason::HandingOver {
                 candidate: request.candidate.clone(),
             });
-            plan.memory.yield_until = Some(snapshot.now + snapshot.config.timers.loop_wait * 2);
-            plan.memory.handed_over = true;
+            handed_over(snapshot, plan);
             plan.effect(Effect::Begin(Action::HandOver {
                 candidate: request.candidate.clone(),
                 may_lose: !request.is_switchover(),
@@ -94,6 +99,23 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bo
     }
 }
 
+fn handed_over(snapshot: &Snapshot, plan: &mut Plan) {
+    plan.memory.yield_until = Some(snapshot.now + snapshot.config.timers.loop_wait * 2);
+    plan.memory.handed_over = true;
+    plan.memory.closed_until = Some(snapshot.now + snapshot.config.closed_after_handover);
+}
+
+/// Until when a former primary stays down, so that load balancers notice: one that looks every few seconds would send it
+/// sessions that want to write, and a closed port is easier to deal with than a read-only one. With two members in
+/// synchronous mode commits would wait for it.
+pub(crate) fn closed_until(snapshot: &Snapshot, view: &View) -> Option<BootTime> {
+    let waited_for = snapshot.config.synchronous_mode != SyncMode::Off && view.members.len() <= 2;
+    snapshot
+        .memory
+        .closed_until
+        .filter(|until| snapshot.now < *until && !waited_for)
+}
+
 /// A server that dies again and again and serves in between hands over in order: what only it has would be lost otherwise.
 /// True when that is begun, or about to be known.
 pub(crate) fn after_crashes(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bool {
@@ -113,8 +135,7 @@ pub(crate) fn after_crashes(snapshot: &Snapshot, view: &View, plan: &mut Plan) -
             plan.because(Reason::DiesAgain {
                 candidate: candidate.clone(),
             });
-            plan.memory.yield_until = Some(snapshot.now + snapshot.config.timers.loop_wait * 2);
-            plan.memory.handed_over = true;
+            handed_over(snapshot, plan);
             plan.begin(
                 snapshot,
                 Action::HandOver {

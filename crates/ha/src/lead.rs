@@ -26,7 +26,10 @@ pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan:
     if running.in_recovery {
         return become_primary(snapshot, view, running, plan);
     }
-    plan.because(Reason::Leading { term });
+    plan.because(Reason::Leading {
+        me: snapshot.me.name.clone(),
+        term,
+    });
     handover::forget_confirmed(view, plan);
     match &snapshot.request {
         Some(Request::Restart) => {

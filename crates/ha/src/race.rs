@@ -87,7 +87,9 @@ fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan
         });
     let candidate = request.and_then(|request| request.candidate.as_ref());
     if snapshot.config.pause && candidate != Some(me) {
-        return Err(Reason::Paused);
+        return Err(Reason::Paused {
+            me: snapshot.me.name.clone(),
+        });
     }
     if snapshot.me.tags.nofailover() {
         return Err(Reason::NoFailover);

@@ -4,7 +4,8 @@ use howdah_dcs::Term;
 use howdah_types::{BootTime, MemberName};
 use serde::Serialize;
 
-/// Why a decision is as it is; data, rendered alike in the log, over REST and in `howdah ctl`.
+/// Why a decision is as it is; data, rendered alike in the log, over REST and in `howdah ctl`. Sentences that Patroni's users
+/// look for in its log are Patroni's, word for word; `docs/agent.md` lists them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the rendered sentence says it")]
@@ -14,17 +15,17 @@ pub enum Reason {
     StoreDown { since: BootTime },
     StoreDownLeading { until: BootTime },
     LeaseUnsure,
-    Leading { term: Term },
+    Leading { me: MemberName, term: Term },
     LeadingInPlace { term: Term },
     Promoting { term: Term },
-    Following { leader: MemberName },
+    Following { me: MemberName, leader: MemberName },
     FollowingNobody,
     LeaderHasNoAddress { leader: MemberName },
     LeaderNotReady { leader: MemberName },
     OwnNameOtherLife,
     NotLeaderAnyMore,
     PrimaryWithoutLeader,
-    Paused,
+    Paused { me: MemberName },
     Starting,
     Unreadable { why: String },
     DataGone,
@@ -74,6 +75,7 @@ pub enum Reason {
     SyncChange { standby: Option<String> },
     SyncLostStandby,
     CheckingTimeline { leader: MemberName },
+    Closed { until: BootTime },
     UserRequest { action: &'static str },
     RequestRefused { why: &'static str },
     ShuttingDown,
@@ -85,7 +87,7 @@ impl fmt::Display for Reason {
         match self {
             R::ActionRuns { action } => write!(f, "{action} in progress"),
             R::ActionPaused { action, until } => write!(f, "{action} failed; next try at {until}"),
-            R::StoreDown { since } => write!(f, "the store has not answered since {since}"),
+            R::StoreDown { since } => write!(f, "DCS is not accessible (since {since})"),
             R::StoreDownLeading { until } => {
                 write!(
                     f,
@@ -93,11 +95,15 @@ impl fmt::Display for Reason {
                 )
             }
             R::LeaseUnsure => f.write_str("it is not known whether the lease is held: reading again"),
-            R::Leading { term } => write!(f, "no action. I am the leader with the lock (term {})", term.0),
-            R::LeadingInPlace { term } => write!(f, "starting in place under the lease (term {})", term.0),
+            R::Leading { me, term } => {
+                write!(f, "no action. I am ({me}), the leader with the lock (term {})", term.0)
+            }
+            R::LeadingInPlace { term } => {
+                write!(f, "starting primary after failure, in place under the lease (term {})", term.0)
+            }
             R::Promoting { term } => write!(f, "promoting self to leader (term {})", term.0),
-            R::Following { leader } => {
-                write!(f, "no action. I am a secondary, following a leader ({leader})")
+            R::Following { me, leader } => {
+                write!(f, "no action. I am ({me}), a secondary, and following a leader ({leader})")
             }
             R::FollowingNobody => f.write_str("running as replica without an upstream"),
             R::LeaderHasNoAddress { leader } => {
@@ -109,9 +115,11 @@ impl fmt::Display for Reason {
             R::OwnNameOtherLife => {
                 f.write_str("the leader key has my name but belongs to another life of me")
             }
-            R::NotLeaderAnyMore => f.write_str("demoting self: somebody else leads"),
+            R::NotLeaderAnyMore => {
+                f.write_str("demoting self because I do not have the lock and I was a leader")
+            }
             R::PrimaryWithoutLeader => f.write_str("running as primary and nobody leads: taking the lease"),
-            R::Paused => f.write_str("PAUSE: no action"),
+            R::Paused { me } => write!(f, "PAUSE: no action. I am ({me})"),
             R::Unreadable { why } => write!(f, "the data directory cannot be read: {why}"),
             R::DataGone => f.write_str("PostgreSQL runs and its data is gone: killing it"),
             R::Unguarded { pid } => write!(
@@ -218,6 +226,9 @@ impl fmt::Display for Reason {
             R::SyncLostStandby => f.write_str("the synchronous standby is gone"),
             R::CheckingTimeline { leader } => {
                 write!(f, "checking whether our WAL belongs to the history of {leader}")
+            }
+            R::Closed { until } => {
+                write!(f, "closed until {until}, so that load balancers notice the switchover")
             }
             R::UserRequest { action } => write!(f, "{action} requested"),
             R::RequestRefused { why } => f.write_str(why),

@@ -63,7 +63,9 @@ fn paused(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan) 
     if !matches!(snapshot.lease, LeaseState::None) {
         plan.effect(Effect::Release);
     }
-    plan.because(Reason::Paused);
+    plan.because(Reason::Paused {
+        me: snapshot.me.name.clone(),
+    });
 }
 
 /// A stopped primary needs the lease first; where somebody else leads by now, it follows.
@@ -147,10 +149,13 @@ fn without_lease(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut
         .filter(|(name, _)| **name != snapshot.me.name);
     match leader.and_then(|(name, member)| Some((upstream(name, member)?, member))) {
         Some((leader, member)) => {
-            if stopped.standby && !stopped.damaged {
+            if let Some(until) = handover::closed_until(snapshot, view) {
+                plan.because(Reason::Closed { until }).wake(until);
+            } else if stopped.standby && !stopped.damaged {
                 // Also when the leader is not ready: a leader that never is gives way only to members that run.
                 let follow = desired_upstream(snapshot, view).unwrap_or(leader);
                 plan.because(Reason::Following {
+                    me: snapshot.me.name.clone(),
                     leader: follow.name.clone(),
                 });
                 plan.begin(snapshot, Action::StartReplica { follow: Some(follow) });

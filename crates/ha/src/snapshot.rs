@@ -281,6 +281,8 @@ pub struct Memory {
     pub leaderless_since: Option<BootTime>,
     /// We have given leadership away and do not take part in a race before this moment.
     pub yield_until: Option<BootTime>,
+    /// We have handed leadership over, and load balancers need until this moment to notice.
+    pub closed_until: Option<BootTime>,
     /// We could not serve as leader: others are told not to wait for us until this moment.
     pub unfit_until: Option<BootTime>,
     /// We have handed leadership over and are to follow whoever has it, in maintenance mode too.

@@ -75,12 +75,12 @@ fn without_data() {
 
 #[test]
 fn a_replica_with_a_leader() {
-    let follows = "no action. I am a secondary, following a leader (b)";
+    let follows = "no action. I am (a), a secondary, and following a leader (b)";
     is("all is well", &Situation::replica().led_by("b"), follows, &[]);
     is(
         "the leader has changed",
         &Situation::replica().led_by("c"),
-        "no action. I am a secondary, following a leader (c)",
+        "no action. I am (a), a secondary, and following a leader (c)",
         &["follow c"],
     );
     is(
@@ -137,7 +137,7 @@ fn a_replica_with_a_leader() {
     is(
         "somebody else leads and we run as primary",
         &Situation::primary().led_by("b"),
-        "demoting self: somebody else leads",
+        "demoting self because I do not have the lock and I was a leader",
         &["begin StopPrimary"],
     );
     is(
@@ -177,7 +177,7 @@ fn a_wrong_identifier_in_the_store() {
             .leading()
             .quiet()
             .running(|r| r.system_id = SystemId(2)),
-        "no action. I am the leader with the lock (term 7)",
+        "no action. I am (a), the leader with the lock (term 7)",
         &["put initialize 2"],
     );
     let alone = || Situation::replica().running(|r| (r.system_id, r.streaming) = (SystemId(2), false));
@@ -350,13 +350,13 @@ fn a_leader_that_cannot_serve() {
     is(
         "none can: it is tried again",
         &down().with(|s| s.memory.start_failed = true).asked(),
-        "starting in place under the lease (term 7)",
+        "starting primary after failure, in place under the lease (term 7)",
         &["begin StartPrimary term 7"],
     );
     is(
         "it starts, and dies again: what it has counts, and it is started in place",
         &down().with(|s| s.memory.restarts = 5).answers("b", 100),
-        "starting in place under the lease (term 7)",
+        "starting primary after failure, in place under the lease (term 7)",
         &["begin StartPrimary term 7"],
     );
     is(
@@ -365,7 +365,7 @@ fn a_leader_that_cannot_serve() {
             .leading()
             .with(|s| s.memory.restarts = 3)
             .answers("b", 100),
-        "no action. I am the leader with the lock (term 7); \
+        "no action. I am (a), the leader with the lock (term 7); \
          PostgreSQL dies again and again here: handing over to b",
         &["begin HandOver to b"],
     );
@@ -604,7 +604,7 @@ fn the_race() {
     is(
         "maintenance mode",
         &race().with(|s| s.config.pause = true),
-        "PAUSE: no action",
+        "PAUSE: no action. I am (a)",
         &[],
     );
     is(
@@ -690,7 +690,7 @@ fn holding_the_lease() {
         &Situation::primary()
             .leading()
             .stopped(DbState::InProduction, false),
-        "starting in place under the lease (term 7)",
+        "starting primary after failure, in place under the lease (term 7)",
         &["begin StartPrimary term 7"],
     );
     is(
@@ -699,7 +699,7 @@ fn holding_the_lease() {
             .leading()
             .stopped(DbState::InProduction, false)
             .failed("checkpoint"),
-        "starting in place under the lease (term 7)",
+        "starting primary after failure, in place under the lease (term 7)",
         &["begin StartPrimary term 7"],
     );
     is(
@@ -708,7 +708,7 @@ fn holding_the_lease() {
             .leading()
             .stopped(DbState::InProduction, false)
             .failed("starting as primary"),
-        "starting in place under the lease (term 7); starting as primary failed; next try at 1003.000s",
+        "starting primary after failure, in place under the lease (term 7); starting as primary failed; next try at 1003.000s",
         &[],
     );
     is(
@@ -737,7 +737,7 @@ fn the_synchronous_standby() {
             .running(|r| r.walsenders.truncate(1))
     };
     let names = |text: &'static str| move |r: &mut howdah_ha::Running| r.sync_names = text.into();
-    let leading = "no action. I am the leader with the lock (term 7)";
+    let leading = "no action. I am (a), the leader with the lock (term 7)";
     let making = format!("{leading}; making b the synchronous standby");
     let nobody = "SetSyncNames(\"\\\"no standby is chosen yet\\\"\")";
     is(
@@ -896,6 +896,28 @@ fn the_synchronous_standby() {
 #[test]
 fn a_former_primary() {
     is(
+        "stays closed for a while, so that load balancers notice that it is no primary",
+        &Situation::primary()
+            .led_by("b")
+            .stopped(DbState::ShutDown, false)
+            .with(|s| s.memory.closed_until = Some(NOW + Duration::from_secs(3))),
+        "closed until 1003.000s, so that load balancers notice the switchover",
+        &[],
+    );
+    is(
+        "not where commits wait for it",
+        &Situation::primary()
+            .led_by("b")
+            .stopped(DbState::ShutDown, false)
+            .with(|s| {
+                s.memory.closed_until = Some(NOW + Duration::from_secs(3));
+                s.config.synchronous_mode = SyncMode::On;
+                s.view().members.remove(&name("c"));
+            }),
+        "checking whether our WAL belongs to the history of b",
+        &["begin Rejoin b"],
+    );
+    is(
         "comes back through a comparison with the leader's history",
         &Situation::primary()
             .led_by("b")
@@ -923,7 +945,7 @@ fn a_former_primary() {
                     stopped.standby = true;
                 }
             }),
-        "no action. I am a secondary, following a leader (b)",
+        "no action. I am (a), a secondary, and following a leader (b)",
         &["begin StartReplica"],
     );
 }
@@ -931,7 +953,7 @@ fn a_former_primary() {
 #[test]
 fn a_switchover() {
     let asked = || Situation::primary().leading().quiet().requested("a", Some("b"));
-    let leading = "no action. I am the leader with the lock (term 7)";
+    let leading = "no action. I am (a), the leader with the lock (term 7)";
     is(
         "the candidate is asked first",
         &asked(),
@@ -994,13 +1016,13 @@ fn the_store_is_down() {
     is(
         "a replica goes on",
         &down(Situation::replica()),
-        "the store has not answered since 1000.000s",
+        "DCS is not accessible (since 1000.000s)",
         &[],
     );
     is(
         "what the guard has stopped can at least be read",
         &down(Situation::primary().stopped(DbState::ShutDown, false)),
-        "the store has not answered since 1000.000s",
+        "DCS is not accessible (since 1000.000s)",
         &["begin StartReplica"],
     );
 }

@@ -1,12 +1,26 @@
 //! The log: lines on stderr that never block the agent. A full pipe loses lines, and they are counted.
 
 use std::{
-    io::{self, Write},
+    fmt::{self, Write as _},
+    io,
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use howdah_config::{LogConfig, Record};
+use jiff::Zoned;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing::{
+    Event, Level,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields, MakeWriter, SubscriberBuilder,
+        format::{DefaultFields, Format, Writer},
+    },
+    registry::LookupSpan,
+};
 
 static LOST: AtomicU64 = AtomicU64::new(0);
 
@@ -17,6 +31,23 @@ pub fn lost() -> u64 {
 
 /// Begins to log at a level of Python's logging (`INFO`, `WARNING`, …), or as `HOWDAH_LOG` says.
 pub fn start(level: &str) -> anyhow::Result<()> {
+    subscriber(level)?
+        .with_target(false)
+        .try_init()
+        .map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// The same, in lines that look as the configuration says.
+pub fn start_as(log: LogConfig) -> anyhow::Result<()> {
+    subscriber(&log.level)?
+        .event_format(Lines(log))
+        .try_init()
+        .map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+type Subscriber<F> = SubscriberBuilder<DefaultFields, F, EnvFilter, Stderr>;
+
+fn subscriber(level: &str) -> anyhow::Result<Subscriber<Format>> {
     let level = match level.to_ascii_uppercase().as_str() {
         "DEBUG" | "NOTSET" => "debug",
         "WARNING" | "WARN" => "warn",
@@ -26,13 +57,68 @@ pub fn start(level: &str) -> anyhow::Result<()> {
     // The Kubernetes client wraps every line of a pass in a span of its own.
     let filter = format!("{level},kube_runtime=warn,kube_client=warn,kube=warn");
     let filter = EnvFilter::try_from_env("HOWDAH_LOG").or_else(|_| EnvFilter::try_new(filter))?;
-    tracing_subscriber::fmt()
+    Ok(tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(Stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .try_init()
-        .map_err(|error| anyhow::anyhow!("{error}"))
+        .with_ansi(false))
+}
+
+/// Patroni's lines, or what `log.format` says.
+struct Lines(LogConfig);
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut said = Said::default();
+        event.record(&mut said);
+        let now = Zoned::now();
+        let millis = u32::from(now.millisecond().unsigned_abs());
+        let asctime = match &self.0.dateformat {
+            Some(format) => now.strftime(format).to_string(),
+            None => format!("{},{millis:03}", now.strftime("%Y-%m-%d %H:%M:%S")),
+        };
+        let meta = event.metadata();
+        let line = self.0.layout.line(&Record {
+            asctime: &asctime,
+            created: (now.timestamp().as_second(), millis),
+            level: match *meta.level() {
+                Level::ERROR => "ERROR",
+                Level::WARN => "WARNING",
+                Level::INFO => "INFO",
+                Level::DEBUG | Level::TRACE => "DEBUG",
+            },
+            message: &format!("{}{}", said.message, said.fields),
+            module: meta.target().rsplit("::").next().unwrap_or_default(),
+            process: std::process::id(),
+        });
+        writeln!(writer, "{line}")
+    }
+}
+
+/// The text of an event, and ` key=value` of its fields.
+#[derive(Default)]
+struct Said {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Said {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // Writing to a string does not fail.
+        let _ = if field.name() == "message" {
+            write!(self.message, "{value:?}")
+        } else {
+            write!(self.fields, " {}={value:?}", field.name())
+        };
+    }
 }
 
 struct Stderr;
@@ -47,7 +133,7 @@ impl<'a> MakeWriter<'a> for Stderr {
 
 struct Line;
 
-impl Write for Line {
+impl io::Write for Line {
     /// One call is one line. A pipe that is ready takes up to PIPE_BUF bytes without blocking.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let stderr = rustix::stdio::stderr();

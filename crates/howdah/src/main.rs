@@ -86,7 +86,7 @@ fn cluster(command: howdah_cluster::ClusterCommand) -> anyhow::Result<u8> {
 fn worker(args: AgentArgs) -> anyhow::Result<u8> {
     let file = ConfigFile { path: args.config };
     let (config, _) = file.read()?;
-    logging::start(&config.log.level)?;
+    logging::start_as(config.log)?;
     howdah_agent::run(file, logging::lost)
 }
 

@@ -56,8 +56,10 @@ pub fn health(path: &str, query: &Query, facts: &MemberFacts, now: BootTime) -> 
     };
     if has("standby_leader") || has("standby-leader") {
         false
-    } else if has("leader") || has("master") || has("primary") || has("read-write") || path == "/" {
+    } else if has("leader") {
         primary
+    } else if has("master") || has("primary") || has("read-write") || path == "/" {
+        primary && !takes_no_writes(facts)
     } else if has("replica") {
         replica()
     } else if has("read-only") && !has("sync") && !has("quorum") {
@@ -77,6 +79,13 @@ pub fn health(path: &str, query: &Query, facts: &MemberFacts, now: BootTime) -> 
             _ => false,
         }
     }
+}
+
+/// The lease is held and a session would be told that the server is read-only, or is ending. Patroni says 200 then; a load
+/// balancer that asks at that moment sends clients there. A server that does not answer is no reason: it may in a moment, and
+/// one failed check would cut its sessions.
+fn takes_no_writes(facts: &MemberFacts) -> bool {
+    matches!(facts.role, Role::Replica | Role::Promoted) || facts.state == PgState::Stopping
 }
 
 /// `GET /readiness`: the leader, or a replica that streams and is not further behind than `lag` (as replayed, or as
@@ -262,6 +271,15 @@ mod tests {
             assert!(!check(path, &replica), "{path}");
         }
         assert!(!check("/replica", &leader));
+        let promoting = facts(Role::Promoted, true);
+        assert!(check("/leader", &promoting));
+        assert!(!check("/primary", &promoting) && !check("/", &promoting));
+        let mut handing_over = facts(Role::Primary, true);
+        handing_over.state = PgState::Stopping;
+        assert!(check("/leader", &handing_over) && !check("/primary", &handing_over));
+        let mut silent = facts(Role::Primary, true);
+        silent.state = PgState::Unknown;
+        assert!(check("/primary", &silent), "it may answer in a moment");
         // The lease is over although nobody has noticed: the check fails by itself.
         assert!(!health("/primary", &Query::default(), &leader, BootTime(100)));
     }

@@ -289,7 +289,7 @@ impl Lab {
             let log = member.log();
             // PostgreSQL may say much, the agent says what it does.
             let (mut agent, mut postgres): (Vec<&str>, Vec<&str>) = log.lines().partition(|line| {
-                line.contains("Z  INFO") || line.contains("Z  WARN") || line.contains("Z ERROR")
+                line.contains(" INFO: ") || line.contains(" WARNING: ") || line.contains(" ERROR: ")
             });
             agent.drain(..agent.len().saturating_sub(40));
             postgres.drain(..postgres.len().saturating_sub(20));

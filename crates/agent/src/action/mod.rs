@@ -70,7 +70,9 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
         }
         Action::Promote { term, not_after } => {
             stage(PgState::Running, Role::Promoted);
-            start::promote(&outside, *term, *not_after).await
+            start::promote(&outside, *term, *not_after).await?;
+            tracing::info!("promoted self to leader by acquiring session lock");
+            Ok(())
         }
         Action::HandOver { candidate, may_lose } => {
             stage(PgState::Stopping, Role::Primary);
