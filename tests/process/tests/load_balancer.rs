@@ -110,7 +110,6 @@ async fn a_switchover_behind_haproxy_shows_no_client_a_read_only_server() {
         .map(|_| tokio::spawn(write_until(address.clone(), Arc::clone(&ended))))
         .collect();
     let leader = lab.wait_primary(SOON).await.unwrap();
-    let asked = now();
     let body = json!({"leader": lab.members[leader].name});
     let answer = lab.members[leader]
         .call(Method::POST, "/switchover", Some(&body))
