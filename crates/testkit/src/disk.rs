@@ -12,8 +12,9 @@ use std::{
     time::Duration,
 };
 
-/// Room for a cluster that is written to for some minutes.
-const SIZE: &str = "size=1g";
+/// Room for a cluster that is written to for some minutes. A segment of WAL has a file for each timeline that has been in it, and
+/// a campaign has a hundred.
+const SIZE: &str = "size=3g";
 
 /// A file system in memory; unmounted when it is dropped.
 pub(crate) struct SmallDisk {
