@@ -166,7 +166,7 @@ impl Agent {
                 biased;
                 _ = signals.terminate.recv() => self.terminate(),
                 _ = signals.interrupt.recv() => self.terminate(),
-                _ = signals.hangup.recv() => self.reload(),
+                _ = signals.hangup.recv() => self.reload().await,
                 Some(result) = self.action_results.recv() => self.action_ended(result),
                 changed = self.keeper.changed() => {
                     if changed.is_err() {

@@ -184,7 +184,7 @@ impl Agent {
         self.dynamic = Arc::new(dynamic);
         if self.observer.sample.is_some() {
             self.loaded.expect();
-            self.rewrite_conf();
+            self.rewrite_conf().await;
             self.check_pending = true;
         }
     }

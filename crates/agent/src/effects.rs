@@ -12,6 +12,7 @@ use howdah_types::Timeline;
 use crate::{
     action::{self, Failure},
     agent::Agent,
+    blocking::blocking,
     outside::{Outside, source},
 };
 
@@ -63,12 +64,12 @@ impl Agent {
             }
             Effect::Follow(upstream) => {
                 self.upstream = upstream;
-                self.rewrite_conf()
+                self.rewrite_conf().await
             }
             Effect::SetSyncNames(names) => {
                 let off = self.dynamic.synchronous_mode == SyncMode::Off && names.is_empty();
                 self.sync_names = (!off).then_some(names);
-                self.rewrite_conf()
+                self.rewrite_conf().await
             }
             Effect::ProveCommitsWait => self.prove_commits_wait().await,
             Effect::NudgeStandby => {
@@ -142,22 +143,24 @@ impl Agent {
     }
 
     /// Writes the configuration files and lets a running server read them.
-    pub(crate) fn rewrite_conf(&mut self) -> Next {
+    pub(crate) async fn rewrite_conf(&mut self) -> Next {
         let upstream = self
             .upstream
             .as_ref()
             .filter(|_| !self.config.tags.nostream())
             .map(source);
-        match self
-            .server
-            .write_conf(&self.dynamic, upstream, self.wanted_sync_names())
-        {
+        let (server, dynamic) = (self.server.clone(), Arc::clone(&self.dynamic));
+        let sync_names = self.wanted_sync_names();
+        let written = blocking("writing the configuration", move || {
+            server.write_conf(&dynamic, upstream, sync_names)
+        });
+        match written.await.and_then(|written| written.map_err(Into::into)) {
             Ok(()) => {
                 self.server.reload();
                 Next::Go
             }
             Err(error) => {
-                tracing::error!("The configuration was not written: {error}.");
+                tracing::error!("The configuration was not written: {error:#}.");
                 Next::Stop
             }
         }

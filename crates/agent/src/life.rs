@@ -72,12 +72,11 @@ impl Agent {
     }
 
     /// SIGHUP: reads the configuration file again; one that is wrong changes nothing.
-    pub(crate) fn reload(&mut self) {
-        let read = self.file.read().map_err(anyhow::Error::from);
-        let taken = read.and_then(|(config, warning)| {
-            self.take_file(Arc::new(config))?;
-            Ok(warning)
-        });
+    pub(crate) async fn reload(&mut self) {
+        let taken = match self.file.read() {
+            Ok((config, warning)) => self.take_file(Arc::new(config)).await.map(|()| warning),
+            Err(error) => Err(error.into()),
+        };
         match taken {
             Ok(warning) => {
                 if let Some(warning) = warning {
@@ -89,7 +88,7 @@ impl Agent {
         }
     }
 
-    fn take_file(&mut self, config: Arc<LocalConfig>) -> anyhow::Result<()> {
+    async fn take_file(&mut self, config: Arc<LocalConfig>) -> anyhow::Result<()> {
         let fixed = |config: &LocalConfig| {
             let data_dir = config.postgresql.data_dir.clone();
             (config.name.clone(), config.scope.clone(), data_dir)
@@ -117,7 +116,7 @@ impl Agent {
         self.configuration.rev = None;
         self.due = true;
         self.publisher.forget();
-        self.rewrite_conf();
+        self.rewrite_conf().await;
         Ok(())
     }
 

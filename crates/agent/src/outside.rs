@@ -10,7 +10,7 @@ use howdah_postgres::{PgError, Server, Session, Source};
 use howdah_types::BootTime;
 use tokio::sync::watch;
 
-use crate::{guard_link::GuardLink, keeper::KeeperLink};
+use crate::{blocking::blocking, guard_link::GuardLink, keeper::KeeperLink};
 
 /// Why an action has failed: its PostgreSQL did not come up. Other reasons, such as a leader that does not answer, say nothing
 /// of this member's PostgreSQL.
@@ -77,12 +77,16 @@ impl Outside {
 
     async fn try_start(&self, mode: StartMode, upstream: Option<&Upstream>) -> anyhow::Result<u64> {
         let as_replica = mode == StartMode::Replica;
-        self.server.dir.create()?;
-        self.server.dir.remove_stale_pid_file()?;
-        self.server.set_standby(as_replica)?;
         let upstream = upstream.filter(|_| !self.config.tags.nostream()).map(source);
-        self.server
-            .write_conf(&self.dynamic, upstream, self.sync_names.clone())?;
+        let (server, dynamic, sync_names) =
+            (self.server.clone(), self.dynamic.clone(), self.sync_names.clone());
+        blocking("preparing the data directory", move || {
+            server.dir.create()?;
+            server.dir.remove_stale_pid_file()?;
+            server.set_standby(as_replica)?;
+            server.write_conf(&dynamic, upstream, sync_names)
+        })
+        .await??;
         let mut tail = Vec::new();
         let line = self.server.command_line(&self.dynamic, as_replica).await?;
         for text in std::iter::once(self.server.dir.path().display().to_string()).chain(line) {

@@ -131,7 +131,7 @@ impl Agent {
                 self.memory.retry_at.clear();
                 self.ask(Request::Reinitialize { from_leader }, done);
             }
-            ApiCommand::Reload => self.reload(),
+            ApiCommand::Reload => self.reload().await,
             ApiCommand::Refresh(done) => {
                 // A look at a server that does not answer takes seconds, and shows what is known.
                 if !self.observer.is_silent() {

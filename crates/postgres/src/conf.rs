@@ -178,6 +178,10 @@ fn any_host_line(user: &str, password: &str) -> String {
 }
 
 /// Writes a file so that a reader, or a crash, sees the old text or the new one. Readable by its owner alone.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the agent calls it through its blocking()"
+)]
 pub(crate) fn write_atomically(path: &Path, text: &str) -> Result<(), PgError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");

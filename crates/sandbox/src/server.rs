@@ -4,18 +4,22 @@ use std::{
     sync::Arc,
 };
 
-use howdah_http::server_tls;
+use howdah_http::{ServerConfig, server_tls};
 use rustix::process::geteuid;
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 
 use crate::{
     Images, SandboxDir, StateError, Store,
     api::{self, Api},
     certificate::identity,
     controllers, meta,
-    node::{Addresses, Node, end_all_in},
+    node::{Addresses, Node, Removals, end_all_in},
     state::{PORT, write_private},
 };
 
@@ -55,7 +59,7 @@ pub struct Running {
     api_stop: watch::Sender<bool>,
     node: JoinHandle<()>,
     controllers: JoinHandle<()>,
-    api: JoinHandle<()>,
+    api: Served,
     /// Where the API is.
     pub address: SocketAddr,
 }
@@ -67,8 +71,55 @@ impl Running {
         let _ = self.node.await;
         let _ = self.api_stop.send(true);
         let _ = self.controllers.await;
-        let _ = self.api.await;
+        self.api.ended().await;
     }
+}
+
+/// The API on a thread of its own. It carries the leases of all clusters: no work of the node, of a controller or of an
+/// operator in the same process may hold up a renewal.
+struct Served {
+    thread: std::thread::JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Served {
+    fn start(
+        listener: std::net::TcpListener,
+        tls: Arc<ServerConfig>,
+        api: Api,
+        stopped: watch::Receiver<bool>,
+    ) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let listener = {
+            let _inside = runtime.enter();
+            TcpListener::from_std(listener)?
+        };
+        let (tell, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("sandbox-api".to_owned())
+            .spawn(move || {
+                let (_settings, tls) = watch::channel(Some(tls));
+                runtime.block_on(howdah_http::serve(listener, tls, stopped, move |request, _| {
+                    let api = api.clone();
+                    async move { api::route(&api, request).await }
+                }));
+                let _ = tell.send(());
+            })?;
+        Ok(Served { thread, ended })
+    }
+
+    async fn ended(self) {
+        let _ = self.ended.await;
+        let _ = self.thread.join();
+    }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Starts a sandbox.
@@ -83,9 +134,7 @@ pub async fn start(sandbox: Sandbox) -> Result<Running, StartError> {
     dir.prepare()?;
     let network = dir.network()?;
     let address = SocketAddr::new(IpAddr::V4(Addresses::api_of(network)), PORT);
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| StartError::Listen(address, error))?;
+    let listener = listen(address).map_err(|error| StartError::Listen(address, error))?;
     // Whoever has the address has the store: of two that start at once the second one ends here, before it has touched it.
     let store = Store::open(&dir.store()).map_err(|error| StartError::Store(error.to_string()))?;
     let addresses = Addresses::new(store.clone(), network);
@@ -117,18 +166,11 @@ pub async fn start(sandbox: Sandbox) -> Result<Running, StartError> {
         ca: identity.ca,
         pod_token: pods,
         run_as: sandbox.run_as,
+        removals: Removals::start(dir.gone()).map_err(|error| StateError::Io(dir.gone(), error))?,
         dir,
     });
-    let (_settings, tls) = watch::channel(Some(tls));
-    let serving = api_stopped.clone();
-    let api = tokio::spawn(async move {
-        let _settings = _settings;
-        howdah_http::serve(listener, tls, serving, move |request, _| {
-            let api = api.clone();
-            async move { api::route(&api, request).await }
-        })
-        .await;
-    });
+    let api = Served::start(listener, tls, api, api_stopped.clone())
+        .map_err(|error| StartError::Listen(address, error))?;
     Ok(Running {
         node: tokio::spawn(node.run(stopped)),
         controllers: tokio::spawn(controllers::run(store, api_stopped)),
@@ -143,6 +185,7 @@ pub async fn start(sandbox: Sandbox) -> Result<Running, StartError> {
 ///
 /// # Errors
 /// Something cannot be removed.
+#[expect(clippy::disallowed_methods, reason = "nothing else runs")]
 pub async fn purge(dir: &SandboxDir) -> Result<(), StateError> {
     end_all_in(&[dir.pods(), dir.volumes()]).await;
     for path in [dir.run_root(), dir.root().to_owned()] {

@@ -100,6 +100,11 @@ impl SandboxDir {
         self.root.join("volumes")
     }
 
+    /// What is being removed.
+    pub(crate) fn gone(&self) -> PathBuf {
+        self.root.join("gone")
+    }
+
     pub(crate) fn credentials(&self) -> PathBuf {
         self.root.join("credentials")
     }

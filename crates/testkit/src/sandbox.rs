@@ -179,6 +179,7 @@ impl Sandbox {
 }
 
 impl Drop for Sandbox {
+    #[allow(clippy::disallowed_methods, reason = "a test waits")]
     fn drop(&mut self) {
         if self.state.exists()
             && let Err(error) = self.run(&["down", "--purge"])

@@ -149,6 +149,7 @@ async fn unsafe_verbs_need_the_password_and_tls_is_served() {
         call(&right, Method::GET, "/primary").await.is_err(),
         "the old certificate is gone"
     );
+    #[allow(clippy::disallowed_methods, reason = "a test waits")]
     std::fs::remove_dir_all(dir).unwrap();
 }
 

@@ -28,6 +28,7 @@ pub(crate) async fn bootstrap(outside: &Outside) -> Outcome {
     let dir = outside.server.dir.clone();
     let kept = blocking("keeping the failed data directory", move || {
         if std::path::Path::new(&failed).exists() {
+            #[expect(clippy::disallowed_methods, reason = "in blocking()")]
             std::fs::remove_dir_all(&failed).map_err(|source| PgError::File {
                 path: failed.into(),
                 source,

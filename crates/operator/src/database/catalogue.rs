@@ -32,7 +32,10 @@ pub(super) async fn cluster(
         let column = |index: usize| row.get(index).and_then(Clone::clone).unwrap_or_default();
         let name = column(0);
         let stored = column(8);
-        let password = passwords.get(&name);
+        let password_matches = match passwords.get(&name) {
+            Some(password) => scram::matches(stored, password.clone()).await?,
+            None => false,
+        };
         out.roles.insert(
             name,
             RoleFacts {
@@ -43,7 +46,7 @@ pub(super) async fn cluster(
                     .map(|(_, flag)| (*flag).to_owned())
                     .collect(),
                 member_of: column(9).lines().map(str::to_owned).collect(),
-                password_matches: password.is_some_and(|password| scram::matches(&stored, password)),
+                password_matches,
             },
         );
     }

@@ -42,7 +42,7 @@ pub(crate) async fn sync(
             .get(&role.name)
             .is_some_and(|facts| facts.password_matches);
         if let Some(password) = access.passwords.get(&role.name).filter(|_| !matches) {
-            verifiers.insert(role.name.clone(), scram::verifier(password)?);
+            verifiers.insert(role.name.clone(), scram::verifier(password.clone()).await?);
         }
     }
     carry_out(&session, manifest, &sql::roles(&wanted, &have, &verifiers)).await?;

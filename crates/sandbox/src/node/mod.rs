@@ -11,6 +11,7 @@ mod pod;
 mod probe;
 mod processes;
 mod proxy;
+mod removals;
 mod status;
 mod volumes;
 
@@ -29,6 +30,7 @@ pub(crate) use addresses::Addresses;
 pub use images::{Images, Program};
 pub(crate) use processes::end_all_in;
 pub use processes::start_time;
+pub(crate) use removals::Removals;
 
 /// The name of the only node.
 pub(crate) const NODE: &str = "sandbox";
@@ -46,6 +48,7 @@ pub(crate) struct Node {
     pub(crate) pod_token: String,
     /// The user and group that pods run as; none when the sandbox is not root's.
     pub(crate) run_as: Option<(u32, u32)>,
+    pub(crate) removals: Removals,
 }
 
 /// Where a container's output goes.
@@ -144,7 +147,7 @@ impl Node {
         bound_before.retain(|volume| {
             let stays = bound.contains(volume) || in_use(volume);
             if !stays {
-                let _ = std::fs::remove_dir_all(self.dir.volumes().join(volume));
+                self.removals.remove(&self.dir.volumes().join(volume));
             }
             stays
         });
@@ -152,10 +155,15 @@ impl Node {
         for uid in names_in(&self.dir.pods()) {
             let home = self.dir.pods().join(&uid);
             if !running.contains(&uid) && processes::working_in(std::slice::from_ref(&home)).is_empty() {
-                let _ = std::fs::remove_dir_all(&home);
-                let _ = std::fs::remove_dir_all(self.dir.run_dir(&uid));
+                self.remove_pod(&uid);
             }
         }
+    }
+
+    /// Removes the directories of a pod. That of its sockets is on another file system and has few files.
+    fn remove_pod(&self, uid: &str) {
+        self.removals.remove(&self.dir.pods().join(uid));
+        remove_sockets(&self.dir.run_dir(uid));
     }
 
     /// Names volumes that nobody claims.
@@ -188,6 +196,11 @@ impl Node {
             None => Ok(()),
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a few sockets in memory")]
+fn remove_sockets(dir: &Path) {
+    let _ = std::fs::remove_dir_all(dir);
 }
 
 fn names_in(directory: &Path) -> Vec<String> {

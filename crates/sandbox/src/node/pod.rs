@@ -453,9 +453,8 @@ impl Life<'_> {
 
     /// Removes the pod's object and its directories.
     fn forget(&self) {
-        let _ = fs::remove_dir_all(self.home());
-        let _ = fs::remove_dir_all(self.node.dir.run_dir(meta::uid(&self.pod)));
         let uid = meta::uid(&self.pod).to_owned();
+        self.node.remove_pod(&uid);
         let gone = self.node.store.write(
             "/pods",
             meta::namespace(&self.pod),

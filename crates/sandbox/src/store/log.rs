@@ -1,8 +1,10 @@
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, BufRead, BufReader, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
 };
 
 use serde_json::{Value, json};
@@ -45,7 +47,8 @@ pub enum LogError {
 }
 
 /// Every change is one line: `{"revision": 7, "key": [resource, namespace, name], "object": {…}}`, without an object for a
-/// deletion. When most lines are outdated the file is written anew and swapped in.
+/// deletion. When most lines are outdated a new file with what counts takes its place; a thread writes it while lines go on to be
+/// appended to the old one.
 ///
 /// Lines go to the kernel at once and to the disk when it likes: a killed process loses nothing, a machine that loses
 /// power may lose the last seconds. Databases do not depend on it: they keep their own WAL.
@@ -53,17 +56,34 @@ pub(super) struct Log {
     path: PathBuf,
     file: File,
     lines: usize,
-    /// A write has failed: the file may end in the middle of a line, and is written anew with the next change.
+    /// A write has failed: the file may end in the middle of a line, and a new one takes its place.
     dirty: bool,
+    compaction: Option<Compaction>,
 }
 
+/// A new file that is being written.
+struct Compaction {
+    /// Ends with the file, on the disk, and the number of its lines.
+    writer: JoinHandle<io::Result<(File, usize)>>,
+    /// What has been appended to the old file since.
+    since: String,
+    lines: usize,
+    /// That was too much to keep: the old file stays.
+    given_up: bool,
+}
+
+/// A compaction during which more is written than this is given up, bytes.
+const SINCE: usize = 16 << 20;
+
 type Objects = BTreeMap<Key, Value>;
+/// All objects at one revision.
+pub(super) type Snapshot = Vec<(Key, Arc<Value>)>;
 
 impl Log {
     pub(super) fn open(directory: &Path) -> Result<(Self, Objects, u64), LogError> {
         let path = directory.join("store.log");
         let fail = |error: io::Error| LogError::Io(path.clone(), error);
-        let (mut objects, mut revision, mut lines) = (Objects::new(), 1, 0);
+        let (mut objects, mut revision) = (Objects::new(), 1);
         if path.exists() {
             let mut reader = BufReader::new(File::open(&path).map_err(fail)?);
             let mut first = String::new();
@@ -87,83 +107,123 @@ impl Log {
                 let part = |n: usize| entry["key"][n].as_str().unwrap_or_default().to_owned();
                 let key = (part(0), part(1), part(2));
                 revision = revision.max(entry["revision"].as_u64().unwrap_or(0));
-                lines += 1;
                 match entry["object"].take() {
                     Value::Null => objects.remove(&key),
                     object => objects.insert(key, object),
                 };
             }
         }
-        let mut log = Log {
-            file: OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&path)
-                .map_err(fail)?,
+        let next = path.with_extension("next");
+        let (file, lines) = write_all(&next, revision, objects.iter()).map_err(fail)?;
+        fs::rename(&next, &path).map_err(fail)?;
+        let log = Log {
+            file,
             path,
             lines,
             dirty: false,
+            compaction: None,
         };
-        let all: Vec<(&Key, &Value)> = objects.iter().collect();
-        log.rewrite(all.into_iter(), revision)
-            .map_err(|e| LogError::Io(log.path.clone(), e))?;
         Ok((log, objects, revision))
     }
 
+    /// Appends a change. It is part of the new file too, if one is being written.
     pub(super) fn append(&mut self, key: &Key, revision: u64, object: Option<&Value>) -> io::Result<()> {
+        let line = line(key, revision, object);
+        if let Some(compaction) = &mut self.compaction {
+            compaction.since.push_str(&line);
+            compaction.lines += 1;
+            if compaction.since.len() > SINCE {
+                compaction.given_up = true;
+                compaction.since = String::new();
+            }
+        }
         self.lines += 1;
         if self.dirty {
             return Ok(());
         }
         // Until it has succeeded it may have been cut off.
         self.dirty = true;
-        self.file.write_all(line(key, revision, object).as_bytes())?;
+        self.file.write_all(line.as_bytes())?;
         self.dirty = false;
         Ok(())
     }
 
+    /// Whether most lines are outdated, or one is cut off, and no new file is being written.
     pub(super) fn wants_compaction(&self, objects: usize) -> bool {
-        self.dirty || (self.lines > 1024 && self.lines > objects * 4)
+        self.compaction.is_none() && (self.dirty || (self.lines > 1024 && self.lines > objects * 4))
     }
 
-    /// Writes only what counts. `key` is being changed just now: its object is the one given here.
-    pub(super) fn compact<'a>(
-        &mut self,
-        objects: impl Iterator<Item = (&'a Key, &'a Value)>,
-        revision: u64,
-        key: &Key,
-        object: Option<&Value>,
-    ) -> io::Result<()> {
-        let others = objects.filter(|(other, _)| *other != key);
-        self.rewrite(others, revision)?;
-        match object {
-            Some(object) => self.append(key, revision, Some(object)),
-            None => Ok(()),
-        }
-    }
-
-    fn rewrite<'a>(
-        &mut self,
-        objects: impl Iterator<Item = (&'a Key, &'a Value)>,
-        revision: u64,
-    ) -> io::Result<()> {
+    /// Begins to write a new file with these objects.
+    pub(super) fn begin_compaction(&mut self, objects: Snapshot, revision: u64) -> io::Result<()> {
         let next = self.path.with_extension("next");
-        let mut text = format!("{}\n", json!({ HEADER: FORMAT, "revision": revision }));
-        let mut lines = 0;
-        for (key, object) in objects {
-            let at = crate::meta::revision(object);
-            text.push_str(&line(key, at, Some(object)));
-            lines += 1;
+        let writer = std::thread::Builder::new()
+            .name("store-compaction".to_owned())
+            .spawn(move || {
+                let objects = objects.iter().map(|(key, object)| (key, object.as_ref()));
+                write_all(&next, revision, objects)
+            })?;
+        self.compaction = Some(Compaction {
+            writer,
+            since: String::new(),
+            lines: 0,
+            given_up: false,
+        });
+        Ok(())
+    }
+
+    /// Puts the new file in the place of the old one when it is on the disk. Does not wait for that.
+    pub(super) fn finish_compaction(&mut self) -> io::Result<()> {
+        let Some(compaction) = self
+            .compaction
+            .take_if(|compaction| compaction.writer.is_finished())
+        else {
+            return Ok(());
+        };
+        let (mut file, lines) = compaction
+            .writer
+            .join()
+            .map_err(|_| io::Error::other("the writer has failed"))??;
+        if compaction.given_up {
+            return Ok(());
         }
-        let mut file = File::create(&next)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&next, &self.path)?;
-        self.file = OpenOptions::new().append(true).open(&self.path)?;
-        self.lines = lines;
+        file.write_all(compaction.since.as_bytes())?;
+        fs::rename(self.path.with_extension("next"), &self.path)?;
+        self.file = file;
+        self.lines = lines + compaction.lines;
         self.dirty = false;
         Ok(())
     }
+}
+
+impl Drop for Log {
+    /// The next log of this path must not write beside this one's thread.
+    fn drop(&mut self) {
+        if let Some(compaction) = self.compaction.take() {
+            let _ = compaction.writer.join();
+        }
+    }
+}
+
+/// Writes a whole file, and waits until it is on the disk. Returns it, and the number of its objects.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "at the start, or on a thread of its own"
+)]
+fn write_all<'a>(
+    path: &Path,
+    revision: u64,
+    objects: impl Iterator<Item = (&'a Key, &'a Value)>,
+) -> io::Result<(File, usize)> {
+    let mut text = format!("{}\n", json!({ HEADER: FORMAT, "revision": revision }));
+    let mut lines = 0;
+    for (key, object) in objects {
+        text.push_str(&line(key, crate::meta::revision(object), Some(object)));
+        lines += 1;
+    }
+    let mut file = File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    Ok((file, lines))
 }
 
 fn line(key: &Key, revision: u64, object: Option<&Value>) -> String {

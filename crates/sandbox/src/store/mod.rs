@@ -190,12 +190,12 @@ impl Store {
             json!(revision.to_string()),
         );
         let object = Arc::new(object);
-        let logged = (change != Change::Deleted).then(|| Arc::clone(&object));
-        inner.persist(&key, revision, logged.as_deref());
         if change == Change::Deleted {
             inner.objects.remove(&key);
+            inner.persist(&key, revision, None);
         } else {
-            inner.objects.insert(key, Arc::clone(&object));
+            inner.objects.insert(key.clone(), Arc::clone(&object));
+            inner.persist(&key, revision, Some(&object));
         }
         inner.ring.push_back(Event {
             revision,
@@ -222,14 +222,14 @@ impl Inner {
     fn persist(&mut self, key: &Key, revision: u64, object: Option<&Value>) {
         let Some(log) = &mut self.log else { return };
         let appended = log.append(key, revision, object);
-        let written = appended.and_then(|()| {
-            if log.wants_compaction(self.objects.len()) {
-                let objects = self.objects.iter().map(|(key, object)| (key, object.as_ref()));
-                log.compact(objects, revision, key, object)
-            } else {
-                Ok(())
-            }
-        });
+        let mut written = appended.and(log.finish_compaction());
+        if log.wants_compaction(self.objects.len()) {
+            let objects = &self.objects;
+            let snapshot = objects
+                .iter()
+                .map(|(key, object)| (key.clone(), Arc::clone(object)));
+            written = written.and(log.begin_compaction(snapshot.collect(), revision));
+        }
         if let Err(error) = written {
             tracing::error!(%error, "The sandbox's state cannot be written.");
         }
@@ -262,6 +262,7 @@ mod tests {
         assert_eq!(store.since("/x", revision).unwrap_err().code, 410);
     }
 
+    #[allow(clippy::disallowed_methods, reason = "a test waits")]
     #[test]
     fn what_was_written_is_there_after_a_restart() {
         let dir = std::env::temp_dir().join(format!("howdah-store-{}", meta::uuid()));
@@ -280,6 +281,7 @@ mod tests {
         std::fs::remove_dir_all(&dir).unwrap();
     }
 
+    #[allow(clippy::disallowed_methods, reason = "a test waits")]
     #[test]
     fn a_line_that_a_crash_cut_off_is_left_out() {
         let dir = std::env::temp_dir().join(format!("howdah-store-{}", meta::uuid()));

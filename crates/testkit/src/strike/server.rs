@@ -64,6 +64,7 @@ pub(super) async fn postmaster_frozen(scene: &mut Scene<'_>) -> anyhow::Result<(
     scene.another_leads().await
 }
 
+#[allow(clippy::disallowed_methods, reason = "a test waits")]
 pub(super) async fn data_removed(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let data = scene.member().data_dir();
     // The directory itself stays where it is a file system of its own.
