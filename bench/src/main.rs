@@ -132,11 +132,16 @@ async fn one(lab: &mut Lab, fault: Fault) -> anyhow::Result<howdah_testkit::Verd
     ))
 }
 
-/// `GET /health` from eight clients for three seconds, each request on a connection of its own (what Patroni serves),
-/// and on connections that are kept (what ours serves as well).
+/// `GET /health` and `GET /cluster` from eight clients for three seconds, each request on a connection of its own (what Patroni
+/// serves), and on connections that are kept (what ours serves as well).
 async fn health_checks(lab: &Lab) -> anyhow::Result<()> {
-    let url = Url::parse(&format!("http://127.0.0.1:{}/health", lab.members[0].api))?;
-    for keep in [false, true] {
+    for (path, keep) in [
+        ("/health", false),
+        ("/health", true),
+        ("/cluster", false),
+        ("/cluster", true),
+    ] {
+        let url = Url::parse(&format!("http://127.0.0.1:{}{path}", lab.members[0].api))?;
         let until = now() + Duration::from_secs(3);
         let mut clients = tokio::task::JoinSet::new();
         for _ in 0..8 {
@@ -167,7 +172,7 @@ async fn health_checks(lab: &Lab) -> anyhow::Result<()> {
         times.sort();
         let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or_default();
         println!(
-            "health checks, {}: {} /s, p99 {:.2} ms",
+            "{path}, {}: {} /s, p99 {:.2} ms",
             if keep {
                 "kept connections"
             } else {
