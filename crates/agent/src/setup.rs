@@ -4,7 +4,8 @@ use std::{
 };
 
 use howdah_config::{
-    ConfigError, LocalConfig, Source, StoreConfig, dynamic_from, env_layer, key_report, load, patch,
+    ConfigError, LocalConfig, Source, StoreConfig, duplicates, dynamic_from, env_layer, key_report, load,
+    patch,
 };
 use howdah_dcs::{KeyTree, Store};
 use howdah_dcs_etcd::{Endpoints, EtcdStore};
@@ -27,7 +28,7 @@ impl std::fmt::Display for SetupError {
         match self {
             SetupError::File(path, error) => write!(f, "{}: {error}", path.display()),
             SetupError::Config(error) => error.fmt(f),
-            SetupError::Dynamic(error) => write!(f, "bootstrap.dcs: {error}"),
+            SetupError::Dynamic(error) => write!(f, "{error}"),
         }
     }
 }
@@ -57,9 +58,14 @@ impl ConfigFile {
         let cwd = std::env::current_dir().map_err(|e| SetupError::File(PathBuf::from("."), e))?;
         let config = LocalConfig::from_value(&merged, text, &cwd).map_err(SetupError::Config)?;
         if let Some(bootstrap) = &config.bootstrap {
-            dynamic_from(&bootstrap.dcs, &config.postgresql).map_err(SetupError::Dynamic)?;
+            dynamic_from(&bootstrap.dcs, &config.postgresql)
+                .map_err(|error| SetupError::Dynamic(error.below("bootstrap.dcs", text)))?;
         }
-        Ok((config, key_report(&merged).warning()))
+        let warnings: Vec<String> = duplicates(&sources)
+            .into_iter()
+            .chain(key_report(&merged).warning())
+            .collect();
+        Ok((config, (!warnings.is_empty()).then(|| warnings.join(". "))))
     }
 
     fn sources(&self) -> Result<Vec<Source>, SetupError> {

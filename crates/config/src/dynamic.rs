@@ -111,6 +111,18 @@ pub enum DynamicError {
     StandbyCluster,
 }
 
+impl DynamicError {
+    /// The same, of a dynamic configuration that stands in a file below this path.
+    #[must_use]
+    pub fn below(self, path: &str, text: &str) -> Self {
+        match self {
+            DynamicError::Value(error) => DynamicError::Value(error.below(path, text)),
+            DynamicError::Unsupported(why) => DynamicError::Unsupported(format!("{path}: {why}")),
+            DynamicError::StandbyCluster => DynamicError::StandbyCluster,
+        }
+    }
+}
+
 /// Reads a dynamic configuration; the local `postgresql` section wins where both may speak.
 ///
 /// # Errors

@@ -30,4 +30,4 @@ pub use local::{
 pub use log::{Layout, LogConfig, Piece, Record};
 pub use merge::{patch, string_form};
 pub use reader::{ConfigError, parse_bool, parse_int};
-pub use source::{Source, load};
+pub use source::{Source, duplicates, load};

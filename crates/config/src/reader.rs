@@ -25,6 +25,23 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// The same mistake, of a mapping that stands in a file below this path.
+    pub(crate) fn below(self, prefix: &str, text: &str) -> Self {
+        match self {
+            ConfigError::Value { path, message, .. } => {
+                let path = format!("{prefix}.{path}");
+                ConfigError::Value {
+                    line: line_of(text, &path),
+                    path,
+                    message,
+                }
+            }
+            syntax @ ConfigError::Syntax { .. } => syntax,
+        }
+    }
+}
+
 /// Reads typed values from one mapping and remembers where it is, for errors.
 #[derive(Clone)]
 pub(crate) struct Reader<'a> {

@@ -40,6 +40,23 @@ pub fn load(sources: &[Source]) -> Result<Map<String, Value>, ConfigError> {
     Ok(merged)
 }
 
+/// Keys that a file has twice in one mapping, with their places: the last one counts, as for Patroni, and it may not be the one
+/// that somebody reads.
+#[must_use]
+pub fn duplicates(sources: &[Source]) -> Vec<String> {
+    let twice = |source: &Source| {
+        let options = serde_saphyr::options! {
+            duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
+            legacy_octal_numbers: true,
+        };
+        let read: Result<Option<Value>, _> = serde_saphyr::from_str_with_options(&source.text, options);
+        let error = read.err()?.to_string();
+        let first = error.lines().next().unwrap_or_default();
+        Some(format!("{}: {first}; the last one counts", source.file))
+    };
+    sources.iter().filter_map(twice).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +78,10 @@ mod tests {
         assert_eq!(Value::Object(merged), serde_json::json!({"ttl": 20, "mode": 493}));
         let error = load(&[source("a: [1\nb: 2\n")]).unwrap_err().to_string();
         assert!(error.starts_with("a.yml: ") && error.contains("line"), "{error}");
+        let twice = [source("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n"), source("a: 1\n")];
+        let found = duplicates(&twice);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains('c') && found[0].contains('5'), "{found:?}");
         assert!(load(&[source("- a\n")]).is_err());
         assert!(load(&[source("")]).unwrap().is_empty());
     }
