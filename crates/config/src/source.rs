@@ -51,8 +51,10 @@ pub fn duplicates(sources: &[Source]) -> Vec<String> {
         };
         let read: Result<Option<Value>, _> = serde_saphyr::from_str_with_options(&source.text, options);
         let error = read.err()?.to_string();
+        // What follows the comma is how the parser is told to accept it.
         let first = error.lines().next().unwrap_or_default();
-        Some(format!("{}: {first}; the last one counts", source.file))
+        let first = first.trim_start_matches("error: ").split(", set ").next()?;
+        Some(format!("{}: {first}: the last one counts", source.file))
     };
     sources.iter().filter_map(twice).collect()
 }
