@@ -116,15 +116,24 @@ pub(crate) async fn first(
             kept
         }
     };
-    if let Some(started) = server.started_configuration()
-        && let Ok(dynamic) = dynamic_from(&started, local)
-    {
-        // The same text is the same revision, whoever has stored it since.
-        let rev = configuration.rev.filter(|_| started == initial);
-        configuration.worked = Some((rev, Arc::new(dynamic)));
-    }
     let dynamic = configuration.check(&server.programs, dynamic, None).await;
+    configuration.worked = started(server, &configuration).or_else(|| {
+        // One that runs, started by another program or an earlier version, has most likely started with what is stored.
+        let runs = server.dir.postmaster().is_some();
+        runs.then(|| (configuration.rev, Arc::new(dynamic.clone())))
+    });
     Ok((configuration, dynamic))
+}
+
+/// What lies beside the data: what this PostgreSQL has started with last, or the one that it was copied from.
+fn started(server: &Server, configuration: &Configuration) -> Option<(Option<u64>, Arc<Dynamic>)> {
+    let started = server.started_configuration()?;
+    let dynamic = dynamic_from(&started, &server.local).ok()?;
+    // The same text is the same revision, whoever has stored it since.
+    let rev = configuration
+        .rev
+        .filter(|_| configuration.raw.as_ref() == Some(&started));
+    Some((rev, Arc::new(dynamic)))
 }
 
 fn kept(server: &Server, local: &PostgresConfig) -> Option<Dynamic> {
@@ -158,6 +167,13 @@ impl Agent {
                 self.configuration.must_not_lead = false;
                 self.configuration.unstartable = None;
                 self.server.keep_configuration(config);
+                // A cluster that was just bootstrapped has started with it before it was stored.
+                if let Some((rev @ None, worked)) = &mut self.configuration.worked
+                    && **worked == dynamic
+                {
+                    *rev = Some(view.config.rev);
+                    self.server.keep_started_configuration(config);
+                }
                 self.apply(dynamic, view).await;
             }
             Err(error) => self.refuse_config(error.to_string(), error == DynamicError::StandbyCluster),
@@ -214,6 +230,9 @@ impl Agent {
     /// PostgreSQL has not started. With a configuration that it has never started with, that is the suspect: the one before
     /// is tried at once. True if there is one.
     pub(crate) fn fall_back(&mut self, started_with: Option<u64>, error: &str) -> bool {
+        if self.configuration.worked.is_none() {
+            self.configuration.worked = started(&self.server, &self.configuration);
+        }
         let (Some(rev), Some((worked, _))) = (started_with, &self.configuration.worked) else {
             return false;
         };

@@ -327,7 +327,7 @@ impl Agent {
         {
             self.upstream = Some(follow.clone());
         }
-        let outside = self.outside(view, action.starts_postgres());
+        let outside = self.outside(view, action.launches_postgres() || action.starts_postgres());
         self.running = Some(RunningAction {
             action: action.clone(),
             since: now(),

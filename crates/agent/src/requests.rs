@@ -24,8 +24,7 @@ impl Agent {
         let name = ended.action.name();
         self.memory.retry_at.remove(name);
         let started_with = self.starting_with.take();
-        // A promotion reads no configuration.
-        let launches = !matches!(ended.action, Action::Promote { .. });
+        let launches = ended.action.launches_postgres();
         match result {
             Ok(()) => {
                 if let Some(with) = started_with.filter(|_| launches) {
@@ -44,8 +43,8 @@ impl Agent {
             Err(Failure::Retry(error)) => {
                 let rev = started_with.as_ref().and_then(|(rev, _)| *rev);
                 // What failed before that, such as a connection to the leader, says nothing of our PostgreSQL.
-                let starts =
-                    started_with.is_some() && (!launches || error.downcast_ref::<NotStarted>().is_some());
+                let not_started = error.downcast_ref::<NotStarted>().is_some();
+                let starts = ended.action.starts_postgres() && (!launches || not_started);
                 let refused = matches!(
                     error.downcast_ref(),
                     Some(GuardError::Refused(
@@ -56,7 +55,7 @@ impl Agent {
                     // No fault of PostgreSQL's: the guard hears of the lease at once, and is asked again.
                     self.verify_lease = true;
                     self.memory.retry_at.insert(name, now() + REFUSED_PAUSE);
-                } else if starts && launches && self.fall_back(rev, &format!("{error:#}")) {
+                } else if launches && not_started && self.fall_back(rev, &format!("{error:#}")) {
                     // With another configuration it is another try, made at once.
                 } else {
                     self.memory.start_failed |= starts;

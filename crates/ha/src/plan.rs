@@ -226,6 +226,27 @@ impl Action {
         }
     }
 
+    /// Whether a postmaster begins in it, which reads the configuration.
+    #[must_use]
+    pub fn launches_postgres(&self) -> bool {
+        match self {
+            Action::Bootstrap
+            | Action::Clone { .. }
+            | Action::Reinitialize { .. }
+            | Action::StartReplica { .. }
+            | Action::StartPrimary { .. }
+            | Action::Rejoin { .. }
+            | Action::Restart { .. } => true,
+            Action::Promote { .. }
+            | Action::HandOver { .. }
+            | Action::StopPrimary
+            | Action::GiveUp
+            | Action::KillServer
+            | Action::Checkpoint
+            | Action::Shutdown { .. } => false,
+        }
+    }
+
     /// Its name in a few words, as Patroni's messages have it ("restart already in progress").
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -57,6 +57,12 @@ async fn no_two_members_acknowledge_whatever_dies_or_freezes() {
     strike_all(world, &faults).await;
 }
 
+/// A server that has run since it was bootstrapped, or copied, has started with a configuration too.
+#[tokio::test]
+async fn the_first_configuration_is_one_to_fall_back_on() {
+    strike_all(world(false, true), &[Fault::BadParameter]).await;
+}
+
 #[tokio::test]
 async fn synchronous_mode_loses_nothing() {
     let faults = [
