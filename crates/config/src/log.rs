@@ -181,7 +181,7 @@ fn known(field: &str) -> Result<(), String> {
     if FIELDS.contains(&field) {
         return Ok(());
     }
-    Err(format!("has {field}, which is none of {}", FIELDS.join(", ")))
+    Err(format!("unknown field {field}; use {}", FIELDS.join(", ")))
 }
 
 /// A list has names, or `{name: key}`.
@@ -192,10 +192,10 @@ fn renamed(item: &Value) -> Result<Vec<(String, String)>, String> {
             .iter()
             .map(|(name, key)| match key {
                 Value::String(key) => Ok((name.clone(), key.clone())),
-                _ => Err(format!("gives {name} a key that is no string")),
+                _ => Err(format!("the key for {name} must be a string")),
             })
             .collect(),
-        _ => Err("must have names, or names with keys".to_owned()),
+        _ => Err("must list field names, or {name: key}".to_owned()),
     }
 }
 
@@ -222,7 +222,7 @@ fn pieces(format: &str) -> Result<Vec<Piece>, String> {
         }
         let field = after.strip_prefix('(').and_then(|after| after.split_once(')'));
         let Some((name, after)) = field else {
-            return Err("has a % that begins no %(name)s; a % itself is written %%".to_owned());
+            return Err("a % must begin %(name)s; write %% for a percent sign".to_owned());
         };
         known(name)?;
         let width = after
@@ -231,7 +231,7 @@ fn pieces(format: &str) -> Result<Vec<Piece>, String> {
         let (width, after) = after.split_at(width);
         let kind = after.chars().next();
         let Some(kind @ ('s' | 'd' | 'f')) = kind else {
-            return Err(format!("needs s, d or f after %({name})"));
+            return Err(format!("%({name}) must end with s, d or f"));
         };
         // Digits after the point are for numbers that Python shows with six.
         let width = width.split('.').next().unwrap_or_default();
@@ -242,7 +242,7 @@ fn pieces(format: &str) -> Result<Vec<Piece>, String> {
                 .parse::<i32>()
                 .ok()
                 .filter(|width| width.abs() <= 200)
-                .ok_or_else(|| format!("has no usable width after %({name})"))?,
+                .ok_or_else(|| format!("the width after %({name}) must be between -200 and 200"))?,
         };
         out.push(Piece::Field {
             name: name.to_owned(),

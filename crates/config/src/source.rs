@@ -40,8 +40,8 @@ pub fn load(sources: &[Source]) -> Result<Map<String, Value>, ConfigError> {
     Ok(merged)
 }
 
-/// Keys that a file has twice in one mapping, with their places: the last one counts, as for Patroni, and it may not be the one
-/// that somebody reads.
+/// Keys that stand twice in one mapping of a file, with their places. The last one counts, as for Patroni; a reader may see only the
+/// first.
 #[must_use]
 pub fn duplicates(sources: &[Source]) -> Vec<String> {
     let twice = |source: &Source| {

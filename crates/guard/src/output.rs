@@ -1,6 +1,6 @@
-//! Standard output and error that never block whoever writes there: the guard, the agent, PostgreSQL and what it runs.
+//! Standard output and error that never block their writers: the guard, the agent, PostgreSQL and its commands.
 //!
-//! Whoever reads a log may stop to read: `howdah agent | less`, a log driver whose disk is full. A pipe holds 64 KiB, and then
+//! The reader of a log may stop reading: `howdah agent | less`, a log driver whose disk is full. A pipe holds 64 KiB, and then
 //! a write waits. PostgreSQL writes its log between two steps of a commit, so every session would wait. It ignores that a write
 //! did not succeed, so it is enough that none waits: lines are lost instead.
 
@@ -37,7 +37,7 @@ fn make(fd: BorrowedFd<'_>, path: &str, replace: Replace) {
     }
 }
 
-/// Opens the same pipe or terminal once more. Whoever else has the old description keeps it as it is.
+/// Opens the same pipe or terminal again. Other holders of the old description keep it unchanged.
 fn reopen(path: &str, replace: Replace) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     replace(open(path, flags, Mode::empty())?)

@@ -14,8 +14,8 @@ use crate::OperatorError;
 /// PostgreSQL's own number.
 const ITERATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(4095);
 
-/// A role may write its own verifier, and PostgreSQL takes any number. PostgreSQL 16's `scram_iterations` is 4096 unless somebody
-/// sets it; at this number a check takes half a second. What has more does not match, and gets a new verifier.
+/// A role may write its own verifier, and PostgreSQL accepts any number of iterations. PostgreSQL 16's `scram_iterations` defaults to
+/// 4096; at this number a check takes half a second. A verifier with more does not match and is replaced.
 const MOST_ITERATIONS: u32 = 1_000_000;
 
 /// A verifier with a new salt. Derived off the threads that serve.
