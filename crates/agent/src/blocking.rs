@@ -1,8 +1,9 @@
 //! Work that waits for a disk, off the threads that keep leases and answer health checks.
 
 use anyhow::Context;
+use tokio::sync::{Mutex, oneshot};
 
-/// Runs `work` on a thread of its own. It is not cancelled when the caller is: a directory that is being emptied goes on
+/// Runs `work` on a thread of its own: the runtime has one for looking up names, which may wait for a resolver. It is not cancelled when the caller is: a directory that is being emptied goes on
 /// being emptied.
 ///
 /// # Errors
@@ -11,5 +12,22 @@ pub(crate) async fn blocking<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {
-    tokio::task::spawn_blocking(work).await.context(what)
+    let (tell, done) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("blocking".to_owned())
+        .spawn(move || {
+            // Whoever asked may have gone.
+            let _ = tell.send(work());
+        })
+        .context(what)?;
+    done.await.context(what)
+}
+
+/// The same for PostgreSQL's configuration files, one after the other: an action and the loop may both write them.
+pub(crate) async fn writing<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    let _turn = TURN.lock().await;
+    blocking("writing the configuration", work).await
 }

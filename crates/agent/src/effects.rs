@@ -12,7 +12,7 @@ use howdah_types::Timeline;
 use crate::{
     action::{self, Failure},
     agent::Agent,
-    blocking::blocking,
+    blocking::writing,
     outside::{Outside, source},
 };
 
@@ -151,9 +151,7 @@ impl Agent {
             .map(source);
         let (server, dynamic) = (self.server.clone(), Arc::clone(&self.dynamic));
         let sync_names = self.wanted_sync_names();
-        let written = blocking("writing the configuration", move || {
-            server.write_conf(&dynamic, upstream, sync_names)
-        });
+        let written = writing(move || server.write_conf(&dynamic, upstream, sync_names));
         match written.await.and_then(|written| written.map_err(Into::into)) {
             Ok(()) => {
                 self.server.reload();

@@ -10,7 +10,7 @@ use howdah_postgres::{PgError, Server, Session, Source};
 use howdah_types::BootTime;
 use tokio::sync::watch;
 
-use crate::{blocking::blocking, guard_link::GuardLink, keeper::KeeperLink};
+use crate::{blocking::writing, guard_link::GuardLink, keeper::KeeperLink};
 
 /// Why an action has failed: its PostgreSQL did not come up. Other reasons, such as a leader that does not answer, say nothing
 /// of this member's PostgreSQL.
@@ -80,7 +80,7 @@ impl Outside {
         let upstream = upstream.filter(|_| !self.config.tags.nostream()).map(source);
         let (server, dynamic, sync_names) =
             (self.server.clone(), self.dynamic.clone(), self.sync_names.clone());
-        blocking("preparing the data directory", move || {
+        writing(move || {
             server.dir.create()?;
             server.dir.remove_stale_pid_file()?;
             server.set_standby(as_replica)?;

@@ -27,7 +27,12 @@ impl Agent {
         let launches = ended.action.launches_postgres();
         match result {
             Ok(()) => {
-                if let Some(with) = started_with.filter(|_| launches) {
+                if let Some(mut with) = started_with.filter(|_| launches) {
+                    self.configuration.neither_starts = false;
+                    // A bootstrap has stored it in between.
+                    if with.0.is_none() && *with.1 == *self.dynamic {
+                        with.0 = self.configuration.rev;
+                    }
                     if with.0 == self.configuration.rev
                         && let Some(raw) = &self.configuration.raw
                     {

@@ -124,7 +124,14 @@ fn check(spec: &PostgresqlSpec) -> Result<(), ManifestError> {
             ));
         }
         role_flags(flags).map_err(|e| error(&path, e.to_string()))?;
-        if let Some(other) = shares_secret(role, spec.users.keys().map(String::as_str)) {
+        // Roles that cannot log in have none.
+        let logs_in = |flags: &Vec<String>| {
+            role_flags(flags).is_ok_and(|flags| flags.iter().any(|flag| flag.name == "LOGIN" && flag.on))
+        };
+        let others = spec.users.iter().filter(|(_, flags)| logs_in(flags));
+        if logs_in(flags)
+            && let Some(other) = shares_secret(role, others.map(|(name, _)| name.as_str()))
+        {
             return Err(error(&path, one_secret(other)));
         }
     }
@@ -211,6 +218,12 @@ mod tests {
             let found = Manifest::read(&Manifest::object("acid-x", spec)).unwrap_err();
             assert_eq!(found.path, path, "{found}");
         }
+        let mut groups = spec();
+        groups.insert("users".into(), json!({"a_b": ["nologin"], "a-b": []}));
+        assert!(
+            Manifest::read(&Manifest::object("acid-x", groups)).is_ok(),
+            "one Secret"
+        );
         assert!(Manifest::read(&Manifest::object(&"a".repeat(59), spec())).is_err());
     }
 }

@@ -9,7 +9,7 @@ use crate::{ConfigError, reader::Reader};
 /// Patroni's.
 const DEFAULT: &str = "%(asctime)s %(levelname)s: %(message)s";
 
-/// What may stand in a format. Python has more: what names a place in a Python program says nothing here.
+/// What may stand in a format.
 const FIELDS: [&str; 9] = [
     "asctime",
     "created",
@@ -20,6 +20,21 @@ const FIELDS: [&str; 9] = [
     "msecs",
     "name",
     "process",
+];
+
+/// What else Python has: places in a Python program. They are shown as a dash.
+const OF_PYTHON: [&str; 11] = [
+    "filename",
+    "funcName",
+    "lineno",
+    "pathname",
+    "processName",
+    "relativeCreated",
+    "taskName",
+    "thread",
+    "threadName",
+    "exc_info",
+    "stack_info",
 ];
 
 /// `log`
@@ -172,13 +187,14 @@ impl Record<'_> {
             "module" => self.module.into(),
             "msecs" => self.created.1.into(),
             "process" => self.process.into(),
-            _ => "howdah".into(),
+            "name" => "howdah".into(),
+            _ => "-".into(),
         }
     }
 }
 
 fn known(field: &str) -> Result<(), String> {
-    if FIELDS.contains(&field) {
+    if FIELDS.contains(&field) || OF_PYTHON.contains(&field) {
         return Ok(());
     }
     Err(format!("unknown field {field}; use {}", FIELDS.join(", ")))
@@ -286,8 +302,8 @@ mod tests {
                 r#"INFO    |    7|it "works" 100%"#,
             ),
             (
-                json!({"format": "%(created)f %(msecs)03d %(levelno)s %(name)s %(module)s"}),
-                "1.02 020 20 howdah agent",
+                json!({"format": "%(created)f %(msecs)03d %(levelno)s %(name)s %(threadName)s"}),
+                "1.02 020 20 howdah -",
             ),
             (
                 json!({"type": "json"}),
@@ -305,7 +321,7 @@ mod tests {
     #[test]
     fn what_is_no_format_is_refused_with_its_place() {
         for log in [
-            json!({"format": "%(funcName)s"}),
+            json!({"format": "%(levelName)s"}),
             json!({"format": "100%"}),
             json!({"format": "%(message)x"}),
             json!({"format": "%(message)99999s"}),

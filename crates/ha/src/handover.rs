@@ -102,16 +102,25 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bo
 fn handed_over(snapshot: &Snapshot, plan: &mut Plan) {
     plan.memory.yield_until = Some(snapshot.now + snapshot.config.timers.loop_wait * 2);
     plan.memory.handed_over = true;
-    plan.memory.closed_until = Some(snapshot.now + snapshot.config.closed_after_handover);
+    // Counted from when it is down.
+    plan.memory.closed_until = None;
 }
 
 /// Until when a former primary stays down, so that load balancers notice: one that looks every few seconds would send it
 /// sessions that want to write, and a closed port is easier to deal with than a read-only one. With two members in
 /// synchronous mode commits would wait for it.
-pub(crate) fn closed_until(snapshot: &Snapshot, view: &View) -> Option<BootTime> {
-    let waited_for = snapshot.config.synchronous_mode != SyncMode::Off && view.members.len() <= 2;
-    snapshot
-        .memory
+pub(crate) fn closed_until(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> Option<BootTime> {
+    let leader = view.leader.as_ref().map(|leader| &leader.name);
+    let another_standby = view
+        .members
+        .iter()
+        .any(|(name, member)| *name != snapshot.me.name && Some(name) != leader && !member.tags.nosync());
+    let closed_for = snapshot.config.closed_after_handover;
+    if snapshot.memory.handed_over && plan.memory.closed_until.is_none() && !closed_for.is_zero() {
+        plan.memory.closed_until = Some(snapshot.now + closed_for);
+    }
+    let waited_for = snapshot.config.synchronous_mode != SyncMode::Off && !another_standby;
+    plan.memory
         .closed_until
         .filter(|until| snapshot.now < *until && !waited_for)
 }

@@ -149,7 +149,7 @@ fn without_lease(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut
         .filter(|(name, _)| **name != snapshot.me.name);
     match leader.and_then(|(name, member)| Some((upstream(name, member)?, member))) {
         Some((leader, member)) => {
-            if let Some(until) = handover::closed_until(snapshot, view) {
+            if let Some(until) = handover::closed_until(snapshot, view, plan) {
                 plan.because(Reason::Closed { until }).wake(until);
             } else if stopped.standby && !stopped.damaged {
                 // Also when the leader is not ready: a leader that never is gives way only to members that run.

@@ -145,7 +145,16 @@ impl io::Write for Line {
                 tv_nsec: 0,
             }),
         );
-        let short = line.get(..line.len().min(4096)).unwrap_or_default();
+        let mut cut = Vec::new();
+        let short = match line.get(..4095) {
+            // Also a line that is cut ends with its end.
+            Some(start) if line.len() > 4096 => {
+                cut.extend_from_slice(start);
+                cut.push(b'\n');
+                &cut
+            }
+            _ => line,
+        };
         if !ready.is_ok_and(|ready| ready > 0) || rustix::io::write(stderr, short).is_err() {
             LOST.fetch_add(1, Ordering::Relaxed);
         }

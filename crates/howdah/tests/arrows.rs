@@ -49,7 +49,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         "cluster",
         &["types", "clock", "http", "api", "plan", "operator", "sandbox"],
     ),
-    ("howdah", &["agent", "ctl", "guard", "entrypoint", "cluster"]),
+    (
+        "howdah",
+        &["agent", "ctl", "guard", "entrypoint", "cluster", "config"],
+    ),
     ("testkit", &["types", "clock", "http"]),
     ("model", &["types", "pgconf", "config", "dcs", "ha", "guard"]),
     ("process-tests", &["types", "clock", "http", "testkit"]),

@@ -27,12 +27,19 @@ const PREFER: Duration = Duration::from_millis(300);
 const SILENT_ROUNDS: u32 = 25;
 
 /// Hands over to `candidate`, or to whoever is best. Unless it `may_lose`, leadership is kept when nobody confirms that it
-/// has everything, and PostgreSQL starts again.
-pub(crate) async fn hand_over(outside: &Outside, candidate: Option<&MemberName>, may_lose: bool) -> Outcome {
+/// has everything, and PostgreSQL starts again. `stops` is called when it no longer takes sessions: the checkpoint before that may
+/// take minutes, in which it is the primary.
+pub(crate) async fn hand_over(
+    outside: &Outside,
+    candidate: Option<&MemberName>,
+    may_lose: bool,
+    stops: impl Fn(),
+) -> Outcome {
     // While sessions still work: the less the shutdown checkpoint has to write, the shorter the outage.
     if let Err(error) = start::checkpoint(outside).await {
         tracing::debug!(?error, "no checkpoint before the stop");
     }
+    stops();
     let ended_before = outside.guard.ended().times;
     let stopping = match outside.ask_guard(Request::Stop(StopMode::Fast)).await {
         Ok(_) => true,

@@ -75,8 +75,8 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
             Ok(())
         }
         Action::HandOver { candidate, may_lose } => {
-            stage(PgState::Stopping, Role::Primary);
-            hand_over::hand_over(&outside, candidate.as_ref(), *may_lose).await
+            let stops = || stage(PgState::Stopping, Role::Primary);
+            hand_over::hand_over(&outside, candidate.as_ref(), *may_lose, stops).await
         }
         Action::StopPrimary => {
             stage(PgState::Stopping, Role::Demoted);
@@ -104,8 +104,8 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
             start::restart(&outside, *primary, follow.as_ref()).await
         }
         Action::Shutdown { hand_over: true } => {
-            stage(PgState::Stopping, Role::Primary);
-            hand_over::hand_over(&outside, None, true).await
+            let stops = || stage(PgState::Stopping, Role::Primary);
+            hand_over::hand_over(&outside, None, true, stops).await
         }
         Action::Shutdown { hand_over: false } => {
             stage(PgState::Stopping, Role::Replica);

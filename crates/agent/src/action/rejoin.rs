@@ -47,15 +47,15 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream, copy: bool) -> 
     }
     // pg_rewind believes that one number is one timeline.
     if outside.dynamic.use_pg_rewind && !foreign {
-        // While this stands, the data is neither of the old history nor of the new one.
-        let marker = Incomplete::rewind_of(&outside.server);
-        marker.mark(&[])?;
-        // It starts the server for a moment where that has crashed.
+        // pg_rewind starts the server for a moment where that has crashed.
         let dir = outside.server.dir.clone();
         blocking("looking for a dead postmaster", move || {
             dir.remove_stale_pid_file()
         })
         .await??;
+        // While this stands, the data is neither of the old history nor of the new one.
+        let marker = Incomplete::rewind_of(&outside.server);
+        marker.mark(&[])?;
         match rewind(&outside.server.local, &outside.server.programs, &source(leader)).await {
             // PostgreSQL follows the newest history that it finds. One that is not the leader's was made here, by a
             // promotion that the control file has not learnt of: pg_rewind has found nothing to do.

@@ -85,7 +85,7 @@ fn parameters(spec: &Node, say: Say<'_>) {
 fn roles_and_databases(spec: &Node, say: Say<'_>) {
     let mut roles: BTreeSet<String> = BTreeSet::from(["postgres".to_owned(), "standby".to_owned()]);
     let users = spec.get("users").map(Node::entries).unwrap_or_default();
-    for (name, line, _) in users {
+    for (name, line, flags) in users {
         roles.insert(name.clone());
         if !is_role_name(name) {
             say(
@@ -95,8 +95,21 @@ fn roles_and_databases(spec: &Node, say: Say<'_>) {
                 "is not a role name: use lower-case letters, digits, - and _, at most 63 of them".into(),
             );
         }
-        let names = users.iter().map(|(name, _, _)| name.as_str());
-        if let Some(other) = shares_secret(name, names) {
+        // Roles that cannot log in have no Secret.
+        let logs_in = |flags: &Node| match &flags.value {
+            Value::List(items) => !items.iter().any(|item| {
+                item.text()
+                    .is_some_and(|text| text.eq_ignore_ascii_case("nologin"))
+            }),
+            _ => true,
+        };
+        let names = users
+            .iter()
+            .filter(|(_, _, flags)| logs_in(flags))
+            .map(|(name, _, _)| name.as_str());
+        if logs_in(flags)
+            && let Some(other) = shares_secret(name, names)
+        {
             say(
                 Severity::Error,
                 *line,

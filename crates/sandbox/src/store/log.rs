@@ -179,6 +179,11 @@ impl Log {
         else {
             return Ok(());
         };
+        self.swap(compaction)
+    }
+
+    /// Waits for the new file and puts it in place.
+    fn swap(&mut self, compaction: Compaction) -> io::Result<()> {
         let (mut file, lines) = compaction
             .writer
             .join()
@@ -196,10 +201,13 @@ impl Log {
 }
 
 impl Drop for Log {
-    /// The next log of this path must not write beside this one's thread.
+    /// After a write that has failed the new file is the only one that has everything. The next log of this path must not write
+    /// beside this one's thread.
     fn drop(&mut self) {
-        if let Some(compaction) = self.compaction.take() {
-            let _ = compaction.writer.join();
+        if let Some(compaction) = self.compaction.take()
+            && let Err(error) = self.swap(compaction)
+        {
+            tracing::error!(%error, "The sandbox's state was not written.");
         }
     }
 }
