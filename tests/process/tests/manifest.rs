@@ -261,7 +261,12 @@ async fn agents_are_replaced_and_a_primary_without_the_api_stops_in_time() {
         })
         .await
         .unwrap();
-        sandbox.sql(NAME, "foo", "INSERT INTO t VALUES (1)").unwrap();
+        // While its agent is away the pod is not ready, and the Service does not lead there.
+        until("new sessions reach it", SOON, async || {
+            sandbox.sql(NAME, "foo", "INSERT INTO t VALUES (1)").is_ok()
+        })
+        .await
+        .unwrap();
         assert!(is_alive(postmaster), "PostgreSQL was not restarted");
     }
     until("the leader is known again", SOON, async || {
