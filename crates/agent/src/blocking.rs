@@ -3,8 +3,8 @@
 use anyhow::Context;
 use tokio::sync::{Mutex, oneshot};
 
-/// Runs `work` on a thread of its own: the runtime has one for looking up names, which may wait for a resolver. It is not cancelled when the caller is: a directory that is being emptied goes on
-/// being emptied.
+/// Runs `work` on a thread of its own: the runtime's only one looks up names, and may wait for a resolver. It is not cancelled
+/// when the caller is: a directory that is being emptied goes on being emptied.
 ///
 /// # Errors
 /// It panicked, or the runtime is ending.
@@ -16,7 +16,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     std::thread::Builder::new()
         .name("blocking".to_owned())
         .spawn(move || {
-            // Whoever asked may have gone.
+            // The caller may have been dropped.
             let _ = tell.send(work());
         })
         .context(what)?;

@@ -25,8 +25,6 @@ pub(crate) struct Configuration {
     pub(crate) worked: Option<(Option<u64>, Arc<Dynamic>)>,
     /// PostgreSQL does not start with this revision, and why.
     pub(crate) unstartable: Option<(u64, String)>,
-    /// Nor with the one before: it is not the configuration.
-    pub(crate) neither_starts: bool,
     checked: Checked,
 }
 
@@ -43,7 +41,6 @@ impl Configuration {
             must_not_lead: false,
             worked: None,
             unstartable: None,
-            neither_starts: false,
             checked: Checked::default(),
         }
     }
@@ -170,7 +167,6 @@ impl Agent {
                 self.configuration.refused = None;
                 self.configuration.must_not_lead = false;
                 self.configuration.unstartable = None;
-                self.configuration.neither_starts = false;
                 self.server.keep_configuration(config);
                 // A cluster that was just bootstrapped has started with it before it was stored.
                 if let Some((rev @ None, worked)) = &mut self.configuration.worked
@@ -241,12 +237,7 @@ impl Agent {
         let (Some(rev), Some((worked, _))) = (started_with, &self.configuration.worked) else {
             return false;
         };
-        if self.configuration.unstartable.is_some() {
-            // The one before does not start either: a full disk, a port that is taken. Others may take the new one.
-            self.configuration.unstartable = None;
-            self.configuration.neither_starts = true;
-        }
-        if *worked == Some(rev) || self.configuration.neither_starts {
+        if *worked == Some(rev) || self.configuration.unstartable.is_some() {
             return false;
         }
         let why = format!(

@@ -28,7 +28,6 @@ impl Agent {
         match result {
             Ok(()) => {
                 if let Some(mut with) = started_with.filter(|_| launches) {
-                    self.configuration.neither_starts = false;
                     // A bootstrap has stored it in between.
                     if with.0.is_none() && *with.1 == *self.dynamic {
                         with.0 = self.configuration.rev;
