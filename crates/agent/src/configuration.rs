@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use howdah_config::{Dynamic, DynamicError, PostgresConfig, dynamic_from};
 use howdah_dcs::View;
 use howdah_ha::Command;
-use howdah_postgres::{BadParameter, Programs, Server, bad_parameters};
+use howdah_postgres::{BadParameter, Programs, Server, bad_parameters, hba_refusal};
 use serde_json::{Map, Value};
 
 use crate::agent::Agent;
@@ -70,6 +70,10 @@ impl Configuration {
                     dynamic.parameters.remove(&bad.name);
                 }
             }
+        }
+        if let Some(why) = hba_refusal(programs, dynamic.pg_hba.as_deref().unwrap_or_default()) {
+            dynamic.warnings.push(format!("{why}; the lines before are kept"));
+            dynamic.pg_hba = now.and_then(|now| now.pg_hba.clone());
         }
         dynamic
     }

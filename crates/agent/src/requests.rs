@@ -26,7 +26,7 @@ impl Agent {
         let started_with = self.starting_with.take();
         let launches = ended.action.launches_postgres();
         match result {
-            Ok(()) => {
+            Ok(()) | Err(Failure::StillStarting) => {
                 if let Some(mut with) = started_with.filter(|_| launches) {
                     // A bootstrap has stored it in between.
                     if with.0.is_none() && *with.1 == *self.dynamic {
@@ -39,7 +39,11 @@ impl Agent {
                     }
                     self.configuration.worked = Some(with);
                 }
-                self.answer_waiting(Ok(()), &ended.action);
+                let answer = match result {
+                    Ok(()) => Ok(()),
+                    Err(_) => Err("postgres is still starting".to_owned()),
+                };
+                self.answer_waiting(answer, &ended.action);
                 if shutdown {
                     self.end(0);
                 }

@@ -128,6 +128,22 @@ impl DynamicError {
 /// # Errors
 /// A wrong value, or a mode that is not supported.
 pub fn dynamic_from(config: &Map<String, Value>, local: &PostgresConfig) -> Result<Dynamic, DynamicError> {
+    read(config, &local.parameters, &local.section)
+}
+
+/// Whether every member would take a dynamic configuration, as far as that depends on no member's own file.
+///
+/// # Errors
+/// As [`dynamic_from`].
+pub fn check_dynamic(config: &Map<String, Value>) -> Result<(), DynamicError> {
+    read(config, &BTreeMap::new(), &Map::new()).map(|_| ())
+}
+
+fn read(
+    config: &Map<String, Value>,
+    local_parameters: &BTreeMap<String, String>,
+    local_section: &Map<String, Value>,
+) -> Result<Dynamic, DynamicError> {
     let root = Reader::root(config, "");
     let mut warnings = Vec::new();
     let KeyReport {
@@ -158,7 +174,7 @@ pub fn dynamic_from(config: &Map<String, Value>, local: &PostgresConfig) -> Resu
     }
     let use_slots = Reader::root(&section, "").flag("use_slots")?.unwrap_or(true);
     let mut parameters = texts(&root.section("postgresql")?.section("parameters")?)?;
-    for (name, value) in &local.parameters {
+    for (name, value) in local_parameters {
         let name = name.to_ascii_lowercase();
         if howdah_pgconf::MANAGED.iter().any(|guc| guc.name == name) {
             warnings.push(format!(
@@ -182,7 +198,7 @@ pub fn dynamic_from(config: &Map<String, Value>, local: &PostgresConfig) -> Resu
         parameters.entry("wal_keep_size".to_owned()).or_insert(size);
     }
     warnings.extend(howdah_pgconf::managed_values(&parameters).1);
-    for (key, value) in &local.section {
+    for (key, value) in local_section {
         if !matches!(key.as_str(), "use_slots" | "parameters") && !value.is_null() {
             section.insert(key.clone(), value.clone());
         }

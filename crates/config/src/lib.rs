@@ -19,7 +19,7 @@ mod merge;
 mod reader;
 mod source;
 
-pub use dynamic::{Dynamic, DynamicError, SyncMode, Timers, dynamic_from};
+pub use dynamic::{Dynamic, DynamicError, SyncMode, Timers, check_dynamic, dynamic_from};
 pub use env::env_layer;
 pub use known::{KeyReport, key_report};
 pub use listen::Listen;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use howdah_clock::now;
-use howdah_config::patch;
+use howdah_config::{DynamicError, check_dynamic, patch};
 use howdah_dcs::{Cond, Key, Op, Outcome, Store};
 use serde_json::{Map, Value};
 use similar::TextDiff;
@@ -59,6 +59,7 @@ pub(crate) async fn edit(context: &Context, args: &EditConfigArgs) -> anyhow::Re
         println!("Not changed");
         return Ok(());
     }
+    check(&new)?;
     if !args.quiet {
         print!(
             "{}",
@@ -90,6 +91,19 @@ pub(crate) async fn edit(context: &Context, args: &EditConfigArgs) -> anyhow::Re
         Outcome::Failed(why) | Outcome::Unknown(why) => anyhow::bail!("{why}"),
     }
     Ok(())
+}
+
+/// Refuses values that no member would take. A mode that Howdah's agents do not support may be right for a cluster of
+/// Patroni's agents, so it is warned about.
+fn check(config: &Map<String, Value>) -> anyhow::Result<()> {
+    match check_dynamic(config) {
+        Ok(()) => Ok(()),
+        Err(DynamicError::Value(error)) => anyhow::bail!("{error}; nothing was changed"),
+        Err(error @ (DynamicError::Unsupported(_) | DynamicError::StandbyCluster)) => {
+            eprintln!("Warning: {error}");
+            Ok(())
+        }
+    }
 }
 
 /// The options in Patroni's order: replace, apply, set.

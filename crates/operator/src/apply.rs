@@ -22,14 +22,16 @@ use serde_json::{Value, json};
 use crate::{
     OperatorError,
     context::{Context, Memory},
-    observe::Seen,
+    index::{ClusterKey, Indexed},
+    observe::{Seen, password_of},
 };
 
 /// Under this name the operator owns fields.
 pub(crate) const MANAGER: &str = "howdah-operator";
 
-/// Applied objects are compared with what is there at least so often.
-const AGAIN: std::time::Duration = std::time::Duration::from_secs(300);
+/// Unchanged objects are applied again after this time: the index does not hold the ServiceAccount, and compares objects by
+/// their versions only.
+const AGAIN: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// Makes the Secrets that are missing, and reads all: passwords by role.
 ///
@@ -38,18 +40,23 @@ const AGAIN: std::time::Duration = std::time::Duration::from_secs(300);
 pub(crate) async fn secrets(
     context: &Context,
     manifest: &Manifest,
-    exists: bool,
+    seen: &Seen,
     memory: &mut Memory,
 ) -> Result<BTreeMap<String, String>, OperatorError> {
     let api = Api::<Secret>::namespaced(context.client.clone(), &manifest.namespace);
     let mut passwords = BTreeMap::new();
     for credential in credentials(manifest, &context.settings) {
+        if let Some(Some(known)) = seen.secrets.get(&credential.secret) {
+            passwords.insert(credential.role, known.clone());
+            continue;
+        }
+        // A Secret that a user has made may lack the labels by which the index finds it.
         let reading = || OperatorError::kube(format!("reading Secret {}", credential.secret));
         let mut found = api.get_opt(&credential.secret).await.map_err(reading())?;
         if found.is_none() {
             let text = match memory.passwords.get(&credential.role) {
                 Some(known) => known.clone(),
-                None if credential.system && exists => {
+                None if credential.system && seen.statefulset.is_some() => {
                     return Err(OperatorError::Missing(format!(
                         "Secret {} is gone, and with it the password of {}, which the pods have: put the Secret back \
                          (username, password)",
@@ -66,7 +73,10 @@ pub(crate) async fn secrets(
                 &text,
             );
             match api.create(&PostParams::default(), &made).await {
-                Ok(secret) => found = Some(secret),
+                Ok(secret) => {
+                    context.wrote(&secret);
+                    found = Some(secret);
+                }
                 // Somebody was faster: theirs counts.
                 Err(kube::Error::Api(status)) if status.code == 409 => {
                     found = api.get_opt(&credential.secret).await.map_err(reading())?;
@@ -79,10 +89,7 @@ pub(crate) async fn secrets(
                 }
             }
         }
-        let data = found
-            .and_then(|secret| secret.data)
-            .and_then(|mut data| data.remove("password"));
-        let password = data.and_then(|bytes| String::from_utf8(bytes.0).ok());
+        let password = found.as_ref().and_then(password_of);
         let password = password
             .ok_or_else(|| OperatorError::Missing(format!("Secret {} has no password", credential.secret)))?;
         passwords.insert(credential.role, password);
@@ -128,18 +135,13 @@ pub(crate) async fn cluster(
         return Ok(statefulset.clone());
     }
     account(context, manifest).await?;
-    let primary = apply(context, &wanted.primary_service).await?;
-    let replica = apply(context, &wanted.replica_service).await?;
+    apply(context, &wanted.primary_service).await?;
+    apply(context, &wanted.replica_service).await?;
     apply(context, &wanted.primary_budget).await?;
     apply(context, &wanted.critical_budget).await?;
     let statefulset = apply(context, &wanted.statefulset).await?;
-    let mut versions: Vec<String> = [&primary, &replica]
-        .iter()
-        .filter_map(|s| s.resource_version())
-        .collect();
-    versions.sort();
-    versions.push(statefulset.metadata.generation.unwrap_or(0).to_string());
-    memory.applied = Some((text, versions, now()));
+    let applied = context.seen(&ClusterKey::of(manifest));
+    memory.applied = Some((text, applied.versions(), now()));
     Ok(statefulset)
 }
 
@@ -177,8 +179,8 @@ where
 
 async fn apply<K>(context: &Context, object: &K) -> Result<K, OperatorError>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
+    K: Indexed
+        + Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Serialize
         + DeserializeOwned
         + std::fmt::Debug,
@@ -186,7 +188,10 @@ where
     let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
     let api = Api::<K>::namespaced(context.client.clone(), &namespace);
     let what = format!("applying {} {name}", K::kind(&()));
-    api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object))
+    let applied = api
+        .patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object))
         .await
-        .map_err(OperatorError::kube(what))
+        .map_err(OperatorError::kube(what))?;
+    context.wrote(&applied);
+    Ok(applied)
 }

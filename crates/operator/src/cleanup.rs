@@ -14,7 +14,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::{OperatorError, context::Context};
+use crate::{OperatorError, context::Context, index::ClusterKey};
 
 /// Removes everything of a deleted cluster: its pods first, what they need until their end afterwards, volumes last.
 pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Result<Action, OperatorError> {
@@ -43,7 +43,10 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Result
     delete_all::<Secret>(context, &namespace, &ours).await?;
     delete_all::<ConfigMap>(context, &namespace, &ours).await?;
     delete_all::<PersistentVolumeClaim>(context, &namespace, &ours).await?;
-    context.forget(&namespace, &name);
+    context.forget(&ClusterKey {
+        namespace,
+        name: name.clone(),
+    });
     tracing::info!(cluster = name, "The cluster is gone.");
     Ok(Action::await_change())
 }

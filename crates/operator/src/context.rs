@@ -4,14 +4,20 @@ use std::{
 };
 
 use howdah_api::{GROUP, KIND, PLURAL, VERSION};
-use howdah_plan::Settings;
+use howdah_plan::{Settings, Step};
 use howdah_types::BootTime;
 use kube::{
     Client,
     api::{Api, DynamicObject},
     core::{ApiResource, GroupVersionKind},
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
+use serde_json::{Map, Value};
+
+use crate::{
+    index::{ClusterKey, Index, Indexed},
+    observe::Seen,
+};
 
 /// `postgresql` objects: of a namespace, or of all.
 #[must_use]
@@ -30,10 +36,12 @@ pub(crate) fn resource() -> ApiResource {
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) settings: Settings,
-    memory: Mutex<BTreeMap<(String, String), Memory>>,
+    index: Mutex<Index>,
+    memory: Mutex<BTreeMap<ClusterKey, Memory>>,
 }
 
-/// What an operator remembers of a cluster to save work. Nothing depends on it.
+/// What an operator remembers of a cluster between passes. After a restart a pass does without it: it compares again,
+/// may write an event a second time, and cannot restore a Secret that was deleted meanwhile.
 #[derive(Clone, Default)]
 pub(crate) struct Memory {
     /// The objects as they were last applied, their versions after that, and when.
@@ -42,17 +50,29 @@ pub(crate) struct Memory {
     pub(crate) database: Option<Arc<DatabasePass>>,
     /// Passwords by role, as the Secrets last had them.
     pub(crate) passwords: BTreeMap<String, String>,
-    /// The restart that was asked for last: which member, what for, when.
-    pub(crate) restarted: Option<(String, String, BootTime)>,
-    /// Notes that were told as events.
+    /// The restart or switchover that the operator asked for last, and when.
+    pub(crate) asked: Option<(Step, BootTime)>,
+    /// The change of the dynamic configuration that was sent last, and when.
+    pub(crate) configured: Option<(Map<String, Value>, BootTime)>,
+    /// Notes that were written as events.
     pub(crate) told: BTreeSet<String>,
+}
+
+/// What a comparison of roles and databases depends on, beside the database.
+#[derive(Clone, PartialEq)]
+pub(crate) struct DatabaseInput {
+    /// The manifest's generation.
+    pub(crate) generation: i64,
+    /// The primary's name.
+    pub(crate) primary: String,
+    /// Passwords by role.
+    pub(crate) passwords: BTreeMap<String, String>,
 }
 
 /// A comparison of roles and databases.
 #[derive(Clone)]
 pub(crate) struct DatabasePass {
-    /// For which spec, on which primary.
-    pub(crate) of: (i64, String),
+    pub(crate) of: DatabaseInput,
     pub(crate) at: BootTime,
     pub(crate) roles: usize,
     pub(crate) databases: usize,
@@ -64,25 +84,36 @@ impl Context {
     pub(crate) fn new(client: Client, settings: Settings) -> Self {
         Context {
             client,
+            index: Mutex::new(Index::new(settings.clone())),
             settings,
             memory: Mutex::default(),
         }
     }
 
-    pub(crate) fn memory(&self, namespace: &str, name: &str) -> Memory {
-        let key = (namespace.to_owned(), name.to_owned());
-        self.memory.lock().get(&key).cloned().unwrap_or_default()
+    /// The index of all clusters' objects. The guard is held for one operation and never across an await.
+    pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock()
     }
 
-    pub(crate) fn remember(&self, namespace: &str, name: &str, memory: Memory) {
-        self.memory
-            .lock()
-            .insert((namespace.to_owned(), name.to_owned()), memory);
+    /// A cluster as the watches know it.
+    pub(crate) fn seen(&self, cluster: &ClusterKey) -> Seen {
+        self.index.lock().seen(cluster)
     }
 
-    pub(crate) fn forget(&self, namespace: &str, name: &str) {
-        self.memory
-            .lock()
-            .remove(&(namespace.to_owned(), name.to_owned()));
+    /// Takes the answer to a write into the index.
+    pub(crate) fn wrote<K: Indexed>(&self, object: &K) {
+        self.index.lock().wrote(object);
+    }
+
+    pub(crate) fn memory(&self, cluster: &ClusterKey) -> Memory {
+        self.memory.lock().get(cluster).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn remember(&self, cluster: &ClusterKey, memory: Memory) {
+        self.memory.lock().insert(cluster.clone(), memory);
+    }
+
+    pub(crate) fn forget(&self, cluster: &ClusterKey) {
+        self.memory.lock().remove(cluster);
     }
 }

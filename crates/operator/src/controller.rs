@@ -1,28 +1,30 @@
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt, stream};
 use howdah_plan::Settings;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{ConfigMap, Pod, Service},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
     policy::v1::PodDisruptionBudget,
 };
 use kube::{
-    Api, Client, Resource,
+    Api, Client,
     api::DynamicObject,
     runtime::{
-        Controller,
+        Controller, WatchStreamExt,
         controller::{Action, Config},
         finalizer::{self, Event, finalizer},
         reflector::ObjectRef,
         watcher,
     },
 };
+use serde::de::DeserializeOwned;
 
 use crate::{
     OperatorError, cleanup,
     context::{Context, postgresql_api, resource},
     error::kube_text,
+    index::Indexed,
     reconcile,
 };
 
@@ -40,38 +42,17 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// Runs the operator for all namespaces until `stop` ends. Clusters are worked on independently of one another.
 pub async fn run(client: Client, settings: Settings, stop: impl Future<Output = ()> + Send + Sync + 'static) {
-    let label = settings.cluster_name_label.clone();
-    let selector: Vec<String> = settings
-        .cluster_labels
-        .iter()
-        .map(|(k, v)| format!("{k}={v}"))
-        .collect();
-    let ours = watcher::Config::default().labels(&selector.join(","));
     let context = Arc::new(Context::new(client.clone(), settings));
-    let clusters = postgresql_api(client.clone(), None);
+    let clusters = postgresql_api(client, None);
     Controller::new_with(clusters, watcher::Config::default(), resource())
         .with_config(Config::default().debounce(GATHER))
-        .watches(
-            Api::<Pod>::all(client.clone()),
-            ours.clone(),
-            cluster_of(label.clone()),
-        )
-        .watches(
-            Api::<ConfigMap>::all(client.clone()),
-            ours.clone(),
-            cluster_of(label.clone()),
-        )
-        .watches(
-            Api::<StatefulSet>::all(client.clone()),
-            ours.clone(),
-            cluster_of(label.clone()),
-        )
-        .watches(
-            Api::<Service>::all(client.clone()),
-            ours.clone(),
-            cluster_of(label.clone()),
-        )
-        .watches(Api::<PodDisruptionBudget>::all(client), ours, cluster_of(label))
+        .reconcile_on(changes::<Pod>(&context))
+        .reconcile_on(changes::<ConfigMap>(&context))
+        .reconcile_on(changes::<StatefulSet>(&context))
+        .reconcile_on(changes::<Service>(&context))
+        .reconcile_on(changes::<PodDisruptionBudget>(&context))
+        .reconcile_on(changes::<Secret>(&context))
+        .reconcile_on(changes::<PersistentVolumeClaim>(&context))
         .graceful_shutdown_on(stop)
         .run(pass, after_failure, context)
         .for_each(|result| async move {
@@ -82,19 +63,35 @@ pub async fn run(client: Client, settings: Settings, stop: impl Future<Output = 
         .await;
 }
 
-/// The cluster that an object belongs to, by its label.
-fn cluster_of<K>(
-    label: String,
-) -> impl Fn(K) -> Option<ObjectRef<DynamicObject>> + Clone + Send + Sync + 'static
+/// Watches one kind of our objects into the index: the clusters that need a pass. A watch that breaks begins again, with
+/// growing pauses; until then the index is as old as the last event.
+fn changes<K>(context: &Arc<Context>) -> impl Stream<Item = ObjectRef<DynamicObject>> + Send + 'static
 where
-    K: Resource<DynamicType = ()>,
+    K: Indexed + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    move |object: K| {
-        let meta = object.meta();
-        let name = meta.labels.as_ref()?.get(&label)?.clone();
-        let namespace = meta.namespace.clone()?;
-        Some(ObjectRef::new_with(&name, resource()).within(&namespace))
-    }
+    let selector: Vec<String> = context
+        .settings
+        .cluster_labels
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let ours = watcher::Config::default().labels(&selector.join(","));
+    let context = context.clone();
+    watcher(Api::<K>::all(context.client.clone()), ours)
+        .default_backoff()
+        .flat_map(move |event| {
+            let changed = match event {
+                Ok(event) => context.index().take(event),
+                Err(error) => {
+                    tracing::warn!(kind = %K::kind(&()), %error, "A watch has failed and is tried again.");
+                    Vec::new()
+                }
+            };
+            let clusters = changed
+                .into_iter()
+                .map(|key| ObjectRef::new_with(&key.name, resource()).within(&key.namespace));
+            stream::iter(clusters.collect::<Vec<_>>())
+        })
 }
 
 async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, PassError> {
@@ -106,6 +103,9 @@ async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Actio
         .and_then(|all| all.get(CONTROLLER));
     if owner.map_or("", String::as_str) != mine {
         return Ok(Action::await_change());
+    }
+    if !context.index().is_complete() {
+        return Ok(Action::requeue(GATHER));
     }
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let api = postgresql_api(context.client.clone(), Some(&namespace));

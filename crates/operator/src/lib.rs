@@ -1,11 +1,11 @@
 //! The operator: makes clusters be what their manifests say.
 //!
-//! Each pass over a cluster reads everything, lets `howdah-plan` decide, carries one step out, and writes down what it
-//! found. It keeps nothing that a restart would lose: what it remembers only saves work. It is never in the way of a
-//! failover, which is the agents' own.
+//! Watches keep every object in an index, which decides which clusters need a pass. A pass reads the cluster from the
+//! index, lets `howdah-plan` decide, carries out one step and writes the status. The agents fail over by themselves,
+//! whether the operator runs or not.
 //!
 //! ```text
-//!   watches (controller.rs) ─► reconcile.rs: observe.rs ─► howdah-plan ─► apply.rs  (objects, Secrets)
+//!   watches (controller.rs) ─► index.rs ─► reconcile.rs: observe.rs ─► howdah-plan ─► apply.rs  (objects, Secrets)
 //!                                    │                              ├──► database/ (roles, databases)
 //!                                    │                              └──► agents.rs (configuration, restarts, switchovers)
 //!                                    └─► status and events (report.rs)              cleanup.rs (deletion)
@@ -18,6 +18,7 @@ mod context;
 mod controller;
 mod database;
 mod error;
+mod index;
 mod observe;
 mod reconcile;
 mod report;

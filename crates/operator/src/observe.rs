@@ -1,36 +1,63 @@
-//! Everything a pass reads.
+//! A cluster as a pass sees it, from its objects. Nothing here asks the API.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use howdah_api::Manifest;
 use howdah_dcs::View;
 use howdah_dcs_kube::Layout;
-use howdah_plan::{APPLIED_ANNOTATION, Names, POSTGRES_CONTAINER, Pod, ROLL_ANNOTATION, base_labels};
+use howdah_plan::{APPLIED_ANNOTATION, Names, POSTGRES_CONTAINER, Pod, ROLL_ANNOTATION, Settings};
 use howdah_rest::{ClusterRow, cluster_rows};
 use howdah_types::Scope;
-use k8s_openapi::api::{
-    apps::v1::StatefulSet,
-    core::v1::{ConfigMap, Pod as KubePod, Service},
-    policy::v1::PodDisruptionBudget,
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{PersistentVolumeClaim, Pod as KubePod, Secret},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{Api, Client, ResourceExt, api::ListParams};
-use serde_json::Value;
+use kube::ResourceExt;
+use serde_json::{Value, json};
 
-use crate::{OperatorError, context::Context};
+use crate::index::{ClusterKey, Objects};
 
 /// A cluster as it is.
+#[derive(Clone)]
 pub(crate) struct Seen {
     pub(crate) statefulset: Option<StatefulSet>,
     /// Addresses of the Services, by name.
     pub(crate) services: BTreeMap<String, String>,
-    /// resourceVersions of the Services.
-    pub(crate) service_versions: Vec<String>,
+    /// Names and resourceVersions of the Services and budgets.
+    pub(crate) object_versions: Vec<String>,
     /// Names of the budgets.
     pub(crate) budgets: Vec<String>,
     pub(crate) pods: Vec<Pod>,
     pub(crate) view: View,
     pub(crate) rows: Vec<ClusterRow>,
+    /// Passwords of the Secrets with the cluster's labels, by name; `None`: a Secret without one.
+    pub(crate) secrets: BTreeMap<String, Option<String>>,
+    /// What the volume claims ask for, by name.
+    pub(crate) claims: BTreeMap<String, String>,
 }
+
+/// What a pass depends on. While it stays the same, another pass would find nothing else to do.
+///
+/// Positions in the WAL move with every write and are left out. How far a replica is behind counts, in powers of two.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Mark {
+    statefulset: Option<(Option<i64>, Value)>,
+    services: BTreeMap<String, String>,
+    object_versions: Vec<String>,
+    pods: Vec<Pod>,
+    rows: Vec<(ClusterRow, Option<u32>)>,
+    configuration: u64,
+    initialize: Option<String>,
+    notes: Vec<String>,
+    behind: Option<String>,
+    secrets: BTreeMap<String, Option<String>>,
+    claims: BTreeMap<String, String>,
+}
+
+/// A replica that is less than this behind is taken to be level: one segment of WAL.
+const MANY_BYTES: u64 = 16 * 1024 * 1024;
 
 impl Seen {
     /// The member that takes writes.
@@ -52,8 +79,7 @@ impl Seen {
     /// What tells whether somebody else has changed the objects: generation or version of each.
     pub(crate) fn versions(&self) -> Vec<String> {
         let set = self.statefulset.as_ref().and_then(|set| set.metadata.generation);
-        let mut out: Vec<String> = self.service_versions.clone();
-        out.sort();
+        let mut out: Vec<String> = self.object_versions.clone();
         out.push(set.unwrap_or(0).to_string());
         out
     }
@@ -110,15 +136,46 @@ impl Seen {
         };
         self.rows.iter().find(lags).map(|row| row.name.as_str())
     }
+
+    /// What a change of must start a pass.
+    pub(crate) fn mark(&self) -> Mark {
+        let row = |row: &ClusterRow| {
+            let lag = row
+                .received
+                .map(|(_, lag)| u64::BITS - (lag / MANY_BYTES).leading_zeros());
+            let row = ClusterRow {
+                received: None,
+                replayed: None,
+                ..row.clone()
+            };
+            (row, lag)
+        };
+        Mark {
+            statefulset: self.statefulset.as_ref().map(|set| {
+                (
+                    set.metadata.generation,
+                    json!([set.status, set.metadata.annotations]),
+                )
+            }),
+            services: self.services.clone(),
+            object_versions: self.object_versions.clone(),
+            pods: self.pods.clone(),
+            rows: self.rows.iter().map(row).collect(),
+            configuration: self.view.config.rev,
+            initialize: self.view.initialize.clone(),
+            notes: self.notes(),
+            behind: self.behind_configuration().map(str::to_owned),
+            secrets: self.secrets.clone(),
+            claims: self.claims.clone(),
+        }
+    }
 }
 
-/// How the agents lay their state out.
-pub(crate) fn layout(context: &Context, manifest: &Manifest) -> Result<Layout, OperatorError> {
-    let settings = &context.settings;
-    Ok(Layout {
-        scope: Scope::new(manifest.name.clone())
-            .map_err(|error| OperatorError::Missing(error.to_string()))?,
-        namespace: manifest.namespace.clone(),
+/// How the agents lay their state out; `None`: no cluster can have this name.
+fn layout(settings: &Settings, cluster: &ClusterKey) -> Option<Layout> {
+    Some(Layout {
+        scope: Scope::new(cluster.name.clone()).ok()?,
+        namespace: cluster.namespace.clone(),
         labels: settings.cluster_labels.clone(),
         scope_label: settings.cluster_name_label.clone(),
         role_label: settings.pod_role_label.clone(),
@@ -129,63 +186,41 @@ pub(crate) fn layout(context: &Context, manifest: &Manifest) -> Result<Layout, O
     })
 }
 
-/// Reads the cluster.
-pub(crate) async fn observe(context: &Context, manifest: &Manifest) -> Result<Seen, OperatorError> {
-    let namespace = &manifest.namespace;
-    let labels: Vec<String> = base_labels(&manifest.name, &context.settings)
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
+/// The part of an object that agents write into.
+fn notes_of(meta: &ObjectMeta) -> Value {
+    json!({"metadata": {
+        "name": meta.name,
+        "resourceVersion": meta.resource_version,
+        "annotations": meta.annotations,
+        "labels": meta.labels,
+    }})
+}
+
+/// A cluster from its objects.
+pub(crate) fn seen(settings: &Settings, cluster: &ClusterKey, objects: &Objects) -> Seen {
+    let service_versions = objects.services.values().map(|service| &service.metadata);
+    let budget_versions = objects.budgets.values().map(|budget| &budget.metadata);
+    let object_versions = service_versions
+        .map(|meta| version_of("Service", meta))
+        .chain(budget_versions.map(|meta| generation_of("PodDisruptionBudget", meta)))
         .collect();
-    let params = ListParams::default().labels(&labels.join(","));
-    let client = || -> Client { context.client.clone() };
-    let pods = Api::<KubePod>::namespaced(client(), namespace)
-        .list(&params)
-        .await
-        .map_err(OperatorError::kube("listing pods"))?;
-    let maps = Api::<ConfigMap>::namespaced(client(), namespace)
-        .list(&params)
-        .await
-        .map_err(OperatorError::kube("listing ConfigMaps"))?;
-    let statefulset = Api::<StatefulSet>::namespaced(client(), namespace)
-        .get_opt(&Names(&manifest.name).cluster())
-        .await
-        .map_err(OperatorError::kube("reading the StatefulSet"))?;
-    let services = Api::<Service>::namespaced(client(), namespace)
-        .list(&params)
-        .await
-        .map_err(OperatorError::kube("listing Services"))?;
-    let service_versions = services
-        .iter()
-        .filter_map(ResourceExt::resource_version)
-        .collect();
-    let services = services
-        .into_iter()
+    let services = objects
+        .services
+        .values()
         .map(|service| {
             let address = service.spec.as_ref().and_then(|spec| spec.cluster_ip.clone());
             (service.name_any(), address.unwrap_or_default())
         })
         .collect();
-    let budgets = Api::<PodDisruptionBudget>::namespaced(client(), namespace)
-        .list(&params)
-        .await
-        .map_err(OperatorError::kube("listing PodDisruptionBudgets"))?;
-    let budgets = budgets.iter().map(PodDisruptionBudget::name_any).collect();
-    let json = |object: serde_json::Result<Value>| object.unwrap_or_default();
-    let raw_pods: Vec<Value> = pods
-        .items
-        .iter()
-        .map(|pod| json(serde_json::to_value(pod)))
-        .collect();
-    let raw_maps: Vec<Value> = maps
-        .items
-        .iter()
-        .map(|map| json(serde_json::to_value(map)))
-        .collect();
-    let view = layout(context, manifest)?.view_of(&raw_maps, &raw_pods);
-    let mut pods: Vec<Pod> = pods
-        .items
-        .iter()
-        .filter_map(|object| pod(object, &manifest.name))
+    let maps: Vec<Value> = objects.maps.values().map(|map| notes_of(&map.metadata)).collect();
+    let raw_pods: Vec<Value> = objects.pods.values().map(|pod| notes_of(&pod.metadata)).collect();
+    let view = layout(settings, cluster)
+        .map(|layout| layout.view_of(&maps, &raw_pods))
+        .unwrap_or_default();
+    let mut pods: Vec<Pod> = objects
+        .pods
+        .values()
+        .filter_map(|object| pod(object, &cluster.name))
         .collect();
     pods.sort_by_key(|pod| pod.ordinal);
     // What a pod says of itself counts only while it runs: its agent may be dead.
@@ -196,15 +231,52 @@ pub(crate) async fn observe(context: &Context, manifest: &Manifest) -> Result<Se
                 .any(|pod| pod.name == row.name && pod.running && !pod.ending)
         })
         .collect();
-    Ok(Seen {
-        statefulset,
+    Seen {
+        statefulset: objects.sets.get(&Names(&cluster.name).cluster()).cloned(),
         services,
-        service_versions,
-        budgets,
-        rows,
-        view,
+        object_versions,
+        budgets: objects.budgets.keys().cloned().collect(),
         pods,
-    })
+        view,
+        rows,
+        secrets: objects
+            .secrets
+            .iter()
+            .map(|(name, secret)| (name.clone(), password_of(secret)))
+            .collect(),
+        claims: objects
+            .claims
+            .iter()
+            .filter_map(|(name, claim)| Some((name.clone(), size_of(claim)?)))
+            .collect(),
+    }
+}
+
+/// An object's name and resourceVersion.
+fn version_of(kind: &str, meta: &ObjectMeta) -> String {
+    let name = meta.name.as_deref().unwrap_or_default();
+    format!(
+        "{kind}/{name}@{}",
+        meta.resource_version.as_deref().unwrap_or_default()
+    )
+}
+
+/// An object's name and generation: of one whose status changes all the time.
+fn generation_of(kind: &str, meta: &ObjectMeta) -> String {
+    let name = meta.name.as_deref().unwrap_or_default();
+    format!("{kind}/{name}@{}", meta.generation.unwrap_or(0))
+}
+
+/// The password in a Secret.
+pub(crate) fn password_of(secret: &Secret) -> Option<String> {
+    let bytes = secret.data.as_ref()?.get("password")?;
+    String::from_utf8(bytes.0.clone()).ok()
+}
+
+/// The size that a claim asks for.
+fn size_of(claim: &PersistentVolumeClaim) -> Option<String> {
+    let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+    Some(requests.get("storage")?.0.clone())
 }
 
 fn pod(object: &KubePod, cluster: &str) -> Option<Pod> {

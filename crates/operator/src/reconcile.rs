@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
     net::SocketAddr,
     time::Duration,
 };
@@ -7,27 +8,30 @@ use std::{
 use howdah_api::{Manifest, ManifestError, Status};
 use howdah_clock::now;
 use howdah_plan::{
-    Live, Names, Observed, Step, TEMPLATE_VERSION, check_foreign, dynamic_change, invalid_status, next_step,
-    status,
+    Live, Names, Observed, Step, TEMPLATE_VERSION, base_labels, check_foreign, dynamic_change,
+    invalid_status, next_step, status,
 };
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{PersistentVolumeClaim, Pod, Service},
+    core::v1::{ConfigMap, Pod},
 };
 use kube::{
-    Api,
-    api::{DeleteParams, DynamicObject, Preconditions},
+    Api, Resource,
+    api::{DeleteParams, DynamicObject, ListParams, Preconditions},
+    core::NamespaceResourceScope,
     runtime::controller::Action,
 };
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
     OperatorError,
     agents::Agents,
     apply,
-    context::{Context, Memory},
+    context::{Context, DatabaseInput, Memory},
     database::{self, Access},
-    observe::{Seen, observe},
+    index::{ClusterKey, Indexed},
+    observe::Seen,
     report,
 };
 
@@ -35,8 +39,8 @@ use crate::{
 const RESYNC: Duration = Duration::from_secs(300);
 /// One that is not wakes by changes, and by itself after this time.
 const SOON: Duration = Duration::from_secs(3);
-/// A member that was restarted and still waits for a restart is left alone for so long.
-const RESTARTED: Duration = Duration::from_secs(30);
+/// A restart or switchover whose effect is not seen yet is not asked for again before this time.
+const ASKED: Duration = Duration::from_secs(30);
 /// After a step of the operator's own, and while something moves that no watch tells.
 const NOW: Duration = Duration::from_millis(250);
 
@@ -49,9 +53,11 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
             Ok(manifest) => manifest,
             Err(error) => return refuse(context, object, &value, &before, &error).await,
         };
-    let mut memory = context.memory(&manifest.namespace, &manifest.name);
+    let key = ClusterKey::of(&manifest);
+    let mut memory = context.memory(&key);
     let mut pass = Pass {
         context,
+        key: &key,
         manifest: &manifest,
         memory: &mut memory,
         observed: Observed::default(),
@@ -70,7 +76,7 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
     };
     let after = status(&manifest, &observed, &before, template, &report::timestamp());
     announce(context, &manifest, &before, &after).await;
-    context.remember(&manifest.namespace, &manifest.name, memory);
+    context.remember(&key, memory);
     if let Err(error) = report::write(context, object, &before, &after).await {
         tracing::warn!(cluster = manifest.name, "{}", error.told());
         return Action::requeue(NOW);
@@ -132,6 +138,7 @@ enum Configured {
 
 struct Pass<'a> {
     context: &'a Context,
+    key: &'a ClusterKey,
     manifest: &'a Manifest,
     memory: &'a mut Memory,
     observed: Observed,
@@ -141,10 +148,10 @@ struct Pass<'a> {
 impl Pass<'_> {
     async fn run(&mut self) -> Result<(), OperatorError> {
         let (context, manifest) = (self.context, self.manifest);
-        let seen = observe(context, manifest).await?;
+        let seen = self.look().await?;
         self.note(&seen).await;
-        let passwords = apply::secrets(context, manifest, seen.statefulset.is_some(), self.memory).await?;
-        self.observed.not_changed = self.not_changed(&seen).await?;
+        let passwords = apply::secrets(context, manifest, &seen, self.memory).await?;
+        self.observed.not_changed = self.not_changed(&seen);
 
         let agents = Agents::new(context, &seen, &passwords);
         // What fails here must not keep anything else from being done: it may be its cure.
@@ -160,8 +167,8 @@ impl Pass<'_> {
         };
         let statefulset = apply::cluster(context, manifest, &live, &seen, self.memory).await?;
 
-        let database = self.databases(&seen, &passwords).await;
-        self.forget_restart(&seen);
+        let database = self.databases(&passwords).await;
+        self.forget_asked(&seen);
         let changed = matches!(configured, Ok(Configured::Changed));
         let step = self.not_again(self.step(&seen, &statefulset, changed));
         self.observed.step = Some(step.clone());
@@ -179,17 +186,56 @@ impl Pass<'_> {
         }
     }
 
-    /// Compares roles and databases, if somebody takes writes.
-    async fn databases(
-        &mut self,
-        seen: &Seen,
-        passwords: &BTreeMap<String, String>,
-    ) -> Result<(), OperatorError> {
+    /// The cluster from the index. Before a step that ends a server the API is asked again: watches lag, and the primary
+    /// may have changed meanwhile.
+    async fn look(&self) -> Result<Seen, OperatorError> {
+        let seen = self.context.seen(self.key);
+        let Some(set) = &seen.statefulset else {
+            return Ok(seen);
+        };
+        let wanted = self.manifest.spec.number_of_instances;
+        let have = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
+        let shrinks = i64::from(wanted) < i64::from(have);
+        let revision = Seen::revision(set).unwrap_or_default();
+        let acts = !matches!(
+            next_step(wanted, &revision, &seen.pods, &seen.rows),
+            Step::Nothing | Step::Wait(_)
+        );
+        if !shrinks && !acts {
+            return Ok(seen);
+        }
+        self.refresh::<Pod>("pods").await?;
+        self.refresh::<ConfigMap>("ConfigMaps").await?;
+        self.refresh::<StatefulSet>("StatefulSets").await?;
+        Ok(self.context.seen(self.key))
+    }
+
+    async fn refresh<K>(&self, what: &str) -> Result<(), OperatorError>
+    where
+        K: Indexed + Resource<Scope = NamespaceResourceScope> + DeserializeOwned + Debug,
+    {
+        let labels: Vec<String> = base_labels(&self.key.name, &self.context.settings)
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let api = Api::<K>::namespaced(self.context.client.clone(), &self.key.namespace);
+        let list = api
+            .list(&ListParams::default().labels(&labels.join(",")))
+            .await
+            .map_err(OperatorError::kube(format!("listing {what}")))?;
+        self.context.index().refresh(self.key, list.items);
+        Ok(())
+    }
+
+    /// Compares roles and databases, if a primary takes writes.
+    async fn databases(&mut self, passwords: &BTreeMap<String, String>) -> Result<(), OperatorError> {
+        // The Services may have been made in this pass.
+        let seen = self.context.seen(self.key);
         let Some(primary) = seen.primary() else {
             return Ok(());
         };
         let access = Access {
-            address: self.service(seen).await?,
+            address: self.service(&seen)?,
             passwords,
         };
         if seen.rows.iter().any(|row| row.state == "creating replica") {
@@ -214,10 +260,10 @@ impl Pass<'_> {
     }
 
     /// What a living cluster cannot take over: it stays as it was and is named.
-    async fn not_changed(&self, seen: &Seen) -> Result<Vec<String>, OperatorError> {
+    fn not_changed(&self, seen: &Seen) -> Vec<String> {
         let mut out = Vec::new();
         let Some(set) = &seen.statefulset else {
-            return Ok(out);
+            return out;
         };
         let spec = &self.manifest.spec;
         let running = env_of(set, "PGVERSION");
@@ -227,31 +273,21 @@ impl Pass<'_> {
                 spec.postgresql.version
             ));
         }
-        let api =
-            Api::<PersistentVolumeClaim>::namespaced(self.context.client.clone(), &self.manifest.namespace);
-        let claim = api
-            .get_opt(&Names(&self.manifest.name).claim(0))
-            .await
-            .map_err(OperatorError::kube("reading a volume claim"))?;
-        let have = claim
-            .and_then(|claim| claim.spec)
-            .and_then(|spec| spec.resources)
-            .and_then(|resources| resources.requests)
-            .and_then(|mut requests| requests.remove("storage"));
+        let have = seen.claims.get(&Names(&self.manifest.name).claim(0));
         let amount = |text: &str| text.parse::<howdah_api::Quantity>().ok();
         if let Some(have) = have
-            && amount(&have.0) != amount(&spec.volume.size)
+            && amount(have) != amount(&spec.volume.size)
         {
             out.push(format!(
-                "volume.size ({} is asked for, the volumes have {}; changing them is not supported yet)",
-                spec.volume.size, have.0
+                "volume.size ({} is asked for, the volumes have {have}; changing them is not supported yet)",
+                spec.volume.size
             ));
         }
-        Ok(out)
+        out
     }
 
     /// Brings the dynamic configuration to what the manifest says.
-    async fn configure(&self, seen: &Seen, agents: &Agents<'_>) -> Result<Configured, OperatorError> {
+    async fn configure(&mut self, seen: &Seen, agents: &Agents<'_>) -> Result<Configured, OperatorError> {
         let Some(current) = &seen.view.config.value else {
             return Ok(Configured::Later);
         };
@@ -262,8 +298,16 @@ impl Pass<'_> {
             // Nobody is there to take it: members that start will.
             return Ok(Configured::Later);
         }
+        // The watch may not have reported the last change yet.
+        if let Some((sent, at)) = &self.memory.configured
+            && *sent == change
+            && now() < *at + SOON
+        {
+            return Ok(Configured::Changed);
+        }
         let names: Vec<&str> = change.keys().map(String::as_str).collect();
         agents.configure(&change).await?;
+        self.memory.configured = Some((change.clone(), now()));
         let message = format!(
             "the configuration of the members was changed: {}",
             names.join(", ")
@@ -289,27 +333,20 @@ impl Pass<'_> {
     }
 
     /// The address of the primary's Service, as applications reach it.
-    async fn service(&self, seen: &Seen) -> Result<SocketAddr, OperatorError> {
+    fn service(&self, seen: &Seen) -> Result<SocketAddr, OperatorError> {
         let name = Names(&self.manifest.name).cluster();
-        let address = match seen.services.get(&name) {
-            Some(address) => address.clone(),
-            // It was made in this pass.
-            None => {
-                let api = Api::<Service>::namespaced(self.context.client.clone(), &self.manifest.namespace);
-                let service = api
-                    .get(&name)
-                    .await
-                    .map_err(OperatorError::kube("reading the Service"))?;
-                service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default()
-            }
-        };
+        let address = seen.services.get(&name).map(String::as_str).unwrap_or_default();
         format!("{address}:5432")
             .parse()
             .map_err(|_| OperatorError::Missing(format!("the Service has no address ('{address}')")))
     }
 
     async fn database(&mut self, access: &Access<'_>, primary: String) -> Result<(), OperatorError> {
-        let of = (self.manifest.generation, primary);
+        let of = DatabaseInput {
+            generation: self.manifest.generation,
+            primary,
+            passwords: access.passwords.clone(),
+        };
         let fresh = self
             .memory
             .database
@@ -346,32 +383,35 @@ impl Pass<'_> {
         }
     }
 
-    /// A member that no longer waits may be restarted again, for the next change.
-    fn forget_restart(&mut self, seen: &Seen) {
-        let waits = |member: &str| {
-            seen.rows
+    /// What was asked for has happened: a member that no longer waits may be restarted again for the next change, and a
+    /// new primary may hand over.
+    fn forget_asked(&mut self, seen: &Seen) {
+        let happened = match &self.memory.asked {
+            Some((Step::Restart { member, .. }, _)) => !seen
+                .rows
                 .iter()
-                .any(|row| row.name == member && row.pending_restart.is_some())
+                .any(|row| row.name == *member && row.pending_restart.is_some()),
+            Some((Step::Switchover { from, .. }, _)) => {
+                seen.primary().is_some_and(|primary| primary.name != *from)
+            }
+            _ => false,
         };
-        if self
-            .memory
-            .restarted
-            .as_ref()
-            .is_some_and(|(member, _, _)| !waits(member))
-        {
-            self.memory.restarted = None;
+        if happened {
+            self.memory.asked = None;
         }
     }
 
-    /// A restart that was just asked for is not asked for again: the agent publishes what became of it a moment later, and
-    /// one that did not help will not help the next second.
+    /// A restart or switchover that was just asked for is not asked for again: the agents publish its result a moment
+    /// later, and one that did not help will not help the next second.
     fn not_again(&self, step: Step) -> Step {
-        match (&step, &self.memory.restarted) {
-            (Step::Restart { member, reason }, Some((last, what, at)))
-                if member == last && reason == what && now() < *at + RESTARTED =>
-            {
-                Step::Wait(format!("{member} restarts {reason}"))
-            }
+        match &self.memory.asked {
+            Some((last, at)) if *last == step && now() < *at + ASKED => match step {
+                Step::Restart { member, reason } => Step::Wait(format!("{member} restarts {reason}")),
+                Step::Switchover { from, to, reason } => {
+                    Step::Wait(format!("{from} hands over to {to}: {reason}"))
+                }
+                other => other,
+            },
             _ => step,
         }
     }
@@ -395,6 +435,7 @@ impl Pass<'_> {
                 let message = format!("{from} hands over to {to}: {reason}");
                 report::event(context, manifest, false, "Switchover", &message).await;
                 agents.switch(from, to).await?;
+                self.memory.asked = Some((step.clone(), now()));
             }
             Step::Restart { member, reason } => {
                 report::event(
@@ -405,7 +446,7 @@ impl Pass<'_> {
                     &format!("{member} restarts {reason}"),
                 )
                 .await;
-                self.memory.restarted = Some((member.clone(), reason.clone(), now()));
+                self.memory.asked = Some((step.clone(), now()));
                 agents.restart(member).await?;
             }
         }
@@ -441,7 +482,13 @@ async fn replace(context: &Context, manifest: &Manifest, name: &str) -> Result<(
         ..DeleteParams::default()
     };
     match api.delete(name, &params).await {
-        Ok(_) => Ok(()),
+        Ok(deletion) => {
+            match deletion.left() {
+                Some(ending) => context.wrote(&ending),
+                None => context.index().deleted(&pod),
+            }
+            Ok(())
+        }
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
         Err(error) => Err(OperatorError::kube(format!("deleting pod {name}"))(error)),
     }

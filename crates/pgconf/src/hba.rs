@@ -42,6 +42,19 @@ pub fn hba_errors(lines: &[String]) -> Vec<(usize, String)> {
         .collect()
 }
 
+/// The first line, by number from 1, that includes a file. Servers before PostgreSQL 16 do not start with one.
+#[must_use]
+pub fn hba_include(lines: &[String]) -> Option<usize> {
+    let includes = |line: &String| {
+        let fields = fields(line);
+        fields
+            .as_ref()
+            .and_then(|fields| fields.first())
+            .is_some_and(|kind| INCLUDES.contains(&kind.as_str()))
+    };
+    lines.iter().position(includes).map(|at| at + 1)
+}
+
 fn error_in(line: &str) -> Option<String> {
     let fields = fields(line)?;
     let mut fields = fields.iter().map(String::as_str);

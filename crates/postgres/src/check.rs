@@ -72,6 +72,16 @@ pub async fn bad_parameters(programs: &Programs, parameters: &BTreeMap<String, S
     bad
 }
 
+/// Why this PostgreSQL would not start with these lines of `pg_hba.conf`, although their form is right.
+#[must_use]
+pub fn hba_refusal(programs: &Programs, lines: &[String]) -> Option<String> {
+    let line = howdah_pgconf::hba_include(lines).filter(|_| programs.version.major() < 16)?;
+    Some(format!(
+        "postgresql.pg_hba: line {line} includes a file, which needs PostgreSQL 16; this one is {}",
+        programs.version
+    ))
+}
+
 fn of(name: &str, value: &str, reason: String) -> BadParameter {
     BadParameter {
         name: name.to_owned(),
@@ -101,4 +111,23 @@ async fn refusal(programs: &Programs, parameters: &BTreeMap<&str, &str>) -> Opti
     let fatal = part("FATAL:")?;
     let more = part("HINT:").or_else(|| part("DETAIL:"));
     Some(more.map_or_else(|| fatal.clone(), |more| format!("{fatal} ({more})")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use howdah_types::PgVersion;
+
+    use super::*;
+
+    #[test]
+    fn a_line_that_includes_a_file_needs_postgresql_16() {
+        let lines = ["local all all trust".to_owned(), "include_dir hba.d".to_owned()];
+        let of = |version| Programs::of_version(PgVersion(version), BTreeSet::new());
+        let why = hba_refusal(&of(150_018), &lines).unwrap();
+        assert!(why.contains("line 2"), "{why}");
+        assert_eq!(hba_refusal(&of(160_000), &lines), None);
+        assert_eq!(hba_refusal(&of(150_018), &lines[..1]), None);
+    }
 }

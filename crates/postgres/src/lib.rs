@@ -29,7 +29,7 @@ mod settings;
 mod slots;
 mod tools;
 
-pub use check::{BadParameter, bad_parameters};
+pub use check::{BadParameter, bad_parameters, hba_refusal};
 pub use command::command_line;
 pub use commit_wait::write_wal;
 pub use conf::{Conf, Source};

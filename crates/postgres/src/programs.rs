@@ -53,6 +53,16 @@ impl Programs {
         Ok(programs)
     }
 
+    #[cfg(test)]
+    pub(crate) fn of_version(version: PgVersion, gucs: BTreeSet<String>) -> Self {
+        Programs {
+            dir: None,
+            names: BTreeMap::new(),
+            version,
+            gucs,
+        }
+    }
+
     /// The program to run for PostgreSQL's `name`.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {

@@ -126,10 +126,35 @@ async fn wrong_values_are_refused_and_unfinished_bodies_hold_nobody_up() {
         let (status, text) = status_of(&lab, leader, Method::PATCH, "/config", &body).await;
         assert_eq!(status, 400, "{body}: {text}");
     }
+    for body in [
+        json!({"timeout": "x"}),
+        json!({"timeout": 0}),
+        json!({"timeout": "-3s"}),
+    ] {
+        let (status, text) = status_of(&lab, leader, Method::POST, "/restart", &body).await;
+        assert_eq!(status, 400, "{body}: {text}");
+    }
+    for pair in [
+        "ttl=soon",
+        "postgresql.pg_hba=7",
+        "maximum_lag_on_failover=1 parsec",
+    ] {
+        let edited = Command::new(lab.dir().join("howdah"))
+            .args(["ctl", "-c"])
+            .arg(lab.dir().join("m0.yml"))
+            .args(["edit-config", "--force", "-s", pair])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&edited.stderr);
+        assert!(!edited.status.success(), "{pair}: {said}");
+        assert!(said.contains("nothing was changed"), "{pair}: {said}");
+    }
     let after = status_of(&lab, leader, Method::GET, "/config", &json!(null))
         .await
         .1;
     assert_eq!(before, after, "nothing of them was stored");
+    let (status, text) = status_of(&lab, leader, Method::POST, "/restart", &json!({"timeout": "30s"})).await;
+    assert_eq!(status, 200, "{text}");
 
     let member = &lab.members[leader];
     let mut unfinished = Vec::new();
@@ -162,6 +187,16 @@ async fn wrong_values_are_refused_and_unfinished_bodies_hold_nobody_up() {
         now().since(began)
     );
     drop(unfinished);
+}
+
+/// Each connection to a server without its map of files ends with an error, while the server itself runs.
+#[tokio::test]
+async fn a_restart_of_a_server_that_serves_no_session_is_no_success() {
+    let lab = lab(1).await;
+    let leader = lab.wait_primary(SOON).await.unwrap();
+    std::fs::remove_file(lab.members[leader].data_dir().join("global/pg_filenode.map")).unwrap();
+    let (status, text) = status_of(&lab, leader, Method::POST, "/restart", &json!({})).await;
+    assert_eq!(status, 503, "{text}");
 }
 
 /// Behind a pipe that is the test user's and one that the agent's user may open again.

@@ -8,7 +8,7 @@ use howdah_guard::{Request, StartMode, StopMode};
 use howdah_ha::Upstream;
 use howdah_types::BootTime;
 
-use super::{Outcome, STOP_PATIENCE};
+use super::{Failure, Outcome, STOP_PATIENCE};
 use crate::outside::Outside;
 
 /// An action ends after this although the server is not up yet: recovery may take hours, and the loop watches it.
@@ -33,11 +33,12 @@ pub(crate) async fn primary(outside: &Outside, term: Term) -> Outcome {
     settle(outside, ended).await
 }
 
-/// Waits for the server; that it has ended is an error, that it is slow is not.
+/// Waits until the server accepts connections. A server that has ended has failed; one that is slow is still starting.
 pub(crate) async fn settle(outside: &Outside, ended_before: u64) -> Outcome {
     match outside.wait_ready(ended_before, now() + START_PATIENCE).await {
+        Ok(()) => Ok(()),
         Err(error) if outside.guard.ended().times > ended_before => Err(error.into()),
-        _ => Ok(()),
+        Err(_) => Err(Failure::StillStarting),
     }
 }
 

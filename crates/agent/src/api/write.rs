@@ -1,7 +1,10 @@
+use std::time::Duration;
+
 use howdah_clock::now;
-use howdah_config::{dynamic_from, patch};
+use howdah_config::{dynamic_from, parse_int, patch};
 use howdah_dcs::{Cond, Key, Op, Outcome};
-use howdah_postgres::bad_parameters;
+use howdah_http::timeout_at;
+use howdah_postgres::{bad_parameters, hba_refusal};
 use howdah_rest::{ReinitRequest, RestartRequest, ScheduledRestart};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
@@ -44,6 +47,9 @@ async fn write_config(api: &Api, config: Map<String, Value>, cond: Cond) -> Answ
     if let Some(first) = bad.first() {
         return Answer::text(400, first.to_string());
     }
+    if let Some(why) = hba_refusal(&api.programs, dynamic.pg_hba.as_deref().unwrap_or_default()) {
+        return Answer::text(400, why);
+    }
     let value = Value::Object(config);
     let op = Op::Put {
         key: Key::Config,
@@ -77,6 +83,11 @@ pub(crate) async fn restart(api: &Api, body: &Map<String, Value>) -> Answer {
         Ok(request) => request,
         Err(bad) => return Answer::text(bad.status, bad.message),
     };
+    let patience = match body.get("timeout").map(|value| parse_int(value, "s")) {
+        None => None,
+        Some(Some(seconds @ 1..)) => Some(Duration::from_secs(seconds.unsigned_abs())),
+        Some(_) => return Answer::text(400, "Timeout should be a positive number of seconds"),
+    };
     if request.schedule.is_some() {
         let started = facts.postmaster_start_time.as_deref();
         let plan = started.and_then(|started| ScheduledRestart::new(request, body, started));
@@ -91,7 +102,15 @@ pub(crate) async fn restart(api: &Api, body: &Map<String, Value>) -> Answer {
     if let Some(why) = request.unmet(&facts) {
         return Answer::text(503, format!("restart conditions are not satisfied: {why}"));
     }
-    ask(api, ApiCommand::Restart, "restarted successfully").await
+    let restarted = ask(api, ApiCommand::Restart, "restarted successfully");
+    let Some(patience) = patience else {
+        return restarted.await;
+    };
+    // The restart goes on: only its result is not waited for any longer.
+    match timeout_at(now() + patience, restarted).await {
+        Ok(answer) => answer,
+        Err(_) => Answer::text(503, "postgres is still starting"),
+    }
 }
 
 async fn schedule(api: &Api, plan: ScheduledRestart) -> Answer {

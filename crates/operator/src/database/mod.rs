@@ -12,7 +12,7 @@ use howdah_plan::sql::{self, Statement};
 
 use crate::{
     OperatorError,
-    context::{Context, DatabasePass},
+    context::{Context, DatabaseInput, DatabasePass},
 };
 use connect::Session;
 
@@ -27,7 +27,7 @@ pub(crate) async fn sync(
     context: &Context,
     manifest: &Manifest,
     access: &Access<'_>,
-    of: (i64, String),
+    of: DatabaseInput,
 ) -> Result<Arc<DatabasePass>, OperatorError> {
     let settings = &context.settings;
     let session = open(context, access, "postgres").await?;

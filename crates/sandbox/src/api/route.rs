@@ -61,7 +61,14 @@ fn answer(api: &Api, request: &Request) -> Result<Reply, ApiError> {
     if let ["healthz" | "livez" | "readyz", ..] = path.as_slice() {
         return Ok(Reply::text("ok"));
     }
-    api.authenticate(request)?;
+    let user = api.authenticate(request)?;
+    tracing::debug!(
+        target: "howdah_sandbox::audit",
+        user,
+        verb = %request.method,
+        path = request.path.join("/"),
+        "request"
+    );
     match path.as_slice() {
         ["version"] => Ok(Reply::json(&super::discovery::version())),
         ["api"] => Ok(api.core_versions(request)),

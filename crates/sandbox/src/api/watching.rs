@@ -57,7 +57,7 @@ impl Api {
         let from = request.query("resourceVersion");
         let initial = request.is_set("sendInitialEvents") || matches!(from, "" | "0");
         // Before the list, so that nothing is missed between the two.
-        let changed = self.store.subscribe();
+        let changed = self.store.subscribe_to(&target.resource.id());
         let mut watch = Watch {
             store: self.store.clone(),
             resource: target.resource.clone(),
@@ -113,7 +113,9 @@ impl Watch {
                 () = sleep_until(self.ends) => return None,
                 () = sleep_until(self.next_bookmark) => {
                     self.next_bookmark = now() + BOOKMARK;
-                    if self.bookmarks {
+                    // Other resources have moved the revision on.
+                    self.catch_up();
+                    if self.bookmarks && !self.over {
                         self.bookmark(false);
                     }
                 }

@@ -9,14 +9,15 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use crate::{ApiError, meta};
 use log::{Log, LogError};
 
-/// How many changes a watch may be behind before it has to list anew.
-const RING: usize = 4096;
+/// How many changes of its resource a watch may be behind before its client has to list again. Each holds an object: with a
+/// hundred clusters that renew their leases this is half a minute and some ten megabytes.
+const RING: usize = 1024;
 
 /// Where an object is: resource (`group/plural`), namespace (empty for none), name.
 pub(crate) type Key = (String, String, String);
@@ -34,7 +35,6 @@ pub(crate) enum Change {
 pub(crate) struct Event {
     pub(crate) revision: u64,
     pub(crate) change: Change,
-    pub(crate) resource: String,
     pub(crate) namespace: String,
     /// After the change; before it, with the revision of the deletion, when it was deleted.
     pub(crate) object: Arc<Value>,
@@ -54,16 +54,27 @@ pub(crate) enum Write {
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Mutex<Inner>>,
+    /// The last change that is more than a note.
     revision: watch::Sender<u64>,
+    /// The last change of each resource that somebody watches.
+    resources: Arc<Mutex<BTreeMap<String, watch::Sender<u64>>>>,
 }
 
 struct Inner {
     objects: BTreeMap<Key, Arc<Value>>,
     revision: u64,
-    ring: VecDeque<Event>,
-    /// Changes up to this one are no longer in the ring.
-    compacted: u64,
+    /// The last changes of each resource.
+    rings: BTreeMap<String, Ring>,
+    /// The revision of the beginning: of what was before, no change is known.
+    opened: u64,
     log: Option<Log>,
+}
+
+/// The last changes of one resource.
+struct Ring {
+    events: VecDeque<Event>,
+    /// Changes up to this one are no longer here.
+    compacted: u64,
 }
 
 impl Store {
@@ -73,8 +84,8 @@ impl Store {
         Self::with(Inner {
             objects: BTreeMap::new(),
             revision: 1,
-            ring: VecDeque::new(),
-            compacted: 1,
+            rings: BTreeMap::new(),
+            opened: 1,
             log: None,
         })
     }
@@ -89,8 +100,8 @@ impl Store {
         Ok(Self::with(Inner {
             objects,
             revision,
-            ring: VecDeque::new(),
-            compacted: revision,
+            rings: BTreeMap::new(),
+            opened: revision,
             log: Some(log),
         }))
     }
@@ -100,12 +111,23 @@ impl Store {
         Store {
             inner: Arc::new(Mutex::new(inner)),
             revision,
+            resources: Arc::default(),
         }
     }
 
-    /// Hears of every new revision.
+    /// Reports every change that controllers and the node act on: all but those that leave everything except an object's
+    /// annotations as it was. The renewals of leases are such, a few each second.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
+    }
+
+    /// Reports every change of a resource.
+    pub(crate) fn subscribe_to(&self, resource: &str) -> watch::Receiver<u64> {
+        self.resources
+            .lock()
+            .entry(resource.to_owned())
+            .or_insert_with(|| watch::channel(0).0)
+            .subscribe()
     }
 
     pub(crate) fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
@@ -141,20 +163,18 @@ impl Store {
     /// They are no longer known (410).
     pub(crate) fn since(&self, resource: &str, revision: u64) -> Result<(u64, Vec<Event>), ApiError> {
         let inner = self.inner.lock();
-        if revision < inner.compacted {
+        let ring = inner.rings.get(resource);
+        let compacted = ring.map_or(inner.opened, |ring| ring.compacted);
+        if revision < compacted {
             return Err(ApiError::gone(format!(
-                "too old resource version: {revision} ({})",
-                inner.compacted
+                "too old resource version: {revision} ({compacted})"
             )));
         }
-        let first = inner.ring.partition_point(|event| event.revision <= revision);
-        let events = inner
-            .ring
-            .range(first..)
-            .filter(|event| event.resource == resource)
-            .cloned()
-            .collect();
-        Ok((inner.revision, events))
+        let after = |ring: &Ring| {
+            let first = ring.events.partition_point(|event| event.revision <= revision);
+            ring.events.range(first..).cloned().collect()
+        };
+        Ok((inner.revision, ring.map(after).unwrap_or_default()))
     }
 
     /// Reads and writes one object in one step. The new object gets its revision here; one that is as it was keeps it.
@@ -197,23 +217,57 @@ impl Store {
             inner.objects.insert(key.clone(), Arc::clone(&object));
             inner.persist(&key, revision, Some(&object));
         }
-        inner.ring.push_back(Event {
+        let is_note = before
+            .as_ref()
+            .is_some_and(|before| change == Change::Modified && annotates(before, &object));
+        let opened = inner.opened;
+        let ring = inner.rings.entry(resource.to_owned()).or_insert_with(|| Ring {
+            events: VecDeque::new(),
+            compacted: opened,
+        });
+        ring.events.push_back(Event {
             revision,
             change,
-            resource: resource.to_owned(),
             namespace: namespace.to_owned(),
             object: Arc::clone(&object),
             before,
         });
-        if inner.ring.len() > RING
-            && let Some(old) = inner.ring.pop_front()
+        if ring.events.len() > RING
+            && let Some(old) = ring.events.pop_front()
         {
-            inner.compacted = old.revision;
+            ring.compacted = old.revision;
         }
-        // Under the lock, so that nobody hears of revisions in another order.
-        self.revision.send_replace(revision);
+        // Under the lock, so that revisions are reported in order.
+        if !is_note {
+            self.revision.send_replace(revision);
+        }
+        if let Some(watched) = self.resources.lock().get(resource) {
+            watched.send_replace(revision);
+        }
         Ok(Some(object))
     }
+}
+
+/// Whether two versions of an object differ in annotations alone, and in what every write changes.
+fn annotates(before: &Value, after: &Value) -> bool {
+    const NOTES: [&str; 3] = ["annotations", "managedFields", "resourceVersion"];
+    let (Some(before), Some(after)) = (before.as_object(), after.as_object()) else {
+        return false;
+    };
+    let same = |a: &Map<String, Value>, b: &Map<String, Value>, but: &[&str]| {
+        let covers = |a: &Map<String, Value>, b: &Map<String, Value>| {
+            a.iter()
+                .filter(|(name, _)| !but.contains(&name.as_str()))
+                .all(|(name, value)| b.get(name) == Some(value))
+        };
+        covers(a, b) && covers(b, a)
+    };
+    let (Some(Value::Object(meta_before)), Some(Value::Object(meta_after))) =
+        (before.get("metadata"), after.get("metadata"))
+    else {
+        return false;
+    };
+    same(before, after, &["metadata"]) && same(meta_before, meta_after, &NOTES)
 }
 
 impl Inner {
@@ -260,6 +314,34 @@ mod tests {
             put(&store, "b", json!(n));
         }
         assert_eq!(store.since("/x", revision).unwrap_err().code, 410);
+    }
+
+    #[test]
+    fn a_note_wakes_watches_of_its_resource_alone() {
+        let store = Store::in_memory();
+        let object = |note: &str, value: i64| json!({"metadata": {"name": "a", "annotations": {"note": note}, "labels": {"l": "x"}}, "data": value});
+        let write = |object: Value| {
+            store.write("/x", "ns", "a", |_| Ok(Write::Put(object))).unwrap();
+        };
+        write(object("first", 1));
+        let (mut all, mut mine, mut other) = (
+            store.subscribe(),
+            store.subscribe_to("/x"),
+            store.subscribe_to("/y"),
+        );
+        let mut woken = || {
+            [&mut all, &mut mine, &mut other].map(|receiver| {
+                let changed = receiver.has_changed().unwrap();
+                receiver.mark_unchanged();
+                changed
+            })
+        };
+        write(object("second", 1));
+        assert_eq!(woken(), [false, true, false]);
+        write(object("second", 2));
+        assert_eq!(woken(), [true, true, false]);
+        store.write("/x", "ns", "a", |_| Ok(Write::Delete)).unwrap();
+        assert_eq!(woken(), [true, true, false]);
     }
 
     #[allow(clippy::disallowed_methods, reason = "a test waits")]
