@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use howdah_clock::now;
 use howdah_config::SyncMode;
-use howdah_dcs::{Cond, HistoryEntry, Key, Op, Outcome, View, history_to_json};
+use howdah_dcs::{Cond, Document, HistoryEntry, KeyOp, Outcome, View};
 use howdah_ha::{Action, Command, Effect, NOBODY, RunningAction, SlotChange, gate, quote_sync_name};
 use howdah_postgres::{advance_slot, create_slot, drop_slot, write_wal};
 use howdah_types::Timeline;
@@ -55,8 +55,8 @@ impl Agent {
                 self.keeper.command(Command::Verify).await;
                 Next::Go
             }
-            Effect::Put { key, value, cond } => self.write(Op::Put { key, value, cond }).await,
-            Effect::Delete { key, cond } => self.write(Op::Delete { key, cond }).await,
+            Effect::Put { document, cond } => self.write(KeyOp::Put { document, cond }).await,
+            Effect::Delete { key, cond } => self.write(KeyOp::Delete { key, cond }).await,
             Effect::ProbePeers(names) => {
                 let last = self.memory.last_leader.as_ref().map(|leader| leader.name.clone());
                 self.prober.ask(&names, view, &self.memory.known, last.as_ref());
@@ -84,7 +84,7 @@ impl Agent {
             Effect::Slots(changes) => self.change_slots(changes).await,
             Effect::WriteHistory => self.write_history(view).await,
             Effect::Claim => match self.keeper.status().lease {
-                Some(lease) => self.write(Op::Claim { lease }).await,
+                Some(lease) => self.write(KeyOp::Claim { lease }).await,
                 None => Next::Stop,
             },
             Effect::RestoreConfig => match self.configuration.raw.clone() {
@@ -94,12 +94,10 @@ impl Agent {
                             "The stored configuration is no JSON object: the last good one is written back."
                         );
                     }
-                    let value = serde_json::Value::Object(config).to_string();
                     // Nothing else waits for that.
                     let _ = self
-                        .write(Op::Put {
-                            key: Key::Config,
-                            value,
+                        .write(KeyOp::Put {
+                            document: Document::config(&config),
                             cond: Cond::Rev(view.config.rev),
                         })
                         .await;
@@ -123,8 +121,8 @@ impl Agent {
         }
     }
 
-    async fn write(&mut self, op: Op) -> Next {
-        let outcome = self.store.execute(&op, now() + WRITE_PATIENCE).await;
+    async fn write(&mut self, op: KeyOp) -> Next {
+        let outcome = self.store.write(&op, now() + WRITE_PATIENCE).await;
         self.watching.disturb();
         match outcome {
             Outcome::Done(_) => Next::Go,
@@ -288,10 +286,8 @@ impl Agent {
         if limit > 0 && rows.len() > limit {
             rows.drain(..rows.len() - limit);
         }
-        let value = history_to_json(&rows).to_string();
-        self.write(Op::Put {
-            key: Key::History,
-            value,
+        self.write(KeyOp::Put {
+            document: Document::history(&rows),
             cond: Cond::Always,
         })
         .await

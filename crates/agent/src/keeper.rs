@@ -1,7 +1,7 @@
 use std::{ffi::CString, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use howdah_clock::now;
-use howdah_dcs::{LeaseId, Op, Outcome, Store, Term};
+use howdah_dcs::{LeaseId, LeaseOp, Outcome, Store, Term};
 use howdah_guard::{
     GuardClient, Request,
     tree::{DirId, ProcessTable},
@@ -311,10 +311,10 @@ impl KeeperTask {
     }
 }
 
-async fn execute(store: Arc<dyn Store>, op: Op, deadline: BootTime) -> KeeperInput {
+async fn execute(store: Arc<dyn Store>, op: LeaseOp, deadline: BootTime) -> KeeperInput {
     // The store keeps to the deadline; the limit here is for one that does not.
     let patience = deadline + Duration::from_secs(1);
-    let outcome = match howdah_http::timeout_at(patience, store.execute(&op, deadline)).await {
+    let outcome = match howdah_http::timeout_at(patience, store.lease(&op, deadline)).await {
         Ok(outcome) => outcome,
         Err(_) => Outcome::Unknown("no answer in time".to_owned()),
     };

@@ -1,7 +1,7 @@
 //! What the agent says of itself: its record in the store, the state that the REST API shows, and the log.
 
 use howdah_clock::now;
-use howdah_dcs::{Op, Outcome, View};
+use howdah_dcs::{KeyOp, Outcome, View};
 use howdah_ha::{Action, Dcs, LeaseState, Plan, Postgres, Snapshot};
 use howdah_pgconf::DbState;
 use howdah_rest::{MemberFacts, Position, ScheduledRestart};
@@ -60,12 +60,12 @@ impl Agent {
         {
             return;
         }
-        let op = Op::PutMember {
+        let op = KeyOp::PutMember {
             me: self.config.name.clone(),
             lease,
-            value: serde_json::to_string(&record).unwrap_or_default(),
+            record: record.to_json(),
         };
-        match self.store.execute(&op, now() + READ_PATIENCE).await {
+        match self.store.write(&op, now() + READ_PATIENCE).await {
             Outcome::Done(_) => self.publisher.written(record, lease, now()),
             other => {
                 self.publisher.forget();

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use howdah_clock::now;
 use howdah_config::{DynamicError, check_dynamic, patch};
-use howdah_dcs::{Cond, Key, Op, Outcome, Store};
+use howdah_dcs::{Cond, Document, KeyOp, Outcome, Store};
 use serde_json::{Map, Value};
 use similar::TextDiff;
 
@@ -80,12 +80,11 @@ pub(crate) async fn edit(context: &Context, args: &EditConfigArgs) -> anyhow::Re
     if !args.force && prompt::confirm("Apply these changes?", "no").is_err() {
         return Ok(());
     }
-    let op = Op::Put {
-        key: Key::Config,
-        value: Value::Object(new).to_string(),
+    let op = KeyOp::Put {
+        document: Document::config(&new),
         cond: Cond::Rev(cluster.view.config.rev),
     };
-    match cluster.store.execute(&op, now() + STORE).await {
+    match cluster.store.write(&op, now() + STORE).await {
         Outcome::Done(_) => println!("Configuration changed"),
         Outcome::Refused(_) => anyhow::bail!("Config modification aborted due to concurrent changes"),
         Outcome::Failed(why) | Outcome::Unknown(why) => anyhow::bail!("{why}"),

@@ -1,8 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
 use howdah_dcs::{
-    Answer, Done, Key, KeyTree, LeaderKey, LeaderSeen, LeaseId, Op, Outcome, Refusal, Store, StoreError,
-    Term, View, Watcher,
+    Answer, Key, KeyOp, KeyTree, LeaderKey, LeaderSeen, LeaseDone, LeaseId, LeaseOp, Outcome, Refusal, Store,
+    StoreError, Term, View, Watcher,
 };
 use howdah_types::BootTime;
 use serde_json::{Value, json};
@@ -48,30 +48,81 @@ impl EtcdStore {
         transport.post(path, body, deadline).await
     }
 
-    async fn run(&self, op: &Op, deadline: BootTime) -> Result<Outcome, Failure> {
+    async fn run_lease(&self, op: &LeaseOp, deadline: BootTime) -> Result<Outcome<LeaseDone>, Failure> {
         match op {
-            Op::Grant { ttl } => {
+            LeaseOp::Grant { ttl } => {
                 let seconds = ttl.as_secs().to_string();
                 let answer = self
                     .post("/lease/grant", &json!({ "TTL": seconds }), deadline)
                     .await?;
                 let lease = LeaseId(wire::integer(&answer["ID"]));
                 let ttl = Duration::from_secs(wire::integer(&answer["TTL"]));
-                Ok(Outcome::Done(Done::Lease { lease, ttl }))
+                Ok(Outcome::Done(LeaseDone::Granted { lease, ttl }))
             }
-            Op::KeepAlive { lease } => self.renew(*lease, false, deadline).await,
-            Op::Renew { lease, read } => self.renew(*lease, *read, deadline).await,
-            Op::Revoke { lease } => {
+            LeaseOp::KeepAlive { lease } => self.renew(*lease, false, deadline).await,
+            LeaseOp::Renew { lease, read } => self.renew(*lease, *read, deadline).await,
+            LeaseOp::Revoke { lease } => {
                 let body = json!({ "ID": wire::lease_text(*lease) });
                 self.post("/lease/revoke", &body, deadline).await?;
-                Ok(Outcome::Done(Done::Written { rev: 0 }))
+                Ok(Outcome::Done(LeaseDone::Ended))
             }
-            _ => self.transact(op, deadline).await,
+            LeaseOp::Acquire { me, lease } => {
+                let body = wire::acquire(&self.tree.leader(), me, *lease);
+                let answer = self.transact(&body, deadline).await?;
+                if answer.succeeded {
+                    return Ok(Outcome::Done(LeaseDone::Acquired {
+                        term: Term(answer.rev),
+                    }));
+                }
+                Ok(Outcome::Refused(match wire::leader_key(&answer.range) {
+                    Some(leader) => Refusal::HasLeader(leader),
+                    None => Refusal::Condition,
+                }))
+            }
+            LeaseOp::Release { lease } => {
+                let body = wire::release(&self.tree.leader(), *lease);
+                let answer = self.transact(&body, deadline).await?;
+                Ok(if answer.succeeded {
+                    Outcome::Done(LeaseDone::Ended)
+                } else {
+                    Outcome::Refused(Refusal::Condition)
+                })
+            }
         }
     }
 
+    async fn run_write(&self, op: &KeyOp, deadline: BootTime) -> Result<Outcome<u64>, Failure> {
+        let body = match op {
+            KeyOp::PutMember { me, lease, record } => wire::put_member(&self.tree.member(me), record, *lease),
+            KeyOp::Claim { lease } => wire::claim(&self.tree.path(Key::Initialize), *lease),
+            KeyOp::Put { document, cond } => {
+                wire::put_key(&self.tree.path(document.key()), document.text(), *cond)
+            }
+            KeyOp::Delete { key, cond } => wire::delete_key(&self.tree.path(*key), *cond),
+        };
+        let answer = self.transact(&body, deadline).await?;
+        let is_done = answer.succeeded
+            || match op {
+                KeyOp::Claim { lease } => {
+                    let found = wire::raw_key(&answer.range["kvs"][0]);
+                    found.value.is_empty() && found.lease == Some(*lease)
+                }
+                KeyOp::PutMember { .. } | KeyOp::Put { .. } | KeyOp::Delete { .. } => false,
+            };
+        Ok(if is_done {
+            Outcome::Done(answer.rev)
+        } else {
+            Outcome::Refused(Refusal::Condition)
+        })
+    }
+
     /// Extends the lease, and reads the leader key at the same time.
-    async fn renew(&self, lease: LeaseId, read: bool, deadline: BootTime) -> Result<Outcome, Failure> {
+    async fn renew(
+        &self,
+        lease: LeaseId,
+        read: bool,
+        deadline: BootTime,
+    ) -> Result<Outcome<LeaseDone>, Failure> {
         let body = json!({ "ID": wire::lease_text(lease) });
         let extended = self.post("/lease/keepalive", &body, deadline);
         let (answer, leader) = if read {
@@ -84,7 +135,7 @@ impl EtcdStore {
         if ttl.is_zero() {
             return Ok(Outcome::Refused(Refusal::NoLease));
         }
-        Ok(Outcome::Done(Done::Renewed { ttl, leader }))
+        Ok(Outcome::Done(LeaseDone::Renewed { ttl, leader }))
     }
 
     async fn read_leader(&self, deadline: BootTime) -> Result<Option<LeaderKey>, Failure> {
@@ -97,57 +148,46 @@ impl EtcdStore {
         Ok(wire::leader_key(&range))
     }
 
-    async fn transact(&self, op: &Op, deadline: BootTime) -> Result<Outcome, Failure> {
-        let path = match op {
-            Op::PutMember { me, .. } => self.tree.member(me),
-            Op::Put { key, .. } | Op::Delete { key, .. } => self.tree.path(*key),
-            Op::Claim { .. } => self.tree.path(Key::Initialize),
-            _ => String::new(),
-        };
-        let Some(body) = wire::transaction(op, &self.tree.leader(), &path) else {
-            return Err(Failure::NotSent("not a transaction".into()));
-        };
-        let answer = self.post("/kv/txn", &body, deadline).await?;
-        let rev = wire::integer(&answer["header"]["revision"]);
-        let succeeded = answer["succeeded"].as_bool().unwrap_or(false);
-        Ok(match (op, succeeded) {
-            (Op::Acquire { .. }, true) => Outcome::Done(Done::Acquired { term: Term(rev) }),
-            (Op::Acquire { .. }, false) => {
-                let range = &answer["responses"][0]["response_range"];
-                match wire::leader_key(range) {
-                    Some(leader) => Outcome::Refused(Refusal::HasLeader(leader)),
-                    None => Outcome::Refused(Refusal::Condition),
-                }
-            }
-            (Op::Claim { lease }, false) => {
-                let found = wire::raw_key(&answer["responses"][0]["response_range"]["kvs"][0]);
-                let ours = found.value.is_empty() && found.lease == Some(*lease);
-                if ours {
-                    Outcome::Done(Done::Written { rev })
-                } else {
-                    Outcome::Refused(Refusal::Condition)
-                }
-            }
-            (_, true) => Outcome::Done(Done::Written { rev }),
-            (_, false) => Outcome::Refused(Refusal::Condition),
+    async fn transact(&self, body: &Value, deadline: BootTime) -> Result<Transacted, Failure> {
+        let answer = self.post("/kv/txn", body, deadline).await?;
+        Ok(Transacted {
+            succeeded: answer["succeeded"].as_bool().unwrap_or(false),
+            rev: wire::integer(&answer["header"]["revision"]),
+            range: answer["responses"][0]["response_range"].clone(),
         })
     }
 }
 
+/// The answer to a transaction.
+struct Transacted {
+    /// The condition held.
+    succeeded: bool,
+    /// The store's revision afterwards.
+    rev: u64,
+    /// What it read when the condition did not hold.
+    range: Value,
+}
+
+fn outcome<T>(result: Result<Outcome<T>, Failure>) -> Outcome<T> {
+    match result {
+        Ok(outcome) => outcome,
+        Err(Failure::NotSent(reason)) => Outcome::Failed(reason),
+        Err(Failure::Unknown(reason)) => Outcome::Unknown(reason),
+        Err(Failure::Error {
+            code: NOT_FOUND,
+            message,
+        }) if message.contains("lease") => Outcome::Refused(Refusal::NoLease),
+        Err(Failure::Error { message, .. }) => Outcome::Failed(message),
+    }
+}
+
 impl Store for EtcdStore {
-    fn execute<'a>(&'a self, op: &'a Op, deadline: BootTime) -> Answer<'a, Outcome> {
-        Box::pin(async move {
-            match self.run(op, deadline).await {
-                Ok(outcome) => outcome,
-                Err(Failure::NotSent(reason)) => Outcome::Failed(reason),
-                Err(Failure::Unknown(reason)) => Outcome::Unknown(reason),
-                Err(Failure::Error {
-                    code: NOT_FOUND,
-                    message,
-                }) if message.contains("lease") => Outcome::Refused(Refusal::NoLease),
-                Err(Failure::Error { message, .. }) => Outcome::Failed(message),
-            }
-        })
+    fn lease<'a>(&'a self, op: &'a LeaseOp, deadline: BootTime) -> Answer<'a, Outcome<LeaseDone>> {
+        Box::pin(async move { outcome(self.run_lease(op, deadline).await) })
+    }
+
+    fn write<'a>(&'a self, op: &'a KeyOp, deadline: BootTime) -> Answer<'a, Outcome<u64>> {
+        Box::pin(async move { outcome(self.run_write(op, deadline).await) })
     }
 
     fn read(&self, deadline: BootTime) -> Answer<'_, Result<View, StoreError>> {

@@ -1,5 +1,5 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
-use howdah_dcs::{Cond, LeaderKey, LeaseId, Op, RawKey, Term};
+use howdah_dcs::{Cond, LeaderKey, LeaseId, RawKey, Term};
 use howdah_types::MemberName;
 use serde_json::{Value, json};
 
@@ -83,33 +83,45 @@ fn compare(path: &str, cond: Cond) -> Value {
     }
 }
 
-/// The transaction of an operation on keys; `leader` is the leader key's path, `path` that of the key it names.
-pub(crate) fn transaction(op: &Op, leader: &str, path: &str) -> Option<Value> {
-    let read_leader = json!([{"request_range": {"key": b64(leader)}}]);
-    Some(match op {
-        Op::Acquire { me, lease } => json!({
-            "compare": compare(leader, Cond::Absent),
-            "success": [put(leader, me.as_str(), Some(*lease))],
-            "failure": read_leader,
-        }),
-        Op::Release { lease } => json!({
-            "compare": [{"key": b64(leader), "target": "LEASE", "result": "EQUAL", "lease": lease_text(*lease)}],
-            "success": [{"request_delete_range": {"key": b64(leader)}}],
-        }),
-        Op::PutMember { lease, value, .. } => json!({"success": [put(path, value, Some(*lease))]}),
-        Op::Claim { lease } => json!({
-            "compare": compare(path, Cond::Absent),
-            "success": [put(path, "", Some(*lease))],
-            "failure": [{"request_range": {"key": b64(path)}}],
-        }),
-        Op::Put { value, cond, .. } => {
-            json!({"compare": compare(path, *cond), "success": [put(path, value, None)]})
-        }
-        Op::Delete { cond, .. } => {
-            json!({"compare": compare(path, *cond), "success": [{"request_delete_range": {"key": b64(path)}}]})
-        }
-        Op::Grant { .. } | Op::KeepAlive { .. } | Op::Renew { .. } | Op::Revoke { .. } => return None,
+/// Creates the leader key, if there is none; reads it otherwise.
+pub(crate) fn acquire(leader: &str, me: &MemberName, lease: LeaseId) -> Value {
+    json!({
+        "compare": compare(leader, Cond::Absent),
+        "success": [put(leader, me.as_str(), Some(lease))],
+        "failure": [{"request_range": {"key": b64(leader)}}],
     })
+}
+
+/// Deletes the leader key, if it is bound to this lease.
+pub(crate) fn release(leader: &str, lease: LeaseId) -> Value {
+    json!({
+        "compare": [{"key": b64(leader), "target": "LEASE", "result": "EQUAL", "lease": lease_text(lease)}],
+        "success": [{"request_delete_range": {"key": b64(leader)}}],
+    })
+}
+
+/// Writes a member's record.
+pub(crate) fn put_member(path: &str, record: &str, lease: LeaseId) -> Value {
+    json!({"success": [put(path, record, Some(lease))]})
+}
+
+/// Creates `initialize`, empty and bound to the lease, if it is absent; reads it otherwise.
+pub(crate) fn claim(path: &str, lease: LeaseId) -> Value {
+    json!({
+        "compare": compare(path, Cond::Absent),
+        "success": [put(path, "", Some(lease))],
+        "failure": [{"request_range": {"key": b64(path)}}],
+    })
+}
+
+/// Writes a shared key.
+pub(crate) fn put_key(path: &str, text: &str, cond: Cond) -> Value {
+    json!({"compare": compare(path, cond), "success": [put(path, text, None)]})
+}
+
+/// Deletes a shared key.
+pub(crate) fn delete_key(path: &str, cond: Cond) -> Value {
+    json!({"compare": compare(path, cond), "success": [{"request_delete_range": {"key": b64(path)}}]})
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use howdah_clock::now;
 use howdah_dcs::{
-    Done, LeaderSeen, LeaseId, Outcome,
+    LeaderSeen, LeaseDone, LeaseId, Outcome,
     observed::{Attempt, Change, Next, Record, Reply, Request},
 };
 use howdah_http::Method;
@@ -19,7 +19,7 @@ use crate::{
 
 impl KubeStore {
     /// Begins a lease: a number that nobody else has. Nothing is written, since it means nothing before it leads.
-    pub(crate) fn grant(&self, ttl: Duration) -> Outcome {
+    pub(crate) fn grant(&self, ttl: Duration) -> Outcome<LeaseDone> {
         let mut bytes = [0; 8];
         if let Err(error) = getrandom::fill(&mut bytes) {
             return Outcome::Failed(format!("no random number: {error}"));
@@ -27,7 +27,7 @@ impl KubeStore {
         // Zero means "no lease" to the guard.
         let lease = LeaseId(u64::from_ne_bytes(bytes) | 1);
         self.hub.set_ttl(lease, ttl);
-        Outcome::Done(Done::Lease { lease, ttl })
+        Outcome::Done(LeaseDone::Granted { lease, ttl })
     }
 
     /// Renews, takes or gives back the record, by as many requests as that needs.
@@ -36,7 +36,7 @@ impl KubeStore {
         mut attempt: Attempt,
         lease: LeaseId,
         deadline: BootTime,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Outcome<LeaseDone>, Failure> {
         let mut next = attempt.begin(self.hub.known());
         loop {
             match next {
@@ -45,7 +45,7 @@ impl KubeStore {
                     next = attempt.hear(&request, reply);
                 }
                 Next::End(outcome) => {
-                    let leads_not = matches!(&outcome, Outcome::Done(Done::Renewed { leader: LeaderSeen::Read(leader), .. })
+                    let leads_not = matches!(&outcome, Outcome::Done(LeaseDone::Renewed { leader: LeaderSeen::Read(leader), .. })
                         if leader.as_ref().and_then(|leader| leader.lease) != Some(lease));
                     if leads_not {
                         self.hub.forget_status();

@@ -1,7 +1,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use howdah_dcs::{
-    Answer, Cond, Done, Key, LeaderSeen, LeaseId, Op, Outcome, Refusal, Store, StoreError, View, Watcher,
+    Answer, Cond, Key, KeyOp, LeaderSeen, LeaseDone, LeaseId, LeaseOp, Outcome, Refusal, Store, StoreError,
+    View, Watcher,
     observed::{Attempt, Observed, Record},
 };
 use howdah_http::Method;
@@ -159,45 +160,50 @@ impl KubeStore {
         })
     }
 
-    async fn run(&self, op: &Op, deadline: BootTime) -> Result<Outcome, Failure> {
-        match op {
-            Op::Grant { ttl } => Ok(self.grant(*ttl)),
-            Op::KeepAlive { lease } => Ok(match self.hub.ttl(*lease) {
-                Some(ttl) => Outcome::Done(Done::Renewed {
-                    ttl,
-                    leader: LeaderSeen::NotRead,
-                }),
-                None => Outcome::Refused(Refusal::NoLease),
-            }),
-            Op::Renew { lease, .. } | Op::Acquire { lease, .. } | Op::Release { lease } => {
-                match Attempt::of(op, self.hub.ttl(*lease)) {
-                    Some(attempt) => self.attempt(attempt, *lease, deadline).await,
-                    None => Ok(Outcome::Failed("not an operation on the leader's record".into())),
-                }
+    async fn run_lease(&self, op: &LeaseOp, deadline: BootTime) -> Result<Outcome<LeaseDone>, Failure> {
+        let (attempt, lease) = match op {
+            LeaseOp::Grant { ttl } => return Ok(self.grant(*ttl)),
+            LeaseOp::KeepAlive { lease } => {
+                return Ok(match self.hub.ttl(*lease) {
+                    Some(ttl) => Outcome::Done(LeaseDone::Renewed {
+                        ttl,
+                        leader: LeaderSeen::NotRead,
+                    }),
+                    None => Outcome::Refused(Refusal::NoLease),
+                });
             }
             // A lease is nothing in the store before it leads, and a leader releases.
-            Op::Revoke { .. } => Ok(Outcome::Done(Done::Written { rev: 0 })),
-            Op::PutMember { me, lease, value } => {
+            LeaseOp::Revoke { .. } => return Ok(Outcome::Done(LeaseDone::Ended)),
+            LeaseOp::Renew { lease, .. } => (Attempt::to_renew(*lease, self.hub.ttl(*lease)), lease),
+            LeaseOp::Acquire { me, lease } => {
+                let attempt = Attempt::to_acquire(me.clone(), *lease, self.hub.ttl(*lease));
+                (attempt, lease)
+            }
+            LeaseOp::Release { lease } => (Attempt::to_release(*lease, self.hub.ttl(*lease)), lease),
+        };
+        self.attempt(attempt, *lease, deadline).await
+    }
+
+    async fn run_write(&self, op: &KeyOp, deadline: BootTime) -> Result<Outcome<u64>, Failure> {
+        match op {
+            KeyOp::PutMember { me, lease, record } => {
                 let body = self
                     .layout
-                    .member_metadata(*lease, value, self.hub.other_leads(*lease));
+                    .member_metadata(*lease, record, self.hub.other_leads(*lease));
                 self.patch_pod(me, &body, deadline).await
             }
-            Op::Claim { lease } => self.claim(*lease, deadline).await,
-            Op::Put {
-                key: Key::Status,
-                value,
-                ..
-            } => {
+            KeyOp::Claim { lease } => self.claim(*lease, deadline).await,
+            KeyOp::Put { document, .. } if document.key() == Key::Status => {
                 // Only the keeper writes the object that holds the lease: it takes this along.
-                self.hub.lock().status = Some(value.clone());
-                Ok(Outcome::Done(Done::Written { rev: 0 }))
+                self.hub.lock().status = Some(document.text().to_owned());
+                Ok(Outcome::Done(0))
             }
-            Op::Put { key, value, cond } => {
-                let annotations = self.layout.annotations_of(*key, Some(value));
-                self.put(*key, annotations, *cond, deadline).await
+            KeyOp::Put { document, cond } => {
+                let key = document.key();
+                let annotations = self.layout.annotations_of(key, Some(document.text()));
+                self.put(key, annotations, *cond, deadline).await
             }
-            Op::Delete { key, cond } => {
+            KeyOp::Delete { key, cond } => {
                 let annotations = self.layout.annotations_of(*key, None);
                 self.put(*key, annotations, *cond, deadline).await
             }
@@ -209,7 +215,7 @@ impl KubeStore {
         name: &MemberName,
         body: &Value,
         deadline: BootTime,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Outcome<u64>, Failure> {
         let path = format!("{}/{name}", self.pods_path());
         match self
             .request(Method::PATCH, &path, Body::MergePatch, body, deadline)
@@ -222,7 +228,7 @@ impl KubeStore {
     }
 
     /// Claims the bootstrap for this life. The pod says first which life it is: a claim of an unknown life is no claim.
-    async fn claim(&self, lease: LeaseId, deadline: BootTime) -> Result<Outcome, Failure> {
+    async fn claim(&self, lease: LeaseId, deadline: BootTime) -> Result<Outcome<u64>, Failure> {
         let life = incarnation_of(lease);
         let body = json!({"metadata": {"annotations": {INCARNATION: life}}});
         self.patch_pod(&self.hub.me.clone(), &body, deadline).await?;
@@ -270,7 +276,7 @@ impl KubeStore {
         annotations: Map<String, Value>,
         cond: Cond,
         deadline: BootTime,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Outcome<u64>, Failure> {
         let name = self.layout.object_of(key);
         if let Cond::Rev(rev) = cond
             && rev > 0
@@ -318,7 +324,7 @@ impl KubeStore {
         name: &str,
         annotations: Map<String, Value>,
         deadline: BootTime,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Outcome<u64>, Failure> {
         let body = self.new_object(name, annotations);
         match self
             .request(Method::POST, &self.maps_path(), Body::Json, &body, deadline)
@@ -336,7 +342,7 @@ impl KubeStore {
         annotations: Map<String, Value>,
         version: u64,
         deadline: BootTime,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Outcome<u64>, Failure> {
         let body = json!({"metadata": {"resourceVersion": version.to_string(), "annotations": annotations}});
         let path = self.object_path(name);
         match self
@@ -390,23 +396,27 @@ fn version_of(object: &Value) -> u64 {
         .unwrap_or(0)
 }
 
-fn written(answer: &Value) -> Outcome {
-    Outcome::Done(Done::Written {
-        rev: version_of(answer),
-    })
+fn written(answer: &Value) -> Outcome<u64> {
+    Outcome::Done(version_of(answer))
+}
+
+fn outcome<T>(result: Result<Outcome<T>, Failure>) -> Outcome<T> {
+    match result {
+        Ok(outcome) => outcome,
+        Err(Failure::NotDone(reason) | Failure::Forbidden(reason)) => Outcome::Failed(reason),
+        Err(Failure::Unknown(reason)) => Outcome::Unknown(reason),
+        Err(Failure::Conflict) => Outcome::Failed("somebody else was faster".into()),
+        Err(Failure::NotFound) => Outcome::Failed("there is no such object".into()),
+    }
 }
 
 impl Store for KubeStore {
-    fn execute<'a>(&'a self, op: &'a Op, deadline: BootTime) -> Answer<'a, Outcome> {
-        Box::pin(async move {
-            match self.run(op, deadline).await {
-                Ok(outcome) => outcome,
-                Err(Failure::NotDone(reason) | Failure::Forbidden(reason)) => Outcome::Failed(reason),
-                Err(Failure::Unknown(reason)) => Outcome::Unknown(reason),
-                Err(Failure::Conflict) => Outcome::Failed("somebody else was faster".into()),
-                Err(Failure::NotFound) => Outcome::Failed("there is no such object".into()),
-            }
-        })
+    fn lease<'a>(&'a self, op: &'a LeaseOp, deadline: BootTime) -> Answer<'a, Outcome<LeaseDone>> {
+        Box::pin(async move { outcome(self.run_lease(op, deadline).await) })
+    }
+
+    fn write<'a>(&'a self, op: &'a KeyOp, deadline: BootTime) -> Answer<'a, Outcome<u64>> {
+        Box::pin(async move { outcome(self.run_write(op, deadline).await) })
     }
 
     fn read(&self, deadline: BootTime) -> Answer<'_, Result<View, StoreError>> {

@@ -6,14 +6,16 @@
 //! passed in, and is what the model checker runs against.
 //!
 //! ```text
-//!   keys.rs   Key, KeyTree                 op.rs     Op -> Outcome {Done, Refused, Failed, Unknown}
+//!   keys.rs   Key, KeyTree                 op.rs     LeaseOp, KeyOp -> Outcome {Done, Refused, Failed, Unknown}
 //!   view.rs   View: one consistent read    store.rs  the Store and Watcher traits
 //!   change.rs which changes ask for a decision
 //!   observed/ the leader's record in stores that end no lease
-//!   member.rs sync.rs failover.rs history.rs status.rs: the documents        mem.rs  MemStore
+//!   document.rs a key with its new content      mem.rs    MemStore
+//!   member.rs sync.rs failover.rs history.rs status.rs: what the documents say
 //! ```
 
 mod change;
+mod document;
 mod failover;
 mod history;
 mod keys;
@@ -27,12 +29,13 @@ mod sync;
 mod view;
 
 pub use change::{Change, Changes};
+pub use document::Document;
 pub use failover::FailoverRequest;
 pub use history::{HistoryEntry, history_from_json, history_to_json};
 pub use keys::{Key, KeyTree};
 pub use mem::MemStore;
 pub use member::{HowdahMark, Member};
-pub use op::{Cond, Done, LeaderKey, LeaderSeen, LeaseId, Op, Outcome, Refusal, Term};
+pub use op::{Cond, KeyOp, LeaderKey, LeaderSeen, LeaseDone, LeaseId, LeaseOp, Outcome, Refusal, Term};
 pub use status::{LITTLE_WAL, Status};
 pub use store::{Answer, Store, StoreError, Watcher};
 pub use sync::SyncState;

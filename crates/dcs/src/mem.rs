@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use howdah_types::{BootTime, MemberName};
 
 use crate::{
-    Cond, Done, Key, KeyTree, LeaderKey, LeaderSeen, LeaseId, Op, Outcome, RawKey, Refusal, Term, View,
+    Cond, Key, KeyOp, KeyTree, LeaderKey, LeaderSeen, LeaseDone, LeaseId, LeaseOp, Outcome, RawKey, Refusal,
+    Term, View,
 };
 
 /// A store in memory with etcd's semantics and a clock that is passed in. Comparable and hashable, so that a model
@@ -55,18 +56,27 @@ impl MemStore {
         self.leases.values().map(|lease| lease.expires).min()
     }
 
-    /// Carries out one operation at `now`.
-    pub fn apply(&mut self, op: &Op, now: BootTime) -> Outcome {
+    /// Carries out an operation on a lease or the leader key at `now`.
+    pub fn lease(&mut self, op: &LeaseOp, now: BootTime) -> Outcome<LeaseDone> {
         self.expire(now);
-        match self.try_apply(op, now) {
+        match self.try_lease(op, now) {
             Ok(done) => Outcome::Done(done),
             Err(refusal) => Outcome::Refused(refusal),
         }
     }
 
-    fn try_apply(&mut self, op: &Op, now: BootTime) -> Result<Done, Refusal> {
+    /// Writes one key at `now`: done with its revision.
+    pub fn write(&mut self, op: &KeyOp, now: BootTime) -> Outcome<u64> {
+        self.expire(now);
+        match self.try_write(op) {
+            Ok(rev) => Outcome::Done(rev),
+            Err(refusal) => Outcome::Refused(refusal),
+        }
+    }
+
+    fn try_lease(&mut self, op: &LeaseOp, now: BootTime) -> Result<LeaseDone, Refusal> {
         match op {
-            Op::Grant { ttl } => {
+            LeaseOp::Grant { ttl } => {
                 self.next_lease += 1;
                 let lease = LeaseId(self.next_lease);
                 self.leases.insert(
@@ -76,13 +86,13 @@ impl MemStore {
                         expires: now + *ttl,
                     },
                 );
-                Ok(Done::Lease { lease, ttl: *ttl })
+                Ok(LeaseDone::Granted { lease, ttl: *ttl })
             }
-            Op::KeepAlive { lease } => Ok(Done::Renewed {
+            LeaseOp::KeepAlive { lease } => Ok(LeaseDone::Renewed {
                 ttl: self.extend(*lease, now)?,
                 leader: LeaderSeen::NotRead,
             }),
-            Op::Renew { lease, read } => Ok(Done::Renewed {
+            LeaseOp::Renew { lease, read } => Ok(LeaseDone::Renewed {
                 ttl: self.extend(*lease, now)?,
                 leader: if *read {
                     LeaderSeen::Read(self.leader.clone())
@@ -90,11 +100,11 @@ impl MemStore {
                     LeaderSeen::NotRead
                 },
             }),
-            Op::Revoke { lease } => {
+            LeaseOp::Revoke { lease } => {
                 self.end_lease(*lease);
-                Ok(Done::Written { rev: self.rev })
+                Ok(LeaseDone::Ended)
             }
-            Op::Acquire { me, lease } => {
+            LeaseOp::Acquire { me, lease } => {
                 self.leases.get(lease).ok_or(Refusal::NoLease)?;
                 if let Some(leader) = &self.leader {
                     return Err(Refusal::HasLeader(leader.clone()));
@@ -105,26 +115,32 @@ impl MemStore {
                     lease: Some(*lease),
                     term,
                 });
-                Ok(Done::Acquired { term })
+                Ok(LeaseDone::Acquired { term })
             }
-            Op::Release { lease } => {
+            LeaseOp::Release { lease } => {
                 if self
                     .leader
                     .as_ref()
                     .is_some_and(|leader| leader.lease == Some(*lease))
                 {
                     self.leader = None;
-                    Ok(Done::Written { rev: self.bump() })
+                    self.bump();
+                    Ok(LeaseDone::Ended)
                 } else {
                     Err(Refusal::Condition)
                 }
             }
-            Op::PutMember { me, lease, value } => {
+        }
+    }
+
+    fn try_write(&mut self, op: &KeyOp) -> Result<u64, Refusal> {
+        match op {
+            KeyOp::PutMember { me, lease, record } => {
                 self.leases.get(lease).ok_or(Refusal::NoLease)?;
-                self.members.insert(me.clone(), (value.clone(), *lease));
-                Ok(Done::Written { rev: self.bump() })
+                self.members.insert(me.clone(), (record.clone(), *lease));
+                Ok(self.bump())
             }
-            Op::Claim { lease } => {
+            KeyOp::Claim { lease } => {
                 self.leases.get(lease).ok_or(Refusal::NoLease)?;
                 if self.claim != Some(*lease) {
                     self.check(Key::Initialize, Cond::Absent)?;
@@ -132,21 +148,22 @@ impl MemStore {
                     self.keys.insert(Key::Initialize, (String::new(), rev));
                     self.claim = Some(*lease);
                 }
-                Ok(Done::Written { rev: self.rev })
+                Ok(self.rev)
             }
-            Op::Put { key, value, cond } => {
-                self.check(*key, *cond)?;
-                if *key == Key::Initialize {
+            KeyOp::Put { document, cond } => {
+                let key = document.key();
+                self.check(key, *cond)?;
+                if key == Key::Initialize {
                     self.claim = None;
                 }
                 let rev = self.bump();
-                self.keys.insert(*key, (value.clone(), rev));
-                Ok(Done::Written { rev })
+                self.keys.insert(key, (document.text().to_owned(), rev));
+                Ok(rev)
             }
-            Op::Delete { key, cond } => {
+            KeyOp::Delete { key, cond } => {
                 self.check(*key, *cond)?;
                 self.keys.remove(key);
-                Ok(Done::Written { rev: self.bump() })
+                Ok(self.bump())
             }
         }
     }
@@ -228,6 +245,7 @@ impl MemStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Document;
     use std::time::Duration;
 
     const TTL: Duration = Duration::from_secs(30);
@@ -237,8 +255,8 @@ mod tests {
     }
 
     fn grant(store: &mut MemStore, now: BootTime) -> LeaseId {
-        match store.apply(&Op::Grant { ttl: TTL }, now) {
-            Outcome::Done(Done::Lease { lease, .. }) => lease,
+        match store.lease(&LeaseOp::Grant { ttl: TTL }, now) {
+            Outcome::Done(LeaseDone::Granted { lease, .. }) => lease,
             other => panic!("{other:?}"),
         }
     }
@@ -248,28 +266,28 @@ mod tests {
         let mut store = MemStore::default();
         let (a, b) = (MemberName::new("a").unwrap(), MemberName::new("b").unwrap());
         let (la, lb) = (grant(&mut store, at(0)), grant(&mut store, at(0)));
-        let Outcome::Done(Done::Acquired { term: first }) =
-            store.apply(&Op::Acquire { me: a, lease: la }, at(1))
+        let Outcome::Done(LeaseDone::Acquired { term: first }) =
+            store.lease(&LeaseOp::Acquire { me: a, lease: la }, at(1))
         else {
             panic!("a must lead")
         };
-        let wants = Op::Acquire { me: b, lease: lb };
+        let wants = LeaseOp::Acquire { me: b, lease: lb };
         assert!(matches!(
-            store.apply(&wants, at(20)),
+            store.lease(&wants, at(20)),
             Outcome::Refused(Refusal::HasLeader(_))
         ));
-        store.apply(&Op::KeepAlive { lease: lb }, at(20));
-        let Outcome::Done(Done::Acquired { term: second }) = store.apply(&wants, at(31)) else {
+        store.lease(&LeaseOp::KeepAlive { lease: lb }, at(20));
+        let Outcome::Done(LeaseDone::Acquired { term: second }) = store.lease(&wants, at(31)) else {
             panic!("the lease of a has run out")
         };
         assert!(second > first);
         assert_eq!(
-            store.apply(&Op::Release { lease: la }, at(32)),
+            store.lease(&LeaseOp::Release { lease: la }, at(32)),
             Outcome::Refused(Refusal::Condition)
         );
         assert_eq!(
-            store.apply(
-                &Op::Renew {
+            store.lease(
+                &LeaseOp::Renew {
                     lease: la,
                     read: true
                 },
@@ -282,24 +300,23 @@ mod tests {
     #[test]
     fn conditions_compare_revisions() {
         let mut store = MemStore::default();
-        let put = |cond| Op::Put {
-            key: Key::Sync,
-            value: "{}".into(),
+        let put = |cond| KeyOp::Put {
+            document: Document::verbatim(Key::Sync, "{}".into()),
             cond,
         };
-        let Outcome::Done(Done::Written { rev }) = store.apply(&put(Cond::Absent), at(0)) else {
+        let Outcome::Done(rev) = store.write(&put(Cond::Absent), at(0)) else {
             panic!()
         };
         assert_eq!(
-            store.apply(&put(Cond::Absent), at(0)),
+            store.write(&put(Cond::Absent), at(0)),
             Outcome::Refused(Refusal::Condition)
         );
         assert!(matches!(
-            store.apply(&put(Cond::Rev(rev)), at(0)),
+            store.write(&put(Cond::Rev(rev)), at(0)),
             Outcome::Done(_)
         ));
         assert_eq!(
-            store.apply(&put(Cond::Rev(rev)), at(0)),
+            store.write(&put(Cond::Rev(rev)), at(0)),
             Outcome::Refused(Refusal::Condition)
         );
     }

@@ -90,6 +90,13 @@ fn tags_are_empty(tags: &Tags) -> bool {
 }
 
 impl Member {
+    /// The record as it is written. It has names for keys and no value that JSON has no form for; should that ever change,
+    /// an empty object says that nothing is known of the member.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
+    }
+
     /// Parses a record; the form of Patroni before 1.0 (a bare URL) and garbage give a record without addresses.
     #[must_use]
     pub fn parse(text: &str) -> Self {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use howdah_types::MemberName;
 use serde::{Deserialize, Serialize};
 
-use crate::Key;
+use crate::{Document, Key};
 
 /// One life of one agent as the store knows it: in etcd the lease id, in Kubernetes a nonce.
 ///
@@ -41,21 +41,21 @@ pub enum Cond {
     Rev(u64),
 }
 
-/// Everything a member can ask of the store, except to read the whole cluster.
+/// An operation on the member's own lease and on the leader key. The keeper alone sends these.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub enum Op {
-    /// Begin a lease; answers with [`Done::Lease`].
+pub enum LeaseOp {
+    /// Begin a lease; answers with [`LeaseDone::Granted`].
     Grant {
         /// The wanted length.
         ttl: Duration,
     },
-    /// Extend the lease of a member that does not lead; answers with [`Done::Renewed`]. Where leases live in the leader's
+    /// Extend the lease of a member that does not lead; answers with [`LeaseDone::Renewed`]. Where leases live in the leader's
     /// record alone, there is nothing to do.
     KeepAlive {
         /// The lease to extend.
         lease: LeaseId,
     },
-    /// Extend the lease that leads; answers with [`Done::Renewed`].
+    /// Extend the lease that leads; answers with [`LeaseDone::Renewed`].
     Renew {
         /// The lease to extend.
         lease: LeaseId,
@@ -67,7 +67,7 @@ pub enum Op {
         /// The lease to end.
         lease: LeaseId,
     },
-    /// Create the leader key if it does not exist; answers with [`Done::Acquired`].
+    /// Create the leader key if it does not exist; answers with [`LeaseDone::Acquired`].
     Acquire {
         /// Who wants to lead.
         me: MemberName,
@@ -79,14 +79,20 @@ pub enum Op {
         /// The life that leads.
         lease: LeaseId,
     },
+}
+
+/// An operation on a member's record or on one of the keys that all members share. It answers with the revision of the
+/// key, for a following [`Cond::Rev`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum KeyOp {
     /// Write a member's record.
     PutMember {
         /// Whose.
         me: MemberName,
         /// The life it is bound to.
         lease: LeaseId,
-        /// The record, JSON.
-        value: String,
+        /// The record.
+        record: String,
     },
     /// Create the key `initialize`, empty and bound to this lease, if it does not exist; done as well if it is already
     /// bound to this lease.
@@ -96,10 +102,8 @@ pub enum Op {
     },
     /// Write one of the shared keys.
     Put {
-        /// Which.
-        key: Key,
-        /// What.
-        value: String,
+        /// The key and its content.
+        document: Document,
         /// When.
         cond: Cond,
     },
@@ -121,11 +125,11 @@ pub enum LeaderSeen {
     Read(Option<LeaderKey>),
 }
 
-/// What a successful operation answers.
+/// What a successful [`LeaseOp`] answers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub enum Done {
+pub enum LeaseDone {
     /// A lease was granted, perhaps with another length than was asked for.
-    Lease {
+    Granted {
         /// Its id.
         lease: LeaseId,
         /// The granted length.
@@ -143,11 +147,8 @@ pub enum Done {
         /// The new leadership.
         term: Term,
     },
-    /// The key was written; this is its new revision.
-    Written {
-        /// For a following [`Cond::Rev`].
-        rev: u64,
-    },
+    /// The lease was ended, or the leader key was deleted.
+    Ended,
 }
 
 /// Why the store refused. The operation had no effect.
@@ -155,7 +156,7 @@ pub enum Done {
 pub enum Refusal {
     /// The lease does not exist (any more).
     NoLease,
-    /// There is a leader key already (on [`Op::Acquire`]).
+    /// There is a leader key already (on [`LeaseOp::Acquire`]).
     HasLeader(LeaderKey),
     /// The condition on the key did not hold, or the leader key is not bound to this lease.
     Condition,
@@ -164,9 +165,9 @@ pub enum Refusal {
 /// How an operation ended. There is no fifth way, and `Unknown` must be followed by a read before anything is
 /// decided.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub enum Outcome {
+pub enum Outcome<T> {
     /// It has happened.
-    Done(Done),
+    Done(T),
     /// It has not happened, because the store said no.
     Refused(Refusal),
     /// It has not happened: it never reached the store.

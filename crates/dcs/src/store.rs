@@ -3,7 +3,7 @@ use std::{future::Future, pin::Pin};
 use howdah_types::BootTime;
 use thiserror::Error;
 
-use crate::{Change, Op, Outcome, View};
+use crate::{Change, KeyOp, LeaseDone, LeaseOp, Outcome, View};
 
 /// A future that a store returns; boxed, so that stores can be chosen when the program runs.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -24,8 +24,12 @@ pub enum StoreError {
 
 /// One cluster's keys in one store.
 pub trait Store: Send + Sync {
-    /// Carries out one operation. Every way it can end is an [`Outcome`]; it returns soon after `deadline`.
-    fn execute<'a>(&'a self, op: &'a Op, deadline: BootTime) -> Answer<'a, Outcome>;
+    /// Carries out an operation on the lease or the leader key. Every way it can end is an [`Outcome`]; it returns soon
+    /// after `deadline`.
+    fn lease<'a>(&'a self, op: &'a LeaseOp, deadline: BootTime) -> Answer<'a, Outcome<LeaseDone>>;
+
+    /// Writes one key: done with its new revision. It returns soon after `deadline`.
+    fn write<'a>(&'a self, op: &'a KeyOp, deadline: BootTime) -> Answer<'a, Outcome<u64>>;
 
     /// Reads the whole cluster in one linearisable read.
     fn read(&self, deadline: BootTime) -> Answer<'_, Result<View, StoreError>>;

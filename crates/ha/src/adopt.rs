@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use howdah_config::SyncMode;
-use howdah_dcs::{Cond, Key, SyncState, View};
+use howdah_dcs::{Cond, Document, SyncState, View};
 use howdah_types::MemberName;
 
 use crate::{
@@ -92,14 +92,12 @@ pub(crate) fn write_back(snapshot: &Snapshot, view: &View, running: &Running, pl
     let alone = SyncState::new(snapshot.me.name.as_str(), &[]);
     if snapshot.config.synchronous_mode != SyncMode::Off && view.sync.value.as_ref() != Some(&alone) {
         plan.effect(Effect::Put {
-            key: Key::Sync,
-            value: serde_json::to_string(&alone).unwrap_or_default(),
+            document: Document::sync(&alone),
             cond: Cond::Rev(view.sync.rev),
         });
     }
     plan.effect(Effect::Put {
-        key: Key::Initialize,
-        value: running.system_id.to_string(),
+        document: Document::initialize(running.system_id),
         cond: Cond::Absent,
     });
 }

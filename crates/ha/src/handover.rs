@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use howdah_config::SyncMode;
-use howdah_dcs::{Cond, FailoverRequest, Key, View};
+use howdah_dcs::{Cond, Document, FailoverRequest, View};
 use howdah_types::{BootTime, MemberName};
 
 use crate::{Action, Effect, Plan, Reason, Snapshot, candidate::probed_candidate, plan::SOON};
@@ -27,8 +27,7 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bo
     let drop_it = |plan: &mut Plan, reason: Reason| {
         plan.because(reason);
         plan.effect(Effect::Put {
-            key: Key::Failover,
-            value: FailoverRequest::NONE.to_owned(),
+            document: Document::failover(None),
             cond: Cond::Rev(view.failover.rev),
         });
         false
@@ -197,8 +196,7 @@ pub(crate) fn forget_confirmed(view: &View, plan: &mut Plan) {
         .is_some_and(|request| request.confirmed)
     {
         plan.effect(Effect::Put {
-            key: Key::Failover,
-            value: FailoverRequest::NONE.to_owned(),
+            document: Document::failover(None),
             cond: Cond::Rev(view.failover.rev),
         });
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use howdah_dcs::{Cond, Key, View};
+use howdah_dcs::{Cond, Document, View};
 use howdah_types::MemberName;
 
 use crate::{Effect, LeaseState, Plan, Postgres, Reason, Snapshot, race::asked_since};
@@ -83,8 +83,7 @@ pub(crate) fn differs(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bool
         });
         if view.leader.is_none() {
             plan.effect(Effect::Put {
-                key: Key::Initialize,
-                value: ours,
+                document: Document::initialize(ours),
                 cond: Cond::Always,
             });
         }

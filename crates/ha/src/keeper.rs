@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use howdah_dcs::{Done, LeaderSeen, LeaseId, Op, Outcome, Refusal, Term};
+use howdah_dcs::{LeaderSeen, LeaseDone, LeaseId, LeaseOp, Outcome, Refusal, Term};
 use howdah_types::{Arm, BootTime, MemberName};
 use serde::Serialize;
 
@@ -36,7 +36,7 @@ pub enum KeeperInput {
     /// From the main loop.
     Command(Command),
     /// How the operation that was sent last ended.
-    Answer(Outcome),
+    Answer(Outcome<LeaseDone>),
     /// Whether the guard has taken the last [`GuardCall::Disarm`]: it refuses while PostgreSQL may write.
     Disarmed(bool),
     /// After [`KeeperOutput::EndPrimary`]: no process of a primary is left.
@@ -62,7 +62,7 @@ pub enum KeeperOutput {
     /// Send this to the store. Its outcome is [`Outcome::Unknown`] if no answer came by `deadline`.
     Send {
         /// What.
-        op: Op,
+        op: LeaseOp,
         /// When to give up.
         deadline: BootTime,
     },
@@ -155,7 +155,7 @@ pub struct Keeper {
     seen_leading: BootTime,
     /// The store is to be asked at once whether we lead.
     verify: bool,
-    pending: Option<(Op, BootTime)>,
+    pending: Option<(LeaseOp, BootTime)>,
     /// The guard was asked to disarm and has not answered.
     disarming: bool,
     next_try: BootTime,
@@ -315,14 +315,14 @@ impl Keeper {
 
     /// How long an operation may take. Renewals of a leader end before PostgreSQL must stop; all others are tried again by
     /// decisions, which must not wait for them for long.
-    fn patience(&self, op: &Op, now: BootTime) -> Duration {
+    fn patience(&self, op: &LeaseOp, now: BootTime) -> Duration {
         let usual = (self.ttl / 10).clamp(LEAST_PATIENCE, Duration::from_secs(3));
         match (op, self.lease) {
-            (Op::Renew { .. }, Some(lease)) if self.leadership != Leadership::No => {
+            (LeaseOp::Renew { .. }, Some(lease)) if self.leadership != Leadership::No => {
                 let stop_at = Margins::of(lease.ttl).stop_at(lease.deadline());
                 (now.until(stop_at) / 2).max(LEAST_PATIENCE)
             }
-            (Op::KeepAlive { .. } | Op::Grant { .. }, _) => usual.max(self.ttl / 3),
+            (LeaseOp::KeepAlive { .. } | LeaseOp::Grant { .. }, _) => usual.max(self.ttl / 3),
             _ => usual,
         }
     }
@@ -365,34 +365,34 @@ impl Keeper {
         }
     }
 
-    fn next_op(&mut self, now: BootTime) -> Op {
+    fn next_op(&mut self, now: BootTime) -> LeaseOp {
         let Some(lease) = self.lease else {
-            return Op::Grant { ttl: self.ttl };
+            return LeaseOp::Grant { ttl: self.ttl };
         };
         if self.leadership == Leadership::No && lease.ttl != self.ttl && self.want == Want::Nothing {
             self.lease = None;
-            return Op::Revoke { lease: lease.id };
+            return LeaseOp::Revoke { lease: lease.id };
         }
         match self.want {
-            Want::Release => Op::Release { lease: lease.id },
+            Want::Release => LeaseOp::Release { lease: lease.id },
             Want::Acquire { not_after } if self.leadership == Leadership::No => {
                 if now >= not_after {
                     self.want = Want::Nothing;
-                    return Op::KeepAlive { lease: lease.id };
+                    return LeaseOp::KeepAlive { lease: lease.id };
                 }
                 // A term that begins with an old renewal would soon end.
                 if now >= lease.sent + lease.ttl / 3 {
-                    return Op::KeepAlive { lease: lease.id };
+                    return LeaseOp::KeepAlive { lease: lease.id };
                 }
-                Op::Acquire {
+                LeaseOp::Acquire {
                     me: self.me.clone(),
                     lease: lease.id,
                 }
             }
             Want::Acquire { .. } | Want::Nothing if self.leadership == Leadership::No && !self.verify => {
-                Op::KeepAlive { lease: lease.id }
+                LeaseOp::KeepAlive { lease: lease.id }
             }
-            Want::Acquire { .. } | Want::Nothing => Op::Renew {
+            Want::Acquire { .. } | Want::Nothing => LeaseOp::Renew {
                 lease: lease.id,
                 read: self.verify
                     || self.leadership == Leadership::Unsure
@@ -403,9 +403,9 @@ impl Keeper {
 
     fn answer(
         &mut self,
-        op: &Op,
+        op: &LeaseOp,
         sent: BootTime,
-        outcome: Outcome,
+        outcome: Outcome<LeaseDone>,
         now: BootTime,
         out: &mut Vec<KeeperOutput>,
     ) {
@@ -413,12 +413,12 @@ impl Keeper {
             self.next_try = now + RETRY;
         }
         match (op, outcome) {
-            (Op::Grant { .. }, Outcome::Done(Done::Lease { lease, ttl })) => {
+            (LeaseOp::Grant { .. }, Outcome::Done(LeaseDone::Granted { lease, ttl })) => {
                 self.lease = Some(Lease { id: lease, ttl, sent });
                 // What the store grants differently it will grant so again.
                 self.ttl = ttl;
             }
-            (Op::Renew { .. }, Outcome::Done(Done::Renewed { ttl, leader })) => {
+            (LeaseOp::Renew { .. }, Outcome::Done(LeaseDone::Renewed { ttl, leader })) => {
                 if let Some(lease) = &mut self.lease {
                     lease.sent = sent;
                     lease.ttl = ttl;
@@ -433,38 +433,41 @@ impl Keeper {
                     (LeaderSeen::NotRead, Leadership::No | Leadership::Unsure) => {}
                 }
             }
-            (Op::KeepAlive { .. }, Outcome::Done(Done::Renewed { ttl, .. })) => {
+            (LeaseOp::KeepAlive { .. }, Outcome::Done(LeaseDone::Renewed { ttl, .. })) => {
                 if let Some(lease) = &mut self.lease {
                     lease.sent = sent;
                     lease.ttl = ttl;
                 }
             }
-            (Op::Acquire { .. }, Outcome::Done(Done::Acquired { term })) => {
+            (LeaseOp::Acquire { .. }, Outcome::Done(LeaseDone::Acquired { term })) => {
                 self.seen_leading = sent;
                 self.lead(term, out);
             }
-            (Op::Acquire { .. }, Outcome::Refused(Refusal::HasLeader(leader))) => {
+            (LeaseOp::Acquire { .. }, Outcome::Refused(Refusal::HasLeader(leader))) => {
                 self.want = Want::Nothing;
                 // An earlier try whose answer was lost may have succeeded.
                 if leader.lease == self.lease() {
                     self.lead(leader.term, out);
                 }
             }
-            (Op::Acquire { .. }, Outcome::Unknown(_)) => {
+            (LeaseOp::Acquire { .. }, Outcome::Unknown(_)) => {
                 self.want = Want::Nothing;
                 self.leadership = Leadership::Unsure;
             }
             // The next decision sees why; the same try again and again would only load the store.
-            (Op::Acquire { .. }, Outcome::Failed(_) | Outcome::Refused(Refusal::Condition)) => {
+            (LeaseOp::Acquire { .. }, Outcome::Failed(_) | Outcome::Refused(Refusal::Condition)) => {
                 self.want = Want::Nothing;
             }
-            (Op::Release { .. }, Outcome::Done(_) | Outcome::Refused(Refusal::Condition)) => {
+            (LeaseOp::Release { .. }, Outcome::Done(_) | Outcome::Refused(Refusal::Condition)) => {
                 self.want = Want::Nothing;
                 self.leadership = Leadership::No;
             }
-            (Op::Release { .. }, Outcome::Unknown(_)) => self.leadership = Leadership::Unsure,
+            (LeaseOp::Release { .. }, Outcome::Unknown(_)) => self.leadership = Leadership::Unsure,
             (
-                Op::KeepAlive { .. } | Op::Renew { .. } | Op::Acquire { .. } | Op::Release { .. },
+                LeaseOp::KeepAlive { .. }
+                | LeaseOp::Renew { .. }
+                | LeaseOp::Acquire { .. }
+                | LeaseOp::Release { .. },
                 Outcome::Refused(Refusal::NoLease),
             ) => {
                 self.lease = None;
@@ -472,7 +475,23 @@ impl Keeper {
                 self.want = Want::Nothing;
                 self.over(out);
             }
-            _ => {}
+            // A lease that was not granted is asked for again. One that was not ended runs out.
+            (LeaseOp::Grant { .. } | LeaseOp::Revoke { .. }, _) => {}
+            // The lease lasts as it did, and is renewed again.
+            (
+                LeaseOp::Renew { .. } | LeaseOp::KeepAlive { .. },
+                Outcome::Failed(_)
+                | Outcome::Unknown(_)
+                | Outcome::Refused(Refusal::HasLeader(_) | Refusal::Condition)
+                | Outcome::Done(LeaseDone::Granted { .. } | LeaseDone::Acquired { .. } | LeaseDone::Ended),
+            ) => {}
+            // It is released again.
+            (LeaseOp::Release { .. }, Outcome::Failed(_) | Outcome::Refused(Refusal::HasLeader(_))) => {}
+            // No store answers so.
+            (
+                LeaseOp::Acquire { .. },
+                Outcome::Done(LeaseDone::Granted { .. } | LeaseDone::Renewed { .. } | LeaseDone::Ended),
+            ) => {}
         }
     }
 
@@ -550,7 +569,7 @@ mod tests {
                 }
                 KeeperOutput::EndPrimary => {}
                 KeeperOutput::Send { op, .. } => {
-                    let outcome = store.apply(&op, now);
+                    let outcome = store.lease(&op, now);
                     outputs.extend(keeper.step(KeeperInput::Answer(outcome), now));
                 }
             }
@@ -580,7 +599,7 @@ mod tests {
         let [KeeperOutput::Send { op, .. }] = &sent[..] else {
             panic!("{sent:?}")
         };
-        let outcome = store.apply(op, at(11));
+        let outcome = store.lease(op, at(11));
         let calls = keeper.step(KeeperInput::Answer(outcome), at(14));
         assert!(
             matches!(calls[..], [KeeperOutput::Guard(GuardCall::Arm(Arm { deadline, .. }))] if deadline == at(40)),
@@ -597,7 +616,7 @@ mod tests {
         let [KeeperOutput::Send { op, .. }] = &out[..] else {
             panic!("{out:?}")
         };
-        store.apply(op, at(1));
+        store.lease(op, at(1));
         assert!(
             keeper
                 .step(KeeperInput::Answer(Outcome::Unknown("timeout".into())), at(2))
@@ -647,8 +666,8 @@ mod tests {
         let mut keeper = Keeper::new(name("a"), TTL);
         settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
         settle(&mut keeper, &mut store, acquire(2), at(1));
-        store.apply(
-            &Op::Release {
+        store.lease(
+            &LeaseOp::Release {
                 lease: keeper.lease().unwrap(),
             },
             at(5),
@@ -698,7 +717,7 @@ mod tests {
             let [.., KeeperOutput::Send { op, .. }] = &sent[..] else {
                 panic!("{sent:?}")
             };
-            store.apply(op, at(second));
+            store.lease(op, at(second));
             let _ = keeper.step(
                 KeeperInput::Answer(Outcome::Unknown("late".into())),
                 at(second + 1),
@@ -730,7 +749,7 @@ mod tests {
             matches!(
                 out[..],
                 [KeeperOutput::Send {
-                    op: Op::Release { .. },
+                    op: LeaseOp::Release { .. },
                     ..
                 }]
             ) || keeper.next_tick() < at(31),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use howdah_config::SyncMode;
-use howdah_dcs::{Cond, FailoverRequest, Key, LITTLE_WAL, Status, SyncState, View};
+use howdah_dcs::{Cond, Document, LITTLE_WAL, Status, SyncState, View};
 use howdah_types::Lsn;
 
 use crate::{
@@ -50,8 +50,7 @@ pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan:
     if view.initialize.as_deref() != Some(running.system_id.to_string().as_str()) {
         // Absent after somebody wiped the store, or still empty after our own bootstrap.
         plan.effect(Effect::Put {
-            key: Key::Initialize,
-            value: running.system_id.to_string(),
+            document: Document::initialize(running.system_id),
             cond: Cond::Always,
         });
     }
@@ -109,8 +108,7 @@ fn become_primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mu
         let alone = SyncState::new(me, &[]);
         if view.sync.value.as_ref() != Some(&alone) {
             plan.effect(Effect::Put {
-                key: Key::Sync,
-                value: serde_json::to_string(&alone).unwrap_or_default(),
+                document: Document::sync(&alone),
                 cond: Cond::Rev(view.sync.rev),
             });
         }
@@ -118,8 +116,7 @@ fn become_primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mu
     sync::before_promotion(snapshot, running, plan);
     if requested.is_some() {
         plan.effect(Effect::Put {
-            key: Key::Failover,
-            value: FailoverRequest::NONE.to_owned(),
+            document: Document::failover(None),
             cond: Cond::Rev(view.failover.rev),
         });
     }
@@ -154,8 +151,7 @@ fn status(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) 
     };
     if !status.is_near(&view.status, LITTLE_WAL) {
         plan.effect(Effect::Put {
-            key: Key::Status,
-            value: serde_json::to_string(&status).unwrap_or_default(),
+            document: Document::status(&status),
             cond: Cond::Always,
         });
     }

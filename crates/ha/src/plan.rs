@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use howdah_dcs::{Cond, Key, Term};
+use howdah_dcs::{Cond, Document, Key, Term};
 use howdah_types::{BootTime, MemberName};
 use serde::Serialize;
 
@@ -79,10 +79,8 @@ pub enum Effect {
     VerifyLease,
     /// Write a shared key.
     Put {
-        /// Which.
-        key: Key,
-        /// What.
-        value: String,
+        /// The key and its content.
+        document: Document,
         /// When.
         cond: Cond,
     },

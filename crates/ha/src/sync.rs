@@ -19,7 +19,7 @@
 use std::time::Duration;
 
 use howdah_config::SyncMode;
-use howdah_dcs::{Cond, Key, Member, SyncState, View};
+use howdah_dcs::{Cond, Document, Key, Member, SyncState, View};
 use howdah_types::{Lsn, MemberName};
 
 use crate::{
@@ -199,8 +199,7 @@ fn turn_off(view: &View, running: &Running, plan: &mut Plan) {
 
 fn write(view: &View, state: &SyncState, plan: &mut Plan) {
     plan.effect(Effect::Put {
-        key: Key::Sync,
-        value: serde_json::to_string(state).unwrap_or_default(),
+        document: Document::sync(state),
         cond: Cond::Rev(view.sync.rev),
     });
 }

@@ -13,7 +13,7 @@ mod situation;
 use std::time::Duration;
 
 use howdah_config::SyncMode;
-use howdah_dcs::{Key, LeaseId};
+use howdah_dcs::{Document, LeaseId};
 use howdah_ha::{CommitLevel, Effect, KnownMember, LastLeader, NOBODY, Postgres, Request, Unguarded};
 use howdah_pgconf::DbState;
 use howdah_types::{Lsn, SystemId, Timeline};
@@ -218,7 +218,7 @@ fn a_handover_that_was_given_up() {
     };
     let effects = plan(&confirmed(Situation::primary().leading().quiet())).effects;
     assert!(
-        matches!(&effects[..], [Effect::Put { key: Key::Failover, value, .. }, ..] if value == "{}"),
+        matches!(&effects[..], [Effect::Put { document, .. }, ..] if *document == Document::failover(None)),
         "what is written from now on the named successor does not have: {effects:?}"
     );
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use howdah_config::{Dynamic, SyncMode};
-use howdah_dcs::{Cond, Key, Op, Outcome};
+use howdah_dcs::{Cond, Document, Key, KeyOp, Outcome};
 use howdah_guard::{Input, Request as Ask, StartMode, StopMode};
 use howdah_ha::{
     Action, Command, CommitLevel, Dcs, Effect, KeeperInput, LeaseState, Me, Peer, Peers, Postgres, Reason,
@@ -74,12 +74,12 @@ impl World {
         let value = self.nodes[i].wanted_record(i, self.tick);
         let marker = format!("{lease:?}{value}");
         if self.nodes[i].record != marker {
-            let op = Op::PutMember {
+            let op = KeyOp::PutMember {
                 me: self.nodes[i].name.clone(),
                 lease,
-                value,
+                record: value,
             };
-            if matches!(self.store.apply(&op, self.now()), Outcome::Done(_)) {
+            if matches!(self.store.write(&op, self.now()), Outcome::Done(_)) {
                 self.nodes[i].record = marker;
             }
         }
@@ -280,8 +280,8 @@ impl World {
                 self.keeper(i, KeeperInput::Command(Command::Verify));
                 true
             }
-            Effect::Put { key, value, cond } => self.write(i, &Op::Put { key, value, cond }),
-            Effect::Delete { key, cond } => self.write(i, &Op::Delete { key, cond }),
+            Effect::Put { document, cond } => self.write(i, &KeyOp::Put { document, cond }),
+            Effect::Delete { key, cond } => self.write(i, &KeyOp::Delete { key, cond }),
             Effect::ProbePeers(names) => {
                 self.probe(i, &names);
                 true
@@ -331,9 +331,8 @@ impl World {
                 };
                 self.write(
                     i,
-                    &Op::Put {
-                        key: Key::History,
-                        value,
+                    &KeyOp::Put {
+                        document: Document::verbatim(Key::History, value),
                         cond: Cond::Always,
                     },
                 )
@@ -342,7 +341,7 @@ impl World {
                 Some(lease) => {
                     let exists = self.nodes.iter().any(|node| !node.pg.missing);
                     self.checker.excused |= exists && !self.nodes[i].memory.cluster_known;
-                    self.write(i, &Op::Claim { lease })
+                    self.write(i, &KeyOp::Claim { lease })
                 }
                 None => false,
             },
@@ -350,8 +349,8 @@ impl World {
         }
     }
 
-    pub(crate) fn write(&mut self, i: usize, op: &Op) -> bool {
-        self.connected(i) && matches!(self.store.apply(op, self.now()), Outcome::Done(_))
+    pub(crate) fn write(&mut self, i: usize, op: &KeyOp) -> bool {
+        self.connected(i) && matches!(self.store.write(op, self.now()), Outcome::Done(_))
     }
 
     fn probe(&mut self, i: usize, names: &[MemberName]) {
@@ -634,7 +633,7 @@ impl World {
     /// Makes a cluster of its own number, under a claim that is looked at again at the end.
     fn bootstrap(&mut self, i: usize, phase: u8, settings: &Settings) -> bool {
         let claim = |world: &mut World| match world.nodes[i].keeper.lease() {
-            Some(lease) => world.write(i, &Op::Claim { lease }),
+            Some(lease) => world.write(i, &KeyOp::Claim { lease }),
             None => false,
         };
         match phase {
@@ -656,10 +655,8 @@ impl World {
             }
             4..6 => false,
             _ => {
-                let value = self.nodes[i].pg.system.to_string();
-                let put = Op::Put {
-                    key: Key::Initialize,
-                    value,
+                let put = KeyOp::Put {
+                    document: Document::initialize(self.nodes[i].pg.system),
                     cond: Cond::Always,
                 };
                 if !claim(self) || !self.write(i, &put) {

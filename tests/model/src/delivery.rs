@@ -1,6 +1,6 @@
 //! What travels between a keeper and the store: carried out, lost, dropped, late, or answered to somebody who is frozen.
 
-use howdah_dcs::{Op, Outcome};
+use howdah_dcs::{LeaseOp, Outcome};
 use howdah_ha::KeeperInput;
 use howdah_types::BootTime;
 
@@ -61,7 +61,7 @@ impl World {
     }
 
     /// The answer to a request that was sent at `sent`; the operation may need another request.
-    pub(crate) fn hear(&mut self, i: usize, op: Op, back: Back, sent: BootTime) {
+    pub(crate) fn hear(&mut self, i: usize, op: LeaseOp, back: Back, sent: BootTime) {
         let now = self.now();
         match self.nodes[i].seen.hear(back, sent, now) {
             Some(outcome) => self.keeper(i, KeeperInput::Answer(outcome)),

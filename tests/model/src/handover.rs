@@ -1,7 +1,7 @@
 //! Giving leadership away, as the agent's `hand_over` does it.
 
 use howdah_config::SyncMode;
-use howdah_dcs::{Cond, FailoverRequest, Key, Op};
+use howdah_dcs::{Cond, Document, FailoverRequest, KeyOp};
 use howdah_ha::{Command, KeeperInput, LeaseState};
 use howdah_types::MemberName;
 
@@ -41,9 +41,8 @@ impl World {
                 self.say(|| format!("m{i}: nobody has everything: no handover"));
                 self.write(
                     i,
-                    &Op::Put {
-                        key: Key::Failover,
-                        value: FailoverRequest::NONE.to_owned(),
+                    &KeyOp::Put {
+                        document: Document::failover(None),
                         cond: Cond::Always,
                     },
                 );
@@ -97,12 +96,10 @@ impl World {
 
     /// Writes a request for a handover.
     pub(crate) fn ask_for(&mut self, i: usize, request: &FailoverRequest) {
-        let value = serde_json::to_string(request).unwrap_or_default();
         self.write(
             i,
-            &Op::Put {
-                key: Key::Failover,
-                value,
+            &KeyOp::Put {
+                document: Document::failover(Some(request)),
                 cond: Cond::Always,
             },
         );

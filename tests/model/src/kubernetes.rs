@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use howdah_dcs::{
-    Done, KeyTree, LeaderKey, LeaderSeen, LeaseId, MemStore, Member, Op, Outcome, View,
+    KeyOp, KeyTree, LeaderKey, LeaderSeen, LeaseDone, LeaseId, LeaseOp, MemStore, Member, Outcome, View,
     observed::{Record, Request},
 };
 use howdah_types::{BootTime, MemberName};
@@ -25,28 +25,37 @@ pub(crate) struct Kubernetes {
 }
 
 impl Kubernetes {
-    /// What no attempt is made of: it is one request, or none.
-    pub(crate) fn apply(&mut self, op: &Op, now: BootTime) -> Outcome {
+    /// What no attempt is made of: it is one request, or none. The record's operations are attempts.
+    pub(crate) fn lease(&mut self, op: &LeaseOp, now: BootTime) -> Outcome<LeaseDone> {
         match op {
-            Op::Grant { ttl } => {
+            LeaseOp::Grant { ttl } => {
                 self.lives += 1;
                 self.ttl = *ttl;
-                Outcome::Done(Done::Lease {
+                Outcome::Done(LeaseDone::Granted {
                     lease: LeaseId(self.lives),
                     ttl: *ttl,
                 })
             }
             // A lease is nothing but a number before it leads.
-            Op::KeepAlive { .. } => Outcome::Done(Done::Renewed {
+            LeaseOp::KeepAlive { .. } => Outcome::Done(LeaseDone::Renewed {
                 ttl: self.ttl,
                 leader: LeaderSeen::NotRead,
             }),
-            Op::Revoke { .. } => Outcome::Done(Done::Written { rev: 0 }),
-            Op::PutMember { me, value, .. } => {
-                self.pods.insert(me.clone(), value.clone());
-                Outcome::Done(Done::Written { rev: 0 })
+            LeaseOp::Revoke { .. } => Outcome::Done(LeaseDone::Ended),
+            LeaseOp::Renew { .. } | LeaseOp::Acquire { .. } | LeaseOp::Release { .. } => {
+                self.keys.lease(op, now)
             }
-            other => self.keys.apply(other, now),
+        }
+    }
+
+    /// Writes one key.
+    pub(crate) fn write(&mut self, op: &KeyOp, now: BootTime) -> Outcome<u64> {
+        match op {
+            KeyOp::PutMember { me, record, .. } => {
+                self.pods.insert(me.clone(), record.clone());
+                Outcome::Done(0)
+            }
+            KeyOp::Claim { .. } | KeyOp::Put { .. } | KeyOp::Delete { .. } => self.keys.write(op, now),
         }
     }
 

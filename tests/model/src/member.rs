@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use howdah_dcs::{HowdahMark, LeaseId, Member as Record, Op, Term};
+use howdah_dcs::{HowdahMark, LeaseId, LeaseOp, Member as Record, Term};
 use howdah_guard::Core;
 use howdah_ha::{Action, Effect, Keeper, Memory, Peers, Request};
 use howdah_types::{BootTime, Lsn, MemberName, PgState, Role, Timeline};
@@ -107,9 +107,9 @@ pub(crate) struct Node {
     pub(crate) owed: Option<(usize, Vec<Entry>)>,
     pub(crate) keeper: Keeper,
     /// Sent by the keeper and not delivered yet.
-    pub(crate) sent: Option<Op>,
+    pub(crate) sent: Option<LeaseOp>,
     /// An answer that waits for the agent to thaw.
-    pub(crate) answer: Option<(Op, Back, BootTime)>,
+    pub(crate) answer: Option<(LeaseOp, Back, BootTime)>,
     /// What this life has seen of a store that ends no leases.
     pub(crate) seen: Seen,
     pub(crate) memory: Memory,

@@ -1,5 +1,5 @@
 use howdah_dcs::{
-    Done, KeyTree, LeaderKey, LeaseId, MemStore, Op, Outcome, View,
+    KeyOp, KeyTree, LeaderKey, LeaseDone, LeaseId, LeaseOp, MemStore, Outcome, View,
     observed::{Attempt, Next, Observed, Record, Reply, Request},
 };
 use howdah_types::BootTime;
@@ -17,7 +17,7 @@ pub(crate) enum Store {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Wire {
     /// An operation that is one request.
-    Op(Op),
+    Op(LeaseOp),
     /// One of the requests that an operation on the leader's record consists of where the store ends no leases.
     Record(Request),
 }
@@ -25,7 +25,7 @@ pub(crate) enum Wire {
 /// What comes back.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Back {
-    Outcome(Outcome),
+    Outcome(Outcome<LeaseDone>),
     Record(Option<Record>),
     Conflict,
 }
@@ -39,11 +39,19 @@ impl Store {
         }
     }
 
-    /// Carries out an operation that is one request.
-    pub(crate) fn apply(&mut self, op: &Op, now: BootTime) -> Outcome {
+    /// Carries out an operation on a lease that is one request.
+    fn lease(&mut self, op: &LeaseOp, now: BootTime) -> Outcome<LeaseDone> {
         match self {
-            Store::Etcd(store) => store.apply(op, now),
-            Store::Kubernetes(store) => store.apply(op, now),
+            Store::Etcd(store) => store.lease(op, now),
+            Store::Kubernetes(store) => store.lease(op, now),
+        }
+    }
+
+    /// Writes one key.
+    pub(crate) fn write(&mut self, op: &KeyOp, now: BootTime) -> Outcome<u64> {
+        match self {
+            Store::Etcd(store) => store.write(op, now),
+            Store::Kubernetes(store) => store.write(op, now),
         }
     }
 
@@ -54,7 +62,7 @@ impl Store {
                 Ok(record) => Back::Record(record),
                 Err(()) => Back::Conflict,
             },
-            (store, Wire::Op(op)) => Back::Outcome(store.apply(op, now)),
+            (store, Wire::Op(op)) => Back::Outcome(store.lease(op, now)),
             (Store::Etcd(_), Wire::Record(_)) => Back::Conflict,
         }
     }
@@ -109,19 +117,21 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// The next request of an operation, or how it has ended.
-    pub(crate) fn wire(&mut self, store: &Store, op: &Op) -> Result<Wire, Outcome> {
+    pub(crate) fn wire(&mut self, store: &Store, op: &LeaseOp) -> Result<Wire, Outcome<LeaseDone>> {
         if matches!(store, Store::Etcd(_)) {
             return Ok(Wire::Op(op.clone()));
         }
         if let Some((_, request)) = &self.attempt {
             return Ok(Wire::Record(request.clone()));
         }
-        let (Op::Renew { lease, .. } | Op::Acquire { lease, .. } | Op::Release { lease }) = op else {
-            return Ok(Wire::Op(op.clone()));
-        };
-        let ttl = self.lease.filter(|(known, _)| known == lease).map(|(_, ttl)| ttl);
-        let Some(mut attempt) = Attempt::of(op, ttl) else {
-            return Ok(Wire::Op(op.clone()));
+        let ttl = |lease: &LeaseId| self.lease.filter(|(known, _)| known == lease).map(|(_, ttl)| ttl);
+        let mut attempt = match op {
+            LeaseOp::Renew { lease, .. } => Attempt::to_renew(*lease, ttl(lease)),
+            LeaseOp::Acquire { me, lease } => Attempt::to_acquire(me.clone(), *lease, ttl(lease)),
+            LeaseOp::Release { lease } => Attempt::to_release(*lease, ttl(lease)),
+            LeaseOp::Grant { .. } | LeaseOp::KeepAlive { .. } | LeaseOp::Revoke { .. } => {
+                return Ok(Wire::Op(op.clone()));
+            }
         };
         match attempt.begin(self.observed.record().cloned()) {
             Next::Ask(request) => {
@@ -133,10 +143,10 @@ impl Seen {
     }
 
     /// What an answer to a request of `sent` says: the operation's outcome, or `None` if it goes on.
-    pub(crate) fn hear(&mut self, back: Back, sent: BootTime, now: BootTime) -> Option<Outcome> {
+    pub(crate) fn hear(&mut self, back: Back, sent: BootTime, now: BootTime) -> Option<Outcome<LeaseDone>> {
         let reply = match back {
             Back::Outcome(outcome) => {
-                if let Outcome::Done(Done::Lease { lease, ttl }) = &outcome {
+                if let Outcome::Done(LeaseDone::Granted { lease, ttl }) = &outcome {
                     self.lease = Some((*lease, *ttl));
                 }
                 return Some(outcome);

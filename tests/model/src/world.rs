@@ -4,7 +4,7 @@ use std::{
 };
 
 use howdah_config::SyncMode;
-use howdah_dcs::{Cond, FailoverRequest, Key, KeyTree, Op, Outcome, Refusal, View};
+use howdah_dcs::{Cond, Document, FailoverRequest, KeyOp, KeyTree, Outcome, Refusal, View};
 use howdah_guard::{Input, Order, Request as Ask};
 use howdah_ha::{GuardCall, KeeperInput, KeeperOutput, LeaseState, Request};
 use howdah_types::{BootTime, Scope};
@@ -110,12 +110,11 @@ impl World {
         let now = BootTime::from_secs(1);
         let mut store = Store::new(settings.kubernetes);
         if !settings.bootstrap {
-            let put = Op::Put {
-                key: Key::Initialize,
-                value: SYSTEM.to_string(),
+            let put = KeyOp::Put {
+                document: Document::initialize(SYSTEM),
                 cond: Cond::Always,
             };
-            store.apply(&put, now);
+            store.write(&put, now);
         }
         let nodes = (0..MEMBERS)
             .map(|i| Node::new(i, settings, now))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use howdah_clock::now;
-use howdah_dcs::{Cond, Key, Op};
+use howdah_dcs::{Cond, Document, Key, KeyOp};
 use howdah_guard::{StartMode, StopMode};
 use howdah_postgres::{PgError, initdb, run_script};
 
@@ -44,7 +44,7 @@ pub(crate) async fn bootstrap(outside: &Outside) -> Outcome {
         }
         Err(error) => tracing::error!("{error}"),
     }
-    let clean = Op::Delete {
+    let clean = KeyOp::Delete {
         key: Key::Initialize,
         cond: Cond::Always,
     };
@@ -61,7 +61,7 @@ pub(crate) async fn bootstrap(outside: &Outside) -> Outcome {
 async fn still_ours(outside: &Outside) -> anyhow::Result<()> {
     let lease = outside.keeper.status().lease.context("the lease was lost")?;
     outside
-        .write(&Op::Claim { lease })
+        .write(&KeyOp::Claim { lease })
         .await
         .context("another member has taken the bootstrap over")
 }
@@ -92,9 +92,8 @@ async fn make(outside: &Outside) -> anyhow::Result<()> {
     if let Some(script) = &bootstrap.post_bootstrap {
         run_script(script, &[&server.script_conninfo()], Some(&server.local.pgpass)).await?;
     }
-    let config = Op::Put {
-        key: Key::Config,
-        value: serde_json::to_string(&bootstrap.dcs)?,
+    let config = KeyOp::Put {
+        document: Document::config(&bootstrap.dcs),
         cond: Cond::Absent,
     };
     if outside.view.config.value.is_none() {
@@ -103,10 +102,8 @@ async fn make(outside: &Outside) -> anyhow::Result<()> {
             .await
             .context("writing the configuration")?;
     }
-    let system_id = server.dir.control()?.system_id.to_string();
-    let done = Op::Put {
-        key: Key::Initialize,
-        value: system_id,
+    let done = KeyOp::Put {
+        document: Document::initialize(server.dir.control()?.system_id),
         cond: Cond::Always,
     };
     still_ours(outside).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use howdah_clock::now;
-use howdah_dcs::{Cond, FailoverRequest, Key, Op, Status};
+use howdah_dcs::{Cond, Document, FailoverRequest, KeyOp, Status};
 use howdah_guard::{GuardError, Request, StopMode, WhyRefused};
 use howdah_ha::Peer;
 use howdah_http::HttpError;
@@ -150,24 +150,22 @@ async fn name_successor(outside: &Outside, name: MemberName) {
         force: false,
         confirmed: true,
     };
-    let value = serde_json::to_string(&request).unwrap_or_default();
-    if let Err(error) = write_request(outside, value).await {
+    if let Err(error) = write_request(outside, Some(&request)).await {
         tracing::warn!("The successor was not named: {error:#}.");
     }
 }
 
 /// The request has failed; it must not be tried again by itself.
 async fn withdraw(outside: &Outside) {
-    if let Err(error) = write_request(outside, FailoverRequest::NONE.to_owned()).await {
+    if let Err(error) = write_request(outside, None).await {
         tracing::warn!("The request for a switchover was not withdrawn: {error:#}.");
     }
 }
 
-async fn write_request(outside: &Outside, value: String) -> anyhow::Result<()> {
+async fn write_request(outside: &Outside, request: Option<&FailoverRequest>) -> anyhow::Result<()> {
     outside
-        .write(&Op::Put {
-            key: Key::Failover,
-            value,
+        .write(&KeyOp::Put {
+            document: Document::failover(request),
             cond: Cond::Always,
         })
         .await
@@ -179,11 +177,9 @@ async fn publish(outside: &Outside, checkpoint: Lsn) {
         optime: Some(checkpoint),
         ..outside.view.status.clone()
     };
-    let value = serde_json::to_string(&status).unwrap_or_default();
     if let Err(error) = outside
-        .write(&Op::Put {
-            key: Key::Status,
-            value,
+        .write(&KeyOp::Put {
+            document: Document::status(&status),
             cond: Cond::Always,
         })
         .await

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use howdah_clock::now;
 use howdah_config::{Dynamic, SyncMode, dynamic_from};
-use howdah_dcs::{Cond, FailoverRequest, Key, Op, Outcome, View};
+use howdah_dcs::{Cond, Document, FailoverRequest, KeyOp, Outcome, View};
 use howdah_http::sleep_until;
 use howdah_rest::SwitchoverRequest;
 use howdah_types::MemberName;
@@ -35,12 +35,11 @@ pub(crate) async fn post(api: &Api, body: &Map<String, Value>, is_switchover: bo
     if let Err(why) = fenced(api, &view, &dynamic, &request).await {
         return Answer::text(412, why);
     }
-    let op = Op::Put {
-        key: Key::Failover,
-        value: serde_json::to_string(&request).unwrap_or_default(),
+    let op = KeyOp::Put {
+        document: Document::failover(Some(&request)),
         cond: Cond::Rev(view.failover.rev),
     };
-    match api.store.execute(&op, now() + STORE_PATIENCE).await {
+    match api.store.write(&op, now() + STORE_PATIENCE).await {
         Outcome::Done(_) => {}
         other => return Answer::text(503, format!("failed to write the failover key: {other:?}")),
     }
@@ -78,12 +77,11 @@ pub(crate) async fn delete(api: &Api) -> Answer {
     {
         return Answer::text(404, "no switchover is scheduled");
     }
-    let op = Op::Put {
-        key: Key::Failover,
-        value: FailoverRequest::NONE.to_owned(),
+    let op = KeyOp::Put {
+        document: Document::failover(None),
         cond: Cond::Rev(view.failover.rev),
     };
-    match api.store.execute(&op, now() + STORE_PATIENCE).await {
+    match api.store.write(&op, now() + STORE_PATIENCE).await {
         Outcome::Done(_) => Answer::text(200, "scheduled switchover deleted"),
         _ => Answer::text(409, "the switchover has changed meanwhile"),
     }

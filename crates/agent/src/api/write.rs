@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use howdah_clock::now;
 use howdah_config::{dynamic_from, parse_int, patch};
-use howdah_dcs::{Cond, Key, Op, Outcome};
+use howdah_dcs::{Cond, Document, KeyOp, Outcome};
 use howdah_http::timeout_at;
 use howdah_postgres::{bad_parameters, hba_refusal};
 use howdah_rest::{ReinitRequest, RestartRequest, ScheduledRestart};
@@ -50,16 +50,14 @@ async fn write_config(api: &Api, config: Map<String, Value>, cond: Cond) -> Answ
     if let Some(why) = hba_refusal(&api.programs, dynamic.pg_hba.as_deref().unwrap_or_default()) {
         return Answer::text(400, why);
     }
-    let value = Value::Object(config);
-    let op = Op::Put {
-        key: Key::Config,
-        value: value.to_string(),
+    let op = KeyOp::Put {
+        document: Document::config(&config),
         cond,
     };
-    match api.store.execute(&op, now() + STORE_PATIENCE).await {
+    match api.store.write(&op, now() + STORE_PATIENCE).await {
         Outcome::Done(_) => {
             api.wake.wake();
-            Answer::json(200, &value)
+            Answer::json(200, &Value::Object(config))
         }
         Outcome::Refused(_) => Answer::text(409, "somebody else has changed the configuration: try again"),
         Outcome::Failed(reason) | Outcome::Unknown(reason) => Answer::text(502, reason),

@@ -3,7 +3,7 @@ use std::time::Duration;
 use howdah_types::MemberName;
 
 use super::{Change, Record};
-use crate::{Done, LeaderSeen, LeaseId, Op, Outcome, Refusal, Term};
+use crate::{LeaderSeen, LeaseDone, LeaseId, Outcome, Refusal, Term};
 
 /// The length of a lease that nothing is known of.
 const ADOPTED_TTL: Duration = Duration::from_secs(30);
@@ -53,7 +53,7 @@ pub enum Next {
     /// By this request.
     Ask(Request),
     /// Not: it has ended.
-    End(Outcome),
+    End(Outcome<LeaseDone>),
 }
 
 /// What is to be reached.
@@ -75,22 +75,31 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// For the operations on the leader's record; `None` for all others. `ttl` is the lease's length, if it was begun by
-    /// this process.
+    /// To renew the record. `ttl` is the lease's length, if it was begun by this process.
     #[must_use]
-    pub fn of(op: &Op, ttl: Option<Duration>) -> Option<Self> {
-        let (goal, lease) = match op {
-            Op::Renew { lease, .. } => (Goal::Renew, lease),
-            Op::Acquire { me, lease } => (Goal::Acquire { me: me.clone() }, lease),
-            Op::Release { lease } => (Goal::Release, lease),
-            _ => return None,
-        };
-        Some(Attempt {
+    pub fn to_renew(lease: LeaseId, ttl: Option<Duration>) -> Self {
+        Self::new(Goal::Renew, lease, ttl)
+    }
+
+    /// To take the record for `me`.
+    #[must_use]
+    pub fn to_acquire(me: MemberName, lease: LeaseId, ttl: Option<Duration>) -> Self {
+        Self::new(Goal::Acquire { me }, lease, ttl)
+    }
+
+    /// To give the record back.
+    #[must_use]
+    pub fn to_release(lease: LeaseId, ttl: Option<Duration>) -> Self {
+        Self::new(Goal::Release, lease, ttl)
+    }
+
+    fn new(goal: Goal, lease: LeaseId, ttl: Option<Duration>) -> Self {
+        Attempt {
             goal,
-            lease: *lease,
+            lease,
             ttl,
             swaps: 0,
-        })
+        }
     }
 
     /// The first request. What was seen last may serve to renew, since a swap fails if it is old; it does not serve to
@@ -173,7 +182,7 @@ impl Attempt {
 
     fn not_leading(&self, record: Option<&Record>) -> Next {
         let recorded = record.map_or(ADOPTED_TTL, |record| record.ttl);
-        Next::End(Outcome::Done(Done::Renewed {
+        Next::End(Outcome::Done(LeaseDone::Renewed {
             ttl: self.ttl.unwrap_or(recorded),
             leader: LeaderSeen::Read(record.and_then(Record::leader)),
         }))
@@ -181,14 +190,14 @@ impl Attempt {
 
     fn done(&self, over: &Record, record: &Record) -> Next {
         Next::End(Outcome::Done(match self.goal {
-            Goal::Renew => Done::Renewed {
+            Goal::Renew => LeaseDone::Renewed {
                 ttl: self.ttl.unwrap_or(record.ttl),
                 leader: LeaderSeen::Read(record.leader()),
             },
-            Goal::Acquire { .. } => Done::Acquired {
+            Goal::Acquire { .. } => LeaseDone::Acquired {
                 term: Term(over.version),
             },
-            Goal::Release => Done::Written { rev: record.version },
+            Goal::Release => LeaseDone::Ended,
         }))
     }
 }
@@ -218,11 +227,7 @@ mod tests {
     }
 
     fn acquire() -> Attempt {
-        let op = Op::Acquire {
-            me: me(),
-            lease: LeaseId(1),
-        };
-        Attempt::of(&op, Some(TTL)).unwrap()
+        Attempt::to_acquire(me(), LeaseId(1), Some(TTL))
     }
 
     #[test]
@@ -236,7 +241,10 @@ mod tests {
         };
         assert!(matches!(&swap, Request::Swap { over, .. } if over.version == 7));
         let done = attempt.clone().hear(&swap, found(held_by(1, 8), true));
-        assert_eq!(done, Next::End(Outcome::Done(Done::Acquired { term: Term(7) })));
+        assert_eq!(
+            done,
+            Next::End(Outcome::Done(LeaseDone::Acquired { term: Term(7) }))
+        );
         let lost = attempt.hear(&swap, Reply::Conflict);
         assert_eq!(lost, Next::End(Outcome::Refused(Refusal::Condition)));
     }
@@ -258,11 +266,7 @@ mod tests {
     }
 
     fn renewal() -> Attempt {
-        let renew = Op::Renew {
-            lease: LeaseId(1),
-            read: true,
-        };
-        Attempt::of(&renew, None).unwrap()
+        Attempt::to_renew(LeaseId(1), None)
     }
 
     #[test]

@@ -319,7 +319,13 @@ pub fn brief(effect: &Effect) -> String {
         Effect::Release => "release".into(),
         Effect::Claim => "claim".into(),
         Effect::Fatal(_) => "fatal".into(),
-        Effect::Put { key, value, .. } => format!("put {} {value}", format!("{key:?}").to_lowercase()),
+        Effect::Put { document, .. } => {
+            format!(
+                "put {} {}",
+                format!("{:?}", document.key()).to_lowercase(),
+                document.text()
+            )
+        }
         Effect::ProbePeers(names) => {
             let names: Vec<&str> = names.iter().map(MemberName::as_str).collect();
             format!("ask {}", names.join(" "))
