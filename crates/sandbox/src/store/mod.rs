@@ -6,8 +6,11 @@ use std::{
     collections::{BTreeMap, VecDeque},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
+use howdah_clock::now;
+use howdah_types::BootTime;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
@@ -15,9 +18,12 @@ use tokio::sync::watch;
 use crate::{ApiError, meta};
 use log::{Log, LogError};
 
-/// How many changes of its resource a watch may be behind before its client has to list again. Each holds an object: with a
-/// hundred clusters that renew their leases this is half a minute and some ten megabytes.
-const RING: usize = 1024;
+/// How many changes of its resource a watch may be behind before its client has to list again, however fast they come.
+const RING: usize = 4096;
+/// Of changes that are older than [`KEPT`], only this many are kept. Each holds an object of some kilobytes.
+const OLD: usize = 64;
+/// How long every change is kept: longer than a client takes to connect again.
+const KEPT: Duration = Duration::from_secs(60);
 
 /// Where an object is: resource (`group/plural`), namespace (empty for none), name.
 pub(crate) type Key = (String, String, String);
@@ -34,6 +40,8 @@ pub(crate) enum Change {
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) revision: u64,
+    /// When it happened.
+    at: BootTime,
     pub(crate) change: Change,
     pub(crate) namespace: String,
     /// After the change; before it, with the revision of the deletion, when it was deleted.
@@ -225,17 +233,20 @@ impl Store {
             events: VecDeque::new(),
             compacted: opened,
         });
+        let at = now();
         ring.events.push_back(Event {
             revision,
+            at,
             change,
             namespace: namespace.to_owned(),
             object: Arc::clone(&object),
             before,
         });
-        if ring.events.len() > RING
-            && let Some(old) = ring.events.pop_front()
+        while let Some(first) = ring.events.front()
+            && (ring.events.len() > RING || (ring.events.len() > OLD && first.at + KEPT < at))
         {
-            ring.compacted = old.revision;
+            ring.compacted = first.revision;
+            ring.events.pop_front();
         }
         // Under the lock, so that revisions are reported in order.
         if !is_note {
