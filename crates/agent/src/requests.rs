@@ -26,7 +26,7 @@ impl Agent {
         let started_with = self.starting_with.take();
         let launches = ended.action.launches_postgres();
         match result {
-            Ok(()) | Err(Failure::StillStarting) => {
+            Ok(()) | Err(Failure::NotServing(_)) => {
                 if let Some(mut with) = started_with.filter(|_| launches) {
                     // A bootstrap has stored it in between.
                     if with.0.is_none() && *with.1 == *self.dynamic {
@@ -40,8 +40,8 @@ impl Agent {
                     self.configuration.worked = Some(with);
                 }
                 let answer = match result {
-                    Ok(()) => Ok(()),
-                    Err(_) => Err("postgres is still starting".to_owned()),
+                    Err(Failure::NotServing(why)) => Err(why),
+                    _ => Ok(()),
                 };
                 self.answer_waiting(answer, &ended.action);
                 if shutdown {

@@ -29,8 +29,8 @@ pub(crate) type Outcome = Result<(), Failure>;
 /// An action that failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// PostgreSQL was started and does not accept connections yet: recovery may take hours, and the loop watches it.
-    StillStarting,
+    /// PostgreSQL was started and serves no session yet, and why: recovery may take hours, and the loop watches it.
+    NotServing(String),
     /// The next decision may try again.
     Retry(anyhow::Error),
     /// A human must look: the agent ends.

@@ -38,7 +38,7 @@ pub(crate) async fn settle(outside: &Outside, ended_before: u64) -> Outcome {
     match outside.wait_ready(ended_before, now() + START_PATIENCE).await {
         Ok(()) => Ok(()),
         Err(error) if outside.guard.ended().times > ended_before => Err(error.into()),
-        Err(_) => Err(Failure::StillStarting),
+        Err(_) => Err(Failure::NotServing("postgres is still starting".to_owned())),
     }
 }
 
@@ -79,7 +79,14 @@ pub(crate) async fn restart(
     }
     outside.stop(StopMode::Fast, STOP_PATIENCE).await?;
     match term {
-        Some((term, _)) => primary(outside, term).await,
-        None => replica(outside, follow).await,
+        Some((term, _)) => primary(outside, term).await?,
+        None => replica(outside, follow).await?,
+    }
+    // The postmaster may take connections and each of them end with an error.
+    match outside.connect().await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::NotServing(format!(
+            "postgres was restarted and serves no session: {error}"
+        ))),
     }
 }
