@@ -385,14 +385,15 @@ fn timers(root: &Reader<'_>, warnings: &mut Vec<String>) -> Result<Timers, Confi
     }
     let mut loop_wait = at_least("loop_wait", 10, 1)?;
     let mut retry_timeout = at_least("retry_timeout", 10, 3)?;
-    if 1 + 2 * retry_timeout > ttl {
+    let both = retry_timeout.saturating_mul(2);
+    if both.saturating_add(1) > ttl {
         loop_wait = 1;
         retry_timeout = (ttl - 1) / 2;
         warnings.push(format!(
             "ttl={ttl} is too short for these timers: loop_wait=1, retry_timeout={retry_timeout}"
         ));
-    } else if loop_wait + 2 * retry_timeout > ttl {
-        loop_wait = ttl - 2 * retry_timeout;
+    } else if both.saturating_add(loop_wait) > ttl {
+        loop_wait = ttl - both;
         warnings.push(format!(
             "loop_wait + 2*retry_timeout is longer than ttl={ttl}: loop_wait={loop_wait}"
         ));
@@ -454,6 +455,9 @@ mod tests {
             (30, 10, 10)
         );
         assert_eq!(of(json!({"ttl": 20, "retry_timeout": 15})), (20, 1, 9));
+        // Sums beyond 64 bits are as much too long as any other.
+        assert_eq!(of(json!({"loop_wait": i64::MAX})), (30, 10, 10));
+        assert_eq!(of(json!({"retry_timeout": i64::MAX})), (30, 1, 14));
     }
 
     #[test]

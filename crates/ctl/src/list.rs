@@ -1,7 +1,6 @@
 use std::time::Duration;
 
-use howdah_rest::{ClusterRow, cluster_rows};
-use howdah_types::Lsn;
+use howdah_overview::{MemberOverview, WalPosition, members};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -41,7 +40,7 @@ pub(crate) fn overview(cluster: &Cluster) -> String {
 }
 
 fn describe(cluster: &Cluster, args: &ListArgs) -> String {
-    let rows = cluster_rows(&cluster.view);
+    let rows = members(&cluster.view);
     let pretty = args.format == Format::Pretty;
     let (columns, cells) = table(cluster.scope.as_str(), &rows, pretty, args.extended);
     let id = match cluster.view.initialize.as_deref() {
@@ -58,10 +57,15 @@ fn describe(cluster: &Cluster, args: &ListArgs) -> String {
 }
 
 /// Makes the cell of one member, for people (`true`) or for machines.
-type CellOf = fn(&ClusterRow, bool) -> Value;
+type CellOf = fn(&MemberOverview, bool) -> Value;
 
 /// The columns in Patroni's order; the last four only if somebody has a value, or all are wanted.
-fn table(scope: &str, rows: &[ClusterRow], pretty: bool, extended: bool) -> (Vec<Column>, Vec<Vec<Value>>) {
+fn table(
+    scope: &str,
+    rows: &[MemberOverview],
+    pretty: bool,
+    extended: bool,
+) -> (Vec<Column>, Vec<Vec<Value>>) {
     let lag = |key: &'static str| Column {
         key,
         title: "Lag",
@@ -119,31 +123,23 @@ fn table(scope: &str, rows: &[ClusterRow], pretty: bool, extended: bool) -> (Vec
     (columns, cells)
 }
 
-fn basic_cells(scope: &str, row: &ClusterRow, pretty: bool, with_port: bool) -> Vec<Value> {
-    let leads = matches!(row.role, "leader" | "standby_leader");
-    let role = match row.role {
-        "leader" => "Leader",
-        "standby_leader" => "Standby Leader",
-        "sync_standby" => "Sync Standby",
-        "quorum_standby" => "Quorum Standby",
-        _ => "Replica",
-    };
+fn basic_cells(scope: &str, row: &MemberOverview, pretty: bool, with_port: bool) -> Vec<Value> {
     let host = match row.port {
         Some(port) if with_port => format!("{}:{port}", row.host),
         _ => row.host.clone(),
     };
-    let position = |value: Option<(Lsn, u64)>| -> [Value; 2] {
+    let position = |value: Option<WalPosition>| -> [Value; 2] {
         match value {
-            _ if leads => [Value::Null, Value::Null],
-            Some((lsn, lag)) => [lsn.to_string().into(), megabytes(lag).into()],
+            _ if row.role.leads() => [Value::Null, Value::Null],
+            Some(WalPosition { lsn, lag }) => [lsn.to_string().into(), megabytes(lag).into()],
             None => ["unknown".into(), Value::Null],
         }
     };
     let mut cells: Vec<Value> = vec![
         row.name.clone().into(),
         host.into(),
-        role.into(),
-        row.state.clone().into(),
+        row.role.title().into(),
+        row.state.to_string().into(),
         row.timeline.map_or(Value::Null, |timeline| timeline.0.into()),
     ];
     cells.extend(position(row.received));
@@ -165,7 +161,7 @@ fn megabytes(bytes: u64) -> u64 {
 }
 
 /// The port is shown when it is not the usual one, or members share a host.
-fn needs_port(rows: &[ClusterRow]) -> bool {
+fn needs_port(rows: &[MemberOverview]) -> bool {
     let unusual = rows.iter().any(|row| row.port.is_some_and(|port| port != 5432));
     let shared = rows
         .iter()

@@ -34,6 +34,8 @@ struct Shared {
     /// The wanted length of each lease of this process.
     ttl: BTreeMap<LeaseId, Duration>,
     status: Option<String>,
+    /// What our pod says of itself.
+    record: Option<(LeaseId, String)>,
 }
 
 impl KubeHub {
@@ -187,6 +189,7 @@ impl KubeStore {
     async fn run_write(&self, op: &KeyOp, deadline: BootTime) -> Result<Outcome<u64>, Failure> {
         match op {
             KeyOp::PutMember { me, lease, record } => {
+                self.hub.lock().record = Some((*lease, record.clone()));
                 let body = self
                     .layout
                     .member_metadata(*lease, record, self.hub.other_leads(*lease));
@@ -385,7 +388,35 @@ impl KubeStore {
             }
         };
         let (_, pods) = self.list(&self.pods_path(), deadline).await?;
+        self.mend_labels(&pods, deadline).await;
         Ok(self.layout.view(rev, &maps, &pods, held))
+    }
+
+    /// Services find the primary by its pod's label. A label of our pod that somebody has changed is put back at once; the
+    /// change has woken the watch, so this read follows it. Should it fail, the next read tries again.
+    async fn mend_labels(&self, pods: &[Value], deadline: BootTime) {
+        let Some((lease, record)) = self.hub.lock().record.clone() else {
+            return;
+        };
+        let body = self
+            .layout
+            .member_metadata(lease, &record, self.hub.other_leads(lease));
+        let Some(pod) = pods
+            .iter()
+            .find(|pod| pod["metadata"]["name"] == self.hub.me.as_str())
+        else {
+            return;
+        };
+        let have = &pod["metadata"]["labels"];
+        let is_right = |wanted: &Map<String, Value>| wanted.iter().all(|(name, value)| have[name] == *value);
+        if body["metadata"]["labels"].as_object().is_some_and(is_right) {
+            return;
+        }
+        let mended = self.patch_pod(&self.hub.me.clone(), &body, deadline).await;
+        tracing::warn!(
+            done = mended.is_ok(),
+            "The labels of our pod were changed; they are put back."
+        );
     }
 }
 

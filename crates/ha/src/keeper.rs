@@ -496,6 +496,7 @@ impl Keeper {
     }
 
     fn lead(&mut self, term: Term, out: &mut Vec<KeeperOutput>) {
+        let is_new = self.leadership != Leadership::Yes(term);
         self.leadership = Leadership::Yes(term);
         if matches!(self.want, Want::Acquire { .. }) {
             self.want = Want::Nothing;
@@ -504,12 +505,16 @@ impl Keeper {
         if let Some(old) = self.armed.filter(|old| old.term != term.0) {
             out.push(KeeperOutput::Guard(GuardCall::Lost(Term(old.term))));
         }
-        if self.paused {
-            return;
-        }
         let arm = arm_of(term, lease.id, lease.deadline(), lease.ttl);
-        self.armed = Some(arm);
-        out.push(KeeperOutput::Guard(GuardCall::Arm(arm)));
+        if !self.paused {
+            self.armed = Some(arm);
+            out.push(KeeperOutput::Guard(GuardCall::Arm(arm)));
+        } else if is_new {
+            // A leadership that begins in maintenance mode: the guard must know it to let PostgreSQL start as its primary, and
+            // watches nothing.
+            out.push(KeeperOutput::Guard(GuardCall::Arm(arm)));
+            out.push(KeeperOutput::Guard(GuardCall::Pause(term)));
+        }
     }
 
     /// The store has said that we do not lead.
@@ -537,6 +542,8 @@ fn arm_of(term: Term, lease: LeaseId, deadline: BootTime, ttl: Duration) -> Arm 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
     use howdah_dcs::{LeaderKey, MemStore};
 
@@ -558,8 +565,8 @@ mod tests {
         now: BootTime,
     ) -> Vec<GuardCall> {
         let mut calls = Vec::new();
-        let mut outputs = keeper.step(input, now);
-        while let Some(output) = outputs.pop() {
+        let mut outputs: VecDeque<KeeperOutput> = keeper.step(input, now).into();
+        while let Some(output) = outputs.pop_front() {
             match output {
                 KeeperOutput::Guard(call) => {
                     calls.push(call);
@@ -782,6 +789,22 @@ mod tests {
             at(2),
         );
         assert!(matches!(calls[..], [GuardCall::Lost(_)]), "{calls:?}");
+    }
+
+    #[test]
+    fn a_leadership_that_begins_in_maintenance_mode_is_known_to_the_guard() {
+        let mut store = MemStore::default();
+        let mut keeper = Keeper::new(name("a"), TTL);
+        settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
+        let pause = KeeperInput::Command(Command::Paused(true));
+        assert!(settle(&mut keeper, &mut store, pause, at(1)).is_empty());
+        let calls = settle(&mut keeper, &mut store, acquire(3), at(2));
+        assert!(
+            matches!(calls[..], [GuardCall::Arm(_), GuardCall::Pause(_)]),
+            "{calls:?}"
+        );
+        // Renewals leave the guard alone.
+        assert!(settle(&mut keeper, &mut store, KeeperInput::Tick, at(12)).is_empty());
     }
 
     #[test]

@@ -45,12 +45,14 @@ pub(crate) async fn secrets(
 ) -> Result<BTreeMap<String, String>, OperatorError> {
     let api = Api::<Secret>::namespaced(context.client.clone(), &manifest.namespace);
     let mut passwords = BTreeMap::new();
+    memory.unwatched = false;
     for credential in credentials(manifest, &context.settings) {
         if let Some(Some(known)) = seen.secrets.get(&credential.secret) {
             passwords.insert(credential.role, known.clone());
             continue;
         }
-        // A Secret that a user has made may lack the labels by which the index finds it.
+        // A Secret that a user has made may lack the labels by which the index finds it. Its end is then not reported.
+        memory.unwatched = true;
         let reading = || OperatorError::kube(format!("reading Secret {}", credential.secret));
         let mut found = api.get_opt(&credential.secret).await.map_err(reading())?;
         if found.is_none() {

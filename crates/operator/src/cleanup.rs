@@ -43,12 +43,30 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Result
     delete_all::<Secret>(context, &namespace, &ours).await?;
     delete_all::<ConfigMap>(context, &namespace, &ours).await?;
     delete_all::<PersistentVolumeClaim>(context, &namespace, &ours).await?;
+    delete_claims(context, &namespace, &name).await?;
     context.forget(&ClusterKey {
         namespace,
         name: name.clone(),
     });
     tracing::info!(cluster = name, "The cluster is gone.");
     Ok(Action::await_change())
+}
+
+/// Deletes the cluster's claims by their names: one that has lost its labels would give the next cluster of this name the
+/// data of the last one.
+async fn delete_claims(context: &Context, namespace: &str, cluster: &str) -> Result<(), OperatorError> {
+    let claims = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
+    let found = claims
+        .list(&ListParams::default())
+        .await
+        .map_err(OperatorError::kube("listing persistentvolumeclaims"))?;
+    for claim in found.items {
+        let name = claim.metadata.name.unwrap_or_default();
+        if Names(cluster).is_claim(&name) {
+            delete::<PersistentVolumeClaim>(context, namespace, &name).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn delete<K>(context: &Context, namespace: &str, name: &str) -> Result<(), OperatorError>

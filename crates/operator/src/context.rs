@@ -54,6 +54,8 @@ pub(crate) struct Memory {
     pub(crate) asked: Option<(Step, BootTime)>,
     /// The change of the dynamic configuration that was sent last, and when.
     pub(crate) configured: Option<(Map<String, Value>, BootTime)>,
+    /// A Secret of the cluster lacks its labels: no watch reports a change of it.
+    pub(crate) unwatched: bool,
     /// Notes that were written as events.
     pub(crate) told: BTreeSet<String>,
 }

@@ -159,7 +159,7 @@ fn an_older_version_that_comes_late_changes_nothing() {
             .take(Event::Apply(member("a-1", 25, "running", 1000)))
             .is_empty()
     );
-    assert_eq!(index.seen(&a()).rows[1].state, "stopped");
+    assert_eq!(index.seen(&a()).rows[1].state.to_string(), "stopped");
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn a_fresh_list_of_one_cluster_replaces_what_was_known() {
     index.refresh(&a(), vec![member("a-1", 70, "stopped", 1000)]);
     let seen = index.seen(&a());
     assert_eq!(seen.pods.len(), 1);
-    assert_eq!(seen.rows[0].state, "stopped");
+    assert_eq!(seen.rows[0].state.to_string(), "stopped");
     // The watch reports the same a moment later.
     assert!(
         index

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use howdah_dcs::View;
 use howdah_dcs_kube::Layout;
+use howdah_overview::{MemberOverview, members};
 use howdah_plan::{APPLIED_ANNOTATION, Names, POSTGRES_CONTAINER, Pod, ROLL_ANNOTATION, Settings};
-use howdah_rest::{ClusterRow, cluster_rows};
 use howdah_types::Scope;
 use k8s_openapi::{
     api::{
@@ -31,7 +31,7 @@ pub(crate) struct Seen {
     pub(crate) budgets: Vec<String>,
     pub(crate) pods: Vec<Pod>,
     pub(crate) view: View,
-    pub(crate) rows: Vec<ClusterRow>,
+    pub(crate) rows: Vec<MemberOverview>,
     /// Passwords of the Secrets with the cluster's labels, by name; `None`: a Secret without one.
     pub(crate) secrets: BTreeMap<String, Option<String>>,
     /// What the volume claims ask for, by name.
@@ -47,7 +47,7 @@ pub(crate) struct Mark {
     services: BTreeMap<String, String>,
     object_versions: Vec<String>,
     pods: Vec<Pod>,
-    rows: Vec<(ClusterRow, Option<u32>)>,
+    rows: Vec<(MemberOverview, Option<u32>)>,
     configuration: u64,
     initialize: Option<String>,
     notes: Vec<String>,
@@ -61,10 +61,8 @@ const MANY_BYTES: u64 = 16 * 1024 * 1024;
 
 impl Seen {
     /// The member that takes writes.
-    pub(crate) fn primary(&self) -> Option<&ClusterRow> {
-        self.rows
-            .iter()
-            .find(|row| row.role == "leader" && row.state == "running")
+    pub(crate) fn primary(&self) -> Option<&MemberOverview> {
+        self.rows.iter().find(|member| member.is_primary())
     }
 
     /// The names of the dynamic configuration that were applied last.
@@ -125,7 +123,7 @@ impl Seen {
     /// A member of ours that has not taken the present configuration into effect.
     pub(crate) fn behind_configuration(&self) -> Option<&str> {
         let wanted = self.view.config.rev;
-        let lags = |row: &&ClusterRow| {
+        let lags = |row: &&MemberOverview| {
             let mark = self
                 .view
                 .members
@@ -139,11 +137,11 @@ impl Seen {
 
     /// What a change of must start a pass.
     pub(crate) fn mark(&self) -> Mark {
-        let row = |row: &ClusterRow| {
+        let row = |row: &MemberOverview| {
             let lag = row
                 .received
-                .map(|(_, lag)| u64::BITS - (lag / MANY_BYTES).leading_zeros());
-            let row = ClusterRow {
+                .map(|position| u64::BITS - (position.lag / MANY_BYTES).leading_zeros());
+            let row = MemberOverview {
                 received: None,
                 replayed: None,
                 ..row.clone()
@@ -224,7 +222,7 @@ pub(crate) fn seen(settings: &Settings, cluster: &ClusterKey, objects: &Objects)
         .collect();
     pods.sort_by_key(|pod| pod.ordinal);
     // What a pod says of itself counts only while it runs: its agent may be dead.
-    let rows = cluster_rows(&view)
+    let rows = members(&view)
         .into_iter()
         .filter(|row| {
             pods.iter()

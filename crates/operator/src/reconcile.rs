@@ -37,6 +37,8 @@ use crate::{
 
 /// A cluster that is as it should be is compared again after this time.
 const RESYNC: Duration = Duration::from_secs(300);
+/// One of which no watch reports a part: positions in the WAL, or a Secret without labels.
+const UNREPORTED: Duration = Duration::from_secs(20);
 /// One that is not wakes by changes, and by itself after this time.
 const SOON: Duration = Duration::from_secs(3);
 /// A restart or switchover whose effect is not seen yet is not asked for again before this time.
@@ -76,13 +78,24 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
     };
     let after = status(&manifest, &observed, &before, template, &report::timestamp());
     announce(context, &manifest, &before, &after).await;
+    let again = pass_after(&observed, memory.unwatched);
     context.remember(&key, memory);
     if let Err(error) = report::write(context, object, &before, &after).await {
         tracing::warn!(cluster = manifest.name, "{}", error.told());
         return Action::requeue(NOW);
     }
     let is_ready = howdah_plan::ready(&after, manifest.generation);
-    Action::requeue(if is_ready { RESYNC } else { wake })
+    Action::requeue(if is_ready { again } else { wake })
+}
+
+/// When a cluster that is ready gets its next pass if no watch reports a change: soon while the status says something that
+/// no change of which is reported.
+fn pass_after(observed: &Observed, unwatched: bool) -> Duration {
+    let lags = observed
+        .rows
+        .iter()
+        .any(|member| member.received.is_some_and(|position| position.lag > 0));
+    if lags || unwatched { UNREPORTED } else { RESYNC }
 }
 
 async fn refuse(
@@ -238,7 +251,7 @@ impl Pass<'_> {
             address: self.service(&seen)?,
             passwords,
         };
-        if seen.rows.iter().any(|row| row.state == "creating replica") {
+        if seen.rows.iter().any(|row| row.state.is_copying()) {
             self.observed.copy = database::copying(self.context, &access).await;
             self.wake = NOW;
         }

@@ -35,6 +35,16 @@ const METHODS: &[&str] = &[
 /// What is wrong with lines of `pg_hba.conf`, by number from 1. Comments and empty lines are fine.
 #[must_use]
 pub fn hba_errors(lines: &[String]) -> Vec<(usize, String)> {
+    if !lines.is_empty()
+        && lines
+            .iter()
+            .all(|line| fields(line).is_none_or(|fields| fields.is_empty()))
+    {
+        return vec![(
+            1,
+            "no line has an entry: PostgreSQL does not start without one".to_owned(),
+        )];
+    }
     lines
         .iter()
         .enumerate()

@@ -44,4 +44,15 @@ impl Names<'_> {
     pub fn claim(self, ordinal: u32) -> String {
         format!("pgdata-{}-{ordinal}", self.0)
     }
+
+    /// Whether a claim of this name belongs to a pod of the cluster.
+    #[must_use]
+    pub fn is_claim(self, name: &str) -> bool {
+        let ordinal = name
+            .strip_prefix("pgdata-")
+            .and_then(|rest| rest.strip_prefix(self.0))
+            .and_then(|rest| rest.strip_prefix('-'));
+        ordinal
+            .is_some_and(|ordinal| !ordinal.is_empty() && ordinal.bytes().all(|byte| byte.is_ascii_digit()))
+    }
 }

@@ -1,4 +1,4 @@
-use howdah_rest::ClusterRow;
+use howdah_overview::{MemberOverview, MemberRole};
 use serde_json::Value;
 
 /// Upstream's annotation: somebody wants this pod to be replaced.
@@ -55,31 +55,6 @@ pub enum Step {
     },
 }
 
-/// A cluster's members for a decision.
-#[derive(Clone, Copy, Debug)]
-pub struct Member<'a> {
-    /// What its agent says.
-    pub row: &'a ClusterRow,
-}
-
-impl Member<'_> {
-    /// It takes writes.
-    #[must_use]
-    pub fn is_primary(self) -> bool {
-        self.row.role == "leader" && self.row.state == "running"
-    }
-
-    /// It follows the primary.
-    #[must_use]
-    pub fn streams(self) -> bool {
-        self.row.role != "leader" && self.row.state == "streaming"
-    }
-
-    fn behind(self) -> u64 {
-        self.row.received.map_or(u64::MAX, |(_, lag)| lag)
-    }
-}
-
 /// More behind than this, in bytes, is no candidate for a planned switchover.
 const SWITCHOVER_LAG: u64 = 16 * 1024 * 1024;
 
@@ -87,11 +62,11 @@ const SWITCHOVER_LAG: u64 = 16 * 1024 * 1024;
 /// over to the most advanced replica, and is replaced as a replica. Observed anew each time, so that an operator that
 /// was restarted goes on where the other one stopped.
 #[must_use]
-pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[ClusterRow]) -> Step {
-    let member = |name: &str| rows.iter().find(|row| row.name == name).map(|row| Member { row });
+pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview]) -> Step {
+    let member = |name: &str| rows.iter().find(|row| row.name == name);
     let primary = pods
         .iter()
-        .find(|pod| member(&pod.name).is_some_and(Member::is_primary));
+        .find(|pod| member(&pod.name).is_some_and(MemberOverview::is_primary));
     let stale =
         |pod: &&Pod| (pod.wanted || (!revision.is_empty() && pod.revision != revision)) && !pod.ending;
 
@@ -142,24 +117,25 @@ fn replace(pod: &Pod, reason: &str) -> Step {
     }
 }
 
-fn hand_over(primary: &Pod, candidates: &[&Pod], rows: &[ClusterRow], reason: &str) -> Step {
-    let has_sync = rows.iter().any(|row| row.role == "sync_standby");
+fn hand_over(primary: &Pod, candidates: &[&Pod], rows: &[MemberOverview], reason: &str) -> Step {
+    let is_sync = |member: &MemberOverview| member.role == MemberRole::SyncStandby;
+    let has_sync = rows.iter().any(is_sync);
+    let behind = |member: &MemberOverview| member.received.map_or(u64::MAX, |position| position.lag);
     let best = rows
         .iter()
-        .map(|row| Member { row })
         .filter(|member| {
             candidates
                 .iter()
-                .any(|pod| pod.name == member.row.name && !pod.ending)
+                .any(|pod| pod.name == member.name && !pod.ending)
         })
-        .filter(|member| member.streams() && member.behind() <= SWITCHOVER_LAG)
+        .filter(|member| member.streams() && behind(member) <= SWITCHOVER_LAG)
         // In synchronous mode only a synchronous standby may take over.
-        .filter(|member| !has_sync || member.row.role == "sync_standby")
-        .min_by_key(|member| member.behind());
+        .filter(|member| !has_sync || is_sync(member))
+        .min_by_key(|member| behind(member));
     match best {
         Some(member) => Step::Switchover {
             from: primary.name.clone(),
-            to: member.row.name.clone(),
+            to: member.name.clone(),
             reason: reason.to_owned(),
         },
         None => Step::Wait(format!(
@@ -180,9 +156,9 @@ const BOUND_TO_PRIMARY: &[&str] = &[
 ];
 
 /// Restarts go one by one as well: replicas first, unless a parameter that replicas are bound to is lowered.
-fn restart(rows: &[ClusterRow]) -> Step {
-    let waiting = |row: &&ClusterRow| row.pending_restart.is_some();
-    let leads = |row: &&ClusterRow| row.role == "leader";
+fn restart(rows: &[MemberOverview]) -> Step {
+    let waiting = |row: &&MemberOverview| row.pending_restart.is_some();
+    let leads = |row: &&MemberOverview| row.role == MemberRole::Leader;
     let primary = rows.iter().filter(waiting).find(leads);
     let lowered = primary.filter(|row| row.pending_restart.iter().flatten().any(is_lowered));
     let row = lowered
@@ -212,7 +188,7 @@ fn is_lowered((name, change): (&String, &Value)) -> bool {
 }
 
 /// Whether every wanted member is there: one takes writes, the others stream.
-fn complete(wanted: u32, pods: &[Pod], rows: &[ClusterRow]) -> Step {
+fn complete(wanted: u32, pods: &[Pod], rows: &[MemberOverview]) -> Step {
     let staying = pods.iter().filter(|pod| pod.ordinal < wanted).count();
     if let Some(pod) = pods.iter().find(|pod| pod.trouble.is_some()) {
         let trouble = pod.trouble.as_deref().unwrap_or_default();
@@ -221,10 +197,9 @@ fn complete(wanted: u32, pods: &[Pod], rows: &[ClusterRow]) -> Step {
     if staying < wanted as usize || pods.len() > staying {
         return Step::Wait(format!("{} of {wanted} pods are there", pods.len()));
     }
-    let members: Vec<Member<'_>> = rows
+    let members: Vec<&MemberOverview> = rows
         .iter()
         .filter(|row| pods.iter().any(|pod| pod.name == row.name))
-        .map(|row| Member { row })
         .collect();
     if wanted > 0 && !members.iter().any(|member| member.is_primary()) {
         return Step::Wait("no member takes writes yet".into());
@@ -232,7 +207,7 @@ fn complete(wanted: u32, pods: &[Pod], rows: &[ClusterRow]) -> Step {
     let missing = pods.iter().find(|pod| {
         !members
             .iter()
-            .any(|m| m.row.name == pod.name && (m.is_primary() || m.streams()))
+            .any(|member| member.name == pod.name && (member.is_primary() || member.streams()))
     });
     match missing {
         Some(pod) => Step::Wait(format!("{} does not stream yet", pod.name)),
@@ -243,7 +218,8 @@ fn complete(wanted: u32, pods: &[Pod], rows: &[ClusterRow]) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use howdah_types::Lsn;
+    use howdah_overview::{MemberState, Replication, WalPosition};
+    use howdah_types::{Lsn, PgState};
     use serde_json::{Map, json};
 
     fn pod(ordinal: u32, revision: &str) -> Pod {
@@ -256,16 +232,25 @@ mod tests {
         }
     }
 
-    fn row(ordinal: u32, role: &'static str, state: &str, lag: u64) -> ClusterRow {
-        ClusterRow {
+    const RUNNING: MemberState = MemberState::Server(PgState::Running);
+    const STARTING: MemberState = MemberState::Server(PgState::Starting);
+    const STREAMING: MemberState = MemberState::Replicating(Replication::Streaming);
+    use MemberRole::{Leader, Replica, SyncStandby};
+
+    fn at(lag: u64) -> Option<WalPosition> {
+        Some(WalPosition { lsn: Lsn(0), lag })
+    }
+
+    fn row(ordinal: u32, role: MemberRole, state: MemberState, lag: u64) -> MemberOverview {
+        MemberOverview {
             name: format!("c-{ordinal}"),
             role,
-            state: state.into(),
+            state,
             api_url: String::new(),
             host: String::new(),
             port: None,
             timeline: None,
-            received: (role != "leader").then_some((Lsn(0), lag)),
+            received: at(lag).filter(|_| !role.leads()),
             replayed: None,
             pending_restart: None,
             scheduled_restart: None,
@@ -274,7 +259,7 @@ mod tests {
     }
 
     /// Carries the steps out as a cluster would, and writes them down.
-    fn run(wanted: u32, mut pods: Vec<Pod>, mut rows: Vec<ClusterRow>) -> Vec<String> {
+    fn run(wanted: u32, mut pods: Vec<Pod>, mut rows: Vec<MemberOverview>) -> Vec<String> {
         let mut told = Vec::new();
         for _ in 0..20 {
             let step = next(wanted, "new", &pods, &rows);
@@ -293,10 +278,9 @@ mod tests {
                     told.push(format!("switch {from} to {to}"));
                     for row in &mut rows {
                         if row.name == *to {
-                            (row.role, row.state, row.received) = ("leader", "running".into(), None);
+                            (row.role, row.state, row.received) = (Leader, RUNNING, None);
                         } else if row.name == *from {
-                            (row.role, row.state, row.received) =
-                                ("replica", "streaming".into(), Some((Lsn(0), 0)));
+                            (row.role, row.state, row.received) = (Replica, STREAMING, at(0));
                         }
                     }
                     pods.retain(|pod| pod.ordinal < wanted);
@@ -318,9 +302,9 @@ mod tests {
     fn replicas_go_first_then_the_primary_after_a_switchover() {
         let pods = vec![pod(0, "old"), pod(1, "old"), pod(2, "old")];
         let rows = vec![
-            row(0, "leader", "running", 0),
-            row(1, "replica", "streaming", 9),
-            row(2, "replica", "streaming", 0),
+            row(0, Leader, RUNNING, 0),
+            row(1, Replica, STREAMING, 9),
+            row(2, Replica, STREAMING, 0),
         ];
         assert_eq!(
             run(3, pods, rows),
@@ -331,7 +315,7 @@ mod tests {
     #[test]
     fn a_single_member_is_replaced_without_much_ado() {
         assert_eq!(
-            run(1, vec![pod(0, "old")], vec![row(0, "leader", "running", 0)]),
+            run(1, vec![pod(0, "old")], vec![row(0, Leader, RUNNING, 0)]),
             ["replace c-0"]
         );
     }
@@ -339,7 +323,7 @@ mod tests {
     #[test]
     fn nothing_is_touched_while_a_member_is_unwell() {
         let pods = vec![pod(0, "old"), pod(1, "new")];
-        let rows = vec![row(0, "leader", "running", 0), row(1, "replica", "starting", 0)];
+        let rows = vec![row(0, Leader, RUNNING, 0), row(1, Replica, STARTING, 0)];
         assert_eq!(
             run(2, pods, rows),
             ["wait: c-1 does not stream yet, before the next member is touched"]
@@ -349,7 +333,7 @@ mod tests {
     #[test]
     fn a_primary_moves_off_a_pod_that_goes_away() {
         let pods = vec![pod(0, "new"), pod(1, "new")];
-        let rows = vec![row(0, "replica", "streaming", 0), row(1, "leader", "running", 0)];
+        let rows = vec![row(0, Replica, STREAMING, 0), row(1, Leader, RUNNING, 0)];
         assert_eq!(run(1, pods, rows), ["switch c-1 to c-0"]);
     }
 
@@ -357,16 +341,16 @@ mod tests {
     fn only_a_synchronous_standby_takes_over_in_synchronous_mode() {
         let pods = vec![pod(0, "old"), pod(1, "new"), pod(2, "new")];
         let rows = vec![
-            row(0, "leader", "running", 0),
-            row(1, "replica", "streaming", 0),
-            row(2, "sync_standby", "streaming", 8),
+            row(0, Leader, RUNNING, 0),
+            row(1, Replica, STREAMING, 0),
+            row(2, SyncStandby, STREAMING, 8),
         ];
         assert_eq!(run(3, pods, rows), ["switch c-0 to c-2", "replace c-0"]);
     }
 
     #[test]
     fn restarts_go_one_by_one_and_replicas_first() {
-        let mut rows = vec![row(0, "leader", "running", 0), row(1, "replica", "streaming", 0)];
+        let mut rows = vec![row(0, Leader, RUNNING, 0), row(1, Replica, STREAMING, 0)];
         for row in &mut rows {
             row.pending_restart = Some(json!({"max_connections": {}}).as_object().cloned().unwrap());
         }
@@ -378,7 +362,7 @@ mod tests {
 
     #[test]
     fn what_replicas_are_bound_to_is_lowered_on_the_primary_first() {
-        let mut rows = vec![row(0, "leader", "running", 0), row(1, "replica", "streaming", 0)];
+        let mut rows = vec![row(0, Leader, RUNNING, 0), row(1, Replica, STREAMING, 0)];
         for row in &mut rows {
             let change = json!({"max_connections": {"old_value": "100", "new_value": "55"}});
             row.pending_restart = change.as_object().cloned();

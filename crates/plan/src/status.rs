@@ -1,8 +1,8 @@
 use howdah_api::{Condition, Manifest, MemberStatus, Status, phase};
-use howdah_rest::ClusterRow;
+use howdah_overview::{MemberOverview, MemberRole};
 use serde_json::{Value, json};
 
-use crate::{Pod, Step, rollout::Member};
+use crate::{Pod, Step};
 
 /// What the operator knows of a cluster after a pass.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +12,7 @@ pub struct Observed {
     /// The pods.
     pub pods: Vec<Pod>,
     /// What the agents say.
-    pub rows: Vec<ClusterRow>,
+    pub rows: Vec<MemberOverview>,
     /// The cluster has been bootstrapped.
     pub initialized: bool,
     /// What comes next for the members.
@@ -48,7 +48,7 @@ pub struct Stage {
 #[must_use]
 pub fn stages(manifest: &Manifest, observed: &Observed) -> Vec<Stage> {
     let wanted = manifest.spec.number_of_instances as usize;
-    let members: Vec<Member<'_>> = observed.rows.iter().map(|row| Member { row }).collect();
+    let members: Vec<&MemberOverview> = observed.rows.iter().collect();
     let primary = members.iter().find(|member| member.is_primary());
     let streaming = members.iter().filter(|member| member.streams()).count();
     let replicas = wanted.saturating_sub(1);
@@ -59,7 +59,7 @@ pub fn stages(manifest: &Manifest, observed: &Observed) -> Vec<Stage> {
     let creating: Vec<&str> = observed
         .rows
         .iter()
-        .filter(|row| row.state == "creating replica")
+        .filter(|row| row.state.is_copying())
         .map(|row| row.name.as_str())
         .collect();
     let copy = match (observed.copy, creating.as_slice()) {
@@ -83,7 +83,7 @@ pub fn stages(manifest: &Manifest, observed: &Observed) -> Vec<Stage> {
         stage(
             "leader",
             primary.is_some() || wanted == 0,
-            primary.map(|member| member.row.name.clone()).unwrap_or_default(),
+            primary.map(|member| member.name.clone()).unwrap_or_default(),
         ),
     ];
     if replicas > 0 {
@@ -118,7 +118,7 @@ pub fn status(
     let all_done = stages.iter().all(|stage| stage.done);
     let settled = matches!(observed.step, Some(Step::Nothing) | None);
     let ready = all_done && settled && observed.error.is_none();
-    let primary = observed.rows.iter().find(|row| Member { row }.is_primary());
+    let primary = observed.rows.iter().find(|row| row.is_primary());
     let was_ready = before.condition("Ready").is_some_and(|c| c.status == "True")
         || [phase::RUNNING, phase::UPDATING, phase::UPDATE_FAILED].contains(&before.phase.as_str());
     let phase = match (&observed.error, ready, was_ready) {
@@ -151,6 +151,13 @@ pub fn status(
             .iter()
             .map(|path| format!("spec.{path} is no identifier and was skipped")),
     );
+    // The members say how they differ; while none runs, what they said last still holds.
+    let silent = observed.looked && observed.rows.is_empty();
+    for note in before.notes.iter().filter(|_| silent) {
+        if !left_out.contains(note) {
+            left_out.push(note.clone());
+        }
+    }
 
     let mut conditions = Conditions {
         before,
@@ -180,7 +187,7 @@ pub fn status(
     } else {
         conditions.set("Ready", false, "InProgress", &doing);
     }
-    let fully = fully && manifest.skipped.is_empty();
+    let fully = fully && manifest.skipped.is_empty() && (!silent || before.notes.is_empty());
     if fully {
         conditions.set(
             "FullyApplied",
@@ -268,16 +275,16 @@ fn progress(stages: &[Stage]) -> Value {
         .collect()
 }
 
-fn member_status(row: &ClusterRow) -> MemberStatus {
+fn member_status(row: &MemberOverview) -> MemberStatus {
     let role = match row.role {
-        "leader" => "primary",
-        other => other,
+        MemberRole::Leader => "primary",
+        other => other.as_str(),
     };
     MemberStatus {
         name: row.name.clone(),
         role: role.to_owned(),
-        state: row.state.clone(),
-        lag: row.received.map(|(_, lag)| lag),
+        state: row.state.to_string(),
+        lag: row.received.map(|position| position.lag),
         timeline: row.timeline.map(|timeline| u64::from(timeline.0)),
         pending_restart: row.pending_restart.is_some(),
     }

@@ -12,9 +12,9 @@ use crate::{PgError, Session};
 /// # Errors
 /// The server does not answer.
 pub async fn file_errors(session: &Session, deadline: BootTime) -> Result<Vec<String>, PgError> {
-    // That a setting waits for a restart is told in the same column.
+    // That a setting waits for a restart is told in the same column; of one that was removed, without a file.
     let sql = "SELECT format('%s line %s: %s', sourcefile, sourceline, error) FROM pg_file_settings \
-                WHERE error IS NOT NULL AND error <> 'setting could not be applied' \
+                WHERE error IS NOT NULL AND error <> 'setting could not be applied' AND sourcefile IS NOT NULL \
                 UNION ALL \
                 SELECT format('pg_hba.conf line %s: %s', line_number, error) FROM pg_hba_file_rules \
                 WHERE error IS NOT NULL";

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   facts.rs    MemberFacts: what a member publishes   health.rs   path + facts ─► 200 or 503
-//!   status.rs   GET /patroni, and a peer's reading     cluster.rs  GET /cluster, `ctl list`
+//!   status.rs   GET /patroni, and a peer's reading     cluster.rs  GET /cluster
 //!   metrics.rs  GET /metrics                           requests.rs POST bodies and their mistakes
 //!   restart.rs  POST /restart, now or at a time
 //! ```
@@ -19,7 +19,7 @@ mod requests;
 mod restart;
 mod status;
 
-pub use cluster::{ClusterRow, cluster_document, cluster_rows};
+pub use cluster::cluster_document;
 pub use facts::{MemberFacts, Position};
 pub use health::{Query, health, readiness};
 pub use metrics::metrics;

@@ -164,6 +164,14 @@ async fn a_killed_pod_comes_back_and_the_cluster_is_whole() {
         .sql(NAME, "foo", "CREATE TABLE t AS SELECT 1 AS n")
         .unwrap();
     let old = leader(&sandbox.cluster(NAME).unwrap());
+    // The Service finds the primary by this label: the agent puts it back.
+    sandbox.kubectl(&["label", "pod", &old, "spilo-role-"]).unwrap();
+    until("the label is back", Duration::from_secs(8), async || {
+        let pod = sandbox.kubectl(&["get", "pod", &old, "--show-labels"]).unwrap();
+        pod.contains("spilo-role=master")
+    })
+    .await
+    .unwrap();
     let (_, guard) = sandbox.pod(&old).unwrap();
     let postmaster = sandbox.postmaster(&old).unwrap();
     let mut all = vec![guard, postmaster];

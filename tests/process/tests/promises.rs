@@ -104,6 +104,21 @@ async fn pause_allows_what_somebody_asks_for() {
     // The old primary follows without waiting for the end of the pause.
     lab.wait_healthy(SOON).await.unwrap();
     assert_eq!(lab.wait_primary(SOON).await.unwrap(), replica);
+
+    // A primary that died in pause stays down until somebody asks for a start.
+    let pid = lab.members[replica].postmaster_pid().unwrap();
+    Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()
+        .unwrap();
+    until("nobody leads", SOON, async || {
+        lab.members[replica].postmaster_pid().is_none() && lab.primary().await.is_none()
+    })
+    .await
+    .unwrap();
+    let (status, text) = status_of(&lab, replica, Method::POST, "/restart", &json!({})).await;
+    assert_eq!(status, 200, "it is started in pause: {text}\n{}", lab.logs());
+    lab.wait_healthy(SOON).await.unwrap();
 }
 
 #[tokio::test]

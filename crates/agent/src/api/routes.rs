@@ -123,7 +123,7 @@ async fn unsafe_verb(
         return Answer::text(411, "Length Required");
     }
     if needs_body && body.as_ref().is_none_or(Map::is_empty) {
-        return Answer::text(400, "a JSON object is required");
+        return Answer::text(400, "the body is empty: send a JSON object with the values");
     }
     match (method, first) {
         (&Method::PATCH, "config") => write::patch_config(api, &optional()).await,

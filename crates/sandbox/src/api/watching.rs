@@ -66,7 +66,12 @@ impl Api {
             form: request.form(),
             include: request.query("includeObject").to_owned(),
             bookmarks: request.is_set("allowWatchBookmarks"),
-            revision: from.parse().unwrap_or(0),
+            revision: match from {
+                "" => 0,
+                from => from.parse().map_err(|_| {
+                    ApiError::bad_request(format!("invalid resource version: {from:?} is no number"))
+                })?,
+            },
             changed,
             stop: self.stop.clone(),
             ends: now() + Duration::from_secs(seconds),

@@ -67,12 +67,35 @@ pub(super) async fn power_cut_held_back(scene: &mut Scene<'_>) -> anyhow::Result
     power_cut(scene)
 }
 
+/// A replica that no commit waits for: a synchronous standby whose receiver stands still is the only one that may lead, and
+/// cannot be promoted.
+async fn not_synchronous(scene: &Scene<'_>) -> anyhow::Result<usize> {
+    let (client, _notices) = connect(&scene.lab.members[scene.primary].address()).await?;
+    let query = "SELECT application_name FROM pg_stat_replication WHERE sync_state IN ('async', 'potential')";
+    let mut found = None;
+    crate::until(
+        "a replica that is not synchronous streams",
+        scene.patience,
+        async || {
+            let rows = client.query(query, &[]).await.unwrap_or_default();
+            let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+            found = scene
+                .replicas()
+                .into_iter()
+                .find(|i| names.contains(&scene.lab.members[*i].name));
+            found.is_some()
+        },
+    )
+    .await?;
+    found.context("there is no replica")
+}
+
 /// The control file of one replica knows the new timeline, that of the other does not; and only the other one has the rows.
 pub(super) async fn restartpoint_on_one(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     super::users::switchover(scene).await?;
     scene.lab.wait_healthy(scene.patience).await?;
     scene.primary = scene.lab.wait_primary(scene.patience).await?;
-    let one = scene.replicas().first().copied().context("there is no replica")?;
+    let one = not_synchronous(scene).await?;
     for member in [scene.primary, one] {
         let (client, _notices) = connect(&scene.lab.members[member].address()).await?;
         client.batch_execute("CHECKPOINT").await?;
