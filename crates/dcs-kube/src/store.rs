@@ -34,8 +34,6 @@ struct Shared {
     /// The wanted length of each lease of this process.
     ttl: BTreeMap<LeaseId, Duration>,
     status: Option<String>,
-    /// What our pod says of itself.
-    record: Option<(LeaseId, String)>,
 }
 
 impl KubeHub {
@@ -57,6 +55,7 @@ impl KubeHub {
             transport: Arc::new(Mutex::new(Transport::new(Arc::clone(&self.api)))),
             layout: Arc::clone(&self.layout),
             hub: self.clone(),
+            record: ShortLock::default(),
         }
     }
 
@@ -118,6 +117,8 @@ pub struct KubeStore {
     transport: Arc<Mutex<Transport>>,
     pub(crate) layout: Arc<Layout>,
     pub(crate) hub: KubeHub,
+    /// What this store has last written of our pod. Stores of other threads read what may be older than that.
+    record: ShortLock<Option<(LeaseId, String)>>,
 }
 
 impl KubeStore {
@@ -189,7 +190,7 @@ impl KubeStore {
     async fn run_write(&self, op: &KeyOp, deadline: BootTime) -> Result<Outcome<u64>, Failure> {
         match op {
             KeyOp::PutMember { me, lease, record } => {
-                self.hub.lock().record = Some((*lease, record.clone()));
+                *self.record.lock() = Some((*lease, record.clone()));
                 let body = self
                     .layout
                     .member_metadata(*lease, record, self.hub.other_leads(*lease));
@@ -395,7 +396,7 @@ impl KubeStore {
     /// Services find the primary by its pod's label. A label of our pod that somebody has changed is put back at once; the
     /// change has woken the watch, so this read follows it. Should it fail, the next read tries again.
     async fn mend_labels(&self, pods: &[Value], deadline: BootTime) {
-        let Some((lease, record)) = self.hub.lock().record.clone() else {
+        let Some((lease, record)) = self.record.lock().clone() else {
             return;
         };
         let body = self
