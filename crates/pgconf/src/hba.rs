@@ -161,7 +161,9 @@ mod tests {
     use super::*;
 
     fn error(line: &str) -> Option<String> {
-        hba_errors(&[line.to_owned()]).pop().map(|(_, error)| error)
+        hba_errors(&[line.to_owned(), "local all all trust".to_owned()])
+            .pop()
+            .map(|(_, error)| error)
     }
 
     #[test]
@@ -203,5 +205,15 @@ mod tests {
             let found = error(line).unwrap_or_default();
             assert!(found.contains(part), "{line}: {found}");
         }
+    }
+
+    #[test]
+    fn a_file_without_entries_is_refused() {
+        let only = |line: &str| hba_errors(&[line.to_owned()]).len();
+        assert_eq!(
+            [only("# comment"), only("  "), only("local all all trust")],
+            [1, 1, 0]
+        );
+        assert!(hba_errors(&[]).is_empty(), "no lines: the file stays as it is");
     }
 }
