@@ -7,9 +7,13 @@
     reason = "a test fails by panicking"
 )]
 
-use std::{collections::BTreeMap, process::Command};
+use std::collections::BTreeMap;
 
+use packages_of::metadata;
 use serde_json::Value;
+
+#[path = "metadata/mod.rs"]
+mod packages_of;
 
 /// Each crate of the product and what it may depend on. A crate that is not listed here has no place yet.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -69,34 +73,6 @@ const IMPURE: &[&str] = &["tokio", "hyper", "rustls", "libc", "rustix"];
 const PURE: &[&str] = &[
     "types", "pgconf", "config", "dcs", "ha", "overview", "rest", "api", "plan", "spilo",
 ];
-
-/// The packages as they are for this machine; those for other systems need not be on it.
-fn metadata() -> Value {
-    let version = Command::new("rustc").arg("-vV").output().unwrap();
-    let version = String::from_utf8(version.stdout).unwrap();
-    let host = version
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .unwrap();
-    let output = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--format-version",
-            "1",
-            "--locked",
-            "--offline",
-            "--filter-platform",
-            host,
-        ])
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 fn short(name: &str) -> String {
     name.strip_prefix("howdah-").unwrap_or(name).to_owned()

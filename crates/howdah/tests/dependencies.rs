@@ -12,10 +12,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
-    process::Command,
 };
 
+use packages_of::metadata;
 use serde_json::Value;
+
+#[path = "metadata/mod.rs"]
+mod packages_of;
 
 /// One of these must be a choice of each licence that a package offers.
 const LICENCES: &[&str] = &[
@@ -32,24 +35,6 @@ const LICENCES: &[&str] = &[
 
 /// Crates that are in the tree in several versions because others ask for them so.
 const SEVERAL: &[&str] = &["base64", "const-oid", "getrandom", "hashbrown", "syn"];
-
-/// The packages for this machine; those for other systems need not be on it.
-fn metadata() -> Value {
-    let version = Command::new("rustc").arg("-vV").output().unwrap();
-    let version = String::from_utf8(version.stdout).unwrap();
-    let host = version
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .unwrap();
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
-        .args(["--filter-platform", host])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 fn packages(metadata: &Value) -> impl Iterator<Item = &Value> {
     metadata["packages"].as_array().into_iter().flatten()

@@ -14,17 +14,17 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::{OperatorError, context::Context, index::ClusterKey};
+use crate::{
+    OperatorError,
+    context::{Context, selector},
+    index::ClusterKey,
+};
 
 /// Removes everything of a deleted cluster: its pods first, what they need until their end afterwards, volumes last.
 pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Result<Action, OperatorError> {
     let name = object.metadata.name.clone().unwrap_or_default();
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
-    let labels: Vec<String> = base_labels(&name, &context.settings)
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    let ours = ListParams::default().labels(&labels.join(","));
+    let ours = ListParams::default().labels(&selector(&base_labels(&name, &context.settings)));
     delete::<StatefulSet>(context, &namespace, &Names(&name).cluster()).await?;
     let pods = Api::<Pod>::namespaced(context.client.clone(), &namespace);
     let left = pods

@@ -32,6 +32,15 @@ pub(crate) fn resource() -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, KIND), PLURAL)
 }
 
+/// The selector of objects that have all these labels.
+pub(crate) fn selector(labels: &BTreeMap<String, String>) -> String {
+    let parts: Vec<String> = labels
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    parts.join(",")
+}
+
 /// What all passes share.
 pub(crate) struct Context {
     pub(crate) client: Client,

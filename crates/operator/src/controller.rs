@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     OperatorError, cleanup,
-    context::{Context, postgresql_api, resource},
+    context::{Context, postgresql_api, resource, selector},
     error::kube_text,
     index::Indexed,
     reconcile,
@@ -69,13 +69,7 @@ fn changes<K>(context: &Arc<Context>) -> impl Stream<Item = ObjectRef<DynamicObj
 where
     K: Indexed + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let selector: Vec<String> = context
-        .settings
-        .cluster_labels
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    let ours = watcher::Config::default().labels(&selector.join(","));
+    let ours = watcher::Config::default().labels(&selector(&context.settings.cluster_labels));
     let context = context.clone();
     watcher(Api::<K>::all(context.client.clone()), ours)
         .default_backoff()

@@ -28,7 +28,7 @@ use crate::{
     OperatorError,
     agents::Agents,
     apply,
-    context::{Context, DatabaseInput, Memory},
+    context::{Context, DatabaseInput, Memory, selector},
     database::{self, Access},
     index::{ClusterKey, Indexed},
     observe::Seen,
@@ -227,13 +227,10 @@ impl Pass<'_> {
     where
         K: Indexed + Resource<Scope = NamespaceResourceScope> + DeserializeOwned + Debug,
     {
-        let labels: Vec<String> = base_labels(&self.key.name, &self.context.settings)
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let ours = selector(&base_labels(&self.key.name, &self.context.settings));
         let api = Api::<K>::namespaced(self.context.client.clone(), &self.key.namespace);
         let list = api
-            .list(&ListParams::default().labels(&labels.join(",")))
+            .list(&ListParams::default().labels(&ours))
             .await
             .map_err(OperatorError::kube(format!("listing {what}")))?;
         self.context.index().refresh(self.key, list.items);
