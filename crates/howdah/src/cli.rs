@@ -24,7 +24,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     #[command(flatten)]
-    Cluster(howdah_cluster::ClusterCommand),
+    Cluster(howdah_commands::ClusterCommand),
     /// Run one member of a cluster: its PostgreSQL, its agent, and the guard above both.
     Agent(AgentArgs),
     /// The agent below a guard.

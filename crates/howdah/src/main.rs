@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // The guard has made stderr non-blocking: a full pipe is no reason to panic.
             let _ = writeln!(io::stderr(), "Error: {error:#}");
-            ExitCode::from(howdah_cluster::exit_code(&error))
+            ExitCode::from(howdah_commands::exit_code(&error))
         }
     }
 }
@@ -74,13 +74,13 @@ fn agent(args: &AgentArgs) -> anyhow::Result<u8> {
 }
 
 /// Only the server logs; the other commands print.
-fn cluster(command: howdah_cluster::ClusterCommand) -> anyhow::Result<u8> {
-    let is_server = matches!(&command, howdah_cluster::ClusterCommand::Up(args) if !args.detach);
+fn cluster(command: howdah_commands::ClusterCommand) -> anyhow::Result<u8> {
+    let is_server = matches!(&command, howdah_commands::ClusterCommand::Up(args) if !args.detach);
     logging::start(if is_server { "INFO" } else { "ERROR" })?;
     if !is_server {
         howdah_guard::end_at_closed_pipes();
     }
-    howdah_cluster::run(command)
+    howdah_commands::run(command)
 }
 
 fn worker(args: AgentArgs) -> anyhow::Result<u8> {

@@ -1,0 +1,58 @@
+use howdah_manifest::in_secret_name;
+
+/// Names of a cluster's objects.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'a>(pub &'a str);
+
+impl Names<'_> {
+    /// The StatefulSet and the primary's Service.
+    #[must_use]
+    pub fn cluster(self) -> String {
+        self.0.to_owned()
+    }
+
+    /// The replicas' Service.
+    #[must_use]
+    pub fn replica_service(self) -> String {
+        format!("{}-repl", self.0)
+    }
+
+    /// A role's Secret.
+    #[must_use]
+    pub fn secret(self, role: &str) -> String {
+        format!(
+            "{}.{}.credentials.postgresql.acid.zalan.do",
+            in_secret_name(role),
+            self.0
+        )
+    }
+
+    /// The budget that keeps the primary.
+    #[must_use]
+    pub fn primary_budget(self) -> String {
+        format!("postgres-{}-pdb", self.0)
+    }
+
+    /// The budget that keeps members with work that must not be interrupted.
+    #[must_use]
+    pub fn critical_budget(self) -> String {
+        format!("postgres-{}-critical-op-pdb", self.0)
+    }
+
+    /// A member's volume claim.
+    #[must_use]
+    pub fn claim(self, ordinal: u32) -> String {
+        format!("pgdata-{}-{ordinal}", self.0)
+    }
+
+    /// Whether a claim of this name belongs to a pod of the cluster.
+    #[must_use]
+    pub fn is_claim(self, name: &str) -> bool {
+        let ordinal = name
+            .strip_prefix("pgdata-")
+            .and_then(|rest| rest.strip_prefix(self.0))
+            .and_then(|rest| rest.strip_prefix('-'));
+        ordinal
+            .is_some_and(|ordinal| !ordinal.is_empty() && ordinal.bytes().all(|byte| byte.is_ascii_digit()))
+    }
+}

@@ -1,0 +1,113 @@
+use howdah_manifest::Manifest;
+use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, SecretKeySelector};
+use serde_json::json;
+
+use super::{spilo_configuration, statefulset::postgres_container};
+use crate::{Live, Names, Settings};
+
+/// The environment of the postgres container, in upstream's order; of two variables with one name (in any case) the
+/// first counts. (Upstream lets the fixed ones win over a manifest, too: they are how the cluster is found.)
+pub(super) fn environment(manifest: &Manifest, settings: &Settings, live: &Live) -> Vec<EnvVar> {
+    let names = Names(&manifest.name);
+    let live_value = |name: &str| {
+        let container = postgres_container(live.statefulset.as_ref()?)?;
+        let found = container.env.as_ref()?.iter().find(|var| var.name == name)?;
+        found.value.clone()
+    };
+    let mut env = vec![
+        value("SCOPE", &manifest.name),
+        value("PGROOT", "/home/postgres/pgdata/pgroot"),
+        from_field("POD_IP", "status.podIP"),
+        from_field("POD_NAMESPACE", "metadata.namespace"),
+        value("PGUSER_SUPERUSER", &settings.super_username),
+        value("KUBERNETES_SCOPE_LABEL", &settings.cluster_name_label),
+        value("KUBERNETES_ROLE_LABEL", &settings.pod_role_label),
+        from_secret("PGPASSWORD_SUPERUSER", &names.secret(&settings.super_username)),
+        value("PGUSER_STANDBY", &settings.replication_username),
+        from_secret(
+            "PGPASSWORD_STANDBY",
+            &names.secret(&settings.replication_username),
+        ),
+        value("PAM_OAUTH2", &settings.pam_configuration),
+        value("HUMAN_ROLE", &settings.pam_role_name),
+    ];
+    if settings.enable_pgversion_env_var {
+        // A major never changes by itself: a version change of a running cluster is told, not applied.
+        let running = live_value("PGVERSION");
+        env.push(value(
+            "PGVERSION",
+            running.as_ref().unwrap_or(&manifest.spec.postgresql.version),
+        ));
+    }
+    env.push(value(
+        "KUBERNETES_LABELS",
+        &json!(settings.cluster_labels).to_string(),
+    ));
+    // A cluster that has never started may need another configuration to do so.
+    let live_configuration = live_value("SPILO_CONFIGURATION").filter(|_| live.bootstrapped);
+    env.push(value(
+        "SPILO_CONFIGURATION",
+        &spilo_configuration::text(manifest, live_configuration.as_deref()),
+    ));
+    env.push(value("DCS_ENABLE_KUBERNETES_API", "true"));
+    if settings.enable_pod_disruption_budget {
+        env.push(value(
+            "KUBERNETES_BOOTSTRAP_LABELS",
+            r#"{"critical-operation":"true"}"#,
+        ));
+    }
+    env.push(value("KUBERNETES_USE_CONFIGMAPS", "true"));
+    let own = manifest.spec.env.iter().flatten();
+    env.extend(own.filter_map(|var| serde_json::from_value::<EnvVar>(var.clone()).ok()));
+    first_wins(env)
+}
+
+fn first_wins(env: Vec<EnvVar>) -> Vec<EnvVar> {
+    let mut out: Vec<EnvVar> = Vec::with_capacity(env.len());
+    for var in env {
+        if !out
+            .iter()
+            .any(|earlier| earlier.name.eq_ignore_ascii_case(&var.name))
+        {
+            out.push(var);
+        }
+    }
+    out
+}
+
+fn value(name: &str, value: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+        ..EnvVar::default()
+    }
+}
+
+fn from_field(name: &str, path: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                api_version: Some("v1".into()),
+                field_path: path.to_owned(),
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    }
+}
+
+fn from_secret(name: &str, secret: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector {
+                name: secret.to_owned(),
+                key: "password".into(),
+                ..SecretKeySelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    }
+}

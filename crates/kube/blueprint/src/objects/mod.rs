@@ -1,0 +1,137 @@
+//! The Kubernetes objects of a cluster.
+
+mod budget;
+mod environment;
+mod foreign;
+mod resources;
+mod service;
+mod spilo_configuration;
+mod statefulset;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use howdah_manifest::Manifest;
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{Secret, Service, ServiceAccount},
+        policy::v1::PodDisruptionBudget,
+        rbac::v1::{RoleBinding, RoleRef, Subject},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+pub use foreign::check_foreign;
+pub use statefulset::{POSTGRES_CONTAINER, TEMPLATE_VERSION};
+
+use crate::Settings;
+
+/// What already runs and must not change by itself.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    /// The StatefulSet as it is.
+    pub statefulset: Option<StatefulSet>,
+    /// The cluster has been bootstrapped: what counts only for that is settled.
+    pub bootstrapped: bool,
+    /// Names of the dynamic configuration that stay noted as applied, because it could not be changed now.
+    pub still_applied: BTreeSet<String>,
+    /// The StatefulSet keeps this many members for now, because the primary is among those to go.
+    pub hold_replicas: Option<u32>,
+}
+
+/// The objects to apply, in this order. Secrets are made apart: an existing one wins.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    /// The primary's Service.
+    pub primary_service: Service,
+    /// The replicas' Service.
+    pub replica_service: Service,
+    /// The budget that keeps the primary.
+    pub primary_budget: PodDisruptionBudget,
+    /// The budget that keeps members with work that must not be interrupted.
+    pub critical_budget: PodDisruptionBudget,
+    /// The members.
+    pub statefulset: StatefulSet,
+}
+
+/// Builds the objects of a cluster.
+#[must_use]
+pub fn objects(manifest: &Manifest, settings: &Settings, live: &Live) -> Objects {
+    Objects {
+        primary_service: service::primary(manifest, settings),
+        replica_service: service::replica(manifest, settings),
+        primary_budget: budget::primary(manifest, settings),
+        critical_budget: budget::critical(manifest, settings),
+        statefulset: statefulset::statefulset(manifest, settings, live),
+    }
+}
+
+/// A login role's Secret.
+#[must_use]
+pub fn secret(manifest: &Manifest, settings: &Settings, name: &str, role: &str, password: &str) -> Secret {
+    Secret {
+        metadata: metadata(manifest, settings, name),
+        string_data: Some(BTreeMap::from([
+            ("username".to_owned(), role.to_owned()),
+            ("password".to_owned(), password.to_owned()),
+        ])),
+        type_: Some("Opaque".to_owned()),
+        ..Secret::default()
+    }
+}
+
+/// The pods' ServiceAccount of a namespace and the binding to the ClusterRole of the same name.
+#[must_use]
+pub fn service_account(namespace: &str, settings: &Settings) -> (ServiceAccount, RoleBinding) {
+    let name = &settings.pod_service_account_name;
+    let metadata = ObjectMeta {
+        name: Some(name.clone()),
+        namespace: Some(namespace.to_owned()),
+        ..ObjectMeta::default()
+    };
+    let account = ServiceAccount {
+        metadata: metadata.clone(),
+        ..ServiceAccount::default()
+    };
+    let binding = RoleBinding {
+        metadata,
+        role_ref: RoleRef {
+            api_group: "rbac.authorization.k8s.io".into(),
+            kind: "ClusterRole".into(),
+            name: name.clone(),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".into(),
+            name: name.clone(),
+            namespace: Some(namespace.to_owned()),
+            ..Subject::default()
+        }]),
+    };
+    (account, binding)
+}
+
+/// The labels that select a cluster's objects.
+#[must_use]
+pub fn base_labels(cluster: &str, settings: &Settings) -> BTreeMap<String, String> {
+    let mut labels = settings.cluster_labels.clone();
+    labels.insert(settings.cluster_name_label.clone(), cluster.to_owned());
+    labels
+}
+
+/// The labels that a cluster's objects have.
+#[must_use]
+pub fn full_labels(manifest: &Manifest, settings: &Settings) -> BTreeMap<String, String> {
+    let mut labels = base_labels(&manifest.name, settings);
+    labels.insert("team".into(), manifest.spec.team_id.clone());
+    labels
+}
+
+/// Metadata of an object that ends with its cluster.
+fn metadata(manifest: &Manifest, settings: &Settings, name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(manifest.namespace.clone()),
+        labels: Some(full_labels(manifest, settings)),
+        ..ObjectMeta::default()
+    }
+}

@@ -1,0 +1,229 @@
+use std::collections::BTreeMap;
+
+use howdah_manifest::Manifest;
+use k8s_openapi::{
+    api::{
+        apps::v1::{
+            StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
+            StatefulSetUpdateStrategy,
+        },
+        core::v1::{
+            Affinity, Container, ContainerPort, EmptyDirVolumeSource, PersistentVolumeClaim,
+            PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec, SecurityContext, Volume,
+            VolumeMount, VolumeResourceRequirements,
+        },
+    },
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+    },
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{base_labels, environment::environment, full_labels, metadata, resources::resources};
+use crate::{APPLIED_ANNOTATION, Live, Names, Settings, applied_names};
+
+/// The newest version of the pod template. A cluster keeps the version that it was made with until its user causes a
+/// roll: an upgrade of the operator restarts nothing.
+pub const TEMPLATE_VERSION: u32 = 1;
+
+/// The name of the container that PostgreSQL runs in.
+pub const POSTGRES_CONTAINER: &str = "postgres";
+
+const DATA: &str = "pgdata";
+const DATA_PATH: &str = "/home/postgres/pgdata";
+
+/// The members.
+pub(super) fn statefulset(manifest: &Manifest, settings: &Settings, live: &Live) -> StatefulSet {
+    let spec = &manifest.spec;
+    let name = Names(&manifest.name).cluster();
+    let mut metadata = metadata(manifest, settings, &name);
+    let mut applied = applied_names(manifest);
+    applied.extend(live.still_applied.iter().cloned());
+    metadata.annotations = Some(BTreeMap::from([(
+        APPLIED_ANNOTATION.to_owned(),
+        serde_json::json!(applied).to_string(),
+    )]));
+    let replicas = live.hold_replicas.unwrap_or(spec.number_of_instances);
+    StatefulSet {
+        metadata,
+        spec: Some(StatefulSetSpec {
+            service_name: Some(name),
+            selector: LabelSelector {
+                match_labels: Some(base_labels(&manifest.name, settings)),
+                ..LabelSelector::default()
+            },
+            replicas: i32::try_from(replicas).ok(),
+            // The operator replaces pods itself: replicas first, and the primary after a switchover.
+            update_strategy: Some(StatefulSetUpdateStrategy {
+                type_: Some("OnDelete".into()),
+                rolling_update: None,
+            }),
+            pod_management_policy: Some("OrderedReady".into()),
+            persistent_volume_claim_retention_policy: Some(StatefulSetPersistentVolumeClaimRetentionPolicy {
+                when_deleted: Some("Retain".into()),
+                when_scaled: Some("Retain".into()),
+            }),
+            template: template(manifest, settings, live),
+            volume_claim_templates: Some(vec![claim(manifest, settings, live)]),
+            ..StatefulSetSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// The container that PostgreSQL runs in.
+pub(super) fn postgres_container(statefulset: &StatefulSet) -> Option<&Container> {
+    let pod = statefulset.spec.as_ref()?.template.spec.as_ref()?;
+    pod.containers
+        .iter()
+        .find(|container| container.name == POSTGRES_CONTAINER)
+}
+
+fn template(manifest: &Manifest, settings: &Settings, live: &Live) -> PodTemplateSpec {
+    let spec = &manifest.spec;
+    let shm = spec.enable_shm_volume.unwrap_or(settings.enable_shm_volume);
+    let annotations = spec.pod_annotations.clone();
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(full_labels(manifest, settings)),
+            annotations: (!annotations.is_empty()).then_some(annotations),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(PodSpec {
+            service_account_name: Some(settings.pod_service_account_name.clone()),
+            termination_grace_period_seconds: Some(settings.pod_terminate_grace_period),
+            priority_class_name: spec.pod_priority_class_name.clone(),
+            scheduler_name: spec.scheduler_name.clone(),
+            security_context: security(manifest),
+            tolerations: typed_list(&spec.tolerations),
+            topology_spread_constraints: typed_list(&spec.topology_spread_constraints),
+            affinity: spec.node_affinity.as_ref().and_then(typed).map(|node| Affinity {
+                node_affinity: Some(node),
+                ..Affinity::default()
+            }),
+            containers: vec![container(manifest, settings, live, shm)],
+            volumes: shm.then(|| {
+                vec![Volume {
+                    name: "dshm".into(),
+                    empty_dir: Some(EmptyDirVolumeSource {
+                        medium: Some("Memory".into()),
+                        ..EmptyDirVolumeSource::default()
+                    }),
+                    ..Volume::default()
+                }]
+            }),
+            ..PodSpec::default()
+        }),
+    }
+}
+
+fn security(manifest: &Manifest) -> Option<PodSecurityContext> {
+    let spec = &manifest.spec;
+    let context = PodSecurityContext {
+        run_as_user: spec.spilo_run_as_user,
+        run_as_group: spec.spilo_run_as_group,
+        fs_group: spec.spilo_fs_group,
+        ..PodSecurityContext::default()
+    };
+    (context != PodSecurityContext::default()).then_some(context)
+}
+
+fn container(manifest: &Manifest, settings: &Settings, live: &Live, shm: bool) -> Container {
+    let spec = &manifest.spec;
+    let port = |number| ContainerPort {
+        container_port: number,
+        protocol: Some("TCP".into()),
+        ..ContainerPort::default()
+    };
+    let expression = spec.volume.is_sub_path_expr == Some(true);
+    let sub_path = spec.volume.sub_path.clone().filter(|path| !path.is_empty());
+    let mut mounts = vec![VolumeMount {
+        name: DATA.into(),
+        mount_path: DATA_PATH.into(),
+        sub_path: sub_path.clone().filter(|_| !expression),
+        sub_path_expr: sub_path.filter(|_| expression),
+        ..VolumeMount::default()
+    }];
+    if shm {
+        mounts.push(VolumeMount {
+            name: "dshm".into(),
+            mount_path: "/dev/shm".into(),
+            ..VolumeMount::default()
+        });
+    }
+    Container {
+        name: POSTGRES_CONTAINER.into(),
+        image: Some(
+            spec.docker_image
+                .clone()
+                .unwrap_or_else(|| settings.docker_image.clone()),
+        ),
+        image_pull_policy: Some("IfNotPresent".into()),
+        ports: Some([8008, 5432, 8080].map(port).to_vec()),
+        env: Some(environment(manifest, settings, live)),
+        env_from: spec.env_from.as_deref().and_then(typed_list),
+        resources: resources(manifest, settings),
+        volume_mounts: Some(mounts),
+        liveness_probe: spec.liveness_probe.as_ref().and_then(typed),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(true),
+            privileged: Some(false),
+            read_only_root_filesystem: Some(false),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    }
+}
+
+/// The claim of each member's volume. It is fixed when the StatefulSet is made, so the live one stays.
+fn claim(manifest: &Manifest, settings: &Settings, live: &Live) -> PersistentVolumeClaim {
+    let existing = live.statefulset.as_ref().and_then(|set| {
+        set.spec
+            .as_ref()?
+            .volume_claim_templates
+            .as_ref()?
+            .first()
+            .cloned()
+    });
+    if let Some(existing) = existing {
+        return PersistentVolumeClaim {
+            status: None,
+            ..existing
+        };
+    }
+    let volume = &manifest.spec.volume;
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(DATA.into()),
+            labels: Some(full_labels(manifest, settings)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".into()]),
+            volume_mode: Some("Filesystem".into()),
+            storage_class_name: volume.storage_class.clone().filter(|class| !class.is_empty()),
+            selector: volume.selector.as_ref().and_then(typed),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some(BTreeMap::from([(
+                    "storage".to_owned(),
+                    Quantity(volume.size.clone()),
+                )])),
+                ..VolumeResourceRequirements::default()
+            }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// A Kubernetes value that a manifest hands on. One that is not of its type was refused when the manifest was stored.
+fn typed<T: DeserializeOwned>(value: &Value) -> Option<T> {
+    serde_json::from_value(value.clone()).ok()
+}
+
+fn typed_list<T: DeserializeOwned>(values: &[Value]) -> Option<Vec<T>> {
+    let list: Vec<T> = values.iter().filter_map(typed).collect();
+    (!list.is_empty()).then_some(list)
+}

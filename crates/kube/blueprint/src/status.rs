@@ -1,0 +1,324 @@
+use howdah_manifest::{Condition, Manifest, MemberStatus, Status, phase};
+use howdah_overview::{MemberOverview, MemberRole};
+use serde_json::{Value, json};
+
+use crate::{Pod, Step};
+
+/// What the operator knows of a cluster after a pass.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Pods and members were read; if not, what was known of them stays.
+    pub looked: bool,
+    /// The pods.
+    pub pods: Vec<Pod>,
+    /// What the agents say.
+    pub rows: Vec<MemberOverview>,
+    /// The cluster has been bootstrapped.
+    pub initialized: bool,
+    /// What comes next for the members.
+    pub step: Option<Step>,
+    /// Bytes copied and to copy, of base backups under way.
+    pub copy: Option<(u64, u64)>,
+    /// Roles were compared and are as they should be; how many.
+    pub roles: Option<usize>,
+    /// Databases likewise.
+    pub databases: Option<usize>,
+    /// Things that were not done, with their reasons.
+    pub skipped: Vec<String>,
+    /// Changes that this cluster cannot take while it lives, such as a smaller volume.
+    pub not_changed: Vec<String>,
+    /// The major that runs.
+    pub version: Option<String>,
+    /// Something failed.
+    pub error: Option<String>,
+}
+
+/// One step of a creation or change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// A short name.
+    pub name: &'static str,
+    /// It is finished.
+    pub done: bool,
+    /// What is known of it.
+    pub detail: String,
+}
+
+/// The stages from a manifest to a cluster, in order.
+#[must_use]
+pub fn stages(manifest: &Manifest, observed: &Observed) -> Vec<Stage> {
+    let wanted = manifest.spec.number_of_instances as usize;
+    let members: Vec<&MemberOverview> = observed.rows.iter().collect();
+    let primary = members.iter().find(|member| member.is_primary());
+    let streaming = members.iter().filter(|member| member.streams()).count();
+    let replicas = wanted.saturating_sub(1);
+    let trouble = observed
+        .pods
+        .iter()
+        .find_map(|pod| Some(format!("{}: {}", pod.name, pod.trouble.as_ref()?)));
+    let creating: Vec<&str> = observed
+        .rows
+        .iter()
+        .filter(|row| row.state.is_copying())
+        .map(|row| row.name.as_str())
+        .collect();
+    let copy = match (observed.copy, creating.as_slice()) {
+        (Some((have, total)), _) if total > 0 => {
+            format!("{} of {} MB", have / 1_000_000, total.max(have) / 1_000_000)
+        }
+        (_, []) if streaming >= replicas => format!("{replicas} of {replicas}"),
+        (_, []) => String::new(),
+        (_, names) => names.join(", "),
+    };
+    let counted = |count: Option<usize>| count.map(|n| n.to_string()).unwrap_or_default();
+    let stage = |name, done, detail| Stage { name, done, detail };
+    let pods = observed.pods.len();
+    let mut out = vec![
+        stage(
+            "objects",
+            pods == wanted,
+            trouble.unwrap_or_else(|| format!("{pods} of {wanted} pods")),
+        ),
+        stage("bootstrap", observed.initialized || wanted == 0, String::new()),
+        stage(
+            "leader",
+            primary.is_some() || wanted == 0,
+            primary.map(|member| member.name.clone()).unwrap_or_default(),
+        ),
+    ];
+    if replicas > 0 {
+        out.push(stage("copy", streaming >= replicas, copy));
+        out.push(stage(
+            "streaming",
+            streaming >= replicas,
+            format!("{streaming} of {replicas} replicas"),
+        ));
+    }
+    if wanted > 0 {
+        out.push(stage("roles", observed.roles.is_some(), counted(observed.roles)));
+        out.push(stage(
+            "databases",
+            observed.databases.is_some(),
+            counted(observed.databases),
+        ));
+    }
+    out
+}
+
+/// The status to write. `now` is RFC 3339; conditions that stay keep the time since when they hold.
+#[must_use]
+pub fn status(
+    manifest: &Manifest,
+    observed: &Observed,
+    before: &Status,
+    template_version: u32,
+    now: &str,
+) -> Status {
+    let stages = stages(manifest, observed);
+    let all_done = stages.iter().all(|stage| stage.done);
+    let settled = matches!(observed.step, Some(Step::Nothing) | None);
+    let ready = all_done && settled && observed.error.is_none();
+    let primary = observed.rows.iter().find(|row| row.is_primary());
+    let was_ready = before.condition("Ready").is_some_and(|c| c.status == "True")
+        || [phase::RUNNING, phase::UPDATING, phase::UPDATE_FAILED].contains(&before.phase.as_str());
+    let phase = match (&observed.error, ready, was_ready) {
+        (Some(_), _, true) => phase::UPDATE_FAILED,
+        (Some(_), _, false) => phase::CREATE_FAILED,
+        (None, true, _) => phase::RUNNING,
+        (None, false, true) => phase::UPDATING,
+        (None, false, false) => phase::CREATING,
+    };
+    let doing = match (&observed.error, &observed.step) {
+        (Some(error), _) => error.clone(),
+        (None, Some(step)) if !settled => told(step),
+        _ => stages
+            .iter()
+            .find(|stage| !stage.done)
+            .map(|stage| format!("{} {}", stage.name, stage.detail).trim().to_owned())
+            .unwrap_or_default(),
+    };
+    let mut unapplied = manifest.unsupported.clone();
+    unapplied.extend(observed.not_changed.iter().cloned());
+    let fully = unapplied.is_empty() && observed.skipped.is_empty();
+    let mut left_out = Vec::new();
+    if !unapplied.is_empty() {
+        left_out.push(format!("not acted on: {}", unapplied.join(", ")));
+    }
+    left_out.extend(observed.skipped.iter().cloned());
+    left_out.extend(
+        manifest
+            .skipped
+            .iter()
+            .map(|path| format!("spec.{path} is no identifier and was skipped")),
+    );
+    // The members say how they differ; while none runs, what they said last still holds.
+    let silent = observed.looked && observed.rows.is_empty();
+    for note in before.notes.iter().filter(|_| silent) {
+        if !left_out.contains(note) {
+            left_out.push(note.clone());
+        }
+    }
+
+    let mut conditions = Conditions {
+        before,
+        generation: manifest.generation,
+        now,
+        out: Vec::new(),
+    };
+    match primary {
+        None if !observed.looked => conditions.keep("Available"),
+        Some(row) => conditions.set(
+            "Available",
+            true,
+            "PrimaryWritable",
+            &format!("{} takes writes", row.name),
+        ),
+        None => conditions.set("Available", false, "NoPrimary", "no member takes writes"),
+    }
+    if ready {
+        conditions.set(
+            "Ready",
+            true,
+            "AsSpecified",
+            "all members are as the manifest says",
+        );
+    } else if observed.error.is_some() {
+        conditions.set("Ready", false, "Failed", &doing);
+    } else {
+        conditions.set("Ready", false, "InProgress", &doing);
+    }
+    let fully = fully && manifest.skipped.is_empty() && (!silent || before.notes.is_empty());
+    if fully {
+        conditions.set(
+            "FullyApplied",
+            true,
+            "AllFields",
+            "every field of the manifest is acted on",
+        );
+    } else {
+        conditions.set("FullyApplied", false, "UnsupportedFields", &left_out.join("; "));
+    }
+    conditions.set(
+        "Progressing",
+        !ready,
+        if ready { "Settled" } else { "Working" },
+        &doing,
+    );
+
+    Status {
+        phase: phase.to_owned(),
+        observed_generation: manifest.generation,
+        conditions: conditions.out,
+        members: if observed.looked {
+            observed.rows.iter().map(member_status).collect()
+        } else {
+            before.members.clone()
+        },
+        leader: if observed.looked {
+            primary.map(|row| row.name.clone())
+        } else {
+            before.leader.clone()
+        },
+        version: observed.version.clone().or_else(|| before.version.clone()),
+        notes: left_out,
+        progress: Some(progress(&stages)),
+        template_version,
+        other: before.other.clone(),
+    }
+}
+
+/// Whether a status says that this generation is in place.
+#[must_use]
+pub fn ready(status: &Status, generation: i64) -> bool {
+    status.holds("Ready", generation)
+}
+
+/// The status of a manifest that cannot be acted on.
+#[must_use]
+pub fn invalid(reason: &str, generation: i64, before: &Status, now: &str) -> Status {
+    let mut conditions = Conditions {
+        before,
+        generation,
+        now,
+        out: before
+            .conditions
+            .iter()
+            .filter(|condition| condition.kind == "Available")
+            .cloned()
+            .collect(),
+    };
+    conditions.set("Ready", false, "InvalidManifest", reason);
+    conditions.set("FullyApplied", false, "InvalidManifest", reason);
+    conditions.set("Progressing", false, "InvalidManifest", reason);
+    Status {
+        phase: phase::INVALID.to_owned(),
+        observed_generation: generation,
+        conditions: conditions.out,
+        ..before.clone()
+    }
+}
+
+fn told(step: &Step) -> String {
+    match step {
+        Step::Nothing => String::new(),
+        Step::Wait(reason) => reason.clone(),
+        Step::Replace { pod, reason } => format!("{pod} is replaced: {reason}"),
+        Step::Switchover { from, to, reason } => format!("{from} hands over to {to}: {reason}"),
+        Step::Restart { member, reason } => format!("{member} restarts {reason}"),
+    }
+}
+
+fn progress(stages: &[Stage]) -> Value {
+    stages
+        .iter()
+        .map(|stage| json!({"step": stage.name, "done": stage.done, "detail": stage.detail}))
+        .collect()
+}
+
+fn member_status(row: &MemberOverview) -> MemberStatus {
+    let role = match row.role {
+        MemberRole::Leader => "primary",
+        other => other.as_str(),
+    };
+    MemberStatus {
+        name: row.name.clone(),
+        role: role.to_owned(),
+        state: row.state.to_string(),
+        lag: row.received.map(|position| position.lag),
+        timeline: row.timeline.map(|timeline| u64::from(timeline.0)),
+        pending_restart: row.pending_restart.is_some(),
+    }
+}
+
+struct Conditions<'a> {
+    before: &'a Status,
+    generation: i64,
+    now: &'a str,
+    out: Vec<Condition>,
+}
+
+impl Conditions<'_> {
+    fn keep(&mut self, kind: &str) {
+        self.out.extend(self.before.condition(kind).cloned());
+    }
+
+    fn set(&mut self, kind: &str, holds: bool, reason: &str, message: &str) {
+        let status = if holds { "True" } else { "False" };
+        let since = self
+            .before
+            .condition(kind)
+            .filter(|before| before.status == status && !before.last_transition_time.is_empty())
+            .map_or_else(
+                || self.now.to_owned(),
+                |before| before.last_transition_time.clone(),
+            );
+        self.out.push(Condition {
+            kind: kind.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            last_transition_time: since,
+            observed_generation: self.generation,
+        });
+    }
+}

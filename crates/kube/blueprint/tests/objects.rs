@@ -1,0 +1,145 @@
+//! The objects of the manifest that everybody begins with, against upstream's names, labels and contents.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use howdah_blueprint::{Live, Settings, credentials, objects};
+use howdah_manifest::Manifest;
+use serde_json::{Value, json};
+
+fn minimal() -> Value {
+    json!({
+        "teamId": "acid", "volume": {"size": "1Gi"}, "numberOfInstances": 2,
+        "users": {"zalando": ["superuser", "createdb"], "foo_user": []},
+        "databases": {"foo": "zalando"}, "preparedDatabases": {"bar": {}}, "postgresql": {"version": "18"},
+    })
+}
+
+fn manifest(spec: &Value) -> Manifest {
+    Manifest::read(&Manifest::object(
+        "acid-minimal-cluster",
+        spec.as_object().cloned().unwrap(),
+    ))
+    .unwrap()
+}
+
+#[test]
+fn names_labels_and_selectors_are_upstreams() {
+    let objects = objects(&manifest(&minimal()), &Settings::default(), &Live::default());
+    let set = json!(objects.statefulset);
+    let base = json!({"application": "spilo", "cluster-name": "acid-minimal-cluster"});
+    assert_eq!(set["metadata"]["name"], "acid-minimal-cluster");
+    assert_eq!(set["spec"]["serviceName"], "acid-minimal-cluster");
+    assert_eq!(set["spec"]["selector"]["matchLabels"], base);
+    assert_eq!(set["spec"]["updateStrategy"]["type"], "OnDelete");
+    assert_eq!(set["spec"]["template"]["metadata"]["labels"]["team"], "acid");
+    assert_eq!(
+        set["spec"]["volumeClaimTemplates"][0]["metadata"]["name"],
+        "pgdata"
+    );
+    let replica = json!(objects.replica_service);
+    assert_eq!(replica["metadata"]["name"], "acid-minimal-cluster-repl");
+    assert_eq!(replica["spec"]["selector"]["spilo-role"], "replica");
+    assert_eq!(
+        json!(objects.primary_service)["spec"]["selector"]["spilo-role"],
+        "master"
+    );
+    let budget = json!(objects.primary_budget);
+    assert_eq!(budget["metadata"]["name"], "postgres-acid-minimal-cluster-pdb");
+    assert_eq!(budget["spec"]["minAvailable"], 1);
+    assert_eq!(json!(objects.critical_budget)["spec"]["maxUnavailable"], 0);
+}
+
+#[test]
+fn the_environment_is_upstreams_in_its_order() {
+    let objects = objects(&manifest(&minimal()), &Settings::default(), &Live::default());
+    let container = &json!(objects.statefulset)["spec"]["template"]["spec"]["containers"][0];
+    let names: Vec<&str> = container["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "SCOPE",
+            "PGROOT",
+            "POD_IP",
+            "POD_NAMESPACE",
+            "PGUSER_SUPERUSER",
+            "KUBERNETES_SCOPE_LABEL",
+            "KUBERNETES_ROLE_LABEL",
+            "PGPASSWORD_SUPERUSER",
+            "PGUSER_STANDBY",
+            "PGPASSWORD_STANDBY",
+            "PAM_OAUTH2",
+            "HUMAN_ROLE",
+            "PGVERSION",
+            "KUBERNETES_LABELS",
+            "SPILO_CONFIGURATION",
+            "DCS_ENABLE_KUBERNETES_API",
+            "KUBERNETES_BOOTSTRAP_LABELS",
+            "KUBERNETES_USE_CONFIGMAPS"
+        ]
+    );
+    assert_eq!(
+        container["env"][7]["valueFrom"]["secretKeyRef"]["name"],
+        "postgres.acid-minimal-cluster.credentials.postgresql.acid.zalan.do"
+    );
+    assert_eq!(container["name"], "postgres");
+}
+
+#[test]
+fn login_roles_have_secrets_and_others_do_not() {
+    let mut spec = minimal();
+    spec["users"]["no_login"] = json!(["nologin"]);
+    spec["preparedDatabases"]["bar"] = json!({"defaultUsers": true});
+    let manifest = manifest(&spec);
+    let names: Vec<String> = credentials(&manifest, &Settings::default())
+        .into_iter()
+        .map(|c| c.role)
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "postgres",
+            "standby",
+            "foo_user",
+            "zalando",
+            "bar_owner_user",
+            "bar_reader_user",
+            "bar_writer_user"
+        ]
+    );
+}
+
+#[test]
+fn what_counts_only_at_bootstrap_replaces_no_pod() {
+    let settings = Settings::default();
+    let mut spec = minimal();
+    let first = objects(&manifest(&spec), &settings, &Live::default()).statefulset;
+    let live = Live {
+        statefulset: Some(first.clone()),
+        bootstrapped: true,
+        ..Live::default()
+    };
+    let template = |set: &Value| set["spec"]["template"].clone();
+    spec["patroni"] = json!({"ttl": 20});
+    spec["postgresql"]["parameters"] = json!({"max_connections": "50"});
+    spec["postgresql"]["version"] = json!("17");
+    let next = objects(&manifest(&spec), &settings, &live).statefulset;
+    assert_eq!(template(&json!(first)), template(&json!(next)));
+    spec["postgresql"]["parameters"]["shared_buffers"] = json!("64MB");
+    let local = objects(&manifest(&spec), &settings, &live).statefulset;
+    assert_ne!(template(&json!(first)), template(&json!(local)));
+}
+
+/// An upgrade of the operator must replace no pod. Whoever changes the template makes a new version of it, keeps the old
+/// one for clusters that have it (`status.templateVersion`), and adds a file here; this one stays.
+#[test]
+fn the_first_version_of_the_template_is_what_it_was() {
+    let set = objects(&manifest(&minimal()), &Settings::default(), &Live::default()).statefulset;
+    let golden: Value = serde_json::from_str(include_str!("golden/template-1.json")).unwrap();
+    assert_eq!(json!(set.spec.unwrap().template), golden);
+    assert_eq!(howdah_blueprint::TEMPLATE_VERSION, 1);
+}

@@ -1,0 +1,198 @@
+//! What is wrong or suspicious in a manifest, with the line, the reason, and what to write instead.
+
+mod rules;
+mod shape;
+mod tree;
+
+use std::fmt;
+
+use crate::{GROUP, KIND, VERSION};
+use tree::Node;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It works; perhaps not as meant.
+    Warning,
+    /// It is refused.
+    Error,
+}
+
+/// Something to tell the author of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The line, from 1; 0 where it is not known.
+    pub line: u64,
+    /// The path, with dots.
+    pub path: String,
+    /// What is wrong, and what to write.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, "{}: {word}: {}: {}", self.line, self.path, self.message)
+    }
+}
+
+/// Looks at all documents of a YAML text. Documents of other kinds are passed over.
+#[must_use]
+pub fn lint(text: &str) -> Vec<Finding> {
+    let documents = match tree::parse(text) {
+        Ok(documents) => documents,
+        Err((line, message)) => {
+            return vec![Finding {
+                severity: Severity::Error,
+                line,
+                path: "(file)".into(),
+                message,
+            }];
+        }
+    };
+    let mut findings = Vec::new();
+    for document in &documents {
+        one(document, &mut findings);
+    }
+    if documents.is_empty() {
+        findings.push(Finding {
+            severity: Severity::Error,
+            line: 1,
+            path: "(file)".into(),
+            message: "holds no document: write a manifest of kind postgresql".into(),
+        });
+    }
+    findings.sort_by_key(|finding| finding.line);
+    findings
+}
+
+fn one(document: &Node, findings: &mut Vec<Finding>) {
+    let kind = document.get("kind").and_then(Node::text).unwrap_or_default();
+    let version = document
+        .get("apiVersion")
+        .and_then(Node::text)
+        .unwrap_or_default();
+    let wanted = format!("{GROUP}/{VERSION}");
+    let mut say = |node: &Node, path: &str, message: String| {
+        findings.push(Finding {
+            severity: Severity::Error,
+            line: node.line,
+            path: path.to_owned(),
+            message,
+        });
+    };
+    if kind.is_empty() {
+        say(document, "kind", format!("is missing: write 'kind: {KIND}'"));
+        return;
+    }
+    if kind != KIND {
+        if kind.eq_ignore_ascii_case(KIND) {
+            let node = document.get("kind").unwrap_or(document);
+            say(
+                node,
+                "kind",
+                format!("'{kind}' is written in lower case: '{KIND}'"),
+            );
+        }
+        return;
+    }
+    if version != wanted {
+        let node = document.get("apiVersion").unwrap_or(document);
+        say(node, "apiVersion", format!("'{version}' must be \"{wanted}\""));
+    }
+    shape::check(document, findings);
+    rules::check(document, findings);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(extra: &str) -> String {
+        format!(
+            "apiVersion: acid.zalan.do/v1\nkind: postgresql\nmetadata:\n  name: acid-test\nspec:\n  teamId: acid\n  \
+             volume:\n    size: 1Gi\n  numberOfInstances: 2\n  postgresql:\n    version: \"15\"\n{extra}"
+        )
+    }
+
+    fn found(extra: &str) -> Vec<String> {
+        lint(&manifest(extra)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_good_manifest_has_no_findings() {
+        assert_eq!(found(""), Vec::<String>::new());
+        assert_eq!(found("  users:\n    a: []\n    b:\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_example_has_no_findings() {
+        let text = include_str!("../../../../../examples/minimal-postgres-manifest.yaml");
+        assert_eq!(lint(text), Vec::new());
+    }
+
+    #[test]
+    fn misspelt_keys_are_found_with_what_was_meant() {
+        let findings = found("  numberOfInstance: 3\n");
+        assert_eq!(findings.len(), 1);
+        assert!(
+            findings[0].starts_with("12: error: spec.numberOfInstance:"),
+            "{findings:?}"
+        );
+        assert!(findings[0].contains("'numberOfInstances'"), "{findings:?}");
+    }
+
+    #[test]
+    fn every_promised_mistake_is_found() {
+        for (extra, line, part) in [
+            ("  resources:\n    limits:\n      memory: 500MB\n", "14:", "500M"),
+            ("  users:\n    a:\n    - super\n", "14:", "superuser"),
+            ("  users:\n    a_b: []\n    a-b: []\n", "13:", "a-b"),
+            ("  patroni:\n    loop_wait: fast\n", "13:", "integer"),
+            ("  preparedDatabases:\n    9lives: {}\n", "13:", "letter"),
+            ("  teamID: x\n", "12:", "'teamId'"),
+            ("  databases:\n    foo: nobody\n", "13:", "owner"),
+            ("  maintenanceWindows:\n  - 25:00-26:00\n", "13:", "HH:MM"),
+        ] {
+            let findings = found(extra);
+            assert!(
+                findings.iter().any(|f| f.starts_with(line) && f.contains(part)),
+                "{extra}: {findings:?}"
+            );
+        }
+        let text = manifest("").replace("\"15\"", "\"12\"\n    parameters:\n      hot_standby: \"on\"\n      port: \"1\"\n      shared_buffers: 32\n");
+        let findings: Vec<_> = lint(&text).iter().map(ToString::to_string).collect();
+        assert!(
+            findings
+                .iter()
+                .any(|f| f.starts_with("11:") && f.contains("14, 15")),
+            "{findings:?}"
+        );
+        assert!(
+            findings
+                .iter()
+                .any(|f| f.starts_with("14:") && f.contains("agent")),
+            "{findings:?}"
+        );
+        assert!(
+            findings
+                .iter()
+                .any(|f| f.starts_with("15:") && f.contains("\"32\"")),
+            "{findings:?}"
+        );
+        let long = manifest("").replace("acid-test", &"a".repeat(60));
+        assert!(lint(&long)[0].to_string().starts_with("4: error: metadata.name"));
+    }
+
+    #[test]
+    fn broken_yaml_has_a_place() {
+        let findings = lint("kind: postgresql\n  bad: [\n");
+        assert_eq!(findings.len(), 1);
+        assert!(findings[0].line > 0, "{findings:?}");
+    }
+}

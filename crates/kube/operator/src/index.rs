@@ -1,0 +1,333 @@
+//! Every object of every cluster, kept up to date by watches: objects in, clusters out.
+//!
+//! A pass reads a cluster here and asks the API for nothing. The index also decides which changes matter: a cluster is
+//! reported only when what a pass would see of it has changed, so that the renewal of a lease or a new WAL position
+//! starts no pass.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use howdah_blueprint::Settings;
+use howdah_manifest::Manifest;
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{Resource, runtime::watcher::Event};
+
+use crate::observe::{Mark, Seen, seen};
+
+/// Where a cluster is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ClusterKey {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl ClusterKey {
+    pub(crate) fn of(manifest: &Manifest) -> Self {
+        ClusterKey {
+            namespace: manifest.namespace.clone(),
+            name: manifest.name.clone(),
+        }
+    }
+}
+
+/// The objects of one cluster, by name.
+#[derive(Clone, Default)]
+pub(crate) struct Objects {
+    pub(crate) pods: BTreeMap<String, Pod>,
+    pub(crate) maps: BTreeMap<String, ConfigMap>,
+    pub(crate) sets: BTreeMap<String, StatefulSet>,
+    pub(crate) services: BTreeMap<String, Service>,
+    pub(crate) budgets: BTreeMap<String, PodDisruptionBudget>,
+    pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) claims: BTreeMap<String, PersistentVolumeClaim>,
+}
+
+impl Objects {
+    fn is_empty(&self) -> bool {
+        self.pods.is_empty()
+            && self.maps.is_empty()
+            && self.sets.is_empty()
+            && self.services.is_empty()
+            && self.budgets.is_empty()
+            && self.secrets.is_empty()
+            && self.claims.is_empty()
+    }
+}
+
+/// The kinds that are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Pod,
+    ConfigMap,
+    StatefulSet,
+    Service,
+    Budget,
+    Secret,
+    Claim,
+}
+
+impl Kind {
+    const ALL: [Kind; 7] = [
+        Kind::Pod,
+        Kind::ConfigMap,
+        Kind::StatefulSet,
+        Kind::Service,
+        Kind::Budget,
+        Kind::Secret,
+        Kind::Claim,
+    ];
+}
+
+/// An object that the index keeps.
+pub(crate) trait Indexed: Resource<DynamicType = ()> + Clone {
+    const KIND: Kind;
+
+    /// Where objects of this kind are kept.
+    fn of(objects: &mut Objects) -> &mut BTreeMap<String, Self>;
+}
+
+macro_rules! indexed {
+    ($($object:ty => $kind:ident, $field:ident;)*) => {$(
+        impl Indexed for $object {
+            const KIND: Kind = Kind::$kind;
+
+            fn of(objects: &mut Objects) -> &mut BTreeMap<String, Self> {
+                &mut objects.$field
+            }
+        }
+    )*};
+}
+
+indexed! {
+    Pod => Pod, pods;
+    ConfigMap => ConfigMap, maps;
+    StatefulSet => StatefulSet, sets;
+    Service => Service, services;
+    PodDisruptionBudget => Budget, budgets;
+    Secret => Secret, secrets;
+    PersistentVolumeClaim => Claim, claims;
+}
+
+#[derive(Default)]
+struct Entry {
+    objects: Objects,
+    /// What a pass would have seen when the cluster was last reported.
+    mark: Option<Mark>,
+}
+
+/// An object's kind, namespace and name.
+type Place = (Kind, String, String);
+
+/// All clusters.
+pub(crate) struct Index {
+    settings: Settings,
+    clusters: BTreeMap<ClusterKey, Entry>,
+    /// The cluster of each object: its label can change.
+    homes: BTreeMap<Place, ClusterKey>,
+    /// Kinds whose objects are being listed, with the places that the list has named.
+    listing: BTreeMap<Kind, BTreeSet<Place>>,
+    /// Kinds that have been listed at least once.
+    listed: BTreeSet<Kind>,
+}
+
+impl Index {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Index {
+            settings,
+            clusters: BTreeMap::new(),
+            homes: BTreeMap::new(),
+            listing: BTreeMap::new(),
+            listed: BTreeSet::new(),
+        }
+    }
+
+    /// Whether every kind has been listed: before that, an object that is not here may exist all the same.
+    pub(crate) fn is_complete(&self) -> bool {
+        Kind::ALL.iter().all(|kind| self.listed.contains(kind))
+    }
+
+    /// Takes an event of a watch. Returns the clusters that need a pass.
+    pub(crate) fn take<K: Indexed>(&mut self, event: Event<K>) -> Vec<ClusterKey> {
+        let touched = match event {
+            Event::Init => {
+                self.listing.insert(K::KIND, BTreeSet::new());
+                Vec::new()
+            }
+            Event::InitApply(object) => {
+                if let Some(place) = place_of(&object)
+                    && let Some(listing) = self.listing.get_mut(&K::KIND)
+                {
+                    listing.insert(place);
+                }
+                self.put(object)
+            }
+            Event::InitDone => self.end_of_list::<K>(),
+            Event::Apply(object) => self.put(object),
+            Event::Delete(object) => self.remove(&object),
+        };
+        self.that_changed(touched)
+    }
+
+    /// Takes the answer to a write of the operator's own, so that the next pass sees it even if it comes before the watch
+    /// reports it. No cluster is reported: the pass that wrote knows.
+    pub(crate) fn wrote<K: Indexed>(&mut self, object: &K) {
+        let touched = self.put(object.clone());
+        self.that_changed(touched);
+    }
+
+    /// Takes the end of an object that the operator has deleted.
+    pub(crate) fn deleted<K: Indexed>(&mut self, object: &K) {
+        let touched = self.remove(object);
+        self.that_changed(touched);
+    }
+
+    /// Takes a fresh list of a cluster's objects of one kind.
+    pub(crate) fn refresh<K: Indexed>(&mut self, cluster: &ClusterKey, objects: Vec<K>) {
+        let listed: BTreeSet<String> = objects
+            .iter()
+            .filter_map(|object| object.meta().name.clone())
+            .collect();
+        let gone: Vec<K> = self
+            .clusters
+            .get_mut(cluster)
+            .map(|entry| {
+                K::of(&mut entry.objects)
+                    .iter()
+                    .filter(|(name, _)| !listed.contains(*name))
+                    .map(|(_, object)| object.clone())
+                    .collect()
+            })
+            .unwrap_or_default();
+        for object in &gone {
+            self.remove(object);
+        }
+        for object in objects {
+            self.put(object);
+        }
+        self.that_changed(vec![cluster.clone()]);
+    }
+
+    /// A cluster as a pass sees it.
+    pub(crate) fn seen(&self, cluster: &ClusterKey) -> Seen {
+        let none = Objects::default();
+        let objects = self.clusters.get(cluster).map_or(&none, |entry| &entry.objects);
+        seen(&self.settings, cluster, objects)
+    }
+
+    fn put<K: Indexed>(&mut self, mut object: K) -> Vec<ClusterKey> {
+        let Some(place) = place_of(&object) else {
+            return Vec::new();
+        };
+        let Some(home) = self.home_of(object.meta()) else {
+            return self.remove(&object);
+        };
+        let mut touched = Vec::new();
+        if self.homes.get(&place).is_some_and(|before| *before != home) {
+            touched = self.remove_at::<K>(&place);
+        }
+        object.meta_mut().managed_fields = None;
+        let entry = self.clusters.entry(home.clone()).or_default();
+        let kept = K::of(&mut entry.objects);
+        if kept
+            .get(&place.2)
+            .is_none_or(|known| !is_older(object.meta(), known.meta()))
+        {
+            kept.insert(place.2.clone(), object);
+        }
+        self.homes.insert(place, home.clone());
+        touched.push(home);
+        touched
+    }
+
+    /// Removes an object, unless another one of that name has taken its place.
+    fn remove<K: Indexed>(&mut self, object: &K) -> Vec<ClusterKey> {
+        let Some(place) = place_of(object) else {
+            return Vec::new();
+        };
+        let known = self
+            .homes
+            .get(&place)
+            .and_then(|home| self.clusters.get_mut(home))
+            .and_then(|entry| K::of(&mut entry.objects).get(&place.2));
+        match known {
+            Some(known) if known.meta().uid == object.meta().uid => self.remove_at::<K>(&place),
+            _ => Vec::new(),
+        }
+    }
+
+    fn remove_at<K: Indexed>(&mut self, place: &Place) -> Vec<ClusterKey> {
+        let Some(home) = self.homes.remove(place) else {
+            return Vec::new();
+        };
+        if let Some(entry) = self.clusters.get_mut(&home) {
+            K::of(&mut entry.objects).remove(&place.2);
+        }
+        vec![home]
+    }
+
+    fn end_of_list<K: Indexed>(&mut self) -> Vec<ClusterKey> {
+        self.listed.insert(K::KIND);
+        let listed = self.listing.remove(&K::KIND).unwrap_or_default();
+        let gone: Vec<Place> = self
+            .homes
+            .keys()
+            .filter(|place| place.0 == K::KIND && !listed.contains(*place))
+            .cloned()
+            .collect();
+        gone.iter().flat_map(|place| self.remove_at::<K>(place)).collect()
+    }
+
+    fn home_of(&self, meta: &ObjectMeta) -> Option<ClusterKey> {
+        let name = meta.labels.as_ref()?.get(&self.settings.cluster_name_label)?;
+        Some(ClusterKey {
+            namespace: meta.namespace.clone()?,
+            name: name.clone(),
+        })
+    }
+
+    /// Of the clusters that were touched, those of which a pass would see something else than before.
+    fn that_changed(&mut self, touched: Vec<ClusterKey>) -> Vec<ClusterKey> {
+        let mut out = Vec::new();
+        for key in touched {
+            let Some(entry) = self.clusters.get(&key) else {
+                continue;
+            };
+            let mark = seen(&self.settings, &key, &entry.objects).mark();
+            if entry.mark.as_ref() == Some(&mark) {
+                continue;
+            }
+            if entry.objects.is_empty() {
+                self.clusters.remove(&key);
+            } else if let Some(entry) = self.clusters.get_mut(&key) {
+                entry.mark = Some(mark);
+            }
+            out.push(key);
+        }
+        out
+    }
+}
+
+fn place_of<K: Indexed>(object: &K) -> Option<Place> {
+    let meta = object.meta();
+    Some((K::KIND, meta.namespace.clone()?, meta.name.clone()?))
+}
+
+/// Whether a version is older than one that is known: answers to writes and events of watches overtake each other.
+/// Versions of one object are compared as numbers, which Kubernetes promises since 1.35 and has always kept.
+fn is_older(new: &ObjectMeta, known: &ObjectMeta) -> bool {
+    let version = |meta: &ObjectMeta| meta.resource_version.as_ref()?.parse::<u64>().ok();
+    match (version(new), version(known)) {
+        (Some(new_version), Some(known_version)) => new.uid == known.uid && new_version < known_version,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod tests;

@@ -1,0 +1,317 @@
+//! A cluster as a pass sees it, from its objects. Nothing here asks the API.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use howdah_blueprint::{APPLIED_ANNOTATION, Names, POSTGRES_CONTAINER, Pod, ROLL_ANNOTATION, Settings};
+use howdah_dcs::View;
+use howdah_dcs_kube::Layout;
+use howdah_overview::{MemberOverview, members};
+use howdah_types::Scope;
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{PersistentVolumeClaim, Pod as KubePod, Secret},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use crate::index::{ClusterKey, Objects};
+
+/// A cluster as it is.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    pub(crate) statefulset: Option<StatefulSet>,
+    /// Addresses of the Services, by name.
+    pub(crate) services: BTreeMap<String, String>,
+    /// Names and resourceVersions of the Services and budgets.
+    pub(crate) object_versions: Vec<String>,
+    /// Names of the budgets.
+    pub(crate) budgets: Vec<String>,
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) view: View,
+    pub(crate) rows: Vec<MemberOverview>,
+    /// Passwords of the Secrets with the cluster's labels, by name; `None`: a Secret without one.
+    pub(crate) secrets: BTreeMap<String, Option<String>>,
+    /// What the volume claims ask for, by name.
+    pub(crate) claims: BTreeMap<String, String>,
+}
+
+/// What a pass depends on. While it stays the same, another pass would find nothing else to do.
+///
+/// Positions in the WAL move with every write and are left out. How far a replica is behind counts, in powers of two.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Mark {
+    statefulset: Option<(Option<i64>, Value)>,
+    services: BTreeMap<String, String>,
+    object_versions: Vec<String>,
+    pods: Vec<Pod>,
+    rows: Vec<(MemberOverview, Option<u32>)>,
+    configuration: u64,
+    initialize: Option<String>,
+    notes: Vec<String>,
+    behind: Option<String>,
+    secrets: BTreeMap<String, Option<String>>,
+    claims: BTreeMap<String, String>,
+}
+
+/// A replica that is less than this behind is taken to be level: one segment of WAL.
+const MANY_BYTES: u64 = 16 * 1024 * 1024;
+
+impl Seen {
+    /// The member that takes writes.
+    pub(crate) fn primary(&self) -> Option<&MemberOverview> {
+        self.rows.iter().find(|member| member.is_primary())
+    }
+
+    /// The names of the dynamic configuration that were applied last.
+    pub(crate) fn applied_names(&self) -> BTreeSet<String> {
+        let set = self.statefulset.as_ref();
+        let annotation = set.and_then(|set| set.metadata.annotations.as_ref()?.get(APPLIED_ANNOTATION));
+        annotation
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default()
+    }
+
+    /// What tells whether somebody else has changed the objects: generation or version of each.
+    pub(crate) fn versions(&self) -> Vec<String> {
+        let set = self.statefulset.as_ref().and_then(|set| set.metadata.generation);
+        let mut out: Vec<String> = self.object_versions.clone();
+        out.push(set.unwrap_or(0).to_string());
+        out
+    }
+
+    /// Whether all objects beside the StatefulSet are there.
+    pub(crate) fn is_whole(&self, cluster: &str) -> bool {
+        let names = Names(cluster);
+        self.statefulset.is_some()
+            && [names.cluster(), names.replica_service()]
+                .iter()
+                .all(|name| self.services.contains_key(name))
+            && [names.primary_budget(), names.critical_budget()]
+                .iter()
+                .all(|name| self.budgets.contains(name))
+    }
+
+    /// The newest template's name, once the StatefulSet's controller has seen it.
+    pub(crate) fn revision(statefulset: &StatefulSet) -> Option<String> {
+        let status = statefulset.status.as_ref()?;
+        (status.observed_generation == statefulset.metadata.generation)
+            .then(|| status.update_revision.clone())
+            .flatten()
+    }
+
+    /// Notes of the members: how they differ from what was asked for.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes: Vec<String> = Vec::new();
+        for mark in self
+            .view
+            .members
+            .values()
+            .filter_map(|member| member.howdah.as_ref())
+        {
+            for note in &mark.notes {
+                if !notes.contains(note) {
+                    notes.push(note.clone());
+                }
+            }
+        }
+        notes
+    }
+
+    /// A member of ours that has not taken the present configuration into effect.
+    pub(crate) fn behind_configuration(&self) -> Option<&str> {
+        let wanted = self.view.config.rev;
+        let lags = |row: &&MemberOverview| {
+            let mark = self
+                .view
+                .members
+                .iter()
+                .find(|(name, _)| name.as_str() == row.name)
+                .and_then(|(_, member)| member.howdah.as_ref());
+            mark.is_some_and(|mark| mark.config.is_none_or(|have| have < wanted))
+        };
+        self.rows.iter().find(lags).map(|row| row.name.as_str())
+    }
+
+    /// What a change of must start a pass.
+    pub(crate) fn mark(&self) -> Mark {
+        let row = |row: &MemberOverview| {
+            let lag = row
+                .received
+                .map(|position| u64::BITS - (position.lag / MANY_BYTES).leading_zeros());
+            let row = MemberOverview {
+                received: None,
+                replayed: None,
+                ..row.clone()
+            };
+            (row, lag)
+        };
+        Mark {
+            statefulset: self.statefulset.as_ref().map(|set| {
+                (
+                    set.metadata.generation,
+                    json!([set.status, set.metadata.annotations]),
+                )
+            }),
+            services: self.services.clone(),
+            object_versions: self.object_versions.clone(),
+            pods: self.pods.clone(),
+            rows: self.rows.iter().map(row).collect(),
+            configuration: self.view.config.rev,
+            initialize: self.view.initialize.clone(),
+            notes: self.notes(),
+            behind: self.behind_configuration().map(str::to_owned),
+            secrets: self.secrets.clone(),
+            claims: self.claims.clone(),
+        }
+    }
+}
+
+/// How the agents lay their state out; `None`: no cluster can have this name.
+fn layout(settings: &Settings, cluster: &ClusterKey) -> Option<Layout> {
+    Some(Layout {
+        scope: Scope::new(cluster.name.clone()).ok()?,
+        namespace: cluster.namespace.clone(),
+        labels: settings.cluster_labels.clone(),
+        scope_label: settings.cluster_name_label.clone(),
+        role_label: settings.pod_role_label.clone(),
+        leader_value: "master".into(),
+        follower_value: "replica".into(),
+        tmp_role_label: None,
+        bootstrap_labels: BTreeMap::new(),
+    })
+}
+
+/// The part of an object that agents write into.
+fn notes_of(meta: &ObjectMeta) -> Value {
+    json!({"metadata": {
+        "name": meta.name,
+        "resourceVersion": meta.resource_version,
+        "annotations": meta.annotations,
+        "labels": meta.labels,
+    }})
+}
+
+/// A cluster from its objects.
+pub(crate) fn seen(settings: &Settings, cluster: &ClusterKey, objects: &Objects) -> Seen {
+    let service_versions = objects.services.values().map(|service| &service.metadata);
+    let budget_versions = objects.budgets.values().map(|budget| &budget.metadata);
+    let object_versions = service_versions
+        .map(|meta| version_of("Service", meta))
+        .chain(budget_versions.map(|meta| generation_of("PodDisruptionBudget", meta)))
+        .collect();
+    let services = objects
+        .services
+        .values()
+        .map(|service| {
+            let address = service.spec.as_ref().and_then(|spec| spec.cluster_ip.clone());
+            (service.name_any(), address.unwrap_or_default())
+        })
+        .collect();
+    let maps: Vec<Value> = objects.maps.values().map(|map| notes_of(&map.metadata)).collect();
+    let raw_pods: Vec<Value> = objects.pods.values().map(|pod| notes_of(&pod.metadata)).collect();
+    let view = layout(settings, cluster)
+        .map(|layout| layout.view_of(&maps, &raw_pods))
+        .unwrap_or_default();
+    let mut pods: Vec<Pod> = objects
+        .pods
+        .values()
+        .filter_map(|object| pod(object, &cluster.name))
+        .collect();
+    pods.sort_by_key(|pod| pod.ordinal);
+    // What a pod says of itself counts only while it runs: its agent may be dead.
+    let rows = members(&view)
+        .into_iter()
+        .filter(|row| {
+            pods.iter()
+                .any(|pod| pod.name == row.name && pod.running && !pod.ending)
+        })
+        .collect();
+    Seen {
+        statefulset: objects.sets.get(&Names(&cluster.name).cluster()).cloned(),
+        services,
+        object_versions,
+        budgets: objects.budgets.keys().cloned().collect(),
+        pods,
+        view,
+        rows,
+        secrets: objects
+            .secrets
+            .iter()
+            .map(|(name, secret)| (name.clone(), password_of(secret)))
+            .collect(),
+        claims: objects
+            .claims
+            .iter()
+            .filter_map(|(name, claim)| Some((name.clone(), size_of(claim)?)))
+            .collect(),
+    }
+}
+
+/// An object's name and resourceVersion.
+fn version_of(kind: &str, meta: &ObjectMeta) -> String {
+    let name = meta.name.as_deref().unwrap_or_default();
+    format!(
+        "{kind}/{name}@{}",
+        meta.resource_version.as_deref().unwrap_or_default()
+    )
+}
+
+/// An object's name and generation: of one whose status changes all the time.
+fn generation_of(kind: &str, meta: &ObjectMeta) -> String {
+    let name = meta.name.as_deref().unwrap_or_default();
+    format!("{kind}/{name}@{}", meta.generation.unwrap_or(0))
+}
+
+/// The password in a Secret.
+pub(crate) fn password_of(secret: &Secret) -> Option<String> {
+    let bytes = secret.data.as_ref()?.get("password")?;
+    String::from_utf8(bytes.0.clone()).ok()
+}
+
+/// The size that a claim asks for.
+fn size_of(claim: &PersistentVolumeClaim) -> Option<String> {
+    let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+    Some(requests.get("storage")?.0.clone())
+}
+
+fn pod(object: &KubePod, cluster: &str) -> Option<Pod> {
+    let name = object.metadata.name.clone()?;
+    let ordinal = name.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()?;
+    let status = object
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref())
+        .and_then(|all| all.iter().find(|status| status.name == POSTGRES_CONTAINER));
+    let state = status.and_then(|status| status.state.as_ref());
+    let waiting = state.and_then(|state| state.waiting.as_ref());
+    let trouble = waiting.and_then(|waiting| {
+        let reason = waiting.reason.clone()?;
+        let message = waiting.message.clone().unwrap_or_default();
+        Some(format!("{reason}: {message}"))
+    });
+    let label = |name: &str| {
+        object
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(name))
+            .cloned()
+    };
+    let annotation = object
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(ROLL_ANNOTATION));
+    Some(Pod {
+        name,
+        ordinal,
+        revision: label("controller-revision-hash").unwrap_or_default(),
+        wanted: annotation.is_some_and(|value| value == "true"),
+        ending: object.metadata.deletion_timestamp.is_some(),
+        running: state.is_some_and(|state| state.running.is_some()),
+        trouble,
+    })
+}

@@ -1,0 +1,505 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    net::SocketAddr,
+    time::Duration,
+};
+
+use howdah_blueprint::{
+    Live, Names, Observed, Step, TEMPLATE_VERSION, base_labels, check_foreign, dynamic_change,
+    invalid_status, next_step, status,
+};
+use howdah_clock::now;
+use howdah_manifest::{Manifest, ManifestError, Status};
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{ConfigMap, Pod},
+};
+use kube::{
+    Api, Resource,
+    api::{DeleteParams, DynamicObject, ListParams, Preconditions},
+    core::NamespaceResourceScope,
+    runtime::controller::Action,
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{
+    OperatorError,
+    agents::Agents,
+    apply,
+    context::{Context, DatabaseInput, Memory, selector},
+    database::{self, Access},
+    index::{ClusterKey, Indexed},
+    observe::Seen,
+    report,
+};
+
+/// A cluster that is as it should be is compared again after this time.
+const RESYNC: Duration = Duration::from_secs(300);
+/// One of which no watch reports a part: positions in the WAL, or a Secret without labels.
+const UNREPORTED: Duration = Duration::from_secs(20);
+/// One that is not wakes by changes, and by itself after this time.
+const SOON: Duration = Duration::from_secs(3);
+/// A restart or switchover whose effect is not seen yet is not asked for again before this time.
+const ASKED: Duration = Duration::from_secs(30);
+/// After a step of the operator's own, and while something moves that no watch tells.
+const NOW: Duration = Duration::from_millis(250);
+
+/// One pass over a cluster.
+pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action {
+    let value = serde_json::to_value(object).unwrap_or_default();
+    let before = Status::read(&value["status"]);
+    let manifest =
+        match Manifest::read(&value).and_then(|manifest| check_foreign(&manifest).map(|()| manifest)) {
+            Ok(manifest) => manifest,
+            Err(error) => return refuse(context, object, &value, &before, &error).await,
+        };
+    let key = ClusterKey::of(&manifest);
+    let mut memory = context.memory(&key);
+    let mut pass = Pass {
+        context,
+        key: &key,
+        manifest: &manifest,
+        memory: &mut memory,
+        observed: Observed::default(),
+        wake: SOON,
+    };
+    if let Err(error) = pass.run().await {
+        let told = error.told();
+        tracing::warn!(cluster = manifest.name, "{told}");
+        pass.observed.error = Some(told);
+    }
+    let (observed, wake) = (pass.observed, pass.wake);
+    let template = if before.template_version == 0 {
+        TEMPLATE_VERSION
+    } else {
+        before.template_version
+    };
+    let after = status(&manifest, &observed, &before, template, &report::timestamp());
+    announce(context, &manifest, &before, &after).await;
+    let again = pass_after(&observed, memory.unwatched);
+    context.remember(&key, memory);
+    if let Err(error) = report::write(context, object, &before, &after).await {
+        tracing::warn!(cluster = manifest.name, "{}", error.told());
+        return Action::requeue(NOW);
+    }
+    let is_ready = howdah_blueprint::ready(&after, manifest.generation);
+    Action::requeue(if is_ready { again } else { wake })
+}
+
+/// When a cluster that is ready gets its next pass if no watch reports a change: soon while the status says something that
+/// no change of which is reported.
+fn pass_after(observed: &Observed, unwatched: bool) -> Duration {
+    let lags = observed
+        .rows
+        .iter()
+        .any(|member| member.received.is_some_and(|position| position.lag > 0));
+    if lags || unwatched { UNREPORTED } else { RESYNC }
+}
+
+async fn refuse(
+    context: &Context,
+    object: &DynamicObject,
+    value: &Value,
+    before: &Status,
+    error: &ManifestError,
+) -> Action {
+    let generation = value["metadata"]["generation"].as_i64().unwrap_or(0);
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    tracing::warn!(cluster = name, "The manifest cannot be acted on: {error}.");
+    let after = invalid_status(&error.to_string(), generation, before, &report::timestamp());
+    match report::write(context, object, before, &after).await {
+        Ok(()) => Action::await_change(),
+        Err(_) => Action::requeue(SOON),
+    }
+}
+
+/// Tells changes of the phase as upstream's events.
+async fn announce(context: &Context, manifest: &Manifest, before: &Status, after: &Status) {
+    if before.phase == after.phase {
+        return;
+    }
+    let failed = after.phase.ends_with("Failed");
+    let message = after
+        .condition("Ready")
+        .map(|c| c.message.clone())
+        .unwrap_or_default();
+    let reason = match before.phase.as_str() {
+        "" | "Creating" => "Create",
+        _ => "Update",
+    };
+    report::event(
+        context,
+        manifest,
+        failed,
+        reason,
+        &format!("{}: {message}", after.phase),
+    )
+    .await;
+}
+
+/// What became of the dynamic configuration.
+enum Configured {
+    /// It is as it should be.
+    Same,
+    /// It was changed in this pass.
+    Changed,
+    /// There is none yet, or nobody who would take the change.
+    Later,
+}
+
+struct Pass<'a> {
+    context: &'a Context,
+    key: &'a ClusterKey,
+    manifest: &'a Manifest,
+    memory: &'a mut Memory,
+    observed: Observed,
+    wake: Duration,
+}
+
+impl Pass<'_> {
+    async fn run(&mut self) -> Result<(), OperatorError> {
+        let (context, manifest) = (self.context, self.manifest);
+        let seen = self.look().await?;
+        self.note(&seen).await;
+        let passwords = apply::secrets(context, manifest, &seen, self.memory).await?;
+        self.observed.not_changed = self.not_changed(&seen);
+
+        let agents = Agents::new(context, &seen, &passwords);
+        // What fails here must not keep anything else from being done: it may be its cure.
+        let configured = self.configure(&seen, &agents).await;
+        let live = Live {
+            statefulset: seen.statefulset.clone(),
+            bootstrapped: self.observed.initialized,
+            still_applied: match &configured {
+                Ok(Configured::Same | Configured::Changed) => BTreeSet::new(),
+                Ok(Configured::Later) | Err(_) => seen.applied_names(),
+            },
+            hold_replicas: self.hold(&seen),
+        };
+        let statefulset = apply::cluster(context, manifest, &live, &seen, self.memory).await?;
+
+        let database = self.databases(&passwords).await;
+        self.forget_asked(&seen);
+        let changed = matches!(configured, Ok(Configured::Changed));
+        let step = self.not_again(self.step(&seen, &statefulset, changed));
+        self.observed.step = Some(step.clone());
+        self.carry_out(&step, &agents).await?;
+        configured?;
+        match database {
+            // A server that is starting, or a Service that has nobody behind it yet, is nothing to worry anybody with.
+            Err(error) if error.is_passing() => {
+                tracing::debug!(cluster = manifest.name, "{}", error.told());
+                self.observed.step = Some(Step::Wait(error.told()));
+                self.wake = NOW;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// The cluster from the index. Before a step that ends a server the API is asked again: watches lag, and the primary
+    /// may have changed meanwhile.
+    async fn look(&self) -> Result<Seen, OperatorError> {
+        let seen = self.context.seen(self.key);
+        let Some(set) = &seen.statefulset else {
+            return Ok(seen);
+        };
+        let wanted = self.manifest.spec.number_of_instances;
+        let have = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
+        let shrinks = i64::from(wanted) < i64::from(have);
+        let revision = Seen::revision(set).unwrap_or_default();
+        let acts = !matches!(
+            next_step(wanted, &revision, &seen.pods, &seen.rows),
+            Step::Nothing | Step::Wait(_)
+        );
+        if !shrinks && !acts {
+            return Ok(seen);
+        }
+        self.refresh::<Pod>("pods").await?;
+        self.refresh::<ConfigMap>("ConfigMaps").await?;
+        self.refresh::<StatefulSet>("StatefulSets").await?;
+        Ok(self.context.seen(self.key))
+    }
+
+    async fn refresh<K>(&self, what: &str) -> Result<(), OperatorError>
+    where
+        K: Indexed + Resource<Scope = NamespaceResourceScope> + DeserializeOwned + Debug,
+    {
+        let ours = selector(&base_labels(&self.key.name, &self.context.settings));
+        let api = Api::<K>::namespaced(self.context.client.clone(), &self.key.namespace);
+        let list = api
+            .list(&ListParams::default().labels(&ours))
+            .await
+            .map_err(OperatorError::kube(format!("listing {what}")))?;
+        self.context.index().refresh(self.key, list.items);
+        Ok(())
+    }
+
+    /// Compares roles and databases, if a primary takes writes.
+    async fn databases(&mut self, passwords: &BTreeMap<String, String>) -> Result<(), OperatorError> {
+        // The Services may have been made in this pass.
+        let seen = self.context.seen(self.key);
+        let Some(primary) = seen.primary() else {
+            return Ok(());
+        };
+        let access = Access {
+            address: self.service(&seen)?,
+            passwords,
+        };
+        if seen.rows.iter().any(|row| row.state.is_copying()) {
+            self.observed.copy = database::copying(self.context, &access).await;
+            self.wake = NOW;
+        }
+        self.database(&access, primary.name.clone()).await
+    }
+
+    /// Copies what was seen, and tells how the members differ from the manifest.
+    async fn note(&mut self, seen: &Seen) {
+        self.observed.looked = true;
+        self.observed.pods = seen.pods.clone();
+        self.observed.rows = seen.rows.clone();
+        self.observed.initialized = seen.view.initialize.as_ref().is_some_and(|id| !id.is_empty());
+        for note in seen.notes() {
+            if self.memory.told.insert(note.clone()) {
+                report::event(self.context, self.manifest, true, "Adapted", &note).await;
+            }
+            self.observed.skipped.push(note);
+        }
+    }
+
+    /// What a living cluster cannot take over: it stays as it was and is named.
+    fn not_changed(&self, seen: &Seen) -> Vec<String> {
+        let mut out = Vec::new();
+        let Some(set) = &seen.statefulset else {
+            return out;
+        };
+        let spec = &self.manifest.spec;
+        let running = env_of(set, "PGVERSION");
+        if let Some(running) = running.filter(|running| *running != spec.postgresql.version) {
+            out.push(format!(
+                "postgresql.version ({} is asked for, the cluster was made with {running}; major upgrades are not supported yet)",
+                spec.postgresql.version
+            ));
+        }
+        let have = seen.claims.get(&Names(&self.manifest.name).claim(0));
+        let amount = |text: &str| text.parse::<howdah_manifest::Quantity>().ok();
+        if let Some(have) = have
+            && amount(have) != amount(&spec.volume.size)
+        {
+            out.push(format!(
+                "volume.size ({} is asked for, the volumes have {have}; changing them is not supported yet)",
+                spec.volume.size
+            ));
+        }
+        out
+    }
+
+    /// Brings the dynamic configuration to what the manifest says.
+    async fn configure(&mut self, seen: &Seen, agents: &Agents<'_>) -> Result<Configured, OperatorError> {
+        let Some(current) = &seen.view.config.value else {
+            return Ok(Configured::Later);
+        };
+        let Some(change) = dynamic_change(self.manifest, current, &seen.applied_names()) else {
+            return Ok(Configured::Same);
+        };
+        if seen.rows.is_empty() {
+            // Nobody is there to take it: members that start will.
+            return Ok(Configured::Later);
+        }
+        // The watch may not have reported the last change yet.
+        if let Some((sent, at)) = &self.memory.configured
+            && *sent == change
+            && now() < *at + SOON
+        {
+            return Ok(Configured::Changed);
+        }
+        let names: Vec<&str> = change.keys().map(String::as_str).collect();
+        agents.configure(&change).await?;
+        self.memory.configured = Some((change.clone(), now()));
+        let message = format!(
+            "the configuration of the members was changed: {}",
+            names.join(", ")
+        );
+        report::event(self.context, self.manifest, false, "Configured", &message).await;
+        Ok(Configured::Changed)
+    }
+
+    /// How many members the StatefulSet keeps for now: a primary whose pod would go with a scaling down hands over first,
+    /// and while nobody is primary nobody knows whose data is needed.
+    fn hold(&self, seen: &Seen) -> Option<u32> {
+        let wanted = self.manifest.spec.number_of_instances;
+        if wanted == 0 {
+            return None;
+        }
+        let primary = seen.primary().map(|row| row.name.as_str());
+        let last = match primary {
+            Some(name) => seen.pods.iter().find(|pod| pod.name == name)?.ordinal,
+            None if self.observed.initialized => seen.pods.iter().map(|pod| pod.ordinal).max()?,
+            None => return None,
+        };
+        (last >= wanted).then_some(last + 1)
+    }
+
+    /// The address of the primary's Service, as applications reach it.
+    fn service(&self, seen: &Seen) -> Result<SocketAddr, OperatorError> {
+        let name = Names(&self.manifest.name).cluster();
+        let address = seen.services.get(&name).map(String::as_str).unwrap_or_default();
+        format!("{address}:5432")
+            .parse()
+            .map_err(|_| OperatorError::Missing(format!("the Service has no address ('{address}')")))
+    }
+
+    async fn database(&mut self, access: &Access<'_>, primary: String) -> Result<(), OperatorError> {
+        let of = DatabaseInput {
+            generation: self.manifest.generation,
+            primary,
+            passwords: access.passwords.clone(),
+        };
+        let fresh = self
+            .memory
+            .database
+            .as_ref()
+            .filter(|pass| pass.of == of && now() < pass.at + RESYNC)
+            .cloned();
+        let pass = match fresh {
+            Some(pass) => pass,
+            None => database::sync(self.context, self.manifest, access, of).await?,
+        };
+        self.observed.roles = Some(pass.roles);
+        self.observed.databases = Some(pass.databases);
+        self.observed.version = Some(pass.version.clone());
+        self.observed.skipped.extend(pass.skipped.iter().cloned());
+        self.memory.database = Some(pass);
+        Ok(())
+    }
+
+    fn step(&self, seen: &Seen, statefulset: &StatefulSet, configured: bool) -> Step {
+        let Some(revision) = Seen::revision(statefulset) else {
+            return Step::Wait("the StatefulSet is taken over".into());
+        };
+        let wanted = self.manifest.spec.number_of_instances;
+        let step = next_step(wanted, &revision, &seen.pods, &seen.rows);
+        if !matches!(step, Step::Nothing) {
+            return step;
+        }
+        if configured {
+            return Step::Wait("the members take the configuration over".into());
+        }
+        match seen.behind_configuration() {
+            Some(member) => Step::Wait(format!("{member} takes the configuration over")),
+            None => Step::Nothing,
+        }
+    }
+
+    /// What was asked for has happened: a member that no longer waits may be restarted again for the next change, and a
+    /// new primary may hand over.
+    fn forget_asked(&mut self, seen: &Seen) {
+        let happened = match &self.memory.asked {
+            Some((Step::Restart { member, .. }, _)) => !seen
+                .rows
+                .iter()
+                .any(|row| row.name == *member && row.pending_restart.is_some()),
+            Some((Step::Switchover { from, .. }, _)) => {
+                seen.primary().is_some_and(|primary| primary.name != *from)
+            }
+            _ => false,
+        };
+        if happened {
+            self.memory.asked = None;
+        }
+    }
+
+    /// A restart or switchover that was just asked for is not asked for again: the agents publish its result a moment
+    /// later, and one that did not help will not help the next second.
+    fn not_again(&self, step: Step) -> Step {
+        match &self.memory.asked {
+            Some((last, at)) if *last == step && now() < *at + ASKED => match step {
+                Step::Restart { member, reason } => Step::Wait(format!("{member} restarts {reason}")),
+                Step::Switchover { from, to, reason } => {
+                    Step::Wait(format!("{from} hands over to {to}: {reason}"))
+                }
+                other => other,
+            },
+            _ => step,
+        }
+    }
+
+    async fn carry_out(&mut self, step: &Step, agents: &Agents<'_>) -> Result<(), OperatorError> {
+        let (context, manifest) = (self.context, self.manifest);
+        match step {
+            Step::Nothing | Step::Wait(_) => return Ok(()),
+            Step::Replace { pod, reason } => {
+                report::event(
+                    context,
+                    manifest,
+                    false,
+                    "Replace",
+                    &format!("{pod} is replaced: {reason}"),
+                )
+                .await;
+                replace(context, manifest, pod).await?;
+            }
+            Step::Switchover { from, to, reason } => {
+                let message = format!("{from} hands over to {to}: {reason}");
+                report::event(context, manifest, false, "Switchover", &message).await;
+                agents.switch(from, to).await?;
+                self.memory.asked = Some((step.clone(), now()));
+            }
+            Step::Restart { member, reason } => {
+                report::event(
+                    context,
+                    manifest,
+                    false,
+                    "Restart",
+                    &format!("{member} restarts {reason}"),
+                )
+                .await;
+                self.memory.asked = Some((step.clone(), now()));
+                agents.restart(member).await?;
+            }
+        }
+        self.wake = NOW;
+        Ok(())
+    }
+}
+
+fn env_of(set: &StatefulSet, name: &str) -> Option<String> {
+    let pod = set.spec.as_ref()?.template.spec.as_ref()?;
+    let vars = pod.containers.first()?.env.as_ref()?;
+    vars.iter().find(|var| var.name == name)?.value.clone()
+}
+
+/// Deletes a pod, if it is still the one that was looked at.
+async fn replace(context: &Context, manifest: &Manifest, name: &str) -> Result<(), OperatorError> {
+    let api = Api::<Pod>::namespaced(context.client.clone(), &manifest.namespace);
+    let Some(pod) = api
+        .get_opt(name)
+        .await
+        .map_err(OperatorError::kube("reading a pod"))?
+    else {
+        return Ok(());
+    };
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: pod.metadata.uid.clone(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(name, &params).await {
+        Ok(deletion) => {
+            match deletion.left() {
+                Some(ending) => context.wrote(&ending),
+                None => context.index().deleted(&pod),
+            }
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Err(error) => Err(OperatorError::kube(format!("deleting pod {name}"))(error)),
+    }
+}

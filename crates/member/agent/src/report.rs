@@ -1,0 +1,312 @@
+//! What the agent says of itself: its record in the store, the state that the REST API shows, and the log.
+
+use howdah_clock::now;
+use howdah_dcs::{KeyOp, Outcome, View};
+use howdah_ha::{Action, Dcs, LeaseState, Plan, Postgres, Snapshot};
+use howdah_member_api::{MemberFacts, Position, ScheduledRestart};
+use howdah_pgconf::DbState;
+use howdah_types::{BootTime, PgState, Role, Tags};
+
+use crate::{
+    agent::{Agent, READ_PATIENCE},
+    member::{self},
+    publish::replication_row,
+};
+
+impl Agent {
+    /// Our tags, and `nofailover` while we must not lead.
+    pub(crate) fn tags(&self) -> Tags {
+        with_nofailover(&self.config.tags, self.configuration.must_not_lead)
+    }
+
+    /// What others see of them: nobody need wait for a member that could not serve as leader a moment ago.
+    fn shown_tags(&self) -> Tags {
+        let unfit = self.memory.unfit_until.is_some_and(|until| now() < until);
+        with_nofailover(&self.tags(), unfit)
+    }
+
+    /// Writes our record, when it is due.
+    pub(crate) async fn touch(&mut self, view: Option<&View>, snapshot: Option<&Snapshot>) {
+        let (Some(view), Some(lease)) = (view, self.keeper.status().lease) else {
+            return;
+        };
+        if !view.members.contains_key(&self.config.name) {
+            self.publisher.forget();
+        }
+        let (state, role) = self.state_and_role(snapshot);
+        let record = member::record(
+            &self.config,
+            &self.shown_tags(),
+            &member::Now {
+                state,
+                role,
+                sample: self.observer.sample.as_ref(),
+                pending_restart: &self.pending,
+                scheduled_restart: self.scheduled.as_ref().map(ScheduledRestart::record),
+                pause: self.dynamic.pause,
+                leads: view.led_by(lease),
+                config: self.configuration.rev.filter(|_| !self.check_pending),
+                unstartable: self.configuration.unstartable.as_ref().map(|(rev, _)| *rev),
+                notes: self
+                    .left_out()
+                    .into_iter()
+                    .chain(self.shared_slot(view))
+                    .collect(),
+            },
+        );
+        if !self
+            .publisher
+            .due(&record, lease, now(), self.dynamic.timers.loop_wait)
+        {
+            return;
+        }
+        let op = KeyOp::PutMember {
+            me: self.config.name.clone(),
+            lease,
+            record: record.to_json(),
+        };
+        match self.store.write(&op, now() + READ_PATIENCE).await {
+            Outcome::Done(_) => self.publisher.written(record, lease, now()),
+            other => {
+                self.publisher.forget();
+                tracing::debug!(?other, "our record was not written");
+            }
+        }
+    }
+
+    /// Another member whose name makes the same replication slot: only one of the two can stream through it.
+    fn shared_slot(&self, view: &View) -> Option<String> {
+        let (me, slot) = (&self.config.name, self.config.name.slot_name());
+        let other = view
+            .members
+            .keys()
+            .find(|name| *name != me && name.slot_name() == slot)?;
+        Some(format!(
+            "members {me} and {other} have the same replication slot '{slot}': one of them cannot stream, give it another name"
+        ))
+    }
+
+    /// What of the dynamic configuration is not taken.
+    pub(crate) fn left_out(&self) -> Vec<String> {
+        let programs = &self.server.programs;
+        let unknown = self
+            .dynamic
+            .parameters
+            .keys()
+            .filter(|name| !programs.knows(name));
+        let major = programs.version.major();
+        let told =
+            unknown.map(|name| format!("parameter {name} is not known to PostgreSQL {major} and left out"));
+        let files = self.file_errors.iter().cloned();
+        self.configuration
+            .notes()
+            .into_iter()
+            .chain(self.dynamic.warnings.iter().cloned())
+            .chain(told)
+            .chain(files)
+            .collect()
+    }
+
+    /// What we say of ourselves.
+    pub(crate) fn state_and_role(&self, snapshot: Option<&Snapshot>) -> (PgState, Role) {
+        let (state, role) = self.seen_state_and_role(snapshot);
+        let idle = matches!(
+            state,
+            PgState::Stopped | PgState::Crashed | PgState::Starting | PgState::Restarting
+        );
+        if idle && self.memory.start_failed && role != Role::Uninitialized {
+            // Also while it is tried once more: nobody should wait for it.
+            return (PgState::StartFailed, role);
+        }
+        (state, role)
+    }
+
+    fn seen_state_and_role(&self, snapshot: Option<&Snapshot>) -> (PgState, Role) {
+        let leads = snapshot.is_some_and(|s| s.lease.held(s.now).is_some());
+        let seen = match snapshot.map(|s| &s.postgres) {
+            Some(Postgres::Running(running)) => {
+                let role = if running.in_recovery {
+                    Role::Replica
+                } else {
+                    Role::Primary
+                };
+                (PgState::Running, role)
+            }
+            Some(Postgres::Starting { .. }) => (
+                PgState::Starting,
+                if leads { Role::Primary } else { Role::Replica },
+            ),
+            Some(Postgres::Stopped(stopped)) => {
+                let crashed = !matches!(stopped.state, DbState::ShutDown | DbState::ShutDownInRecovery);
+                let role = if stopped.standby {
+                    Role::Replica
+                } else {
+                    Role::Demoted
+                };
+                (
+                    if crashed {
+                        PgState::Crashed
+                    } else {
+                        PgState::Stopped
+                    },
+                    role,
+                )
+            }
+            // It was running and does not answer: whoever asks should not count on it.
+            Some(Postgres::Silent { .. }) => (
+                PgState::Unknown,
+                if leads { Role::Primary } else { Role::Replica },
+            ),
+            // Nobody should wait for what cannot be started.
+            Some(Postgres::Unreadable { .. }) if self.memory.data_is_lost(now()) => {
+                (PgState::StartFailed, Role::Demoted)
+            }
+            Some(Postgres::Unreadable { .. }) => (PgState::Unknown, Role::Demoted),
+            Some(Postgres::Missing) | None => (PgState::Stopped, Role::Uninitialized),
+        };
+        let staged = *self.stage.borrow();
+        match (&self.running, staged) {
+            // The action says what is going on while the server does not answer, or answers still as what it was.
+            (Some(_), Some((state, role))) if seen.0 != PgState::Running || role == Role::Promoted => {
+                (state, role)
+            }
+            (Some(running), Some((state, role)))
+                if matches!(running.action, Action::HandOver { .. } | Action::Shutdown { .. }) =>
+            {
+                (state, role)
+            }
+            _ => seen,
+        }
+    }
+
+    pub(crate) fn publish(&mut self, view: Option<&View>, snapshot: &Snapshot) {
+        let (state, role) = self.state_and_role(Some(snapshot));
+        let sample = self
+            .observer
+            .sample
+            .as_ref()
+            .filter(|_| state == PgState::Running);
+        let position = sample.map(|sample| {
+            if sample.in_recovery {
+                Position::Replica {
+                    received: sample.received,
+                    replayed: sample.replayed,
+                    replayed_at: sample.replayed_at.clone(),
+                    replayed_epoch: sample.replayed_epoch,
+                    paused: sample.replay_paused,
+                    timeline: sample.timeline,
+                    latest_end: sample
+                        .receiver
+                        .as_ref()
+                        .and_then(|r| r.latest_end)
+                        .map(howdah_types::Lsn),
+                }
+            } else {
+                Position::Primary {
+                    location: sample.flushed,
+                    timeline: sample.timeline,
+                }
+            }
+        });
+        let me = self.config.name.as_str();
+        let sync = self.last_view.as_ref().and_then(|view| view.sync.value.clone());
+        self.published.publish(MemberFacts {
+            name: self.config.name.clone(),
+            scope: self.config.scope.clone(),
+            role,
+            state,
+            leads_until: match snapshot.lease {
+                LeaseState::Held { deadline, .. } if self.is_primary_or_paused(snapshot) => deadline,
+                _ => BootTime(0),
+            },
+            tags: self.shown_tags(),
+            position,
+            postmaster_start_time: sample.map(|sample| sample.started_at.clone()),
+            postmaster_start_epoch: sample.map_or(0.0, |sample| sample.started_epoch),
+            server_version: sample.map(|sample| sample.version),
+            replication_state: sample.and_then(|sample| sample.replication_state),
+            replication: sample
+                .map(|s| s.senders.iter().map(replication_row).collect())
+                .unwrap_or_default(),
+            system_id: self.observer.system_id().map(|id| id.to_string()),
+            sync_standby: sync.is_some_and(|sync| sync.standbys().any(|name| name.eq_ignore_ascii_case(me))),
+            pause: self.dynamic.pause,
+            cluster_unlocked: view.is_some_and(|view| view.leader.is_none()),
+            dcs_last_seen: self.seen_at,
+            has_view: self.last_view.is_some()
+                && self
+                    .store_down_since
+                    .is_none_or(|since| now().since(since) < self.dynamic.timers.ttl),
+            leader_lsn: self.last_view.as_ref().and_then(|view| view.status.optime),
+            pending_restart: self.pending.clone(),
+            scheduled_restart: self.scheduled.as_ref().map(ScheduledRestart::document),
+            next_run: self.last_plan.next_wake.max(now()),
+            ttl_nanos: u64::try_from(self.dynamic.timers.ttl.as_nanos()).unwrap_or(u64::MAX),
+            lag_limit: self.dynamic.maximum_lag_on_failover,
+            log_lost: (self.log_lost)(),
+            reasons: self
+                .last_plan
+                .reasons
+                .iter()
+                .filter_map(|reason| serde_json::to_value(reason).ok())
+                .collect(),
+        });
+        self.role_change(role);
+    }
+
+    /// `/primary` must be met only where writes are accepted: not between winning the lease and the promotion.
+    pub(crate) fn is_primary_or_paused(&self, snapshot: &Snapshot) -> bool {
+        match &snapshot.postgres {
+            Postgres::Running(running) => !running.in_recovery,
+            _ => false,
+        }
+    }
+
+    /// Calls the user's script. A newer call ends one that still runs.
+    pub(crate) fn role_change(&mut self, role: Role) {
+        let settled = matches!(role, Role::Primary | Role::Replica | Role::StandbyLeader);
+        if !settled || role == self.last_role {
+            return;
+        }
+        let first = self.last_role == Role::Uninitialized;
+        self.last_role = role;
+        let Some(script) = self.config.postgresql.on_role_change.clone().filter(|_| !first) else {
+            return;
+        };
+        let scope = self.config.scope.to_string();
+        if let Some(old) = self.callback.take() {
+            old.abort();
+        }
+        self.callback = Some(tokio::spawn(async move {
+            let args = ["on_role_change", role.as_str(), scope.as_str()];
+            if let Err(error) = howdah_postgres::run_script(&script, &args, None).await {
+                tracing::warn!("on_role_change: {error}.");
+            }
+        }));
+    }
+
+    pub(crate) fn say_plan(&mut self, plan: &Plan, snapshot: &Snapshot) {
+        let Some(headline) = plan.reasons.first() else {
+            return;
+        };
+        let mut sentence = headline.to_string();
+        for reason in plan.reasons.iter().skip(1) {
+            sentence.push_str("; ");
+            sentence.push_str(&reason.to_string());
+        }
+        let begun = matches!(snapshot.dcs, Dcs::Fresh(_)) || !self.last_sentence.is_empty();
+        if begun && sentence != self.last_sentence {
+            tracing::info!("{sentence}");
+            self.last_sentence = sentence;
+        }
+    }
+}
+
+fn with_nofailover(tags: &Tags, add: bool) -> Tags {
+    if !add {
+        return tags.clone();
+    }
+    let mut tags = tags.published();
+    tags.insert("nofailover".to_owned(), true.into());
+    Tags::new(tags)
+}
