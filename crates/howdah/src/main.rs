@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         Command::AgentWorker(args) => worker(args),
         Command::Ctl(args) => {
             howdah_guard::end_at_closed_pipes();
-            howdah_ctl::run(args)
+            howdah_ctl::run(args, howdah_commands::sandbox_kubeconfig())
         }
         Command::Entrypoint => howdah_entrypoint::run(),
         Command::Cluster(command) => cluster(command),

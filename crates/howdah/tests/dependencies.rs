@@ -98,7 +98,10 @@ fn every_dependency_is_used() {
         }
         // What the property tests of several crates share.
         if sources.contains("tests/any/mod.rs") {
-            read_all(&root.join("../../tests/any/mod.rs"), &mut sources);
+            read_all(
+                &Path::new(text(&metadata, "workspace_root")).join("tests/any/mod.rs"),
+                &mut sources,
+            );
         }
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
             let name = dependency["rename"]

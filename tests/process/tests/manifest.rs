@@ -373,3 +373,45 @@ async fn kubectl_works_as_on_any_kubernetes() {
     run(&["delete", "pg", NAME, "--timeout=60s"]);
     assert!(run(&["get", "pods,pvc,svc,secrets"]).contains("No resources found"));
 }
+
+#[tokio::test]
+async fn ctl_works_on_kubernetes_as_on_etcd() {
+    let sandbox = Sandbox::start().unwrap();
+    sandbox.apply(MANIFEST).unwrap();
+    let run = |args: &[&str]| {
+        let mut all = vec!["ctl"];
+        all.extend(args);
+        sandbox.run(&all).unwrap()
+    };
+    let table = run(&["list", NAME]);
+    assert!(
+        table.contains(&format!("+ Cluster: {NAME} (")) && table.contains("| Leader"),
+        "{table}"
+    );
+    // A key that no manifest has: the operator leaves it alone.
+    let parameter = "check_timeline=true";
+    run(&["edit-config", NAME, "--force", "--set", parameter]);
+    let config = run(&["show-config", NAME]);
+    assert!(config.contains("check_timeline: true"), "{config}");
+    // The agents ask for a credential, which is found beside the cluster.
+    let before = leader(&sandbox.cluster(NAME).unwrap());
+    let told = run(&["switchover", NAME, "--force"]);
+    assert!(told.contains("Successfully switched over"), "{told}");
+    until("another member leads", SOON, async || {
+        leader(&sandbox.cluster(NAME).unwrap()) != before
+    })
+    .await
+    .unwrap();
+    let paused = run(&["pause", NAME, "--wait"]);
+    assert!(paused.contains("cluster management is paused"), "{paused}");
+    assert!(run(&["list", NAME]).contains("Maintenance mode: on"));
+    run(&["resume", NAME, "--wait"]);
+    let history = run(&["history", NAME]);
+    assert!(history.contains("no recovery target specified"), "{history}");
+    // Wrong places are named.
+    let nowhere = sandbox
+        .howdah(&["ctl", "--context", "elsewhere", "list", NAME])
+        .unwrap();
+    let told = String::from_utf8_lossy(&nowhere.stderr).into_owned();
+    assert!(told.contains("no context 'elsewhere'"), "{told}");
+}

@@ -43,13 +43,38 @@ fn config_error(error: impl std::fmt::Display) -> TlsError {
     TlsError::Config(error.to_string())
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// Certificates or a key in PEM, and where they come from, for errors.
+#[derive(Clone)]
+pub struct Pem {
+    /// A path, or another place that a person can find.
+    pub of: String,
+    /// The text.
+    pub text: Vec<u8>,
+}
+
+impl Pem {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(path: &Path) -> Result<Self, TlsError> {
+        let of = path.display().to_string();
+        match fs::read(path) {
+            Ok(text) => Ok(Pem { of, text }),
+            Err(error) => Err(TlsError::File {
+                path: of,
+                reason: error.to_string(),
+            }),
+        }
+    }
+}
+
+fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let fail = |reason: String| TlsError::File {
-        path: path.display().to_string(),
+        path: pem.of.clone(),
         reason,
     };
-    let pem = fs::read(path).map_err(|e| fail(e.to_string()))?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem.text)
         .collect::<Result<_, _>>()
         .map_err(|e| fail(e.to_string()))?;
     if found.is_empty() {
@@ -58,16 +83,16 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(found)
 }
 
-fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|e| TlsError::File {
-        path: path.display().to_string(),
+fn key(pem: &Pem) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(&pem.text).map_err(|e| TlsError::File {
+        path: pem.of.clone(),
         reason: e.to_string(),
     })
 }
 
-/// The certificates of a CA file, as roots and as they are.
-fn roots(path: &Path) -> Result<(Arc<RootCertStore>, Vec<CertificateDer<'static>>), TlsError> {
-    let trusted = certificates(path)?;
+/// The certificates of a CA, as roots and as they are.
+fn roots(ca: &Pem) -> Result<(Arc<RootCertStore>, Vec<CertificateDer<'static>>), TlsError> {
+    let trusted = certificates(ca)?;
     let mut store = RootCertStore::empty();
     for certificate in &trusted {
         store.add(certificate.clone()).map_err(config_error)?;
@@ -75,8 +100,8 @@ fn roots(path: &Path) -> Result<(Arc<RootCertStore>, Vec<CertificateDer<'static>
     Ok((Arc::new(store), trusted))
 }
 
-fn server_verifier(path: &Path) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
-    let (roots, trusted) = roots(path)?;
+fn server_verifier(ca: &Pem) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    let (roots, trusted) = roots(ca)?;
     let usual = WebPkiServerVerifier::builder_with_provider(roots, provider())
         .build()
         .map_err(config_error)?;
@@ -93,11 +118,27 @@ pub fn client_tls(
     client_cert: Option<(&Path, &Path)>,
     insecure: bool,
 ) -> Result<Arc<ClientConfig>, TlsError> {
+    let ca = cafile.filter(|_| !insecure).map(Pem::read).transpose()?;
+    let client = match client_cert {
+        Some((cert, private)) => Some((Pem::read(cert)?, Pem::read(private)?)),
+        None => None,
+    };
+    client_tls_of(ca.as_ref(), client.as_ref())
+}
+
+/// The same from texts: a CA (`None`: server certificates are not checked), and a certificate with its key.
+///
+/// # Errors
+/// A text is unusable.
+pub fn client_tls_of(
+    ca: Option<&Pem>,
+    client_cert: Option<&(Pem, Pem)>,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(config_error)?;
-    let verifier = match cafile.filter(|_| !insecure) {
-        Some(path) => server_verifier(path)?,
+    let verifier = match ca {
+        Some(ca) => server_verifier(ca)?,
         None => Arc::new(Unchecked(provider())),
     };
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
@@ -125,7 +166,7 @@ pub fn server_tls(
         .map_err(config_error)?;
     let builder = match client_ca {
         Some(path) => {
-            let (roots, trusted) = roots(path)?;
+            let (roots, trusted) = roots(&Pem::read(path)?)?;
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
             let verifier = if required {
                 verifier
@@ -138,7 +179,7 @@ pub fn server_tls(
         None => builder.with_no_client_auth(),
     };
     let config = builder
-        .with_single_cert(certificates(certfile)?, key(keyfile)?)
+        .with_single_cert(certificates(&Pem::read(certfile)?)?, key(&Pem::read(keyfile)?)?)
         .map_err(config_error)?;
     Ok(Arc::new(config))
 }

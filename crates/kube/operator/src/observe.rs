@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use howdah_blueprint::{APPLIED_ANNOTATION, Names, POSTGRES_CONTAINER, Pod, ROLL_ANNOTATION, Settings};
-use howdah_dcs::View;
-use howdah_dcs_kube::Layout;
+use howdah_dcs::{View, kubernetes::Layout};
 use howdah_overview::{MemberOverview, members};
 use howdah_types::Scope;
 use k8s_openapi::{

@@ -29,7 +29,17 @@ mod up;
 pub use cli::{ClusterCommand, UpArgs};
 pub use failure::{Failure, exit_code};
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
+use howdah_sandbox::SandboxDir;
+
+/// The kubeconfig of the sandbox of this user, if one was ever started.
+#[must_use]
+pub fn sandbox_kubeconfig() -> Option<PathBuf> {
+    let path = SandboxDir::of_user().kubeconfig();
+    path.is_file().then_some(path)
+}
 
 /// Runs one of the commands. Returns the exit code.
 ///

@@ -10,6 +10,7 @@ use howdah_guard::{GuardClient, Handover, Request};
 use howdah_ha::{Keeper, Memory, Plan};
 use howdah_http::{Client, Method, Url, sleep_until};
 use howdah_postgres::Server;
+use howdah_stores::Stores;
 use howdah_types::Role;
 use serde_json::Map;
 use tokio::{
@@ -28,7 +29,7 @@ use crate::{
     probe::Prober,
     publish::Published,
     repeated::Repeated,
-    setup::{ConfigFile, Stores, peer_client},
+    setup::{ConfigFile, peer_client},
     wake::Wake,
     watching::Watching,
 };
@@ -85,7 +86,12 @@ async fn begin(
         interrupt: signal(SignalKind::interrupt())?,
         hangup: signal(SignalKind::hangup())?,
     };
-    let stores = Stores::of(&config)?;
+    let stores = Stores::of(
+        &config.store,
+        &config.namespace,
+        &config.scope,
+        Some(&config.name),
+    )?;
     let store: Arc<dyn Store> = Arc::from(stores.open());
     let Some(view) = first_view(store.as_ref(), &guard, &mut signals).await? else {
         return Ok(0);

@@ -4,36 +4,30 @@ use std::{
 };
 
 use howdah_config::{
-    ConfigError, LocalConfig, Source, StoreConfig, duplicates, dynamic_from, env_layer, key_report, load,
+    ConfigError, DynamicError, LocalConfig, Source, duplicates, dynamic_from, env_layer, key_report, load,
     patch,
 };
-use howdah_dcs::{KeyTree, Store};
-use howdah_dcs_etcd::{Endpoints, EtcdStore};
-use howdah_dcs_kube::{Api, KubeHub, Layout};
 use howdah_http::{Client, TlsError, basic_auth, client_tls};
+use thiserror::Error;
 
 /// Why a configuration cannot be used.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum SetupError {
     /// A file cannot be read.
-    File(PathBuf, io::Error),
-    /// It is wrong.
-    Config(ConfigError),
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A key of it is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// Its `bootstrap.dcs` is wrong.
-    Dynamic(howdah_config::DynamicError),
+    #[error(transparent)]
+    Dynamic(DynamicError),
 }
-
-impl std::fmt::Display for SetupError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            SetupError::File(path, error) => write!(f, "{}: {error}", path.display()),
-            SetupError::Config(error) => error.fmt(f),
-            SetupError::Dynamic(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl std::error::Error for SetupError {}
 
 /// Where the configuration comes from; it is read again on SIGHUP.
 #[derive(Clone, Debug)]
@@ -49,14 +43,17 @@ impl ConfigFile {
     /// See [`SetupError`].
     pub fn read(&self) -> Result<(LocalConfig, Option<String>), SetupError> {
         let sources = self.sources()?;
-        let mut merged = load(&sources).map_err(SetupError::Config)?;
+        let mut merged = load(&sources)?;
         patch(&mut merged, &env_layer(std::env::vars()));
         let text = sources
             .first()
             .filter(|_| sources.len() == 1)
             .map_or("", |source| source.text.as_str());
-        let cwd = std::env::current_dir().map_err(|e| SetupError::File(PathBuf::from("."), e))?;
-        let config = LocalConfig::from_value(&merged, text, &cwd).map_err(SetupError::Config)?;
+        let cwd = std::env::current_dir().map_err(|source| SetupError::File {
+            path: PathBuf::from("."),
+            source,
+        })?;
+        let config = LocalConfig::from_value(&merged, text, &cwd)?;
         if let Some(bootstrap) = &config.bootstrap {
             dynamic_from(&bootstrap.dcs, &config.postgresql)
                 .map_err(|error| SetupError::Dynamic(error.below("bootstrap.dcs", text)))?;
@@ -70,7 +67,10 @@ impl ConfigFile {
 
     fn sources(&self) -> Result<Vec<Source>, SetupError> {
         let read = |path: &Path| {
-            let text = fs::read_to_string(path).map_err(|e| SetupError::File(path.to_owned(), e))?;
+            let text = fs::read_to_string(path).map_err(|source| SetupError::File {
+                path: path.to_owned(),
+                source,
+            })?;
             Ok(Source {
                 file: path.display().to_string(),
                 text,
@@ -79,7 +79,10 @@ impl ConfigFile {
         if !self.path.is_dir() {
             return Ok(vec![read(&self.path)?]);
         }
-        let entries = fs::read_dir(&self.path).map_err(|e| SetupError::File(self.path.clone(), e))?;
+        let entries = fs::read_dir(&self.path).map_err(|source| SetupError::File {
+            path: self.path.clone(),
+            source,
+        })?;
         let mut files: Vec<PathBuf> = entries
             .flatten()
             .map(|entry| entry.path())
@@ -87,55 +90,6 @@ impl ConfigFile {
             .collect();
         files.sort();
         files.iter().map(|path| read(path)).collect()
-    }
-}
-
-/// Opens stores of one cluster: each thread has one with a connection of its own.
-#[derive(Clone)]
-pub(crate) enum Stores {
-    Etcd(KeyTree, Endpoints),
-    Kubernetes(KubeHub),
-}
-
-impl Stores {
-    pub(crate) fn of(config: &LocalConfig) -> anyhow::Result<Self> {
-        Ok(match &config.store {
-            StoreConfig::Etcd(etcd) => {
-                let client_cert = etcd
-                    .client_cert
-                    .as_ref()
-                    .map(|(cert, key)| (cert.as_path(), key.as_path()));
-                let endpoints = Endpoints::new(
-                    &etcd.endpoints,
-                    etcd.auth.clone(),
-                    etcd.cacert.as_deref(),
-                    client_cert,
-                )?;
-                Stores::Etcd(KeyTree::new(&config.namespace, &config.scope), endpoints)
-            }
-            StoreConfig::Kubernetes(kube) => {
-                let api = Api::in_pod(kube.service_account.clone(), kube.cacert.clone())?;
-                let layout = Layout {
-                    scope: config.scope.clone(),
-                    namespace: kube.namespace.clone(),
-                    labels: kube.labels.clone(),
-                    scope_label: kube.scope_label.clone(),
-                    role_label: kube.role_label.clone(),
-                    leader_value: kube.leader_label_value.clone(),
-                    follower_value: kube.follower_label_value.clone(),
-                    tmp_role_label: kube.tmp_role_label.clone(),
-                    bootstrap_labels: kube.bootstrap_labels.clone(),
-                };
-                Stores::Kubernetes(KubeHub::new(api, layout, config.name.clone()))
-            }
-        })
-    }
-
-    pub(crate) fn open(&self) -> Box<dyn Store> {
-        match self {
-            Stores::Etcd(tree, endpoints) => Box::new(EtcdStore::new(tree.clone(), endpoints.clone())),
-            Stores::Kubernetes(hub) => Box::new(hub.store()),
-        }
     }
 }
 

@@ -5,12 +5,23 @@ use clap::{Args, Subcommand, ValueEnum};
 /// `howdah ctl`
 #[derive(Debug, Args)]
 pub struct CtlArgs {
-    /// Configuration of the cluster: an agent's file will do. [default: patroni/patronictl.yaml in $XDG_CONFIG_HOME]
+    /// Configuration of the cluster: an agent's file will do. [default: patroni/patronictl.yaml in $XDG_CONFIG_HOME;
+    /// without a store in it, the cluster is looked for with --kubeconfig]
     #[arg(short, long, env = "PATRONICTL_CONFIG_FILE", value_name = "FILE")]
     pub config_file: Option<PathBuf>,
     /// The store, as etcd3://host:port/namespace; replaces the one in the file.
     #[arg(short, long, visible_alias = "dcs", env = "DCS_URL", value_name = "URL")]
     pub dcs_url: Option<String>,
+    /// kubectl's configuration, for clusters on Kubernetes. [default: $KUBECONFIG, the sandbox of this machine,
+    /// ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig. [default: its current-context]
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The Kubernetes namespace of the cluster. [default: the context's]
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
     /// Do not check the certificates of REST APIs.
     #[arg(short = 'k', long)]
     pub insecure: bool,

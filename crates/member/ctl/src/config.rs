@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use howdah_clock::now;
 use howdah_config::{DynamicError, check_dynamic, patch};
-use howdah_dcs::{Cond, Document, KeyOp, Outcome, Store};
+use howdah_dcs::{Cond, Document, KeyOp, Outcome};
 use serde_json::{Map, Value};
 use similar::TextDiff;
 

@@ -1,16 +1,20 @@
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use howdah_clock::now;
-use howdah_config::{CtlConfig, EtcdConfig, Source, StoreConfig, env_layer, load, patch};
-use howdah_dcs::{KeyTree, Member, Store, View};
-use howdah_dcs_etcd::{Endpoints, EtcdStore};
-use howdah_http::{Client, HttpError, Method, Response, Url, basic_auth, client_tls};
+use howdah_config::{CtlConfig, EtcdConfig, Source, env_layer, load, patch};
+use howdah_dcs::{Member, Store, View};
+use howdah_http::{Client, ClientConfig, HttpError, Method, Response, Url, basic_auth, client_tls};
 use howdah_types::{MemberName, Scope};
 use serde_json::{Map, Value};
 
-use crate::cli::CtlArgs;
+use crate::{cli::CtlArgs, kubernetes::Access};
 
 /// Patience with the store.
 pub(crate) const STORE: Duration = Duration::from_secs(10);
@@ -22,51 +26,49 @@ const API: Duration = Duration::from_secs(600);
 pub(crate) struct Context {
     namespace: String,
     scope: Option<String>,
-    etcd: EtcdConfig,
-    client: Client,
+    access: Access,
+    tls: Arc<ClientConfig>,
+    /// The credential for REST APIs that the configuration names.
+    authorization: Option<String>,
+    client: OnceLock<Client>,
 }
 
 /// One cluster.
 pub(crate) struct Cluster {
     pub(crate) scope: Scope,
-    pub(crate) store: EtcdStore,
+    pub(crate) store: Box<dyn Store>,
     pub(crate) view: View,
 }
 
 impl Context {
-    /// Reads the configuration.
-    pub(crate) fn open(args: &CtlArgs) -> anyhow::Result<Self> {
+    /// Reads the configuration. Without one, the cluster is looked for where kubectl would look, `sandbox` being the
+    /// kubeconfig of the sandbox on this machine.
+    pub(crate) fn open(args: &CtlArgs, sandbox: Option<PathBuf>) -> anyhow::Result<Self> {
         let mut config = read_config(args)?;
         patch(&mut config, &env_layer(std::env::vars()));
-        let namespace = text(&config, "namespace").unwrap_or_else(|| "service".to_owned());
-        let scope = text(&config, "scope");
-        let mut context = match &args.dcs_url {
+        let mut namespace = text(&config, "namespace").unwrap_or_else(|| "service".to_owned());
+        let access = match &args.dcs_url {
             Some(url) => {
                 let (etcd, path) = from_url(url)?;
-                Context {
-                    namespace: path.unwrap_or(namespace),
-                    scope,
-                    etcd,
-                    client: Client::default(),
-                }
+                namespace = path.unwrap_or(namespace);
+                Access::Etcd(etcd)
             }
-            None => Context {
-                namespace,
-                scope,
-                etcd: etcd(&config)?,
-                client: Client::default(),
-            },
+            None => Access::of(&config, args, sandbox)?,
         };
         let mut ctl = CtlConfig::from_config(&config)?;
         ctl.insecure |= args.insecure;
         let client_cert = ctl.client_cert.as_ref();
         let client_cert = client_cert.map(|(cert, key)| (cert.as_path(), key.as_path()));
-        let tls = client_tls(ctl.cacert.as_deref(), client_cert, ctl.insecure)?;
-        let auth = ctl
-            .authentication
-            .map(|(user, password)| basic_auth(&user, &password));
-        context.client = Client::new(Some(tls)).with_authorization(auth);
-        Ok(context)
+        Ok(Context {
+            namespace,
+            scope: text(&config, "scope"),
+            access,
+            tls: client_tls(ctl.cacert.as_deref(), client_cert, ctl.insecure)?,
+            authorization: ctl
+                .authentication
+                .map(|(user, password)| basic_auth(&user, &password)),
+            client: OnceLock::new(),
+        })
     }
 
     /// The cluster of that name, or of the configuration file.
@@ -74,20 +76,17 @@ impl Context {
         let name = name.map(str::to_owned).or_else(|| self.scope.clone());
         let name = name.context("no cluster: name it, or set 'scope' in the configuration file")?;
         let scope = Scope::new(name)?;
-        let cert = self
-            .etcd
-            .client_cert
-            .as_ref()
-            .map(|(cert, key)| (cert.as_path(), key.as_path()));
-        let endpoints = Endpoints::new(
-            &self.etcd.endpoints,
-            self.etcd.auth.clone(),
-            self.etcd.cacert.as_deref(),
-            cert,
-        )?;
-        let store = EtcdStore::new(KeyTree::new(&self.namespace, &scope), endpoints);
-        let view = store.read(now() + STORE).await?;
-        Ok(Cluster { scope, store, view })
+        let opened = self.access.open(&self.namespace, &scope).await?;
+        let view = opened.store.read(now() + STORE).await?;
+        let authorization = self.authorization.clone().or(opened.authorization);
+        let client = Client::new(Some(Arc::clone(&self.tls))).with_authorization(authorization);
+        // One command speaks to the agents of one cluster; `list`, which reads several, speaks to none.
+        let _ = self.client.set(client);
+        Ok(Cluster {
+            scope,
+            store: opened.store,
+            view,
+        })
     }
 
     /// One request to a member's agent.
@@ -104,6 +103,7 @@ impl Context {
         let url = Url::parse(&format!("{base}/{path}"))?;
         let body = body.map(|body| Bytes::from(body.to_string()));
         self.client
+            .get_or_init(|| Client::new(Some(Arc::clone(&self.tls))))
             .request(method, &url, body.or(Some(Bytes::new())), now() + API)
             .await
     }
@@ -182,16 +182,6 @@ fn default_file() -> PathBuf {
     base.or_else(home)
         .unwrap_or_default()
         .join("patroni/patronictl.yaml")
-}
-
-fn etcd(config: &Map<String, Value>) -> anyhow::Result<EtcdConfig> {
-    match StoreConfig::from_config(config)? {
-        StoreConfig::Etcd(etcd) => Ok(etcd),
-        StoreConfig::Kubernetes(_) => anyhow::bail!(
-            "this configuration keeps the cluster's state in Kubernetes, which these commands do not read yet: use \
-             'howdah get' and 'howdah list', or a member's REST API"
-        ),
-    }
 }
 
 /// `etcd3://host:port/namespace`

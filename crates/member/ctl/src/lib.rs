@@ -8,6 +8,7 @@
 //!   context.rs  store and members    members.rs  restart, reload, reinit
 //!   table.rs    pretty, tsv, …       handover.rs switchover, failover    config.rs  show-config, edit-config
 //!   prompt.rs   questions            pause.rs    pause, resume               flush.rs  flush
+//!   kubernetes.rs  which store: etcd, the pod's Kubernetes, a kubeconfig's
 //! ```
 
 mod cli;
@@ -16,6 +17,7 @@ mod context;
 mod flush;
 mod handover;
 mod history;
+mod kubernetes;
 mod list;
 mod members;
 mod pause;
@@ -24,19 +26,21 @@ mod table;
 
 pub use cli::CtlArgs;
 
+use std::path::PathBuf;
+
 use cli::CtlCommand;
 use context::Context;
 
-/// Runs one command; returns the exit code.
+/// Runs one command; returns the exit code. `sandbox` is the kubeconfig of the sandbox on this machine, should there be one.
 ///
 /// # Errors
 /// What patronictl reports as `Error: …` with exit code 1.
-pub fn run(args: CtlArgs) -> anyhow::Result<u8> {
+pub fn run(args: CtlArgs, sandbox: Option<PathBuf>) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let context = Context::open(&args)?;
+        let context = Context::open(&args, sandbox)?;
         match args.command {
             CtlCommand::List(list) => list::list(&context, &list).await?,
             CtlCommand::Switchover(args) => handover::switchover(&context, &args).await?,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use howdah_clock::now;
 use howdah_dcs::{
     LeaderSeen, LeaseDone, LeaseId, Outcome,
+    kubernetes::{INCARNATION, LENGTH, TERM, incarnation_of},
     observed::{Attempt, Change, Next, Record, Reply, Request},
 };
 use howdah_http::Method;
@@ -12,7 +13,6 @@ use howdah_types::BootTime;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    layout::{INCARNATION, LENGTH, TERM, incarnation_of},
     store::KubeStore,
     transport::{Body, Failure},
 };

@@ -1,11 +1,11 @@
 //! The store on Kubernetes: Patroni's ConfigMaps and pod annotations.
 //!
 //! Kubernetes has no leases that a server ends, so time is counted by whoever looks, and the leader's record changes by
-//! swaps on its resourceVersion: `howdah_dcs::observed` has the rules. Whose record it is tells the incarnation, an
+//! swaps on its resourceVersion: `howdah_dcs::observed` has the
+//! rules, `howdah_dcs::kubernetes` the names. Whose record it is tells the incarnation, an
 //! annotation beside Patroni's that is bound to the time of the last renewal: a name proves nothing.
 //!
 //! ```text
-//!   layout.rs    ConfigMaps and Pods ⇄ keys: names, annotations, labels               (pure)
 //!   transport.rs one connection: what was refused, what was not sent, what is unknown
 //!   store.rs     KubeStore: Store    lease.rs  the leader's record     watch.rs  KubeWatcher
 //! ```
@@ -13,12 +13,10 @@
 //! Must not know what leadership is for. Uses no Kubernetes client library: a lease needs to know whether a write may have
 //! happened, which those do not tell.
 
-mod layout;
 mod lease;
 mod store;
 mod transport;
 mod watch;
 
-pub use layout::{INCARNATION, Layout};
 pub use store::{KubeHub, KubeStore};
-pub use transport::{Api, SetupError};
+pub use transport::{Api, SetupError, Token};

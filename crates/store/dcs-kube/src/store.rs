@@ -1,8 +1,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use base64::Engine as _;
 use howdah_dcs::{
     Answer, Cond, Key, KeyOp, LeaderSeen, LeaseDone, LeaseId, LeaseOp, Outcome, Refusal, Store, StoreError,
     View, Watcher,
+    kubernetes::{CLAIM, INCARNATION, Layout, incarnation_of},
     observed::{Attempt, Observed, Record},
 };
 use howdah_http::Method;
@@ -12,8 +14,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 
 use crate::{
-    Api, Layout,
-    layout::{CLAIM, INCARNATION, incarnation_of},
+    Api,
     transport::{Body, Failure, Transport},
     watch::KubeWatcher,
 };
@@ -24,7 +25,8 @@ use crate::{
 pub struct KubeHub {
     api: Arc<Api>,
     layout: Arc<Layout>,
-    me: MemberName,
+    /// The member whose pod this process is in; `None`: a command that only looks and asks.
+    me: Option<MemberName>,
     shared: Arc<ShortLock<Shared>>,
 }
 
@@ -37,9 +39,9 @@ struct Shared {
 }
 
 impl KubeHub {
-    /// The cluster that `me` is a member of.
+    /// The cluster of `layout`; only its members, which say who they are, can claim the bootstrap.
     #[must_use]
-    pub fn new(api: Api, layout: Layout, me: MemberName) -> Self {
+    pub fn new(api: Api, layout: Layout, me: Option<MemberName>) -> Self {
         KubeHub {
             api: Arc::new(api),
             layout: Arc::new(layout),
@@ -140,6 +142,29 @@ impl KubeStore {
         format!("/api/v1/namespaces/{}/configmaps", self.layout.namespace)
     }
 
+    /// One text of a Secret in the cluster's namespace; `None`: there is no such Secret or no such key.
+    ///
+    /// # Errors
+    /// The API server does not answer or refuses.
+    pub async fn secret(
+        &self,
+        name: &str,
+        key: &str,
+        deadline: BootTime,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = format!("/api/v1/namespaces/{}/secrets/{name}", self.layout.namespace);
+        match self
+            .request(Method::GET, &path, Body::None, &Value::Null, deadline)
+            .await
+        {
+            Ok(secret) => Ok(secret["data"][key]
+                .as_str()
+                .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok())),
+            Err(Failure::NotFound) => Ok(None),
+            Err(other) => Err(store_error(other)),
+        }
+    }
+
     fn pods_path(&self) -> String {
         format!("/api/v1/namespaces/{}/pods", self.layout.namespace)
     }
@@ -233,9 +258,12 @@ impl KubeStore {
 
     /// Claims the bootstrap for this life. The pod says first which life it is: a claim of an unknown life is no claim.
     async fn claim(&self, lease: LeaseId, deadline: BootTime) -> Result<Outcome<u64>, Failure> {
+        let Some(me) = &self.hub.me else {
+            return Ok(Outcome::Failed("only a member can claim the bootstrap".into()));
+        };
         let life = incarnation_of(lease);
         let body = json!({"metadata": {"annotations": {INCARNATION: life}}});
-        self.patch_pod(&self.hub.me.clone(), &body, deadline).await?;
+        self.patch_pod(me, &body, deadline).await?;
         let mut annotations = Map::new();
         annotations.insert("initialize".into(), json!(""));
         annotations.insert(CLAIM.into(), json!(life));
@@ -396,16 +424,13 @@ impl KubeStore {
     /// Services find the primary by its pod's label. A label of our pod that somebody has changed is put back at once; the
     /// change has woken the watch, so this read follows it. Should it fail, the next read tries again.
     async fn mend_labels(&self, pods: &[Value], deadline: BootTime) {
-        let Some((lease, record)) = self.record.lock().clone() else {
+        let (Some((lease, record)), Some(me)) = (self.record.lock().clone(), &self.hub.me) else {
             return;
         };
         let body = self
             .layout
             .member_metadata(lease, &record, self.hub.other_leads(lease));
-        let Some(pod) = pods
-            .iter()
-            .find(|pod| pod["metadata"]["name"] == self.hub.me.as_str())
-        else {
+        let Some(pod) = pods.iter().find(|pod| pod["metadata"]["name"] == me.as_str()) else {
             return;
         };
         let have = &pod["metadata"]["labels"];
@@ -413,7 +438,7 @@ impl KubeStore {
         if body["metadata"]["labels"].as_object().is_some_and(is_right) {
             return;
         }
-        let mended = self.patch_pod(&self.hub.me.clone(), &body, deadline).await;
+        let mended = self.patch_pod(me, &body, deadline).await;
         tracing::warn!(
             done = mended.is_ok(),
             "The labels of our pod were changed; they are put back."

@@ -1,7 +1,9 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use howdah_http::{Client, Connection, HttpError, Method, StreamBody, TlsError, Url, client_tls};
+use howdah_http::{
+    Client, ClientConfig, Connection, HttpError, Method, StreamBody, TlsError, Url, client_tls,
+};
 use howdah_types::BootTime;
 use serde_json::Value;
 use thiserror::Error;
@@ -28,10 +30,45 @@ pub enum SetupError {
 pub struct Api {
     url: Url,
     client: Client,
-    token_file: PathBuf,
+    token: Token,
+}
+
+/// What a request says who it is by, besides a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// The certificate is all.
+    None,
+    /// A bearer token.
+    Text(String),
+    /// A file with a bearer token, read for each connection: Kubernetes replaces it while a pod runs.
+    File(PathBuf),
+}
+
+impl Token {
+    fn read(&self) -> Result<Option<String>, Failure> {
+        match self {
+            Token::None => Ok(None),
+            Token::Text(token) => Ok(Some(token.clone())),
+            // A file of a memory volume: microseconds.
+            Token::File(path) => match fs::read_to_string(path) {
+                Ok(token) => Ok(Some(token.trim().to_owned())),
+                Err(error) => Err(Failure::NotDone(format!("{}: {error}", path.display()))),
+            },
+        }
+    }
 }
 
 impl Api {
+    /// The API server at `url`.
+    #[must_use]
+    pub fn new(url: Url, tls: Option<Arc<ClientConfig>>, token: Token) -> Self {
+        Api {
+            url,
+            client: Client::new(tls),
+            token,
+        }
+    }
+
     /// The API server of the pod that this process runs in, with the credentials of its ServiceAccount.
     ///
     /// # Errors
@@ -44,7 +81,7 @@ impl Api {
         Ok(Api {
             url: Url::parse(&format!("https://{host}:{port}"))?,
             client: Client::new(Some(client_tls(Some(&cacert), None, false)?)),
-            token_file: service_account.join("token"),
+            token: Token::File(service_account.join("token")),
         })
     }
 }
@@ -151,14 +188,12 @@ impl Transport {
         if self.connection.as_ref().is_some_and(Connection::is_open) {
             return Ok(());
         }
-        // Kubernetes replaces tokens while a pod runs; reading a file of a memory volume takes microseconds.
-        let token = fs::read_to_string(&self.api.token_file)
-            .map_err(|error| Failure::NotDone(format!("{}: {error}", self.api.token_file.display())))?;
+        let token = self.api.token.read()?;
         let client = self
             .api
             .client
             .clone()
-            .with_authorization(Some(format!("Bearer {}", token.trim())));
+            .with_authorization(token.map(|token| format!("Bearer {token}")));
         match client.connect(&self.api.url, deadline).await {
             Ok(connection) => {
                 self.connection = Some(connection);

@@ -1,13 +1,13 @@
 use std::{sync::Arc, time::Duration};
 
 use howdah_clock::now;
-use howdah_dcs::{Answer, Change, StoreError, Watcher};
+use howdah_dcs::{Answer, Change, StoreError, Watcher, kubernetes::Layout};
 use howdah_http::{StreamBody, sleep_until};
 use howdah_types::BootTime;
 use serde_json::Value;
 
 use crate::{
-    Api, Layout,
+    Api,
     store::{KubeHub, store_error},
     transport::Transport,
 };

@@ -9,6 +9,7 @@
 //!   keys.rs   Key, KeyTree                 op.rs     LeaseOp, KeyOp -> Outcome {Done, Refused, Failed, Unknown}
 //!   view.rs   View: one consistent read    store.rs  the Store and Watcher traits
 //!   change.rs which changes ask for a decision
+//!   kubernetes.rs the keys as ConfigMaps, annotations and labels
 //!   observed/ the leader's record in stores that end no lease
 //!   document.rs a key with its new content      mem.rs    MemStore
 //!   member.rs sync.rs failover.rs history.rs status.rs: what the documents say
@@ -19,6 +20,7 @@ mod document;
 mod failover;
 mod history;
 mod keys;
+pub mod kubernetes;
 mod mem;
 mod member;
 pub mod observed;

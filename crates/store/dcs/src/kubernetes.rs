@@ -1,21 +1,24 @@
+//! How Patroni lays a cluster's keys out in Kubernetes: ConfigMaps, pods, annotations, labels; and what Howdah adds.
+
 use std::{collections::BTreeMap, time::Duration};
 
-use howdah_dcs::{Key, KeyTree, LeaseId, Member, RawKey, View, observed::Record};
 use howdah_types::{MemberName, PgState, Role, Scope};
 use serde_json::{Map, Value, json};
+
+use crate::{Key, KeyTree, LeaseId, Member, RawKey, View, observed::Record};
 
 /// Beside Patroni's annotations: the life that holds the record, as `<lease in hex>@<renewTime>`. It counts only while
 /// the time is that of the record's last renewal, so that a renewal by another agent under the same name ends it.
 pub const INCARNATION: &str = "howdah.io/incarnation";
 /// The leadership: the resourceVersion that the record had when it was taken, which only grows.
-pub(crate) const TERM: &str = "howdah.io/term";
+pub const TERM: &str = "howdah.io/term";
 /// The length of the lease in seconds, as `<length>@<renewTime>`: what the holder counts on, whatever somebody has written
 /// into Patroni's `ttl` since.
-pub(crate) const LENGTH: &str = "howdah.io/ttl";
+pub const LENGTH: &str = "howdah.io/ttl";
 /// A longer lease of an agent of Patroni, in seconds, is taken for a mistake; ours refuse to be configured so.
 const LONGEST_LEASE: u64 = 3600;
 /// The life that bootstraps, beside an empty `initialize`.
-pub(crate) const CLAIM: &str = "howdah.io/claim";
+pub const CLAIM: &str = "howdah.io/claim";
 
 /// Names, labels and annotations of one cluster's objects.
 #[derive(Clone, Debug)]
@@ -90,7 +93,8 @@ impl Layout {
     }
 
     /// The annotations that a key's value becomes; `null` deletes one.
-    pub(crate) fn annotations_of(&self, key: Key, value: Option<&str>) -> Map<String, Value> {
+    #[must_use]
+    pub fn annotations_of(&self, key: Key, value: Option<&str>) -> Map<String, Value> {
         let fields = |names: &[&str]| {
             let object: Value = value
                 .and_then(|v| serde_json::from_str(v).ok())
@@ -126,14 +130,16 @@ impl Layout {
     }
 
     /// Whether a key is there: a ConfigMap may exist without it.
-    pub(crate) fn has(&self, key: Key, object: &Value) -> bool {
+    #[must_use]
+    pub fn has(&self, key: Key, object: &Value) -> bool {
         self.annotations_of(key, None)
             .keys()
             .any(|name| name != CLAIM && annotation(object, name).is_some())
     }
 
     /// The leader's record.
-    pub(crate) fn record(&self, object: &Value) -> Record {
+    #[must_use]
+    pub fn record(&self, object: &Value) -> Record {
         let renew_time = annotation(object, "renewTime").unwrap_or_default();
         let number = |name: &str| annotation(object, name).and_then(|text| text.parse::<u64>().ok());
         // A name that cannot be one is somebody all the same.
@@ -172,7 +178,8 @@ impl Layout {
     }
 
     /// The leader's object, but for what every renewal changes.
-    pub(crate) fn without_renewal(&self, object: &Value) -> Value {
+    #[must_use]
+    pub fn without_renewal(&self, object: &Value) -> Value {
         let mut annotations = object["metadata"]["annotations"].clone();
         if let Some(annotations) = annotations.as_object_mut() {
             for name in ["renewTime", LENGTH] {
@@ -191,7 +198,8 @@ impl Layout {
     }
 
     /// The whole cluster from its ConfigMaps and Pods; `held`: the leader's record counts.
-    pub(crate) fn view(&self, rev: u64, maps: &[Value], pods: &[Value], held: bool) -> View {
+    #[must_use]
+    pub fn view(&self, rev: u64, maps: &[Value], pods: &[Value], held: bool) -> View {
         let tree = KeyTree::new(&self.namespace, &self.scope);
         let mut keys = Vec::new();
         let mut push = |path: String, value: String, created: u64, modified: u64, lease: Option<LeaseId>| {
@@ -292,7 +300,8 @@ impl Layout {
     }
 
     /// The metadata of a pod that says what its member does.
-    pub(crate) fn member_metadata(&self, lease: LeaseId, record: &str, other_leads: bool) -> Value {
+    #[must_use]
+    pub fn member_metadata(&self, lease: LeaseId, record: &str, other_leads: bool) -> Value {
         let member = Member::parse(record);
         let running = member.state == PgState::Running;
         let (label, role) = match member.role {
@@ -334,7 +343,8 @@ fn without_state(record: &str) -> String {
 }
 
 /// A life, in a pod's annotation.
-pub(crate) fn incarnation_of(lease: LeaseId) -> String {
+#[must_use]
+pub fn incarnation_of(lease: LeaseId) -> String {
     format!("{:016x}", lease.0)
 }
 

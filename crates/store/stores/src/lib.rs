@@ -1,0 +1,13 @@
+//! Opens the store that a configuration names: for the agent, for `howdah ctl`, for whatever comes.
+//!
+//! ```text
+//!   stores.rs      StoreConfig ─► Stores ─► dyn Store, as many as there are threads
+//!   kubeconfig.rs  kubectl's configuration ─► address and credentials        credential.rs  programs that give tokens
+//! ```
+
+mod credential;
+mod kubeconfig;
+mod stores;
+
+pub use kubeconfig::{ApiAccess, Kubeconfig, KubeconfigError};
+pub use stores::{SetupError, Stores};

@@ -1,0 +1,99 @@
+use howdah_config::{EtcdConfig, KubernetesConfig, StoreConfig};
+use howdah_dcs::{KeyTree, Store, kubernetes::Layout};
+use howdah_dcs_etcd::{Endpoints, EtcdStore};
+use howdah_dcs_kube::{Api, KubeHub, KubeStore};
+use howdah_types::{MemberName, Scope};
+use thiserror::Error;
+
+/// Why a store cannot be opened.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// Its section `etcd3` is unusable.
+    #[error("etcd3: {0}")]
+    Etcd(#[source] howdah_dcs_etcd::SetupError),
+    /// The API server cannot be used.
+    #[error("kubernetes: {0}")]
+    Kubernetes(#[from] howdah_dcs_kube::SetupError),
+}
+
+/// The store of one cluster. Each thread opens one with a connection of its own.
+#[derive(Clone)]
+pub enum Stores {
+    /// etcd's v3 API.
+    Etcd(KeyTree, Endpoints),
+    /// The Kubernetes API.
+    Kubernetes(KubeHub),
+}
+
+impl Stores {
+    /// The store of the cluster `scope`, seen by the member `me`. On Kubernetes the credentials are those of the pod that
+    /// this process runs in; `namespace` is the prefix of the keys in etcd and means nothing there.
+    ///
+    /// # Errors
+    /// A certificate or an address is unusable, or this is not a pod.
+    pub fn of(
+        config: &StoreConfig,
+        namespace: &str,
+        scope: &Scope,
+        me: Option<&MemberName>,
+    ) -> Result<Self, SetupError> {
+        match config {
+            StoreConfig::Etcd(etcd) => Self::etcd(etcd, namespace, scope),
+            StoreConfig::Kubernetes(kube) => {
+                let api = Api::in_pod(kube.service_account.clone(), kube.cacert.clone())?;
+                Ok(Self::kubernetes(api, kube, scope, me))
+            }
+        }
+    }
+
+    /// The store in etcd, below `/<namespace>/<scope>/`.
+    ///
+    /// # Errors
+    /// A certificate or an address is unusable.
+    pub fn etcd(etcd: &EtcdConfig, namespace: &str, scope: &Scope) -> Result<Self, SetupError> {
+        let cert = etcd.client_cert.as_ref();
+        let endpoints = Endpoints::new(
+            &etcd.endpoints,
+            etcd.auth.clone(),
+            etcd.cacert.as_deref(),
+            cert.map(|(cert, key)| (cert.as_path(), key.as_path())),
+        )
+        .map_err(SetupError::Etcd)?;
+        Ok(Stores::Etcd(KeyTree::new(namespace, scope), endpoints))
+    }
+
+    /// The store behind an API server that is reached as `api` says.
+    #[must_use]
+    pub fn kubernetes(api: Api, kube: &KubernetesConfig, scope: &Scope, me: Option<&MemberName>) -> Self {
+        let layout = Layout {
+            scope: scope.clone(),
+            namespace: kube.namespace.clone(),
+            labels: kube.labels.clone(),
+            scope_label: kube.scope_label.clone(),
+            role_label: kube.role_label.clone(),
+            leader_value: kube.leader_label_value.clone(),
+            follower_value: kube.follower_label_value.clone(),
+            tmp_role_label: kube.tmp_role_label.clone(),
+            bootstrap_labels: kube.bootstrap_labels.clone(),
+        };
+        Stores::Kubernetes(KubeHub::new(api, layout, me.cloned()))
+    }
+
+    /// A store with a connection of its own.
+    #[must_use]
+    pub fn open(&self) -> Box<dyn Store> {
+        match self {
+            Stores::Etcd(tree, endpoints) => Box::new(EtcdStore::new(tree.clone(), endpoints.clone())),
+            Stores::Kubernetes(hub) => Box::new(hub.store()),
+        }
+    }
+
+    /// The same as what it is on Kubernetes; `None` for another store.
+    #[must_use]
+    pub fn open_kubernetes(&self) -> Option<KubeStore> {
+        match self {
+            Stores::Etcd(..) => None,
+            Stores::Kubernetes(hub) => Some(hub.store()),
+        }
+    }
+}
