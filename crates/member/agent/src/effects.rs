@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use howdah_clock::now;
-use howdah_config::SyncMode;
+use howdah_config::{Dynamic, SyncMode};
 use howdah_dcs::{Cond, Document, HistoryEntry, KeyOp, Outcome, View};
-use howdah_ha::{Action, Command, Effect, NOBODY, RunningAction, SlotChange, gate, quote_sync_name};
+use howdah_ha::{Action, Command, Effect, SlotChange, gate};
 use howdah_postgres::{advance_slot, create_slot, drop_slot, write_wal};
 use howdah_types::Timeline;
 
@@ -58,17 +58,23 @@ impl Agent {
             Effect::Put { document, cond } => self.write(KeyOp::Put { document, cond }).await,
             Effect::Delete { key, cond } => self.write(KeyOp::Delete { key, cond }).await,
             Effect::ProbePeers(names) => {
-                let last = self.memory.last_leader.as_ref().map(|leader| leader.name.clone());
-                self.prober.ask(&names, view, &self.memory.known, last.as_ref());
+                let last = self
+                    .plan
+                    .memory
+                    .last_leader
+                    .as_ref()
+                    .map(|leader| leader.name.clone());
+                self.prober
+                    .ask(&names, view, &self.plan.memory.known, last.as_ref());
                 Next::Go
             }
             Effect::Follow(upstream) => {
-                self.upstream = upstream;
+                self.replication.upstream = upstream;
                 self.rewrite_conf().await
             }
             Effect::SetSyncNames(names) => {
-                let off = self.dynamic.synchronous_mode == SyncMode::Off && names.is_empty();
-                self.sync_names = (!off).then_some(names);
+                let off = self.settings.dynamic.synchronous_mode == SyncMode::Off && names.is_empty();
+                self.replication.sync_names = (!off).then_some(names);
                 self.rewrite_conf().await
             }
             Effect::ProveCommitsWait => self.prove_commits_wait().await,
@@ -87,7 +93,7 @@ impl Agent {
                 Some(lease) => self.write(KeyOp::Claim { lease }).await,
                 None => Next::Stop,
             },
-            Effect::RestoreConfig => match self.configuration.raw.clone() {
+            Effect::RestoreConfig => match self.settings.raw.clone() {
                 Some(config) => {
                     if view.config.rev > 0 {
                         tracing::warn!(
@@ -122,32 +128,26 @@ impl Agent {
     }
 
     async fn write(&mut self, op: KeyOp) -> Next {
-        let outcome = self.store.write(&op, now() + WRITE_PATIENCE).await;
-        self.watching.disturb();
-        match outcome {
+        match self.cluster.write(&op, now() + WRITE_PATIENCE).await {
             Outcome::Done(_) => Next::Go,
             Outcome::Refused(_) => {
                 // What the plan rests on is not what the store has.
-                self.last_plan.next_wake = self.last_plan.next_wake.min(now() + REFUSED_AGAIN);
+                self.plan.next_wake = self.plan.next_wake.min(now() + REFUSED_AGAIN);
                 Next::Stop
             }
-            Outcome::Failed(reason) | Outcome::Unknown(reason) => {
-                if let Some(times) = self.store_trouble.happened() {
-                    tracing::warn!(reason, times, "A write to the store did not succeed.");
-                }
-                Next::Stop
-            }
+            Outcome::Failed(_) | Outcome::Unknown(_) => Next::Stop,
         }
     }
 
     /// Writes the configuration files and lets a running server read them.
     pub(crate) async fn rewrite_conf(&mut self) -> Next {
         let upstream = self
+            .replication
             .upstream
             .as_ref()
-            .filter(|_| !self.config.tags.nostream())
+            .filter(|_| !self.settings.local.tags.nostream())
             .map(source);
-        let (server, dynamic) = (self.server.clone(), Arc::clone(&self.dynamic));
+        let (server, dynamic) = (self.server.clone(), Arc::clone(&self.settings.dynamic));
         let sync_names = self.wanted_sync_names();
         let written = writing(move || server.write_conf(&dynamic, upstream, sync_names));
         match written.await.and_then(|written| written.map_err(Into::into)) {
@@ -162,43 +162,30 @@ impl Agent {
         }
     }
 
-    /// In synchronous mode the agent owns `synchronous_standby_names`, also right after its start.
     pub(crate) fn wanted_sync_names(&self) -> Option<String> {
-        if self.dynamic.synchronous_mode == SyncMode::Off {
-            return None;
-        }
-        self.sync_names
-            .clone()
-            .or_else(|| Some(self.published_sync_names()))
-    }
-
-    /// What the store says must be waited for: used until a running server, or a decision, has said it. Never empty: a
-    /// server begins with commits that wait.
-    fn published_sync_names(&self) -> String {
-        let sync = self.last_view.as_ref().and_then(|view| view.sync.value.as_ref());
-        let mine = sync.filter(|sync| sync.leader == self.config.name.as_str());
-        match mine.and_then(|sync| sync.standbys().next()) {
-            Some(standby) => quote_sync_name(standby),
-            None => NOBODY.to_owned(),
-        }
+        self.replication.wanted_sync_names(
+            self.settings.dynamic.synchronous_mode,
+            self.cluster.view.as_deref(),
+            &self.settings.local.name,
+        )
     }
 
     async fn prove_commits_wait(&mut self) -> Next {
         let Some(session) = self.observer.session() else {
             return Next::Stop;
         };
-        if now() < self.next_proof {
+        if now() < self.replication.next_proof {
             return Next::Stop;
         }
         match self.server.commits_wait(session, now() + PROOF_PATIENCE).await {
             Ok(true) => {
-                self.memory.commits_wait = true;
-                self.sync_trouble.over();
+                self.plan.memory.commits_wait = true;
+                self.replication.sync_trouble.over();
                 self.wake.wake();
                 Next::Go
             }
             Ok(false) => {
-                if let Some(times) = self.sync_trouble.happened() {
+                if let Some(times) = self.replication.sync_trouble.happened() {
                     tracing::info!(
                         times,
                         "Commits do not wait for a standby yet: the checkpointer has not read the setting."
@@ -207,8 +194,8 @@ impl Agent {
                 Next::Stop
             }
             Err(error) => {
-                self.next_proof = now() + PROOF_PAUSE;
-                if let Some(times) = self.sync_trouble.happened() {
+                self.replication.next_proof = now() + PROOF_PAUSE;
+                if let Some(times) = self.replication.sync_trouble.happened() {
                     tracing::warn!(times, "Whether commits wait for a standby was not seen: {error}.");
                 }
                 Next::Stop
@@ -231,7 +218,7 @@ impl Agent {
             match result {
                 Ok(()) => tracing::debug!(?change, "slot {what}"),
                 Err(error) => {
-                    if let Some(times) = self.slot_trouble.happened() {
+                    if let Some(times) = self.replication.slot_trouble.happened() {
                         tracing::warn!(?change, %error, times, "A replication slot was not {what}.");
                     }
                     failed = true;
@@ -239,7 +226,7 @@ impl Agent {
             }
         }
         if !failed {
-            self.slot_trouble.over();
+            self.replication.slot_trouble.over();
         }
         Next::Go
     }
@@ -272,7 +259,7 @@ impl Agent {
                 });
                 let new_leader = known
                     .and_then(|row| row.new_leader.clone())
-                    .or_else(|| newest.then(|| self.config.name.to_string()));
+                    .or_else(|| newest.then(|| self.settings.local.name.to_string()));
                 HistoryEntry {
                     timeline: line.timeline,
                     lsn: line.switch,
@@ -282,7 +269,7 @@ impl Agent {
                 }
             })
             .collect();
-        let limit = self.dynamic.max_timelines_history;
+        let limit = self.settings.dynamic.max_timelines_history;
         if limit > 0 && rows.len() > limit {
             rows.drain(..rows.len() - limit);
         }
@@ -295,12 +282,13 @@ impl Agent {
 
     /// Begins a long action, if it may still happen.
     fn begin(&mut self, action: Action, view: &Arc<View>) -> Next {
-        if let Some(running) = &self.running {
-            if running.action != Action::Checkpoint {
-                return Next::Stop;
-            }
-            // A checkpoint goes on in the server; nobody needs to wait for it.
-            self.drop_action();
+        // A checkpoint goes on in the server without its action: it gives way to the next one.
+        if self
+            .work
+            .running()
+            .is_some_and(|running| running.action != Action::Checkpoint)
+        {
+            return Next::Stop;
         }
         let lease = self.keeper.status().state;
         if let Err(stale) = gate::admit(&action, lease, now()) {
@@ -313,46 +301,43 @@ impl Agent {
         }
         tracing::info!("Beginning: {}.", action.name());
         if let Action::StartReplica { follow } | Action::Restart { follow, .. } = &action {
-            self.upstream = follow.clone();
+            self.replication.upstream = follow.clone();
         }
         if let Action::Clone { follow, .. }
         | Action::Reinitialize { follow, .. }
         | Action::Rejoin { leader: follow, .. } = &action
         {
-            self.upstream = Some(follow.clone());
+            self.replication.upstream = Some(follow.clone());
         }
-        let outside = self.outside(view, action.launches_postgres() || action.starts_postgres());
-        self.running = Some(RunningAction {
-            action: action.clone(),
-            since: now(),
-        });
-        let done = self.action_done.clone();
+        let with = self.to_start_with(view);
+        let starting_with = (action.launches_postgres() || action.starts_postgres()).then(|| with.clone());
+        let outside = self.outside(view, with.1);
         let (name, wake) = (action.name(), self.wake.clone());
-        self.action_task = Some(tokio::spawn(async move {
-            let result = action::run(action, outside).await;
+        let work = action::run(action.clone(), outside);
+        let logged = async move {
+            let result = work.await;
             if let Err(Failure::Retry(error)) = &result {
                 tracing::warn!("{name} did not succeed: {error:#}.");
             }
-            let _ = done.send(result).await;
-            wake.wake();
-        }));
+            result
+        };
+        self.work
+            .begin(action, starting_with, logged, move || wake.wake());
         Next::Stop
     }
 
-    fn outside(&mut self, view: &Arc<View>, starts: bool) -> Outside {
-        let with = self.to_start_with(view);
-        self.starting_with = starts.then(|| with.clone());
+    fn outside(&self, view: &Arc<View>, dynamic: Arc<Dynamic>) -> Outside {
         Outside {
             server: self.server.clone(),
-            dynamic: with.1,
+            dynamic,
             guard: self.guard.clone(),
             keeper: self.keeper.clone(),
-            store: Arc::clone(&self.store),
+            store: Arc::clone(&self.cluster.store),
             view: Arc::clone(view),
             peers: self.peer_client.clone(),
-            config: Arc::clone(&self.config),
+            config: Arc::clone(&self.settings.local),
             sync_names: self.wanted_sync_names(),
-            stage: self.stage.clone(),
+            stage: self.work.stage.clone(),
         }
     }
 }

@@ -13,12 +13,15 @@
 //!
 //!   of the loop: report.rs (record, state, log)   requests.rs (actions that end, API)   life.rs (adopt, reload, end)
 //!                scheduled.rs (restarts at a time)
+//!   its state:   configuration.rs (from the file and the store)   cluster.rs (what the store says)   work.rs (the long action)
+//!                request.rs (what was asked)   replication.rs (what PostgreSQL was told)   pending.rs   voice.rs (what was said)
 //! ```
 
 mod action;
 mod agent;
 mod api;
 mod blocking;
+mod cluster;
 mod configuration;
 mod effects;
 mod gather;
@@ -31,13 +34,19 @@ mod pending;
 mod probe;
 mod publish;
 mod repeated;
+mod replication;
 mod report;
+mod request;
 mod requests;
 mod run;
 mod scheduled;
 mod setup;
+#[cfg(test)]
+mod shell_tests;
+mod voice;
 mod wake;
 mod watching;
+mod work;
 
 pub use run::run;
 pub use setup::{ConfigFile, SetupError};

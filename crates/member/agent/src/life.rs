@@ -51,11 +51,8 @@ impl Agent {
     /// SIGTERM. A second one while the first is served changes nothing here: the guard has its own limit.
     pub(crate) fn terminate(&mut self) {
         tracing::info!("Received SIGTERM: shutting down.");
-        if let Some((_, Some(answer))) = self.request.take() {
-            let _ = answer.send(Err("the agent is ending".to_owned()));
-        }
         // What has no effect on others can be dropped; a promotion or a handover is waited for.
-        let may_drop = self.running.as_ref().is_some_and(|running| {
+        let may_drop = self.work.running().is_some_and(|running| {
             matches!(
                 running.action,
                 Action::Clone { .. }
@@ -65,15 +62,15 @@ impl Agent {
             )
         });
         if may_drop {
-            self.drop_action();
+            self.work.abandon();
         }
-        self.request = Some((Request::Shutdown, None));
+        self.asked.replace(Request::Shutdown, "the agent is ending");
         self.due = true;
     }
 
     /// SIGHUP: reads the configuration file again; one that is wrong changes nothing.
     pub(crate) async fn reload(&mut self) {
-        let taken = match self.file.read() {
+        let taken = match self.settings.file.read() {
             Ok((config, warning)) => self.take_file(Arc::new(config)).await.map(|()| warning),
             Err(error) => Err(error.into()),
         };
@@ -94,7 +91,7 @@ impl Agent {
             (config.name.clone(), config.scope.clone(), data_dir)
         };
         anyhow::ensure!(
-            fixed(&config) == fixed(&self.config),
+            fixed(&config) == fixed(&self.settings.local),
             "name, scope and data_dir do not change while the agent runs: restart it"
         );
         let peers = peer_client(&config)?;
@@ -103,19 +100,19 @@ impl Agent {
         self.peer_client = peers;
         let later = [
             (
-                config.restapi.listen != self.config.restapi.listen,
+                config.restapi.listen != self.settings.local.restapi.listen,
                 "restapi.listen",
             ),
-            (config.store != self.config.store, "the store's section"),
+            (config.store != self.settings.local.store, "the store's section"),
         ];
         for (_, what) in later.iter().filter(|(changed, _)| *changed) {
             tracing::warn!("{what} takes effect after an agent restart (SIGUSR2 to its guard).");
         }
         self.server.local = config.postgresql.clone();
-        self.config = config;
-        self.configuration.rev = None;
+        self.settings.local = config;
+        self.settings.rev = None;
         self.due = true;
-        self.publisher.forget();
+        self.voice.publisher.forget();
         self.rewrite_conf().await;
         Ok(())
     }
@@ -147,10 +144,10 @@ impl Agent {
         let mut tail = self.server.dir.path().display().to_string().into_bytes();
         tail.push(0);
         // A primary that gets no lease in the length of one is ended, unless the cluster is paused.
-        let not_after = if self.dynamic.pause {
+        let not_after = if self.settings.dynamic.pause {
             BootTime::FAR_FUTURE
         } else {
-            now() + self.dynamic.timers.ttl
+            now() + self.settings.dynamic.timers.ttl
         };
         let request = GuardRequest::Adopt {
             pid,

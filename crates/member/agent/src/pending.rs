@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use howdah_clock::now;
+use howdah_config::Dynamic;
 use howdah_ha::{Postgres, Snapshot};
 use howdah_http::sleep_until;
 use howdah_postgres::{PendingRestart, Session, file_errors};
+use serde_json::{Map, Value};
 
 use crate::agent::{Agent, READ_PATIENCE};
 
@@ -48,17 +50,37 @@ impl Loaded {
     }
 }
 
-impl Agent {
-    /// Looks which parameters wait for a restart, after the server has read its files again.
-    pub(crate) async fn find_pending(&mut self, snapshot: &Snapshot) {
-        let Postgres::Running(_) = snapshot.postgres else {
-            self.pending.clear();
-            self.check_pending = true;
-            return;
-        };
-        let Some(session) = self.observer.session().filter(|_| self.check_pending) else {
-            return;
-        };
+/// Parameters that wait for a restart, and what PostgreSQL could not read of its files.
+pub(crate) struct Pending {
+    /// The parameters, as Patroni's documents have them.
+    pub(crate) parameters: Map<String, Value>,
+    /// They are to be looked for.
+    pub(crate) check: bool,
+    /// Lines of PostgreSQL's own files that it could not read.
+    pub(crate) file_errors: Vec<String>,
+    /// When the server had last read its files, before it was told to read them again.
+    pub(crate) loaded: Loaded,
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Pending {
+            parameters: Map::new(),
+            check: true,
+            file_errors: Vec::new(),
+            loaded: Loaded::default(),
+        }
+    }
+}
+
+impl Pending {
+    /// No server runs: the next one starts with everything.
+    fn clear(&mut self) {
+        self.parameters.clear();
+        self.check = true;
+    }
+
+    async fn find(&mut self, session: &Session, dynamic: &Dynamic) {
         self.loaded.wait(session).await;
         match file_errors(session, now() + READ_PATIENCE).await {
             Ok(errors) => {
@@ -69,12 +91,25 @@ impl Agent {
             }
             Err(error) => tracing::debug!(%error, "PostgreSQL's files were not looked at"),
         }
-        match PendingRestart::find(session, &self.dynamic, now() + READ_PATIENCE).await {
+        match PendingRestart::find(session, dynamic, now() + READ_PATIENCE).await {
             Ok(found) => {
-                self.pending = found.to_json();
-                self.check_pending = false;
+                self.parameters = found.to_json();
+                self.check = false;
             }
             Err(error) => tracing::debug!(%error, "parameters were not compared"),
+        }
+    }
+}
+
+impl Agent {
+    /// Looks which parameters wait for a restart, after the server has read its files again.
+    pub(crate) async fn find_pending(&mut self, snapshot: &Snapshot) {
+        let Postgres::Running(_) = snapshot.postgres else {
+            self.pending.clear();
+            return;
+        };
+        if let Some(session) = self.observer.session().filter(|_| self.pending.check) {
+            self.pending.find(session, &self.settings.dynamic).await;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use howdah_clock::now;
 use howdah_dcs::{KeyOp, Outcome, View};
-use howdah_ha::{Action, Dcs, LeaseState, Plan, Postgres, Snapshot};
+use howdah_ha::{Action, LeaseState, Postgres, Snapshot};
 use howdah_member_api::{MemberFacts, Position, ScheduledRestart};
 use howdah_pgconf::DbState;
 use howdah_types::{BootTime, PgState, Role, Tags};
@@ -16,37 +16,37 @@ use crate::{
 impl Agent {
     /// Our tags, and `nofailover` while we must not lead.
     pub(crate) fn tags(&self) -> Tags {
-        with_nofailover(&self.config.tags, self.configuration.must_not_lead)
+        with_nofailover(&self.settings.local.tags, self.settings.must_not_lead())
     }
 
     /// What others see of them: nobody need wait for a member that could not serve as leader a moment ago.
     fn shown_tags(&self) -> Tags {
-        let unfit = self.memory.unfit_until.is_some_and(|until| now() < until);
+        let unfit = self.plan.memory.unfit_until.is_some_and(|until| now() < until);
         with_nofailover(&self.tags(), unfit)
     }
 
     /// Writes our record, when it is due.
-    pub(crate) async fn touch(&mut self, view: Option<&View>, snapshot: Option<&Snapshot>) {
+    pub(crate) async fn write_record(&mut self, view: Option<&View>, snapshot: Option<&Snapshot>) {
         let (Some(view), Some(lease)) = (view, self.keeper.status().lease) else {
             return;
         };
-        if !view.members.contains_key(&self.config.name) {
-            self.publisher.forget();
+        if !view.members.contains_key(&self.settings.local.name) {
+            self.voice.publisher.forget();
         }
         let (state, role) = self.state_and_role(snapshot);
         let record = member::record(
-            &self.config,
+            &self.settings.local,
             &self.shown_tags(),
             &member::Now {
                 state,
                 role,
                 sample: self.observer.sample.as_ref(),
-                pending_restart: &self.pending,
-                scheduled_restart: self.scheduled.as_ref().map(ScheduledRestart::record),
-                pause: self.dynamic.pause,
+                pending_restart: &self.pending.parameters,
+                scheduled_restart: self.schedule.restart().map(ScheduledRestart::record),
+                pause: self.settings.dynamic.pause,
                 leads: view.led_by(lease),
-                config: self.configuration.rev.filter(|_| !self.check_pending),
-                unstartable: self.configuration.unstartable.as_ref().map(|(rev, _)| *rev),
+                config: self.settings.rev.filter(|_| !self.pending.check),
+                unstartable: self.settings.unstartable.as_ref().map(|(rev, _)| *rev),
                 notes: self
                     .left_out()
                     .into_iter()
@@ -55,20 +55,21 @@ impl Agent {
             },
         );
         if !self
+            .voice
             .publisher
-            .due(&record, lease, now(), self.dynamic.timers.loop_wait)
+            .due(&record, lease, now(), self.settings.dynamic.timers.loop_wait)
         {
             return;
         }
         let op = KeyOp::PutMember {
-            me: self.config.name.clone(),
+            me: self.settings.local.name.clone(),
             lease,
             record: record.to_json(),
         };
-        match self.store.write(&op, now() + READ_PATIENCE).await {
-            Outcome::Done(_) => self.publisher.written(record, lease, now()),
+        match self.cluster.store.write(&op, now() + READ_PATIENCE).await {
+            Outcome::Done(_) => self.voice.publisher.written(record, lease, now()),
             other => {
-                self.publisher.forget();
+                self.voice.publisher.forget();
                 tracing::debug!(?other, "our record was not written");
             }
         }
@@ -76,7 +77,7 @@ impl Agent {
 
     /// Another member whose name makes the same replication slot: only one of the two can stream through it.
     fn shared_slot(&self, view: &View) -> Option<String> {
-        let (me, slot) = (&self.config.name, self.config.name.slot_name());
+        let (me, slot) = (&self.settings.local.name, self.settings.local.name.slot_name());
         let other = view
             .members
             .keys()
@@ -90,6 +91,7 @@ impl Agent {
     pub(crate) fn left_out(&self) -> Vec<String> {
         let programs = &self.server.programs;
         let unknown = self
+            .settings
             .dynamic
             .parameters
             .keys()
@@ -97,11 +99,11 @@ impl Agent {
         let major = programs.version.major();
         let told =
             unknown.map(|name| format!("parameter {name} is not known to PostgreSQL {major} and left out"));
-        let files = self.file_errors.iter().cloned();
-        self.configuration
+        let files = self.pending.file_errors.iter().cloned();
+        self.settings
             .notes()
             .into_iter()
-            .chain(self.dynamic.warnings.iter().cloned())
+            .chain(self.settings.dynamic.warnings.iter().cloned())
             .chain(told)
             .chain(files)
             .collect()
@@ -114,7 +116,7 @@ impl Agent {
             state,
             PgState::Stopped | PgState::Crashed | PgState::Starting | PgState::Restarting
         );
-        if idle && self.memory.start_failed && role != Role::Uninitialized {
+        if idle && self.plan.memory.start_failed && role != Role::Uninitialized {
             // Also while it is tried once more: nobody should wait for it.
             return (PgState::StartFailed, role);
         }
@@ -158,14 +160,14 @@ impl Agent {
                 if leads { Role::Primary } else { Role::Replica },
             ),
             // Nobody should wait for what cannot be started.
-            Some(Postgres::Unreadable { .. }) if self.memory.data_is_lost(now()) => {
+            Some(Postgres::Unreadable { .. }) if self.plan.memory.data_is_lost(now()) => {
                 (PgState::StartFailed, Role::Demoted)
             }
             Some(Postgres::Unreadable { .. }) => (PgState::Unknown, Role::Demoted),
             Some(Postgres::Missing) | None => (PgState::Stopped, Role::Uninitialized),
         };
-        let staged = *self.stage.borrow();
-        match (&self.running, staged) {
+        let staged = *self.work.stage.borrow();
+        match (self.work.running(), staged) {
             // The action says what is going on while the server does not answer, or answers still as what it was.
             (Some(_), Some((state, role))) if seen.0 != PgState::Running || role == Role::Promoted => {
                 (state, role)
@@ -208,11 +210,15 @@ impl Agent {
                 }
             }
         });
-        let me = self.config.name.as_str();
-        let sync = self.last_view.as_ref().and_then(|view| view.sync.value.clone());
-        self.published.publish(MemberFacts {
-            name: self.config.name.clone(),
-            scope: self.config.scope.clone(),
+        let me = self.settings.local.name.as_str();
+        let sync = self
+            .cluster
+            .view
+            .as_ref()
+            .and_then(|view| view.sync.value.clone());
+        self.voice.published.publish(MemberFacts {
+            name: self.settings.local.name.clone(),
+            scope: self.settings.local.scope.clone(),
             role,
             state,
             leads_until: match snapshot.lease {
@@ -230,28 +236,29 @@ impl Agent {
                 .unwrap_or_default(),
             system_id: self.observer.system_id().map(|id| id.to_string()),
             sync_standby: sync.is_some_and(|sync| sync.standbys().any(|name| name.eq_ignore_ascii_case(me))),
-            pause: self.dynamic.pause,
+            pause: self.settings.dynamic.pause,
             cluster_unlocked: view.is_some_and(|view| view.leader.is_none()),
-            dcs_last_seen: self.seen_at,
-            has_view: self.last_view.is_some()
-                && self
-                    .store_down_since
-                    .is_none_or(|since| now().since(since) < self.dynamic.timers.ttl),
-            leader_lsn: self.last_view.as_ref().and_then(|view| view.status.optime),
-            pending_restart: self.pending.clone(),
-            scheduled_restart: self.scheduled.as_ref().map(ScheduledRestart::document),
-            next_run: self.last_plan.next_wake.max(now()),
-            ttl_nanos: u64::try_from(self.dynamic.timers.ttl.as_nanos()).unwrap_or(u64::MAX),
-            lag_limit: self.dynamic.maximum_lag_on_failover,
-            log_lost: (self.log_lost)(),
+            dcs_last_seen: self.cluster.seen_at,
+            has_view: self.cluster.is_known(self.settings.dynamic.timers.ttl),
+            leader_lsn: self.cluster.view.as_ref().and_then(|view| view.status.optime),
+            pending_restart: self.pending.parameters.clone(),
+            scheduled_restart: self.schedule.restart().map(ScheduledRestart::document),
+            next_run: self.plan.next_wake.max(now()),
+            ttl_nanos: u64::try_from(self.settings.dynamic.timers.ttl.as_nanos()).unwrap_or(u64::MAX),
+            lag_limit: self.settings.dynamic.maximum_lag_on_failover,
+            log_lost: (self.voice.log_lost)(),
             reasons: self
-                .last_plan
+                .plan
                 .reasons
                 .iter()
                 .filter_map(|reason| serde_json::to_value(reason).ok())
                 .collect(),
         });
-        self.role_change(role);
+        self.voice.role_is(
+            role,
+            self.settings.local.postgresql.on_role_change.as_ref(),
+            &self.settings.local.scope,
+        );
     }
 
     /// `/primary` must be met only where writes are accepted: not between winning the lease and the promotion.
@@ -259,45 +266,6 @@ impl Agent {
         match &snapshot.postgres {
             Postgres::Running(running) => !running.in_recovery,
             _ => false,
-        }
-    }
-
-    /// Calls the user's script. A newer call ends one that still runs.
-    pub(crate) fn role_change(&mut self, role: Role) {
-        let settled = matches!(role, Role::Primary | Role::Replica | Role::StandbyLeader);
-        if !settled || role == self.last_role {
-            return;
-        }
-        let first = self.last_role == Role::Uninitialized;
-        self.last_role = role;
-        let Some(script) = self.config.postgresql.on_role_change.clone().filter(|_| !first) else {
-            return;
-        };
-        let scope = self.config.scope.to_string();
-        if let Some(old) = self.callback.take() {
-            old.abort();
-        }
-        self.callback = Some(tokio::spawn(async move {
-            let args = ["on_role_change", role.as_str(), scope.as_str()];
-            if let Err(error) = howdah_postgres::run_script(&script, &args, None).await {
-                tracing::warn!("on_role_change: {error}.");
-            }
-        }));
-    }
-
-    pub(crate) fn say_plan(&mut self, plan: &Plan, snapshot: &Snapshot) {
-        let Some(headline) = plan.reasons.first() else {
-            return;
-        };
-        let mut sentence = headline.to_string();
-        for reason in plan.reasons.iter().skip(1) {
-            sentence.push_str("; ");
-            sentence.push_str(&reason.to_string());
-        }
-        let begun = matches!(snapshot.dcs, Dcs::Fresh(_)) || !self.last_sentence.is_empty();
-        if begun && sentence != self.last_sentence {
-            tracing::info!("{sentence}");
-            self.last_sentence = sentence;
         }
     }
 }

@@ -7,31 +7,35 @@ use howdah_clock::now;
 use howdah_config::LocalConfig;
 use howdah_dcs::{LeaseId, Member, Store, StoreError, Term, View};
 use howdah_guard::{GuardClient, Handover, Request};
-use howdah_ha::{Keeper, Memory, Plan};
+use howdah_ha::{Keeper, Plan};
 use howdah_http::{Client, Method, Url, sleep_until};
 use howdah_postgres::Server;
 use howdah_stores::Stores;
-use howdah_types::Role;
-use serde_json::Map;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::mpsc,
 };
 
 use crate::{
     agent::{Agent, Signals},
-    api, configuration,
+    api::{self, ApiSettings},
+    cluster::ClusterState,
+    configuration::{self, Configuration},
     gather::Observer,
     guard_link::GuardLink,
     keeper::KeeperLink,
-    member::Publisher,
-    pending::Loaded,
+    pending::Pending,
     probe::Prober,
-    publish::Published,
+    publish::{ApiCommand, Published},
     repeated::Repeated,
+    replication::Replication,
+    request::Asked,
+    scheduled::Schedule,
     setup::{ConfigFile, peer_client},
+    voice::Voice,
     wake::Wake,
     watching::Watching,
+    work::Work,
 };
 
 /// Commands of the API that wait: more at a time are told to come again.
@@ -100,8 +104,9 @@ async fn begin(
     if handover.pid == 0 && !wait_for_other_life(&config, &view, &peers, &guard, &mut signals).await? {
         return Ok(0);
     }
-    let bootstrap = config.bootstrap.as_ref().map(|b| &b.dcs);
-    let (configuration, dynamic) = configuration::first(&view, bootstrap, &server).await?;
+    let config = Arc::new(config);
+    let settings = configuration::first(&view, file, Arc::clone(&config), &server).await?;
+    let dynamic = Arc::clone(&settings.dynamic);
     for warning in &dynamic.warnings {
         tracing::warn!("Configuration: {warning}.");
     }
@@ -114,7 +119,6 @@ async fn begin(
     let (commands, api_commands) = mpsc::channel(API_COMMANDS);
     let watching = Watching::default();
     let published = Published::new(commands, watching.clone());
-    let config = Arc::new(config);
     let api = api::start(
         Arc::clone(&config),
         server.clone(),
@@ -124,68 +128,75 @@ async fn begin(
     )
     .await?;
     let watch = tokio::spawn(watching.clone().run(store.watch(), wake.clone()));
-    let (action_done, action_results) = mpsc::channel(2);
-    let (stage, _) = watch::channel(None);
-    let mut agent = Agent {
-        file,
+    let mut agent = Agent::new(Parts {
+        settings,
         server,
-        dynamic: Arc::new(dynamic),
-        configuration,
-        starting_with: None,
-        keeper_paused: false,
         store,
         watching,
-        read_at: now(),
-        due: true,
-        verify_lease: false,
-        last_plan: Plan::default(),
-        picture: None,
+        published,
+        api: api_commands,
+        api_settings: api.settings(),
         keeper,
         guard: link,
-        prober: Prober::new(peers.clone(), wake.clone()),
         wake,
-        peer_client: peers,
-        published,
-        api_settings: api.settings(),
-        api: api_commands,
-        observer: Observer::default(),
-        memory: Memory::default(),
-        running: None,
-        action_task: None,
-        action_done,
-        action_results,
-        stage,
-        upstream: None,
-        sync_names: None,
-        request: None,
-        pending: Map::new(),
-        check_pending: true,
-        file_errors: Vec::new(),
-        store_trouble: Repeated::default(),
-        guard_trouble: Repeated::default(),
-        sync_trouble: Repeated::default(),
-        slot_trouble: Repeated::default(),
-        next_proof: now(),
-        scheduled: None,
-        recalled: false,
-        loaded: Loaded::default(),
-        publisher: Publisher::default(),
-        store_down_since: None,
-        last_view: None,
-        seen_at: 0,
-        next_look: now(),
-        last_sentence: String::new(),
-        last_role: Role::Uninitialized,
-        callback: None,
-        exit: None,
+        peers,
         log_lost,
-        config,
-    };
+    });
     agent.adopt(&handover).await;
     let code = agent.run(signals).await;
     watch.abort();
     api.stop();
     Ok(code)
+}
+
+/// What an agent is put together from.
+pub(crate) struct Parts {
+    pub(crate) settings: Configuration,
+    pub(crate) server: Server,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) watching: Watching,
+    pub(crate) published: Published,
+    pub(crate) api: mpsc::Receiver<ApiCommand>,
+    pub(crate) api_settings: ApiSettings,
+    pub(crate) keeper: KeeperLink,
+    pub(crate) guard: GuardLink,
+    pub(crate) wake: Wake,
+    pub(crate) peers: Client,
+    /// Lines that the log could not take.
+    pub(crate) log_lost: fn() -> u64,
+}
+
+impl Agent {
+    /// An agent that has looked at nothing yet.
+    pub(crate) fn new(parts: Parts) -> Self {
+        Agent {
+            settings: parts.settings,
+            server: parts.server,
+            cluster: ClusterState::new(parts.store, parts.watching),
+            observer: Observer::default(),
+            picture: None,
+            next_look: now(),
+            prober: Prober::new(parts.peers.clone(), parts.wake.clone()),
+            peer_client: parts.peers,
+            plan: Plan::default(),
+            due: true,
+            verify_lease: false,
+            keeper: parts.keeper,
+            keeper_paused: false,
+            guard: parts.guard,
+            guard_trouble: Repeated::default(),
+            work: Work::default(),
+            replication: Replication::default(),
+            asked: Asked::default(),
+            schedule: Schedule::default(),
+            pending: Pending::default(),
+            voice: Voice::new(parts.published, parts.log_lost),
+            wake: parts.wake,
+            api: parts.api,
+            api_settings: parts.api_settings,
+            exit: None,
+        }
+    }
 }
 
 /// Goes on with the leadership that the guard has kept armed.

@@ -1,4 +1,4 @@
-//! A restart of PostgreSQL that somebody asked for at a later time.
+//! A restart of PostgreSQL at a given time.
 
 use howdah_dcs::View;
 use howdah_ha::Request;
@@ -6,40 +6,67 @@ use howdah_member_api::{Due, ScheduledRestart};
 
 use crate::agent::Agent;
 
-impl Agent {
-    /// What an earlier life of this agent has noted in our record.
-    pub(crate) fn recall_schedule(&mut self, view: &View) {
-        if self.recalled {
-            return;
+/// The restart that waits for its time.
+#[derive(Default)]
+pub(crate) enum Schedule {
+    /// The record of this member, where an earlier life of its agent has noted one, was not read yet.
+    #[default]
+    Unread,
+    /// What is known.
+    Known(Option<ScheduledRestart>),
+}
+
+impl Schedule {
+    pub(crate) fn restart(&self) -> Option<&ScheduledRestart> {
+        match self {
+            Schedule::Unread => None,
+            Schedule::Known(restart) => restart.as_ref(),
         }
-        self.recalled = true;
-        let record = view.members.get(&self.config.name);
-        self.scheduled = record
-            .and_then(|member| member.scheduled_restart.as_ref())
-            .and_then(ScheduledRestart::from_record);
+    }
+
+    /// Forgets it; whether there was one.
+    pub(crate) fn forget(&mut self) -> bool {
+        let was = self.restart().is_some();
+        *self = Schedule::Known(None);
+        was
+    }
+}
+
+impl Agent {
+    /// Takes over what an earlier life of this agent has noted in the record of this member.
+    pub(crate) fn recall_schedule(&mut self, view: &View) {
+        if matches!(self.schedule, Schedule::Unread) {
+            let record = view.members.get(&self.settings.local.name);
+            self.schedule = Schedule::Known(
+                record
+                    .and_then(|member| member.scheduled_restart.as_ref())
+                    .and_then(ScheduledRestart::from_record),
+            );
+        }
     }
 
     /// Notes a restart; false if another one waits already.
     pub(crate) fn schedule(&mut self, restart: ScheduledRestart) -> bool {
-        if self.scheduled.is_some() {
+        if self.schedule.restart().is_some() {
             return false;
         }
         tracing::info!(plan = %restart.document(), "A restart is scheduled.");
-        self.scheduled = Some(restart);
+        self.schedule = Schedule::Known(Some(restart));
         true
     }
 
     /// Asks for the restart when its time has come. Maintenance mode holds it back.
-    pub(crate) fn mind_schedule(&mut self) {
-        let Some(plan) = self.scheduled.as_ref().filter(|_| !self.dynamic.pause) else {
+    pub(crate) fn ask_for_scheduled_restart(&mut self) {
+        let paused = self.settings.dynamic.pause;
+        let Some(plan) = self.schedule.restart().filter(|_| !paused) else {
             return;
         };
         let started = self.observer.sample.as_ref().map(|sample| &*sample.started_at);
-        let due = plan.due(jiff::Timestamp::now(), self.dynamic.timers.loop_wait, started);
-        let unmet = self
-            .published
-            .facts()
-            .and_then(|facts| plan.request().unmet(&facts));
+        let loop_wait = self.settings.dynamic.timers.loop_wait;
+        let due = plan.due(jiff::Timestamp::now(), loop_wait, started);
+        let facts = self.voice.published.facts();
+        let unmet = facts.and_then(|facts| plan.request().unmet(&facts));
+        let busy = self.work.running().is_some() || self.asked.current().is_some();
         match (due, unmet) {
             (Due::Later, _) => return,
             (Due::Missed, _) => tracing::warn!("The scheduled restart is too old: it is dropped."),
@@ -47,12 +74,13 @@ impl Agent {
                 tracing::info!("PostgreSQL was restarted since a restart was scheduled: it is dropped.");
             }
             (Due::Now, Some(why)) => tracing::info!("The scheduled restart is dropped: {why}."),
-            (Due::Now, None) if self.running.is_some() || self.request.is_some() => return,
+            (Due::Now, None) if busy => return,
             (Due::Now, None) => {
                 tracing::info!("The time of the scheduled restart has come.");
-                self.request = Some((Request::Restart, None));
+                self.asked
+                    .replace(Request::Restart, "a scheduled restart has come first");
             }
         }
-        self.scheduled = None;
+        self.schedule.forget();
     }
 }

@@ -158,7 +158,7 @@ pub struct Message<T> {
 }
 
 /// Length of a message without its tail.
-pub(crate) const HEAD: usize = 8 + 5 * 8;
+pub const HEAD: usize = 8 + 5 * 8;
 
 fn encode(kind: u8, id: u32, fields: [u64; 5]) -> [u8; HEAD] {
     let mut out = [0u8; HEAD];
@@ -191,7 +191,9 @@ fn decode(bytes: &[u8]) -> Result<(u8, u32, [u64; 5]), WhyRefused> {
 }
 
 impl Message<Request> {
-    pub(crate) fn encode(self) -> [u8; HEAD] {
+    /// As it travels, without a tail.
+    #[must_use]
+    pub fn encode(self) -> [u8; HEAD] {
         let (kind, fields) = match self.body {
             Request::Hello => (1, [0; 5]),
             Request::Alive => (2, [0; 5]),
@@ -214,7 +216,11 @@ impl Message<Request> {
         encode(kind, self.id, fields)
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, WhyRefused> {
+    /// Reads one; what follows its head is left to the receiver.
+    ///
+    /// # Errors
+    /// It is too short, of another version of the protocol, or unknown.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WhyRefused> {
         let (kind, id, f) = decode(bytes)?;
         let body = match kind {
             1 => Request::Hello,
@@ -260,7 +266,9 @@ impl Message<Request> {
 }
 
 impl Message<Reply> {
-    pub(crate) fn encode(self) -> [u8; HEAD] {
+    /// As it travels, without a tail.
+    #[must_use]
+    pub fn encode(self) -> [u8; HEAD] {
         let (kind, fields) = match self.body {
             Reply::Ok { pid } => (101, [u64::from(pid), 0, 0, 0, 0]),
             Reply::Refused(why) => (102, [why as u64, 0, 0, 0, 0]),
@@ -285,7 +293,11 @@ impl Message<Reply> {
         encode(kind, self.id, fields)
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, WhyRefused> {
+    /// Reads one; what follows its head is left to the receiver.
+    ///
+    /// # Errors
+    /// It is too short, of another version of the protocol, or unknown.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WhyRefused> {
         let (kind, id, f) = decode(bytes)?;
         let pid = u32::try_from(f[0]).unwrap_or(0);
         let body = match kind {

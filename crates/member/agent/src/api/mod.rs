@@ -67,6 +67,14 @@ pub(crate) struct ApiSettings {
 }
 
 impl ApiSettings {
+    /// What a configuration says at the start.
+    pub(crate) fn new(config: &Arc<LocalConfig>) -> anyhow::Result<Self> {
+        Ok(ApiSettings {
+            configured: Arc::new(ArcSwap::from_pointee(Configured::of(config)?)),
+            tls: watch::channel(tls_of(&config.restapi)?).0,
+        })
+    }
+
     /// Takes another configuration, with its certificates as they are on disk now. One that is wrong changes nothing.
     pub(crate) fn take(&self, config: &Arc<LocalConfig>) -> anyhow::Result<()> {
         let tls = tls_of(&config.restapi)?;
@@ -112,15 +120,11 @@ pub(crate) async fn start(
         .await
         .and_then(|listener| Ok(listener.into_std()?))
         .with_context(|| format!("restapi.listen: {address} cannot be listened on"))?;
-    let (tls, tls_now) = watch::channel(tls_of(&config.restapi)?);
-    let configured = Arc::new(ArcSwap::from_pointee(Configured::of(&config)?));
-    let settings = ApiSettings {
-        configured: Arc::clone(&configured),
-        tls,
-    };
+    let settings = ApiSettings::new(&config)?;
+    let tls_now = settings.tls.subscribe();
     let (stop, stopped) = watch::channel(false);
     let api = Api {
-        configured,
+        configured: Arc::clone(&settings.configured),
         programs: server.programs,
         store,
         published,
