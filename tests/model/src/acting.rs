@@ -6,8 +6,9 @@ use howdah_config::{Dynamic, SyncMode};
 use howdah_dcs::{Cond, Document, Key, KeyOp, Outcome};
 use howdah_guard::{Input, Request as Ask, StartMode, StopMode};
 use howdah_ha::{
-    Action, Command, CommitLevel, Dcs, Effect, KeeperInput, LeaseState, Me, Peer, Peers, Postgres, Reason,
-    Running, RunningAction, Snapshot, Stopped, Unguarded, WalSender, decide, gate,
+    Action, Command, CommitLevel, Dcs, Effect, Here, KeeperInput, LeaseState, Me, Means, Peer, Peers,
+    Postgres, Reason, Running, RunningAction, Snapshot, Step, Stopped, Unguarded, WalSender, decide,
+    may_begin, may_go_on,
 };
 use howdah_pgconf::{DbState, TimelineEvidence};
 use howdah_types::{BootTime, Lsn, MemberName, SystemId, Tags, Timeline};
@@ -264,48 +265,34 @@ impl World {
         }
     }
 
+    /// As the agent does, by the same table: false ends the plan.
     fn carry_out(&mut self, i: usize, effect: Effect, settings: &Settings) -> bool {
-        let now = self.now();
-        match effect {
-            Effect::Acquire { not_after } => {
-                self.nodes[i].owed = self.could_learn(i);
-                self.keeper(i, KeeperInput::Command(Command::Acquire { not_after }));
+        let means = Means {
+            lease: self.nodes[i].keeper.lease(),
+            config: None,
+            config_rev: 0,
+        };
+        match effect.step(&means) {
+            Step::Keeper(command) => {
+                if matches!(command, Command::Acquire { .. }) {
+                    self.nodes[i].owed = self.could_learn(i);
+                }
+                self.keeper(i, KeeperInput::Command(command));
                 true
             }
-            Effect::Release => {
-                self.keeper(i, KeeperInput::Command(Command::Release));
-                true
+            Step::Write { op, required } => {
+                if matches!(op, KeyOp::Claim { .. }) {
+                    let exists = self.nodes.iter().any(|node| !node.pg.missing);
+                    self.checker.excused |= exists && !self.nodes[i].memory.cluster_known;
+                }
+                self.write_step(i, &op, required)
             }
-            Effect::VerifyLease => {
-                self.keeper(i, KeeperInput::Command(Command::Verify));
-                true
-            }
-            Effect::Put { document, cond } => self.write(i, &KeyOp::Put { document, cond }),
-            Effect::Delete { key, cond } => self.write(i, &KeyOp::Delete { key, cond }),
-            Effect::ProbePeers(names) => {
-                self.probe(i, &names);
-                true
-            }
-            Effect::Follow(upstream) => {
-                self.nodes[i].pg.upstream = upstream.map(|u| usize::from(u.port));
-                true
-            }
-            Effect::SetSyncNames(names) => {
-                self.nodes[i].pg.sync_names.clone_from(&names);
-                self.nodes[i].pg.reload(self.tick);
-                self.nodes[i].sync_names = Some(names);
-                true
-            }
-            Effect::ProveCommitsWait => {
-                // As the agent's commit sees it: it waits, if the checkpointer says so.
-                let proved = self.nodes[i].pg.waits;
-                self.nodes[i].memory.commits_wait |= proved;
-                proved
-            }
-            Effect::Adopt(server) => self.adopt(i, server.may_write, settings),
-            Effect::Begin(action) => {
+            Step::Here(here) => self.carry_out_here(i, here, settings),
+            Step::Begin(action) => {
+                let now = self.now();
                 let lease = self.nodes[i].keeper.state(now);
-                match gate::admit(&action, lease, now) {
+                let runs = self.nodes[i].doing.as_ref().map(|doing| &doing.action);
+                match may_begin(&action, runs, lease, now) {
                     Ok(()) => {
                         self.nodes[i].doing = Some(Doing {
                             action,
@@ -313,40 +300,67 @@ impl World {
                             phase: 0,
                         });
                     }
-                    Err(stale) => self.say(|| format!("m{i}: not begun, stale: {stale:?}")),
+                    Err(why) => self.say(|| format!("m{i}: not begun: {why:?}")),
                 }
                 false
             }
-            Effect::Fatal(reason) => {
+            Step::End(reason) => {
                 self.say(|| format!("m{i}: fatal: {reason}"));
                 self.agent_dies(i, settings);
                 false
             }
-            Effect::WriteHistory => {
+            Step::Skip => true,
+            Step::Halt => false,
+        }
+    }
+
+    fn carry_out_here(&mut self, i: usize, here: Here, settings: &Settings) -> bool {
+        match here {
+            Here::Probe(names) => {
+                self.probe(i, &names);
+                true
+            }
+            Here::Follow(upstream) => {
+                self.nodes[i].pg.upstream = upstream.map(|u| usize::from(u.port));
+                true
+            }
+            Here::SetSyncNames(names) => {
+                self.nodes[i].pg.sync_names.clone_from(&names);
+                self.nodes[i].pg.reload(self.tick);
+                self.nodes[i].sync_names = Some(names);
+                true
+            }
+            Here::ProveCommitsWait => {
+                // As the agent's commit sees it: it waits, if the checkpointer says so.
+                let proved = self.nodes[i].pg.waits;
+                self.nodes[i].memory.commits_wait |= proved;
+                proved
+            }
+            Here::Adopt(server) => self.adopt(i, server.may_write, settings),
+            Here::WriteHistory => {
                 let previous = self.nodes[i].pg.timeline.saturating_sub(1);
                 let value = if previous == 0 {
                     "[]".to_owned()
                 } else {
                     format!("[[{previous},1,\"\"]]")
                 };
-                self.write(
-                    i,
-                    &KeyOp::Put {
-                        document: Document::verbatim(Key::History, value),
-                        cond: Cond::Always,
-                    },
-                )
+                let op = KeyOp::Put {
+                    document: Document::verbatim(Key::History, value),
+                    cond: Cond::Always,
+                };
+                self.write_step(i, &op, true)
             }
-            Effect::Claim => match self.nodes[i].keeper.lease() {
-                Some(lease) => {
-                    let exists = self.nodes.iter().any(|node| !node.pg.missing);
-                    self.checker.excused |= exists && !self.nodes[i].memory.cluster_known;
-                    self.write(i, &KeyOp::Claim { lease })
-                }
-                None => false,
-            },
-            Effect::Slots(_) | Effect::RestoreConfig | Effect::NudgeStandby => true,
+            Here::Slots(_) | Here::NudgeStandby => true,
         }
+    }
+
+    fn write_step(&mut self, i: usize, op: &KeyOp, required: bool) -> bool {
+        let outcome = if self.connected(i) {
+            self.store.write(op, self.now())
+        } else {
+            Outcome::Failed("no connection".into())
+        };
+        may_go_on(required, &outcome)
     }
 
     pub(crate) fn write(&mut self, i: usize, op: &KeyOp) -> bool {

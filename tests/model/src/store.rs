@@ -88,7 +88,7 @@ impl Store {
             Store::Etcd(store) => store.view(tree, now),
             Store::Kubernetes(store) => {
                 let held = match store.record() {
-                    Some(record) => seen.observed.see(record.clone(), now, now),
+                    Some(record) => seen.observed.see(record.clone(), now, now).is_held(),
                     None => false,
                 };
                 store.view(tree, held, now)
@@ -153,7 +153,7 @@ impl Seen {
             }
             Back::Conflict => Reply::Conflict,
             Back::Record(Some(record)) => Reply::Found {
-                held: self.observed.see(record.clone(), sent, now),
+                held: self.observed.see(record.clone(), sent, now).is_held(),
                 record,
             },
             Back::Record(None) => {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use howdah_clock::now;
 use howdah_config::{Dynamic, SyncMode};
 use howdah_dcs::{Cond, Document, HistoryEntry, KeyOp, Outcome, View};
-use howdah_ha::{Action, Command, Effect, SlotChange, gate};
+use howdah_ha::{Action, Effect, Here, Means, NotBegun, SlotChange, Step, may_begin, may_go_on};
 use howdah_postgres::{advance_slot, create_slot, drop_slot, write_wal};
 use howdah_types::Timeline;
 
@@ -42,43 +42,54 @@ pub(crate) enum Next {
 
 impl Agent {
     pub(crate) async fn carry_out(&mut self, effect: Effect, view: &Arc<View>) -> Next {
-        match effect {
-            Effect::Acquire { not_after } => {
-                self.keeper.command(Command::Acquire { not_after }).await;
+        let means = Means {
+            lease: self.keeper.status().lease,
+            config: self.settings.raw.as_ref(),
+            config_rev: view.config.rev,
+        };
+        if matches!(effect, Effect::RestoreConfig) && means.config.is_some() && view.config.rev > 0 {
+            tracing::warn!("The stored configuration is no JSON object: the last good one is written back.");
+        }
+        match effect.step(&means) {
+            Step::Keeper(command) => {
+                self.keeper.command(command).await;
                 Next::Go
             }
-            Effect::Release => {
-                self.keeper.command(Command::Release).await;
+            Step::Write { op, required } => self.write(op, required).await,
+            Step::Here(here) => self.carry_out_here(here, view).await,
+            Step::Begin(action) => {
+                self.begin(action, view);
+                Next::Stop
+            }
+            Step::End(reason) => {
+                tracing::error!("{reason}.");
+                self.end(1);
+                Next::Stop
+            }
+            Step::Skip => Next::Go,
+            Step::Halt => Next::Stop,
+        }
+    }
+
+    async fn carry_out_here(&mut self, here: Here, view: &Arc<View>) -> Next {
+        match here {
+            Here::Probe(names) => {
+                let memory = &self.plan.memory;
+                let last = memory.last_leader.as_ref().map(|leader| &leader.name);
+                self.prober.ask(&names, view, &memory.known, last);
                 Next::Go
             }
-            Effect::VerifyLease => {
-                self.keeper.command(Command::Verify).await;
-                Next::Go
-            }
-            Effect::Put { document, cond } => self.write(KeyOp::Put { document, cond }).await,
-            Effect::Delete { key, cond } => self.write(KeyOp::Delete { key, cond }).await,
-            Effect::ProbePeers(names) => {
-                let last = self
-                    .plan
-                    .memory
-                    .last_leader
-                    .as_ref()
-                    .map(|leader| leader.name.clone());
-                self.prober
-                    .ask(&names, view, &self.plan.memory.known, last.as_ref());
-                Next::Go
-            }
-            Effect::Follow(upstream) => {
+            Here::Follow(upstream) => {
                 self.replication.upstream = upstream;
                 self.rewrite_conf().await
             }
-            Effect::SetSyncNames(names) => {
+            Here::SetSyncNames(names) => {
                 let off = self.settings.dynamic.synchronous_mode == SyncMode::Off && names.is_empty();
                 self.replication.sync_names = (!off).then_some(names);
                 self.rewrite_conf().await
             }
-            Effect::ProveCommitsWait => self.prove_commits_wait().await,
-            Effect::NudgeStandby => {
+            Here::ProveCommitsWait => self.prove_commits_wait().await,
+            Here::NudgeStandby => {
                 // Without it commits wait for some seconds longer.
                 if let Some(session) = self.observer.session()
                     && let Err(error) = write_wal(session, now() + PROOF_PATIENCE).await
@@ -87,56 +98,28 @@ impl Agent {
                 }
                 Next::Go
             }
-            Effect::Slots(changes) => self.change_slots(changes).await,
-            Effect::WriteHistory => self.write_history(view).await,
-            Effect::Claim => match self.keeper.status().lease {
-                Some(lease) => self.write(KeyOp::Claim { lease }).await,
-                None => Next::Stop,
-            },
-            Effect::RestoreConfig => match self.settings.raw.clone() {
-                Some(config) => {
-                    if view.config.rev > 0 {
-                        tracing::warn!(
-                            "The stored configuration is no JSON object: the last good one is written back."
-                        );
-                    }
-                    // Nothing else waits for that.
-                    let _ = self
-                        .write(KeyOp::Put {
-                            document: Document::config(&config),
-                            cond: Cond::Rev(view.config.rev),
-                        })
-                        .await;
-                    Next::Go
-                }
-                None => Next::Go,
-            },
-            Effect::Adopt(server) => {
+            Here::Slots(changes) => self.change_slots(changes).await,
+            Here::WriteHistory => self.write_history(view).await,
+            Here::Adopt(server) => {
                 if self.adopt_server(server.pid, server.may_write).await {
                     Next::Go
                 } else {
                     Next::Stop
                 }
             }
-            Effect::Begin(action) => self.begin(action, view),
-            Effect::Fatal(reason) => {
-                tracing::error!("{reason}.");
-                self.end(1);
-                Next::Stop
-            }
         }
     }
 
-    async fn write(&mut self, op: KeyOp) -> Next {
-        match self.cluster.write(&op, now() + WRITE_PATIENCE).await {
-            Outcome::Done(_) => Next::Go,
-            Outcome::Refused(_) => {
-                // What the plan rests on is not what the store has.
-                self.plan.next_wake = self.plan.next_wake.min(now() + REFUSED_AGAIN);
-                Next::Stop
-            }
-            Outcome::Failed(_) | Outcome::Unknown(_) => Next::Stop,
+    async fn write(&mut self, op: KeyOp, required: bool) -> Next {
+        let outcome = self.cluster.write(&op, now() + WRITE_PATIENCE).await;
+        if may_go_on(required, &outcome) {
+            return Next::Go;
         }
+        if matches!(outcome, Outcome::Refused(_)) {
+            // What the plan rests on is not what the store has.
+            self.plan.next_wake = self.plan.next_wake.min(now() + REFUSED_AGAIN);
+        }
+        Next::Stop
     }
 
     /// Writes the configuration files and lets a running server read them.
@@ -273,31 +256,24 @@ impl Agent {
         if limit > 0 && rows.len() > limit {
             rows.drain(..rows.len() - limit);
         }
-        self.write(KeyOp::Put {
+        let op = KeyOp::Put {
             document: Document::history(&rows),
             cond: Cond::Always,
-        })
-        .await
+        };
+        self.write(op, true).await
     }
 
     /// Begins a long action, if it may still happen.
-    fn begin(&mut self, action: Action, view: &Arc<View>) -> Next {
-        // A checkpoint goes on in the server without its action: it gives way to the next one.
-        if self
-            .work
-            .running()
-            .is_some_and(|running| running.action != Action::Checkpoint)
-        {
-            return Next::Stop;
-        }
-        let lease = self.keeper.status().state;
-        if let Err(stale) = gate::admit(&action, lease, now()) {
-            tracing::info!(
-                action = action.name(),
-                ?stale,
-                "Not begun: the decision is stale."
-            );
-            return Next::Stop;
+    fn begin(&mut self, action: Action, view: &Arc<View>) {
+        let runs = self.work.running().map(|running| &running.action);
+        match may_begin(&action, runs, self.keeper.status().state, now()) {
+            Ok(()) => {}
+            Err(NotBegun::Busy) => return,
+            Err(NotBegun::Stale(stale)) => {
+                let action = action.name();
+                tracing::info!(action, ?stale, "Not begun: the decision is stale.");
+                return;
+            }
         }
         tracing::info!("Beginning: {}.", action.name());
         if let Action::StartReplica { follow } | Action::Restart { follow, .. } = &action {
@@ -323,7 +299,6 @@ impl Agent {
         };
         self.work
             .begin(action, starting_with, logged, move || wake.wake());
-        Next::Stop
     }
 
     fn outside(&self, view: &Arc<View>, dynamic: Arc<Dynamic>) -> Outside {

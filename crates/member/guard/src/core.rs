@@ -203,7 +203,7 @@ impl Core {
             Input::AgentEnded => {
                 let spawn_at = match self.agent {
                     Agent::Up { since, .. } if now.since(since) < RESPAWN_PAUSE => now + RESPAWN_PAUSE,
-                    _ => now,
+                    Agent::Up { .. } | Agent::Down { .. } => now,
                 };
                 self.paused = None;
                 self.agent = Agent::Down { spawn_at };
@@ -261,7 +261,7 @@ impl Core {
     pub fn pid(&self) -> Option<u32> {
         match self.postgres {
             Postgres::Up { pid, .. } => Some(pid),
-            _ => None,
+            Postgres::Starting { .. } | Postgres::Down => None,
         }
     }
 
@@ -296,7 +296,7 @@ impl Core {
                 *heard = now;
                 Some(Order::KillAgent)
             }
-            _ => None,
+            Agent::Up { .. } | Agent::Down { .. } => None,
         };
         [fence, agent]
     }
@@ -416,7 +416,7 @@ impl Core {
                 self.authority(term, not_after, now)?;
                 match &mut self.postgres {
                     Postgres::Up { writes, .. } => *writes = true,
-                    _ => return Err(WhyRefused::NotRunning),
+                    Postgres::Starting { .. } | Postgres::Down => return Err(WhyRefused::NotRunning),
                 }
                 Ok([Some(Order::Promote), ok[0]])
             }

@@ -15,6 +15,9 @@
 //! workspace with `unsafe`; `tree` finds and kills processes; `protocol` is the versioned form of the messages;
 //! `client` is the agent's end. Must not depend on tokio or on any crate but `types`.
 
+// A variant that is added asks for a decision at every place.
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+
 mod client;
 
 mod core;

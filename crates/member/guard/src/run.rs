@@ -297,7 +297,15 @@ impl<'a> Guard<'a> {
                     return self.reply(self.request_id, Reply::Refused(WhyRefused::Running));
                 }
             }
-            _ => {}
+            Request::Hello
+            | Request::Alive
+            | Request::Arm(_)
+            | Request::Disarm { .. }
+            | Request::Pause { .. }
+            | Request::Lost { .. }
+            | Request::Promote { .. }
+            | Request::Stop(_)
+            | Request::Exit { .. } => {}
         }
         self.step(Input::Request(request));
     }

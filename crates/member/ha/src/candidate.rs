@@ -99,7 +99,12 @@ pub fn eligible(snapshot: &Snapshot, view: &View, peer: &Peer, forced: bool) -> 
     }
     let optime = match &snapshot.postgres {
         Postgres::Running(running) if !running.in_recovery => running.lsn,
-        _ => view.status.optime.unwrap_or(Lsn(0)),
+        Postgres::Running(_)
+        | Postgres::Starting { .. }
+        | Postgres::Silent { .. }
+        | Postgres::Stopped(_)
+        | Postgres::Unreadable { .. }
+        | Postgres::Missing => view.status.optime.unwrap_or(Lsn(0)),
     };
     let limit = snapshot.config.maximum_lag_on_failover;
     let bytes = optime.ahead_of(peer.lsn);

@@ -97,7 +97,7 @@ impl LeaseState {
     pub fn held(&self, now: BootTime) -> Option<(Term, BootTime)> {
         match self {
             LeaseState::Held { term, stop_at, .. } if now < *stop_at => Some((*term, *stop_at)),
-            _ => None,
+            LeaseState::Held { .. } | LeaseState::Unsure | LeaseState::None => None,
         }
     }
 }
@@ -131,6 +131,21 @@ enum Want {
     Release,
 }
 
+/// What the keeper waits for. One thing at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Stage {
+    /// Nothing: the next operation is sent when its time comes.
+    Idle,
+    /// The outcome of an operation. A store that never answers ends it with [`Outcome::Unknown`] at its deadline.
+    InFlight {
+        op: LeaseOp,
+        /// A lease that it renews counts from here.
+        sent: BootTime,
+    },
+    /// The guard's answer to [`GuardCall::Disarm`]; a guard that is silent answers no after a while.
+    Disarming,
+}
+
 /// Delay before an operation that did not succeed is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -155,9 +170,7 @@ pub struct Keeper {
     seen_leading: BootTime,
     /// The store is to be asked at once whether we lead.
     verify: bool,
-    pending: Option<(LeaseOp, BootTime)>,
-    /// The guard was asked to disarm and has not answered.
-    disarming: bool,
+    stage: Stage,
     next_try: BootTime,
 }
 
@@ -176,8 +189,7 @@ impl Keeper {
             ended_at: None,
             seen_leading: BootTime(0),
             verify: false,
-            pending: None,
-            disarming: false,
+            stage: Stage::Idle,
             next_try: BootTime(0),
         }
     }
@@ -232,8 +244,9 @@ impl Keeper {
     }
 
     fn next_operation(&self) -> BootTime {
-        if self.pending.is_some() || self.disarming {
-            return BootTime::FAR_FUTURE;
+        match self.stage {
+            Stage::Idle => {}
+            Stage::InFlight { .. } | Stage::Disarming => return BootTime::FAR_FUTURE,
         }
         let soon = self.lease.is_none()
             || self.leadership == Leadership::Unsure
@@ -245,7 +258,7 @@ impl Keeper {
                 (lease.sent + lease.ttl * 2 / 3).max(self.next_try)
             }
             Some(lease) if !soon => (lease.sent + lease.ttl / 3).max(self.next_try),
-            _ => self.next_try,
+            Some(_) | None => self.next_try,
         }
     }
 
@@ -261,12 +274,15 @@ impl Keeper {
                 self.armed.take_if(|arm| self.ended_at == Some(arm.deadline));
             }
             KeeperInput::Answer(outcome) => {
-                if let Some((op, sent)) = self.pending.take() {
+                // An answer to nothing, or while the guard is asked, belongs to no operation of this keeper.
+                if matches!(self.stage, Stage::InFlight { .. })
+                    && let Stage::InFlight { op, sent } = std::mem::replace(&mut self.stage, Stage::Idle)
+                {
                     self.answer(&op, sent, outcome, now, &mut out);
                 }
             }
             KeeperInput::Disarmed(agreed) => {
-                self.disarming = false;
+                self.stage = Stage::Idle;
                 if agreed {
                     self.armed = None;
                 } else {
@@ -295,7 +311,7 @@ impl Keeper {
             if self.want == Want::Release
                 && let Some(arm) = self.armed
             {
-                self.disarming = true;
+                self.stage = Stage::Disarming;
                 out.push(KeeperOutput::Guard(GuardCall::Disarm(Term(arm.term))));
                 return out;
             }
@@ -304,7 +320,10 @@ impl Keeper {
                 self.verify = false;
                 self.next_try = now + RETRY;
             }
-            self.pending = Some((op.clone(), now));
+            self.stage = Stage::InFlight {
+                op: op.clone(),
+                sent: now,
+            };
             out.push(KeeperOutput::Send {
                 deadline: now + self.patience(&op, now),
                 op,
@@ -323,7 +342,13 @@ impl Keeper {
                 (now.until(stop_at) / 2).max(LEAST_PATIENCE)
             }
             (LeaseOp::KeepAlive { .. } | LeaseOp::Grant { .. }, _) => usual.max(self.ttl / 3),
-            _ => usual,
+            (
+                LeaseOp::Renew { .. }
+                | LeaseOp::Revoke { .. }
+                | LeaseOp::Acquire { .. }
+                | LeaseOp::Release { .. },
+                _,
+            ) => usual,
         }
     }
 

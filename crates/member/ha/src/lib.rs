@@ -16,7 +16,11 @@
 //!                                └─ the store is empty: adopt.rs
 //!   remember.rs: what is noted in any case   identity.rs: whose data it is   candidate.rs, upstream.rs: who, from whom
 //!   Plan (plan.rs): effects in order, next wake-up, memory, reasons (reason.rs)   gate.rs: checked again when done
+//!   step.rs: how an effect is carried out, for the agent and for the model
 //! ```
+
+// A variant that is added asks for a decision at every place.
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 mod adopt;
 mod bootstrap;
@@ -36,6 +40,7 @@ mod recover;
 mod remember;
 mod slots;
 mod snapshot;
+mod step;
 mod sync;
 mod upstream;
 
@@ -50,4 +55,5 @@ pub use snapshot::{
     CommitLevel, Dcs, KnownMember, LastLeader, Me, Memory, Peer, Peers, Postgres, Request, Running,
     RunningAction, Slot, Snapshot, Stopped, Unguarded, WalSender,
 };
+pub use step::{Here, Means, NotBegun, Step, may_begin, may_go_on};
 pub use sync::{NOBODY, quote_sync_name};

@@ -80,7 +80,11 @@ pub(crate) fn postgres(snapshot: &Snapshot, plan: &mut Plan) {
         Postgres::Unreadable { .. } => {
             memory.unreadable_since.get_or_insert(snapshot.now);
         }
-        _ => memory.unreadable_since = None,
+        Postgres::Running(_)
+        | Postgres::Starting { .. }
+        | Postgres::Silent { .. }
+        | Postgres::Stopped(_)
+        | Postgres::Missing => memory.unreadable_since = None,
     }
     if let Postgres::Running(running) = &snapshot.postgres {
         let since = *memory.serving_since.get_or_insert(snapshot.now);

@@ -134,8 +134,8 @@ impl KubeStore {
         if record.version == 0 {
             return Err(Failure::Unknown("an answer without a resourceVersion".into()));
         }
-        let held = self.hub.see(record.clone(), sent, now());
-        Ok((record, held))
+        let sight = self.hub.see(record.clone(), sent, now());
+        Ok((record, sight.is_held()))
     }
 }
 

@@ -5,7 +5,7 @@ use howdah_dcs::{
     Answer, Cond, Key, KeyOp, LeaderSeen, LeaseDone, LeaseId, LeaseOp, Outcome, Refusal, Store, StoreError,
     View, Watcher,
     kubernetes::{CLAIM, INCARNATION, Layout, incarnation_of},
-    observed::{Attempt, Observed, Record},
+    observed::{Attempt, Observed, Record, Sight},
 };
 use howdah_http::Method;
 use howdah_types::{BootTime, MemberName};
@@ -66,7 +66,7 @@ impl KubeHub {
         self.shared.lock()
     }
 
-    pub(crate) fn see(&self, record: Record, sent: BootTime, now: BootTime) -> bool {
+    pub(crate) fn see(&self, record: Record, sent: BootTime, now: BootTime) -> Sight {
         self.lock().observed.see(record, sent, now)
     }
 

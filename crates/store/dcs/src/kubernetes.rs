@@ -103,7 +103,9 @@ impl Layout {
                 Value::Null => Value::Null,
                 Value::String(text) if text.is_empty() => Value::Null,
                 Value::String(text) => json!(text),
-                other => json!(other.to_string()),
+                other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                    json!(other.to_string())
+                }
             };
             names
                 .iter()
@@ -308,7 +310,12 @@ impl Layout {
             // A primary that another member has replaced must get no connections.
             Role::Primary if running && !other_leads => (json!(self.leader_value), json!("primary")),
             Role::Replica if running => (json!(self.follower_value), json!("replica")),
-            _ => (Value::Null, Value::Null),
+            Role::Primary
+            | Role::Replica
+            | Role::StandbyLeader
+            | Role::Demoted
+            | Role::Promoted
+            | Role::Uninitialized => (Value::Null, Value::Null),
         };
         let mut labels = Map::new();
         labels.insert(self.role_label.clone(), label);

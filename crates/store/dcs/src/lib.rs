@@ -15,6 +15,9 @@
 //!   member.rs sync.rs failover.rs history.rs status.rs: what the documents say
 //! ```
 
+// A variant that is added asks for a decision at every place.
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+
 mod change;
 mod document;
 mod failover;

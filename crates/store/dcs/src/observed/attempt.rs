@@ -110,7 +110,7 @@ impl Attempt {
             // A lease of unknown length is none: the keeper begins another.
             (Goal::Acquire { .. }, _) if self.ttl.is_none() => Next::End(Outcome::Refused(Refusal::NoLease)),
             (Goal::Renew, Some(record)) if record.lease == Some(self.lease) => self.renew(record),
-            _ => Next::Ask(Request::Read),
+            (Goal::Renew | Goal::Acquire { .. } | Goal::Release, _) => Next::Ask(Request::Read),
         }
     }
 
@@ -140,7 +140,7 @@ impl Attempt {
                 Some(leader) if held || ours => Next::End(Outcome::Refused(Refusal::HasLeader(leader))),
                 // Deleted and made anew while somebody may still count on it.
                 None if held => Next::End(Outcome::Refused(Refusal::Condition)),
-                _ => {
+                Some(_) | None => {
                     let change = Change::Take {
                         me: me.clone(),
                         lease: self.lease,

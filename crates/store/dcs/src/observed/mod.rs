@@ -20,4 +20,4 @@ mod seen;
 
 pub use attempt::{Attempt, Next, Reply, Request};
 pub use record::{Change, Record};
-pub use seen::Observed;
+pub use seen::{Observed, Sight};

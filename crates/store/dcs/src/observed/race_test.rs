@@ -97,7 +97,7 @@ impl World {
         let now = at(self.now);
         let observed = &mut self.members[member].observed;
         match seen {
-            Some(map) => observed.see(record(&map), at(sent), now),
+            Some(map) => observed.see(record(&map), at(sent), now).is_held(),
             None => {
                 observed.absent(now);
                 observed.is_held(now)

@@ -2,6 +2,28 @@ use howdah_types::BootTime;
 
 use super::Record;
 
+/// What an answer says of the leader's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sight {
+    /// Its holder may count on it.
+    Held,
+    /// It has no holder, or the time of its holder is over.
+    Free,
+    /// A later request was answered before: this answer says nothing.
+    Overtaken,
+}
+
+impl Sight {
+    /// Whether the record must be left to its holder. An answer that says nothing gives nobody a right.
+    #[must_use]
+    pub fn is_held(self) -> bool {
+        match self {
+            Sight::Held | Sight::Overtaken => true,
+            Sight::Free => false,
+        }
+    }
+}
+
 /// What this process has seen of the leader's record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Observed {
@@ -16,13 +38,12 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Takes what was read by a request that was sent at `sent` and answered now. Says whether *this* record is held.
-    pub fn see(&mut self, record: Record, sent: BootTime, now: BootTime) -> bool {
+    /// Takes what was read by a request that was sent at `sent` and answered now.
+    pub fn see(&mut self, record: Record, sent: BootTime, now: BootTime) -> Sight {
         let known = self.record.as_ref();
         if known.is_some_and(|known| record.version < known.version) {
             if sent < self.looked {
-                // An answer that was overtaken says nothing; nobody may act on it.
-                return true;
+                return Sight::Overtaken;
             }
             // A store that was restored from a backup: what we know is of another time, so watching begins anew.
             self.record = None;
@@ -44,7 +65,11 @@ impl Observed {
         };
         self.looked = now;
         self.record = Some(record);
-        self.is_held(now)
+        if self.is_held(now) {
+            Sight::Held
+        } else {
+            Sight::Free
+        }
     }
 
     /// There is no record. Whoever held it may not know yet, so its time runs on.
@@ -99,7 +124,7 @@ mod tests {
     }
 
     /// Seen by a request that took no time.
-    fn see(seen: &mut Observed, record: Record, seconds: u64) -> bool {
+    fn see(seen: &mut Observed, record: Record, seconds: u64) -> Sight {
         seen.see(record, at(seconds), at(seconds))
     }
 
@@ -107,7 +132,7 @@ mod tests {
     fn it_is_held_for_its_length_from_when_a_change_was_seen() {
         let mut seen = Observed::default();
         assert!(!seen.is_held(at(0)));
-        assert!(see(&mut seen, record(5, "a", 30, "t1"), 100));
+        assert_eq!(see(&mut seen, record(5, "a", 30, "t1"), 100), Sight::Held);
         assert!(seen.is_held(at(129)) && !seen.is_held(at(130)));
         // Read again without a change, or with a foreign label: no longer.
         see(&mut seen, record(6, "a", 30, "t1"), 120);
@@ -132,7 +157,9 @@ mod tests {
     fn an_overtaken_answer_changes_nothing_and_is_acted_on_by_nobody() {
         let mut seen = Observed::default();
         see(&mut seen, record(9, "b", 30, "t9"), 10);
-        assert!(seen.see(record(8, "", 30, "t8"), at(5), at(20)));
+        let late = seen.see(record(8, "", 30, "t8"), at(5), at(20));
+        assert_eq!(late, Sight::Overtaken);
+        assert!(late.is_held());
         assert_eq!(seen.record().unwrap().version, 9);
         assert_eq!(seen.ends(), Some(at(40)));
     }
@@ -142,7 +169,7 @@ mod tests {
         let mut seen = Observed::default();
         see(&mut seen, record(1000, "a", 30, "t9"), 10);
         // Long over by what was known, and alive in the restored store.
-        assert!(see(&mut seen, record(510, "a", 30, "t5"), 90));
+        assert_eq!(see(&mut seen, record(510, "a", 30, "t5"), 90), Sight::Held);
         assert_eq!(seen.ends(), Some(at(120)));
     }
 
@@ -150,7 +177,7 @@ mod tests {
     fn a_record_that_was_given_back_is_held_by_nobody() {
         let mut seen = Observed::default();
         see(&mut seen, record(1, "a", 30, "t1"), 0);
-        assert!(!see(&mut seen, record(2, "", 30, "t1"), 1));
+        assert_eq!(see(&mut seen, record(2, "", 30, "t1"), 1), Sight::Free);
     }
 
     #[test]
@@ -160,7 +187,7 @@ mod tests {
         seen.absent(at(5));
         assert!(seen.record().is_none() && seen.is_held(at(29)));
         // Somebody has made it anew, without a holder.
-        assert!(see(&mut seen, record(7, "", 30, ""), 6));
+        assert_eq!(see(&mut seen, record(7, "", 30, ""), 6), Sight::Held);
         assert!(!seen.is_held(at(30)));
     }
 }
