@@ -1,4 +1,4 @@
-use howdah_config::{Dynamic, LocalConfig, Source, dynamic_from, load};
+use howdah_config::{Dynamic, LocalConfig, Places, Source, dynamic_from, load};
 use serde_json::json;
 
 /// Steps of time in a second.
@@ -93,7 +93,7 @@ impl Settings {
             file: "model".into(),
             text: text.into(),
         }])?;
-        let local = LocalConfig::from_value(&config, text, std::path::Path::new("/"))?;
+        let local = LocalConfig::from_value(&config, &Places::default(), std::path::Path::new("/"))?;
         let dynamic = json!({"synchronous_mode": sync, "loop_wait": 2, "howdah": {"ttl": 6},
             "postgresql": {"use_slots": false}});
         let dynamic = dynamic_from(

@@ -4,7 +4,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::{ConfigError, KeyReport, PostgresConfig, known::dynamic_key_report, reader::Reader, string_form};
+use crate::{
+    ConfigError, KeyReport, Places, PostgresConfig, known::dynamic_key_report, places::NOWHERE,
+    reader::Reader, string_form,
+};
 
 /// The cluster-wide configuration (`config` in the store), read into types.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,9 +117,9 @@ pub enum DynamicError {
 impl DynamicError {
     /// The same, of a dynamic configuration that stands in a file below this path.
     #[must_use]
-    pub fn below(self, path: &str, text: &str) -> Self {
+    pub fn below(self, path: &str, places: &Places) -> Self {
         match self {
-            DynamicError::Value(error) => DynamicError::Value(error.below(path, text)),
+            DynamicError::Value(error) => DynamicError::Value(error.below(path, places)),
             DynamicError::Unsupported(why) => DynamicError::Unsupported(format!("{path}: {why}")),
             DynamicError::StandbyCluster => DynamicError::StandbyCluster,
         }
@@ -144,7 +147,7 @@ fn read(
     local_parameters: &BTreeMap<String, String>,
     local_section: &Map<String, Value>,
 ) -> Result<Dynamic, DynamicError> {
-    let root = Reader::root(config, "");
+    let root = Reader::root(config, &NOWHERE);
     let mut warnings = Vec::new();
     let KeyReport {
         not_acted_on,
@@ -172,7 +175,9 @@ fn read(
     ] {
         section.shift_remove(excluded);
     }
-    let use_slots = Reader::root(&section, "").flag("use_slots")?.unwrap_or(true);
+    let use_slots = Reader::root(&section, &NOWHERE)
+        .flag("use_slots")?
+        .unwrap_or(true);
     let mut parameters = texts(&root.section("postgresql")?.section("parameters")?)?;
     for (name, value) in local_parameters {
         let name = name.to_ascii_lowercase();
@@ -203,7 +208,7 @@ fn read(
             section.insert(key.clone(), value.clone());
         }
     }
-    let postgresql = Reader::root(&section, "");
+    let postgresql = Reader::root(&section, &NOWHERE);
     let flag = |key: &str| Ok::<_, ConfigError>(postgresql.flag(key)?.unwrap_or(false));
 
     let strict = root.flag("synchronous_mode_strict")?.unwrap_or(false);
@@ -424,7 +429,7 @@ mod tests {
             text: text.into(),
         }])
         .unwrap();
-        LocalConfig::from_value(&config, text, std::path::Path::new("/w")).unwrap()
+        LocalConfig::from_value(&config, &Places::default(), std::path::Path::new("/w")).unwrap()
     }
 
     const LOCAL: &str = "name: a\nscope: b\nrestapi: {listen: '127.0.0.1:8008'}\netcd3: {host: 'h:1'}\n\
@@ -525,12 +530,13 @@ mod tests {
             std::path::Path::new("/w/data/a")
         );
         let text = LOCAL.replace("127.0.0.1:5432", "':5432'");
-        let config = load(&[Source {
+        let sources = [Source {
             file: "a.yml".into(),
-            text: text.clone(),
-        }])
-        .unwrap();
-        let error = LocalConfig::from_value(&config, &text, std::path::Path::new("/w")).unwrap_err();
+            text,
+        }];
+        let config = load(&sources).unwrap();
+        let places = Places::of(&sources, &Map::new());
+        let error = LocalConfig::from_value(&config, &places, std::path::Path::new("/w")).unwrap_err();
         assert!(
             error.to_string().starts_with("postgresql.listen (line 6): "),
             "{error}"
@@ -540,12 +546,13 @@ mod tests {
     #[test]
     fn the_v2_store_is_refused_with_the_way_out() {
         let text = LOCAL.replace("etcd3:", "etcd:");
-        let config = load(&[Source {
+        let sources = [Source {
             file: "a.yml".into(),
-            text: text.clone(),
-        }])
-        .unwrap();
-        let error = LocalConfig::from_value(&config, &text, std::path::Path::new("/w"))
+            text,
+        }];
+        let config = load(&sources).unwrap();
+        let places = Places::of(&sources, &Map::new());
+        let error = LocalConfig::from_value(&config, &places, std::path::Path::new("/w"))
             .unwrap_err()
             .to_string();
         assert!(

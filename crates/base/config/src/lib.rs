@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   file(s) ─ source.rs ─┐                          ┌─ local.rs    LocalConfig (name, addresses, directories)
+//!   (places.rs: which line says what)
 //!   env ───── env.rs ────┴─ merged Value ─ known.rs ┤  (warnings)
 //!   /config in the store ──────────────────────────-┴─ dynamic.rs  Dynamic (timers, modes, parameters)
 //! ```
@@ -16,6 +17,7 @@ mod listen;
 mod local;
 mod log;
 mod merge;
+mod places;
 mod reader;
 mod source;
 
@@ -29,5 +31,6 @@ pub use local::{
 };
 pub use log::{Layout, LogConfig, Piece, Record};
 pub use merge::{patch, string_form};
+pub use places::{Place, Places};
 pub use reader::{ConfigError, parse_bool, parse_int};
 pub use source::{Source, duplicates, load};

@@ -6,7 +6,7 @@ use std::{
 use howdah_types::{MemberName, Scope, Tags};
 use serde_json::{Map, Value};
 
-use crate::{ConfigError, Listen, LogConfig, reader::Reader, string_form};
+use crate::{ConfigError, Listen, LogConfig, Places, places::NOWHERE, reader::Reader, string_form};
 
 /// What one agent is told locally: who it is, where it listens, where its data lies.
 #[derive(Clone, Debug, PartialEq)]
@@ -205,12 +205,12 @@ pub struct EtcdConfig {
 }
 
 impl LocalConfig {
-    /// Reads the merged configuration. `text` is the file's text for line numbers, `cwd` resolves relative paths.
+    /// Reads the merged configuration. `places` is for messages, `cwd` resolves relative paths.
     ///
     /// # Errors
     /// The first wrong or missing key, with its path and line.
-    pub fn from_value(config: &Map<String, Value>, text: &str, cwd: &Path) -> Result<Self, ConfigError> {
-        let root = Reader::root(config, text);
+    pub fn from_value(config: &Map<String, Value>, places: &Places, cwd: &Path) -> Result<Self, ConfigError> {
+        let root = Reader::root(config, places);
         let store = store(&root)?;
         let name = root.required("name")?;
         let scope = root.required("scope")?;
@@ -575,7 +575,7 @@ impl StoreConfig {
     /// # Errors
     /// There is none, or it is not supported.
     pub fn from_config(config: &Map<String, Value>) -> Result<Self, ConfigError> {
-        store(&Reader::root(config, ""))
+        store(&Reader::root(config, &NOWHERE))
     }
 }
 
@@ -585,7 +585,7 @@ impl CtlConfig {
     /// # Errors
     /// A value is wrong.
     pub fn from_config(config: &Map<String, Value>) -> Result<Self, ConfigError> {
-        let root = Reader::root(config, "");
+        let root = Reader::root(config, &NOWHERE);
         let api = root.section("restapi")?;
         let section = root.section("ctl")?;
         Ok(CtlConfig {

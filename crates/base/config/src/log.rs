@@ -281,7 +281,9 @@ mod tests {
     fn line(log: &Value) -> Result<String, String> {
         let root = json!({ "log": log });
         let map = root.as_object().cloned().unwrap();
-        let section = Reader::root(&map, "").section("log").unwrap();
+        let section = Reader::root(&map, &crate::places::NOWHERE)
+            .section("log")
+            .unwrap();
         let config = LogConfig::read(&section).map_err(|error| error.to_string())?;
         Ok(config.layout.line(&Record {
             asctime: "T",

@@ -2,6 +2,8 @@ use howdah_pgconf::parse_number;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::places::{Place, Places};
+
 /// A mistake in a configuration, with its place.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ConfigError {
@@ -14,12 +16,12 @@ pub enum ConfigError {
         message: String,
     },
     /// A key with a wrong value, or a missing one.
-    #[error("{path}{}: {message}", line.map(|l| format!(" (line {l})")).unwrap_or_default())]
+    #[error("{path}{}: {message}", place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default())]
     Value {
         /// The key's path, with dots.
         path: String,
-        /// Its line in the file, where it is known.
-        line: Option<usize>,
+        /// Where it stands, or the section that it is missing from.
+        place: Option<Place>,
         /// What is wrong and what to write.
         message: String,
     },
@@ -27,12 +29,12 @@ pub enum ConfigError {
 
 impl ConfigError {
     /// The same mistake, of a mapping that stands in a file below this path.
-    pub(crate) fn below(self, prefix: &str, text: &str) -> Self {
+    pub(crate) fn below(self, prefix: &str, places: &Places) -> Self {
         match self {
             ConfigError::Value { path, message, .. } => {
                 let path = format!("{prefix}.{path}");
                 ConfigError::Value {
-                    line: line_of(text, &path),
+                    place: places.nearest(&path).cloned(),
                     path,
                     message,
                 }
@@ -47,15 +49,15 @@ impl ConfigError {
 pub(crate) struct Reader<'a> {
     path: String,
     map: Option<&'a Map<String, Value>>,
-    text: &'a str,
+    places: &'a Places,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn root(map: &'a Map<String, Value>, text: &'a str) -> Self {
+    pub(crate) fn root(map: &'a Map<String, Value>, places: &'a Places) -> Self {
         Reader {
             path: String::new(),
             map: Some(map),
-            text,
+            places,
         }
     }
 
@@ -69,7 +71,7 @@ impl<'a> Reader<'a> {
         Ok(Reader {
             path: self.join(key),
             map,
-            text: self.text,
+            places: self.places,
         })
     }
 
@@ -147,7 +149,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn error(&self, key: &str, message: &str) -> ConfigError {
         let path = self.join(key);
         ConfigError::Value {
-            line: line_of(self.text, &path),
+            place: self.places.nearest(&path).cloned(),
             path,
             message: message.to_owned(),
         }
@@ -188,50 +190,5 @@ pub fn parse_int(value: &Value, unit: &str) -> Option<i64> {
         Value::Number(n) => n.as_i64().or_else(|| n.as_f64().map(|f| f.round() as i64)),
         Value::String(text) => parse_number(text, unit).map(|n| n.round() as i64),
         _ => None,
-    }
-}
-
-/// The line (from 1) of the key at `path` in a block-style YAML text: each segment is looked for below the one
-/// before, deeper indented. `None` when it is not written like that, or comes from elsewhere.
-fn line_of(text: &str, path: &str) -> Option<usize> {
-    let mut lines = text.lines().enumerate().peekable();
-    let mut depth: Option<usize> = None;
-    let mut found = None;
-    for segment in path.split('.') {
-        let at = lines.find_map(|(number, line)| {
-            let trimmed = line.trim_start();
-            let indent = line.len() - trimmed.len();
-            let deeper = depth.is_none_or(|depth| indent > depth);
-            let here = trimmed
-                .strip_prefix(segment)
-                .is_some_and(|rest| rest.starts_with(':'));
-            (deeper && here).then_some((number + 1, indent))
-        });
-        match at {
-            Some((number, indent)) => {
-                found = Some(number);
-                depth = Some(indent);
-            }
-            // A missing key is reported at the section it is missing from.
-            None => return found,
-        }
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_found_by_indentation() {
-        let text =
-            "name: a\npostgresql:\n  listen: x\n  authentication:\n    superuser:\n      username: u\n";
-        assert_eq!(
-            line_of(text, "postgresql.authentication.superuser.username"),
-            Some(6)
-        );
-        assert_eq!(line_of(text, "postgresql.data_dir"), Some(2));
-        assert_eq!(line_of(text, "restapi"), None);
     }
 }

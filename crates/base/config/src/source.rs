@@ -11,6 +11,14 @@ pub struct Source {
     pub text: String,
 }
 
+/// Patroni's files are YAML 1.1 in practice: the last of two equal keys wins and 0755 is octal.
+pub(crate) fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+        legacy_octal_numbers: true,
+    }
+}
+
 /// Reads YAML files into one mapping; later files win, and a null deletes (Patroni's directory of files).
 ///
 /// # Errors
@@ -22,12 +30,7 @@ pub fn load(sources: &[Source]) -> Result<Map<String, Value>, ConfigError> {
             file: source.file.clone(),
             message,
         };
-        // Patroni's files are YAML 1.1 in practice: the last of two equal keys wins and 0755 is octal.
-        let options = serde_saphyr::options! {
-            duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
-            legacy_octal_numbers: true,
-        };
-        let value: Option<Value> = serde_saphyr::from_str_with_options(&source.text, options)
+        let value: Option<Value> = serde_saphyr::from_str_with_options(&source.text, options())
             .map_err(|error| syntax(error.to_string()))?;
         match value {
             Some(Value::Object(map)) => {

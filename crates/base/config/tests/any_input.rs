@@ -16,7 +16,8 @@ mod any;
 use std::path::Path;
 
 use howdah_config::{
-    CtlConfig, Listen, LocalConfig, StoreConfig, check_dynamic, key_report, parse_bool, parse_int, patch,
+    CtlConfig, Listen, LocalConfig, Places, Source, StoreConfig, check_dynamic, key_report, parse_bool,
+    parse_int, patch,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -64,8 +65,9 @@ proptest! {
     #[test]
     fn local_ones(value in any::damaged(local())) {
         let config = any::object(&value);
-        let text = value.to_string();
-        if let Err(error) = LocalConfig::from_value(&config, &text, Path::new("/")) {
+        let sources = [Source { file: "a.yml".into(), text: value.to_string() }];
+        let places = Places::of(&sources, &config);
+        if let Err(error) = LocalConfig::from_value(&config, &places, Path::new("/")) {
             prop_assert!(!error.to_string().is_empty());
         }
         let _ = (StoreConfig::from_config(&config), CtlConfig::from_config(&config));

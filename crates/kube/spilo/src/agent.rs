@@ -265,7 +265,7 @@ fn section<'a>(config: &'a mut Map<String, Value>, path: &[&str]) -> Option<&'a 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use howdah_config::{LocalConfig, dynamic_from};
+    use howdah_config::{LocalConfig, Places, dynamic_from};
     use std::{
         collections::{BTreeMap, BTreeSet},
         path::{Path, PathBuf},
@@ -306,7 +306,7 @@ mod tests {
         let spilo = r#"{"postgresql": {"parameters": {"shared_buffers": "64MB"}},
             "bootstrap": {"initdb": [{"auth-host": "scram-sha-256"}], "dcs": {"ttl": 20, "postgresql": {"parameters": {"io_method": "worker"}}}}}"#;
         let outcome = configure(&env(&[("SPILO_CONFIGURATION", spilo)]), &facts()).unwrap();
-        let config = LocalConfig::from_value(&outcome.config, "", Path::new("/")).unwrap();
+        let config = LocalConfig::from_value(&outcome.config, &Places::default(), Path::new("/")).unwrap();
         assert_eq!(
             config.postgresql.data_dir,
             Path::new("/pods/x/home/postgres/pgdata/pgroot/data")

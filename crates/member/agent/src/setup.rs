@@ -4,8 +4,8 @@ use std::{
 };
 
 use howdah_config::{
-    ConfigError, DynamicError, LocalConfig, Source, duplicates, dynamic_from, env_layer, key_report, load,
-    patch,
+    ConfigError, DynamicError, LocalConfig, Places, Source, duplicates, dynamic_from, env_layer, key_report,
+    load, patch,
 };
 use howdah_http::{Client, TlsError, basic_auth, client_tls};
 use thiserror::Error;
@@ -44,19 +44,17 @@ impl ConfigFile {
     pub fn read(&self) -> Result<(LocalConfig, Option<String>), SetupError> {
         let sources = self.sources()?;
         let mut merged = load(&sources)?;
-        patch(&mut merged, &env_layer(std::env::vars()));
-        let text = sources
-            .first()
-            .filter(|_| sources.len() == 1)
-            .map_or("", |source| source.text.as_str());
+        let environment = env_layer(std::env::vars());
+        patch(&mut merged, &environment);
+        let places = Places::of(&sources, &environment);
         let cwd = std::env::current_dir().map_err(|source| SetupError::File {
             path: PathBuf::from("."),
             source,
         })?;
-        let config = LocalConfig::from_value(&merged, text, &cwd)?;
+        let config = LocalConfig::from_value(&merged, &places, &cwd)?;
         if let Some(bootstrap) = &config.bootstrap {
             dynamic_from(&bootstrap.dcs, &config.postgresql)
-                .map_err(|error| SetupError::Dynamic(error.below("bootstrap.dcs", text)))?;
+                .map_err(|error| SetupError::Dynamic(error.below("bootstrap.dcs", &places)))?;
         }
         let warnings: Vec<String> = duplicates(&sources)
             .into_iter()

@@ -2,12 +2,11 @@
 
 mod rules;
 mod shape;
-mod tree;
 
 use std::fmt;
 
 use crate::{GROUP, KIND, VERSION};
-use tree::Node;
+use howdah_yaml::Node;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +43,7 @@ impl fmt::Display for Finding {
 /// Looks at all documents of a YAML text. Documents of other kinds are passed over.
 #[must_use]
 pub fn lint(text: &str) -> Vec<Finding> {
-    let documents = match tree::parse(text) {
+    let documents = match howdah_yaml::documents(text) {
         Ok(documents) => documents,
         Err((line, message)) => {
             return vec![Finding {

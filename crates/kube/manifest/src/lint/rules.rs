@@ -1,11 +1,9 @@
+use howdah_yaml::{Node, Value};
 use std::collections::BTreeSet;
 
 use howdah_pgconf::AGENT_OWNED;
 
-use super::{
-    Finding, Severity,
-    tree::{Node, Value},
-};
+use super::{Finding, Severity};
 use crate::{
     Quantity, is_database_name, is_dns_label, is_role_name,
     manifest::one_secret,

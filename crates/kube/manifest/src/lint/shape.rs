@@ -1,12 +1,10 @@
-use super::{
-    Finding, Severity,
-    tree::{Node, Value},
-};
+use super::{Finding, Severity};
 use crate::{
     OLD_NAMES, Quantity,
     fields::spec_schema,
     schema::{Field, Kind, Schema},
 };
+use howdah_yaml::{Node, Value};
 
 const METADATA: &[&str] = &[
     "name",

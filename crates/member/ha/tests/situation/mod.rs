@@ -86,7 +86,12 @@ impl Situation {
             text: text.into(),
         }])
         .unwrap();
-        let local = LocalConfig::from_value(&config, text, std::path::Path::new("/")).unwrap();
+        let local = LocalConfig::from_value(
+            &config,
+            &howdah_config::Places::default(),
+            std::path::Path::new("/"),
+        )
+        .unwrap();
         let dynamic = json!({"postgresql": {"use_slots": false}});
         let mut inner = Inner {
             now: NOW,

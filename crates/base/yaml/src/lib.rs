@@ -1,3 +1,5 @@
+//! YAML values that know their line, for messages with a place: of configurations and of manifests.
+
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -5,25 +7,44 @@ use serde_saphyr::Spanned;
 
 /// A YAML value that knows its line.
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
+pub struct Node {
     /// From 1.
-    pub(crate) line: u64,
-    pub(crate) value: Value,
+    pub line: u64,
+    /// What stands there.
+    pub value: Value,
 }
 
+/// A value. Numbers are as YAML's core schema reads them.
 #[derive(Clone, Debug)]
-pub(crate) enum Value {
+pub enum Value {
+    /// Nothing, or `null`.
     Null,
+    /// `true` or `false`.
     Bool(bool),
+    /// A number without a fraction.
     Integer(i128),
+    /// Any other number.
     Float(f64),
+    /// A text.
     Text(String),
+    /// A sequence.
     List(Vec<Node>),
+    /// Keys in their order, each with its line; a key that stands twice is in it twice if the reader lets it be.
     Map(Vec<(String, u64, Node)>),
 }
 
+/// The one document of a text, read with `options`; `None` if it is empty or not YAML.
+#[must_use]
+pub fn document(text: &str, options: serde_saphyr::Options) -> Option<Node> {
+    let parsed: Result<Option<Spanned<Value>>, _> = serde_saphyr::from_str_with_options(text, options);
+    parsed.ok().flatten().map(node)
+}
+
 /// All documents of a text; or the line and the reason why it is not YAML.
-pub(crate) fn parse(text: &str) -> Result<Vec<Node>, (u64, String)> {
+///
+/// # Errors
+/// The line, from 1 (0: unknown), and the reason.
+pub fn documents(text: &str) -> Result<Vec<Node>, (u64, String)> {
     let parsed: Result<Vec<Spanned<Value>>, _> = serde_saphyr::from_multiple(text);
     match parsed {
         Ok(documents) => Ok(documents
@@ -47,7 +68,9 @@ fn node(spanned: Spanned<Value>) -> Node {
 }
 
 impl Node {
-    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+    /// The value of a key; `None` also where this is no mapping.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Node> {
         self.entries()
             .iter()
             .find(|(name, _, _)| name == key)
@@ -55,30 +78,38 @@ impl Node {
     }
 
     /// Follows keys downwards.
-    pub(crate) fn at(&self, keys: &[&str]) -> Option<&Node> {
+    #[must_use]
+    pub fn at(&self, keys: &[&str]) -> Option<&Node> {
         keys.iter().try_fold(self, |node, key| node.get(key))
     }
 
-    pub(crate) fn entries(&self) -> &[(String, u64, Node)] {
+    /// The keys of a mapping with their lines and values.
+    #[must_use]
+    pub fn entries(&self) -> &[(String, u64, Node)] {
         match &self.value {
             Value::Map(entries) => entries,
             _ => &[],
         }
     }
 
-    pub(crate) fn text(&self) -> Option<&str> {
+    /// The text, where it is one.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    pub(crate) fn is_null(&self) -> bool {
+    /// Whether nothing stands there.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
         matches!(self.value, Value::Null)
     }
 
     /// What it is, for people.
-    pub(crate) fn kind(&self) -> &'static str {
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
         match self.value {
             Value::Null => "nothing",
             Value::Bool(_) => "true or false",
@@ -91,7 +122,8 @@ impl Node {
     }
 
     /// A scalar as it may have been written.
-    pub(crate) fn shown(&self) -> String {
+    #[must_use]
+    pub fn shown(&self) -> String {
         match &self.value {
             Value::Bool(flag) => flag.to_string(),
             Value::Integer(number) => number.to_string(),
