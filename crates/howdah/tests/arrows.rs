@@ -28,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("member-api", &["types", "dcs", "overview"]),
     ("guard", &["types", "clock"]),
     ("http", &["types", "clock"]),
+    ("sql", &["types", "http"]),
     ("dcs-etcd", &["types", "clock", "dcs", "http"]),
     ("dcs-kube", &["types", "clock", "dcs", "http"]),
     (
@@ -35,9 +36,9 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["types", "config", "dcs", "dcs-etcd", "dcs-kube", "http"],
     ),
     ("manifest", &["pgconf", "yaml"]),
-    ("blueprint", &["types", "overview", "manifest"]),
+    ("blueprint", &["types", "pgconf", "overview", "manifest"]),
     ("spilo", &["pgconf", "config"]),
-    ("postgres", &["types", "clock", "pgconf", "config", "http"]),
+    ("postgres", &["types", "clock", "pgconf", "config", "http", "sql"]),
     (
         "agent",
         &[
@@ -77,6 +78,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "clock",
             "dcs",
             "http",
+            "sql",
             "overview",
             "manifest",
             "blueprint",

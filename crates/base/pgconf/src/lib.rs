@@ -19,6 +19,7 @@ mod hba;
 mod history;
 mod known;
 mod managed;
+mod quote;
 mod timeline;
 
 pub use conninfo::{Conninfo, pgpass_line};
@@ -29,4 +30,5 @@ pub use hba::{hba_errors, hba_include};
 pub use history::{Divergence, HistoryLine, divergence, parse_history, share_history};
 pub use known::is_known;
 pub use managed::{AGENT_OWNED, MANAGED, ManagedGuc, managed_values};
+pub use quote::{sql_identifier, sql_literal};
 pub use timeline::{TimelineEvidence, newest_at};

@@ -18,11 +18,8 @@ pub enum OperatorError {
         /// What was tried.
         what: String,
         /// How it failed.
-        source: tokio_postgres::Error,
+        source: howdah_sql::SqlError,
     },
-    /// The database does not answer in time.
-    #[error("the database does not answer within {0} s")]
-    Timeout(u64),
     /// A member's agent.
     #[error("the agent of {member}: {reason}")]
     Agent {
@@ -59,7 +56,7 @@ impl OperatorError {
         }
     }
 
-    pub(crate) fn database(what: &str) -> impl FnOnce(tokio_postgres::Error) -> OperatorError + '_ {
+    pub(crate) fn database(what: &str) -> impl FnOnce(howdah_sql::SqlError) -> OperatorError + '_ {
         move |source| OperatorError::Database {
             what: what.to_owned(),
             source,
@@ -73,13 +70,12 @@ impl OperatorError {
         }
     }
 
-    /// Whether it is of a server that is starting or going: it will be over in a moment.
+    /// Whether the error is transient: a server that is starting, stopping or changing its role.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
-            OperatorError::Timeout(_) => true,
             OperatorError::Database { source, .. } => match source.code() {
                 // Cannot connect now, admin or crash shutdown, read only (it is no primary any more).
-                Some(code) => ["57P03", "57P01", "57P02", "25006"].contains(&code.code()),
+                Some(code) => ["57P03", "57P01", "57P02", "25006"].contains(&code),
                 None => true,
             },
             _ => false,

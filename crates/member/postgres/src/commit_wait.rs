@@ -19,7 +19,8 @@ const MESSAGE: &str = "SELECT pg_logical_emit_message(true, 'howdah', '')";
 /// # Errors
 /// The server does not answer by `deadline`.
 pub async fn write_wal(session: &Session, deadline: BootTime) -> Result<(), PgError> {
-    session.row(MESSAGE, deadline).await.map(drop)
+    session.row(MESSAGE, deadline).await?;
+    Ok(())
 }
 
 impl Server {
@@ -41,13 +42,16 @@ impl Server {
             tokio::select! {
                 biased;
                 ended = &mut ends => {
-                    break ended.map_err(|_| PgError::Timeout("a commit")).flatten().map(|()| false);
+                    break match ended {
+                        Ok(ended) => ended.map(|()| false).map_err(PgError::from),
+                        Err(_) => Err(PgError::Timeout("a commit")),
+                    };
                 }
                 () = sleep_until(now() + LOOK) => {
                     match session.row(&query, deadline).await {
                         Ok(row) if row.get(0) == Some("SyncRep") => break Ok(true),
                         Ok(_) => {}
-                        Err(error) => break Err(error),
+                        Err(error) => break Err(error.into()),
                     }
                 }
             }

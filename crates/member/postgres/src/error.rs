@@ -1,7 +1,10 @@
 use std::{io, path::PathBuf};
 
+use howdah_sql::SqlError;
 use thiserror::Error;
-use tokio_postgres::error::SqlState;
+
+/// SQLSTATE of a server that starts, stops or recovers.
+const CANNOT_CONNECT_NOW: &str = "57P03";
 
 /// What went wrong with the local PostgreSQL.
 #[derive(Debug, Error)]
@@ -55,12 +58,15 @@ pub enum PgError {
         /// Its last lines.
         output: String,
     },
-    /// The server has answered a connection or a query with an error.
-    #[error("{0}")]
-    Refused(String),
-    /// A connection or a query failed.
-    #[error("{0}")]
-    Sql(String),
+    /// SQL failed.
+    #[error(transparent)]
+    Sql(SqlError),
+    /// A certificate is unusable.
+    #[error(transparent)]
+    Tls(#[from] howdah_http::TlsError),
+    /// Certificates are to be checked, and nothing says against what.
+    #[error("sslmode={0} needs sslrootcert")]
+    NoRootCertificate(String),
     /// It did not happen in time.
     #[error("{0} took too long")]
     Timeout(&'static str),
@@ -73,7 +79,11 @@ impl PgError {
     /// Whether the server has said it, which shows that it works.
     #[must_use]
     pub fn is_answer(&self) -> bool {
-        matches!(self, PgError::Refused(_) | PgError::NotYet(_))
+        match self {
+            PgError::NotYet(_) => true,
+            PgError::Sql(error) => error.code().is_some(),
+            _ => false,
+        }
     }
 
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> PgError {
@@ -82,20 +92,11 @@ impl PgError {
     }
 }
 
-impl From<tokio_postgres::Error> for PgError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        match error.as_db_error() {
-            Some(db) if *db.code() == SqlState::CANNOT_CONNECT_NOW => {
-                PgError::NotYet(db.message().to_owned())
-            }
-            Some(db) => PgError::Refused(format!("{}: {}", db.severity(), db.message())),
-            None => {
-                let mut text = error.to_string();
-                if let Some(source) = std::error::Error::source(&error) {
-                    text = format!("{text}: {source}");
-                }
-                PgError::Sql(text)
-            }
+impl From<SqlError> for PgError {
+    fn from(error: SqlError) -> Self {
+        match (error.code(), error.message()) {
+            (Some(CANNOT_CONNECT_NOW), Some(message)) => PgError::NotYet(message.to_owned()),
+            _ => PgError::Sql(error),
         }
     }
 }

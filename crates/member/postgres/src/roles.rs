@@ -1,10 +1,9 @@
 use howdah_config::{Account, PostgresConfig};
 use howdah_types::BootTime;
 
-use crate::{
-    PgError, Session,
-    session::{identifier, literal},
-};
+use howdah_pgconf::{sql_identifier, sql_literal};
+
+use crate::{PgError, Session};
 
 /// Creates, or brings up to date, the roles that agents use. For pg_rewind it grants the four functions it needs.
 pub(crate) async fn create_roles(
@@ -31,21 +30,17 @@ pub(crate) async fn create_roles(
         ] {
             let grant = format!(
                 "GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {}",
-                identifier(&rewind.username)
+                sql_identifier(&rewind.username)
             );
             session.run(&grant, deadline).await?;
         }
     }
-    session
-        .run(
-            "RESET log_statement; RESET log_min_duration_statement; RESET log_min_error_statement",
-            deadline,
-        )
-        .await
+    let sql = "RESET log_statement; RESET log_min_duration_statement; RESET log_min_error_statement";
+    Ok(session.run(sql, deadline).await?)
 }
 
 async fn role(session: &Session, account: &Account, kind: &str, deadline: BootTime) -> Result<(), PgError> {
-    let name = literal(&account.username);
+    let name = sql_literal(&account.username);
     let exists = format!("SELECT count(*) FROM pg_roles WHERE rolname = {name}");
     let verb = match session.row(&exists, deadline).await?.get(0) {
         Some("0") => "CREATE",
@@ -54,10 +49,10 @@ async fn role(session: &Session, account: &Account, kind: &str, deadline: BootTi
     let password = account
         .password
         .as_ref()
-        .map_or_else(String::new, |p| format!(" PASSWORD {}", literal(p)));
+        .map_or_else(String::new, |p| format!(" PASSWORD {}", sql_literal(p)));
     let sql = format!(
         "{verb} ROLE {} WITH LOGIN {kind}{password}",
-        identifier(&account.username)
+        sql_identifier(&account.username)
     );
-    session.run(&sql, deadline).await
+    Ok(session.run(&sql, deadline).await?)
 }

@@ -1,7 +1,7 @@
 use howdah_pgconf::TimelineEvidence;
+use howdah_sql::SimpleQueryRow;
 use howdah_types::{BootTime, Lsn, Timeline};
 use serde::{Deserialize, Serialize};
-use tokio_postgres::SimpleQueryRow;
 
 use crate::{DataDir, PgError, Session};
 

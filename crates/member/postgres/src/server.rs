@@ -6,9 +6,9 @@ use howdah_types::{BootTime, MemberName, Scope, Timeline};
 use serde_json::{Map, Value};
 
 use crate::{
-    Conf, DataDir, PgError, Programs, Session, Source, Target, command_line,
+    Conf, DataDir, PgError, Programs, Session, Source, command_line,
     conf::{write_atomically, write_pgpass},
-    roles,
+    roles, session,
 };
 
 /// One local PostgreSQL: its configuration, its directory and its programs. Holds no connection and no process.
@@ -130,13 +130,8 @@ impl Server {
         let host = socket
             .as_deref()
             .unwrap_or_else(|| self.local.listen.local_host());
-        let target = Target {
-            host,
-            port: self.local.listen.port,
-            account: &self.local.superuser,
-            database: &self.local.database,
-        };
-        Session::connect(target, deadline).await
+        let (port, account) = (self.local.listen.port, &self.local.superuser);
+        session::connect(host, port, account, &self.local.database, deadline).await
     }
 
     /// Connects to another member as whoever may read its timeline files.
@@ -150,13 +145,7 @@ impl Server {
             .as_ref()
             .filter(|a| !a.username.is_empty())
             .unwrap_or(&self.local.superuser);
-        let target = Target {
-            host: &other.host,
-            port: other.port,
-            account,
-            database: &self.local.database,
-        };
-        Session::connect(target, deadline).await
+        session::connect(&other.host, other.port, account, &self.local.database, deadline).await
     }
 
     /// A connection string for a user's script.

@@ -1,18 +1,21 @@
 use howdah_types::{BootTime, Lsn};
 
-use crate::{PgError, Session, session::literal};
+use howdah_pgconf::sql_literal;
+
+use crate::{PgError, Session};
 
 /// Creates a physical slot that keeps WAL from now on.
 ///
 /// # Errors
 /// PostgreSQL refuses.
 pub async fn create_slot(session: &Session, name: &str, deadline: BootTime) -> Result<(), PgError> {
-    let name = literal(name);
+    let name = sql_literal(name);
     let sql = format!(
         "SELECT pg_create_physical_replication_slot({name}, true) \
          WHERE NOT EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = {name})"
     );
-    session.rows(&sql, deadline).await.map(drop)
+    session.rows(&sql, deadline).await?;
+    Ok(())
 }
 
 /// Drops a slot that nobody uses.
@@ -20,11 +23,12 @@ pub async fn create_slot(session: &Session, name: &str, deadline: BootTime) -> R
 /// # Errors
 /// PostgreSQL refuses.
 pub async fn drop_slot(session: &Session, name: &str, deadline: BootTime) -> Result<(), PgError> {
-    let name = literal(name);
+    let name = sql_literal(name);
     let sql = format!(
         "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {name} AND NOT active"
     );
-    session.rows(&sql, deadline).await.map(drop)
+    session.rows(&sql, deadline).await?;
+    Ok(())
 }
 
 /// Moves a slot forward.
@@ -32,6 +36,10 @@ pub async fn drop_slot(session: &Session, name: &str, deadline: BootTime) -> Res
 /// # Errors
 /// PostgreSQL refuses.
 pub async fn advance_slot(session: &Session, name: &str, to: Lsn, deadline: BootTime) -> Result<(), PgError> {
-    let sql = format!("SELECT pg_replication_slot_advance({}, '{to}')", literal(name));
-    session.rows(&sql, deadline).await.map(drop)
+    let sql = format!(
+        "SELECT pg_replication_slot_advance({}, '{to}')",
+        sql_literal(name)
+    );
+    session.rows(&sql, deadline).await?;
+    Ok(())
 }

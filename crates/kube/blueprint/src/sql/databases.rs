@@ -1,6 +1,7 @@
 use howdah_manifest::{Manifest, is_database_name};
+use howdah_pgconf::sql_identifier;
 
-use super::{Catalogue, Role, Statement, quote::ident, statement};
+use super::{Catalogue, Role, Statement, statement};
 use crate::Settings;
 
 /// Statements for the databases of a manifest, plain and prepared; and those whose owner is no role, which are not made.
@@ -34,11 +35,19 @@ pub fn databases(
         }
         match have.databases.get(name) {
             None => out.push(statement(
-                format!("CREATE DATABASE {} OWNER {}", ident(name), ident(owner)),
+                format!(
+                    "CREATE DATABASE {} OWNER {}",
+                    sql_identifier(name),
+                    sql_identifier(owner)
+                ),
                 format!("create database {name}"),
             )),
             Some(now) if now != owner => out.push(statement(
-                format!("ALTER DATABASE {} OWNER TO {}", ident(name), ident(owner)),
+                format!(
+                    "ALTER DATABASE {} OWNER TO {}",
+                    sql_identifier(name),
+                    sql_identifier(owner)
+                ),
                 format!("give database {name} to {owner}"),
             )),
             Some(_) => {}

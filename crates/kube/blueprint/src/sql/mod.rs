@@ -5,7 +5,6 @@
 
 mod databases;
 mod prepared;
-mod quote;
 mod roles;
 
 use std::collections::{BTreeMap, BTreeSet};

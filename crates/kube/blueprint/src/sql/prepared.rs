@@ -1,8 +1,9 @@
+use howdah_pgconf::sql_identifier;
 use std::collections::BTreeMap;
 
 use howdah_manifest::{Flag, Manifest, PreparedDatabase, is_database_name};
 
-use super::{Role, Statement, quote::ident, statement, together};
+use super::{Role, Statement, statement, together};
 
 /// What a prepared database has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,9 +49,9 @@ pub fn prepared_roles(manifest: &Manifest) -> Vec<Role> {
 }
 
 fn search_path(schemas: &[&str]) -> String {
-    let quoted: Vec<String> = [ident("$user")]
+    let quoted: Vec<String> = [sql_identifier("$user")]
         .into_iter()
-        .chain(schemas.iter().map(|s| ident(s)))
+        .chain(schemas.iter().map(|s| sql_identifier(s)))
         .collect();
     quoted.join(", ")
 }
@@ -126,8 +127,8 @@ pub fn prepared_database(name: &str, database: &PreparedDatabase, have: &Databas
         let mut parts = vec![statement(
             format!(
                 "CREATE SCHEMA {} AUTHORIZATION {}",
-                ident(&schema),
-                ident(&schema_owner)
+                sql_identifier(&schema),
+                sql_identifier(&schema_owner)
             ),
             format!("create schema {schema} in {name}"),
         )];
@@ -147,9 +148,9 @@ pub fn prepared_database(name: &str, database: &PreparedDatabase, have: &Databas
             parts.push(statement(
                 format!(
                     "GRANT USAGE ON SCHEMA {} TO {}, {}",
-                    ident(&schema),
-                    ident(&format!("{prefix}_reader")),
-                    ident(&format!("{prefix}_writer"))
+                    sql_identifier(&schema),
+                    sql_identifier(&format!("{prefix}_reader")),
+                    sql_identifier(&format!("{prefix}_writer"))
                 ),
                 format!("let {prefix}'s roles use schema {schema}"),
             ));
@@ -164,16 +165,16 @@ pub fn prepared_database(name: &str, database: &PreparedDatabase, have: &Databas
             None => out.push(statement(
                 format!(
                     "CREATE EXTENSION IF NOT EXISTS {} SCHEMA {}",
-                    ident(extension),
-                    ident(schema)
+                    sql_identifier(extension),
+                    sql_identifier(schema)
                 ),
                 format!("create extension {extension} in {name}"),
             )),
             Some(now) if now != schema => out.push(statement(
                 format!(
                     "ALTER EXTENSION {} SET SCHEMA {}",
-                    ident(extension),
-                    ident(schema)
+                    sql_identifier(extension),
+                    sql_identifier(schema)
                 ),
                 format!("move extension {extension} to schema {schema}"),
             )),
@@ -187,15 +188,18 @@ pub fn prepared_database(name: &str, database: &PreparedDatabase, have: &Databas
 fn default_privileges(owner: &str, prefix: &str, schema: Option<&str>, out: &mut Vec<Statement>) {
     let (reader, writer) = (format!("{prefix}_reader"), format!("{prefix}_writer"));
     let scope = schema
-        .map(|schema| format!(" IN SCHEMA {}", ident(schema)))
+        .map(|schema| format!(" IN SCHEMA {}", sql_identifier(schema)))
         .unwrap_or_default();
-    let head = format!("ALTER DEFAULT PRIVILEGES FOR ROLE {}{scope}", ident(owner));
-    let both = format!("{}, {}", ident(&reader), ident(&writer));
+    let head = format!(
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {}{scope}",
+        sql_identifier(owner)
+    );
+    let both = format!("{}, {}", sql_identifier(&reader), sql_identifier(&writer));
     let mut grants = vec![
-        ("SELECT ON TABLES", ident(&reader)),
-        ("SELECT ON SEQUENCES", ident(&reader)),
-        ("INSERT, UPDATE, DELETE ON TABLES", ident(&writer)),
-        ("USAGE, UPDATE ON SEQUENCES", ident(&writer)),
+        ("SELECT ON TABLES", sql_identifier(&reader)),
+        ("SELECT ON SEQUENCES", sql_identifier(&reader)),
+        ("INSERT, UPDATE, DELETE ON TABLES", sql_identifier(&writer)),
+        ("USAGE, UPDATE ON SEQUENCES", sql_identifier(&writer)),
         ("EXECUTE ON FUNCTIONS", both.clone()),
         ("USAGE ON TYPES", both.clone()),
     ];

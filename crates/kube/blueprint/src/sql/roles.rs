@@ -1,12 +1,9 @@
+use howdah_pgconf::{sql_identifier, sql_literal};
 use std::collections::BTreeMap;
 
 use howdah_manifest::{Flag, Manifest, role_flags};
 
-use super::{
-    Catalogue, RoleFacts, Statement, prepared_roles,
-    quote::{ident, literal},
-    statement, together,
-};
+use super::{Catalogue, RoleFacts, Statement, prepared_roles, statement, together};
 use crate::Settings;
 
 /// A role that a cluster should have.
@@ -69,7 +66,11 @@ pub fn roles(wanted: &[Role], have: &Catalogue, verifiers: &BTreeMap<String, Str
         for group in &role.member_of {
             if !facts.is_some_and(|facts| facts.member_of.contains(group)) {
                 out.push(statement(
-                    format!("GRANT {} TO {}", ident(group), ident(&role.name)),
+                    format!(
+                        "GRANT {} TO {}",
+                        sql_identifier(group),
+                        sql_identifier(&role.name)
+                    ),
                     format!("make {} a member of {group}", role.name),
                 ));
             }
@@ -85,7 +86,7 @@ fn create(
     verifiers: &BTreeMap<String, String>,
     out: &mut Vec<Statement>,
 ) {
-    let mut sql = format!("CREATE ROLE {}", ident(&role.name));
+    let mut sql = format!("CREATE ROLE {}", sql_identifier(&role.name));
     for flag in &role.flags {
         sql.push_str(if flag.on { " " } else { " NO" });
         sql.push_str(flag.name);
@@ -99,14 +100,17 @@ fn create(
                 .any(|other| other.name == *name)
     };
     if let Some(admin) = role.admin.as_ref().filter(|admin| earlier(admin)) {
-        sql.push_str(&format!(" ADMIN {}", ident(admin)));
+        sql.push_str(&format!(" ADMIN {}", sql_identifier(admin)));
     }
     if let Some(verifier) = verifiers.get(&role.name).filter(|_| role.login) {
-        sql.push_str(&format!(" PASSWORD {}", literal(verifier)));
+        sql.push_str(&format!(" PASSWORD {}", sql_literal(verifier)));
     }
     let mut parts = vec![statement(sql, String::new())];
     if let Some(path) = &role.search_path {
-        let set = format!("ALTER ROLE {} SET search_path TO {path}", ident(&role.name));
+        let set = format!(
+            "ALTER ROLE {} SET search_path TO {path}",
+            sql_identifier(&role.name)
+        );
         parts.push(statement(set, String::new()));
     }
     out.push(together(&parts, format!("create role {}", role.name)));
@@ -125,7 +129,7 @@ fn alter(role: &Role, facts: &RoleFacts, verifiers: &BTreeMap<String, String>, o
             .collect();
         let words = words.join(" ");
         out.push(statement(
-            format!("ALTER ROLE {} {words}", ident(&role.name)),
+            format!("ALTER ROLE {} {words}", sql_identifier(&role.name)),
             format!("alter role {}: {words}", role.name),
         ));
     }
@@ -134,7 +138,11 @@ fn alter(role: &Role, facts: &RoleFacts, verifiers: &BTreeMap<String, String>, o
         .filter(|_| role.login && !facts.password_matches)
     {
         out.push(statement(
-            format!("ALTER ROLE {} PASSWORD {}", ident(&role.name), literal(verifier)),
+            format!(
+                "ALTER ROLE {} PASSWORD {}",
+                sql_identifier(&role.name),
+                sql_literal(verifier)
+            ),
             format!("set the password of {} to that of its Secret", role.name),
         ));
     }

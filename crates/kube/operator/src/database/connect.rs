@@ -1,31 +1,23 @@
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use howdah_clock::now;
-use howdah_http::{client_tls, timeout_at};
+use howdah_http::client_tls;
+use howdah_sql::{Target, Tls};
 use howdah_types::BootTime;
-use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Config, SimpleQueryMessage, config::SslMode};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::OperatorError;
 
 /// A whole comparison of one database may take this long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A row as texts.
 pub(super) type Row = Vec<Option<String>>;
 
-/// One connection. TLS is required and the certificate not checked, as upstream has it: members sign their own.
+/// One connection, with a deadline for all that is done over it. TLS is required and the certificate not checked, as
+/// upstream has it: members sign their own.
 pub(super) struct Session {
-    client: Client,
-    connection: JoinHandle<()>,
+    session: howdah_sql::Session,
     deadline: BootTime,
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
 }
 
 impl Session {
@@ -36,32 +28,19 @@ impl Session {
         database: &str,
     ) -> Result<Self, OperatorError> {
         let deadline = now() + PATIENCE;
-        let mut config = Config::new();
-        config
-            .host(address.ip().to_string())
-            .port(address.port())
-            .user(user)
-            .password(password)
-            .dbname(database)
-            .application_name("howdah operator")
-            .connect_timeout(Duration::from_secs(5))
-            .ssl_mode(SslMode::Require);
-        let tls = MakeRustlsConnect::new((*client_tls(None, None, true)?).clone());
-        let connected = timeout_at(deadline, config.connect(tls)).await;
-        let (client, connection) = connected
-            .map_err(|_| OperatorError::Timeout(PATIENCE.as_secs()))?
-            .map_err(OperatorError::database("connecting"))?;
-        // Ends with the client, or is ended with the session.
-        let connection = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to a database has ended");
-            }
-        });
-        Ok(Session {
-            client,
-            connection,
-            deadline,
-        })
+        let target = Target {
+            host: &address.ip().to_string(),
+            port: address.port(),
+            user,
+            password: Some(password),
+            database,
+            application: "howdah operator",
+            options: "",
+            tls: Tls::Require(client_tls(None, None, true)?),
+        };
+        let connected = howdah_sql::Session::connect(&target, deadline).await;
+        let session = connected.map_err(OperatorError::database("connecting"))?;
+        Ok(Session { session, deadline })
     }
 
     pub(super) async fn run(&self, sql: &str) -> Result<(), OperatorError> {
@@ -70,28 +49,18 @@ impl Session {
 
     /// Runs a statement; `what` is for the error, since the text may hold a password.
     pub(super) async fn run_for(&self, sql: &str, what: &str) -> Result<(), OperatorError> {
-        match timeout_at(self.deadline, self.client.batch_execute(sql)).await {
-            Ok(result) => result.map_err(OperatorError::database(what)),
-            Err(_) => Err(OperatorError::Timeout(PATIENCE.as_secs())),
-        }
+        let done = self.session.run(sql, self.deadline).await;
+        done.map_err(OperatorError::database(what))
     }
 
     pub(super) async fn rows(&self, sql: &str) -> Result<Vec<Row>, OperatorError> {
-        let answer = timeout_at(self.deadline, self.client.simple_query(sql))
-            .await
-            .map_err(|_| OperatorError::Timeout(PATIENCE.as_secs()))?
-            .map_err(OperatorError::database("reading"))?;
-        Ok(answer
-            .iter()
-            .filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => Some(
-                    (0..row.len())
-                        .map(|column| row.get(column).map(str::to_owned))
-                        .collect(),
-                ),
-                _ => None,
-            })
-            .collect())
+        let rows = self.session.rows(sql, self.deadline).await;
+        let rows = rows.map_err(OperatorError::database("reading"))?;
+        let texts = |row: &howdah_sql::SimpleQueryRow| {
+            let columns = 0..row.len();
+            columns.map(|column| row.get(column).map(str::to_owned)).collect()
+        };
+        Ok(rows.iter().map(texts).collect())
     }
 
     /// The server's major.

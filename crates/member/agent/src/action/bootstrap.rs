@@ -37,12 +37,12 @@ pub(crate) async fn bootstrap(outside: &Outside) -> Outcome {
         dir.set_aside("failed")
     })
     .await;
-    match kept.unwrap_or_else(|error| Err(PgError::Sql(error.to_string()))) {
+    match kept.and_then(|kept| kept.map_err(Into::into)) {
         Ok(path) => {
             tracing::error!("The data directory is kept as {}.", path.display());
             let _ = Incomplete::of(&outside.server).clear();
         }
-        Err(error) => tracing::error!("{error}"),
+        Err(error) => tracing::error!("{error:#}."),
     }
     let clean = KeyOp::Delete {
         key: Key::Initialize,
