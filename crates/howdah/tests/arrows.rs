@@ -19,6 +19,7 @@ mod packages_of;
 const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("clock", &["types"]),
+    ("proc", &[]),
     ("pgconf", &["types"]),
     ("yaml", &[]),
     ("config", &["types", "pgconf", "yaml"]),
@@ -38,7 +39,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("manifest", &["pgconf", "yaml"]),
     ("blueprint", &["types", "pgconf", "overview", "manifest"]),
     ("spilo", &["pgconf", "config"]),
-    ("postgres", &["types", "clock", "pgconf", "config", "http", "sql"]),
+    (
+        "postgres",
+        &["types", "clock", "proc", "pgconf", "config", "http", "sql"],
+    ),
     (
         "agent",
         &[
@@ -69,8 +73,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "member-api",
         ],
     ),
-    ("entrypoint", &["manifest", "spilo"]),
-    ("sandbox", &["types", "clock", "http"]),
+    ("entrypoint", &["proc", "manifest", "spilo"]),
+    ("sandbox", &["types", "clock", "proc", "http"]),
     (
         "operator",
         &[
@@ -89,6 +93,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "types",
             "clock",
+            "proc",
             "http",
             "manifest",
             "blueprint",
@@ -100,9 +105,9 @@ const ARROWS: &[(&str, &[&str])] = &[
         "howdah",
         &["agent", "ctl", "guard", "entrypoint", "commands", "config"],
     ),
-    ("testkit", &["types", "clock", "http"]),
+    ("testkit", &["types", "clock", "proc", "http"]),
     ("model", &["types", "pgconf", "config", "dcs", "ha", "guard"]),
-    ("process-tests", &["types", "clock", "http", "testkit"]),
+    ("process-tests", &["types", "clock", "proc", "http", "testkit"]),
     ("bench", &["types", "clock", "http", "testkit"]),
 ];
 

@@ -9,6 +9,7 @@
 
 use std::{process::Command, time::Duration};
 
+use howdah_proc::children;
 use howdah_testkit::{Sandbox, until};
 use serde_json::Value;
 
@@ -22,15 +23,6 @@ fn kill(pids: &[i32]) {
             let _ = Command::new("kill").args([signal, &pid.to_string()]).status();
         }
     }
-}
-
-fn children(pid: i32) -> Vec<i32> {
-    let output = Command::new("pgrep")
-        .args(["-P", &pid.to_string()])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
 fn leader(cluster: &Value) -> String {
@@ -233,18 +225,12 @@ async fn pods_outlive_a_killed_sandbox_and_data_a_stopped_one() {
 
 /// The agent below a guard.
 fn agent_of(guard: i32) -> i32 {
-    let of_guard = children(guard);
-    let is_agent = |pid: &&i32| {
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&command).contains("agent-worker")
-    };
-    *of_guard.iter().find(is_agent).unwrap()
+    let is_agent = |pid: &&i32| howdah_proc::command_line(**pid).contains("agent-worker");
+    *children(guard).iter().find(is_agent).unwrap()
 }
 
 fn is_alive(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')')
-        .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+    howdah_proc::started(pid).is_some()
 }
 
 #[tokio::test]

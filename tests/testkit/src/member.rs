@@ -2,7 +2,7 @@ use std::{
     fs,
     net::Ipv4Addr,
     os::unix::process::CommandExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -18,7 +18,7 @@ use crate::{
     Address, Sandbox,
     config::postgres_bin,
     lab::until,
-    processes::{all_pids, children, command_line, send},
+    processes::{all_pids, children, command_line, send, status_number, working_directory},
 };
 
 /// Whose agent a member runs.
@@ -185,7 +185,7 @@ impl Member {
             Runner::Test { child, .. } => child.as_ref().map(Child::id),
             Runner::Node(sandbox) => {
                 let pid = u32::try_from(sandbox.pod(&self.name).ok()?.1).ok()?;
-                Path::new(&format!("/proc/{pid}/cwd")).exists().then_some(pid)
+                working_directory(pid).is_some().then_some(pid)
             }
         }
     }
@@ -207,7 +207,7 @@ impl Member {
     pub fn postmaster_pid(&self) -> Option<u32> {
         let text = fs::read_to_string(self.data_dir().join("postmaster.pid")).ok()?;
         let pid: u32 = text.lines().next()?.trim().parse().ok()?;
-        Path::new(&format!("/proc/{pid}/cwd")).exists().then_some(pid)
+        working_directory(pid).is_some().then_some(pid)
     }
 
     /// All processes of its PostgreSQL.
@@ -218,7 +218,7 @@ impl Member {
         };
         all_pids()
             .into_iter()
-            .filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data))
+            .filter(|pid| working_directory(*pid).is_some_and(|cwd| cwd == data))
             .collect()
     }
 
@@ -337,17 +337,7 @@ impl Member {
             .flatten()
             .collect();
         pids.dedup();
-        let field = |pid: u32, name: &str| -> u64 {
-            let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let line = text
-                .lines()
-                .find(|line| line.starts_with(name))
-                .unwrap_or_default();
-            line.split_whitespace()
-                .nth(1)
-                .and_then(|n| n.parse().ok())
-                .unwrap_or(0)
-        };
+        let field = status_number;
         (
             pids.iter().map(|pid| field(*pid, "VmRSS:")).sum(),
             pids.iter().map(|pid| field(*pid, "Threads:")).sum(),

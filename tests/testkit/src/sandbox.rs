@@ -168,13 +168,9 @@ impl Sandbox {
     /// The processes that still work in its directories.
     #[must_use]
     pub fn processes(&self) -> Vec<i32> {
-        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-        entries
-            .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-            .filter(|pid| {
-                fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&self.state))
-            })
-            .collect()
+        let works_here =
+            |pid: &i32| howdah_proc::working_directory(*pid).is_some_and(|cwd| cwd.starts_with(&self.state));
+        howdah_proc::pids().into_iter().filter(works_here).collect()
     }
 }
 

@@ -107,10 +107,6 @@ fn memory(env: &Environment) -> u64 {
     let limit = limits
         .iter()
         .find_map(|path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
-    let physical = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        line.trim().trim_end_matches(" kB").parse::<u64>().ok()
-    });
-    let physical = physical.map_or(SANDBOX_MEMORY, |kib| kib * 1024);
+    let physical = howdah_proc::memory_total().unwrap_or(SANDBOX_MEMORY);
     limit.map_or(physical, |limit| limit.min(physical))
 }

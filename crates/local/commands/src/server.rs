@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::Context as _;
-use howdah_sandbox::{SandboxDir, start_time};
+use howdah_sandbox::SandboxDir;
 use serde_json::{Value, json};
 
 /// A sandbox's server process.
@@ -30,13 +30,13 @@ impl Server {
 
     /// Whether it is still the same process.
     pub(crate) fn is_alive(self) -> bool {
-        start_time(self.pid) == Some(self.started)
+        howdah_proc::started(self.pid) == Some(self.started)
     }
 
     /// Says that this process is the server.
     pub(crate) fn announce(dir: &SandboxDir, ready: bool) -> anyhow::Result<()> {
         let pid = i32::try_from(std::process::id()).context("this process has no id")?;
-        let started = start_time(pid).context("/proc does not show this process")?;
+        let started = howdah_proc::started(pid).context("/proc does not show this process")?;
         let text = json!({"pid": pid, "started": started, "ready": ready}).to_string();
         let path: PathBuf = dir.server_file();
         let next = path.with_extension("next");

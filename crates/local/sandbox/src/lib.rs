@@ -34,6 +34,6 @@ mod store;
 use error::ApiError;
 use store::Store;
 
-pub use node::{Images, Program, start_time};
+pub use node::{Images, Program};
 pub use server::{Running, Sandbox, StartError, purge, start};
 pub use state::{SandboxDir, StateError};

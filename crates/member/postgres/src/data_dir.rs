@@ -157,7 +157,7 @@ impl DataDir {
         let lines: Vec<&str> = text.lines().collect();
         let pid: u32 = lines.first()?.trim().parse().ok()?;
         // Only a process that works in this directory is its postmaster: pids are used again.
-        let cwd = fs::metadata(format!("/proc/{pid}/cwd")).ok()?;
+        let cwd = howdah_proc::working_directory_metadata(i32::try_from(pid).ok()?)?;
         let here = fs::metadata(&self.path).ok()?;
         use std::os::unix::fs::MetadataExt;
         if (cwd.dev(), cwd.ino()) != (here.dev(), here.ino()) {

@@ -29,7 +29,6 @@ use crate::{SandboxDir, Store, meta, state::StateError, store::Write};
 pub(crate) use addresses::Addresses;
 pub use images::{Images, Program};
 pub(crate) use processes::end_all_in;
-pub use processes::start_time;
 pub(crate) use removals::Removals;
 
 /// The name of the only node.

@@ -288,7 +288,7 @@ impl Life<'_> {
             )
         })?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
-        let started = processes::start_time(pid);
+        let started = howdah_proc::started(pid);
         let name = format!("{}/{}", meta::namespace(&self.pod), meta::name(&self.pod));
         let known = json!({"pod": name, "pid": pid, "started": started});
         if let Err(error) = crate::state::write_private(&self.home().join("process.json"), &known.to_string())
