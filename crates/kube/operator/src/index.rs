@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use howdah_blueprint::Settings;
+use howdah_dcs::kubernetes::differs_by_renewal;
 use howdah_manifest::Manifest;
 use k8s_openapi::{
     api::{
@@ -90,28 +91,36 @@ pub(crate) trait Indexed: Resource<DynamicType = ()> + Clone {
 
     /// Where objects of this kind are kept.
     fn of(objects: &mut Objects) -> &mut BTreeMap<String, Self>;
+
+    /// Whether it differs from `known` only in what no pass looks at.
+    fn is_same_to_a_pass(&self, known: &Self) -> bool;
 }
 
 macro_rules! indexed {
-    ($($object:ty => $kind:ident, $field:ident;)*) => {$(
+    ($($object:ty => $kind:ident, $field:ident, $same:expr;)*) => {$(
         impl Indexed for $object {
             const KIND: Kind = Kind::$kind;
 
             fn of(objects: &mut Objects) -> &mut BTreeMap<String, Self> {
                 &mut objects.$field
             }
+
+            fn is_same_to_a_pass(&self, known: &Self) -> bool {
+                let same: fn(&Self, &Self) -> bool = $same;
+                same(self, known)
+            }
         }
     )*};
 }
 
 indexed! {
-    Pod => Pod, pods;
-    ConfigMap => ConfigMap, maps;
-    StatefulSet => StatefulSet, sets;
-    Service => Service, services;
-    PodDisruptionBudget => Budget, budgets;
-    Secret => Secret, secrets;
-    PersistentVolumeClaim => Claim, claims;
+    Pod => Pod, pods, |_, _| false;
+    ConfigMap => ConfigMap, maps, is_renewal;
+    StatefulSet => StatefulSet, sets, |_, _| false;
+    Service => Service, services, |_, _| false;
+    PodDisruptionBudget => Budget, budgets, |_, _| false;
+    Secret => Secret, secrets, |_, _| false;
+    PersistentVolumeClaim => Claim, claims, |_, _| false;
 }
 
 #[derive(Default)]
@@ -234,14 +243,16 @@ impl Index {
         object.meta_mut().managed_fields = None;
         let entry = self.clusters.entry(home.clone()).or_default();
         let kept = K::of(&mut entry.objects);
-        if kept
-            .get(&place.2)
-            .is_none_or(|known| !is_older(object.meta(), known.meta()))
-        {
+        let known = kept.get(&place.2);
+        // The mark of a cluster is made of all its objects, and most changes are renewals.
+        let is_same = known.is_some_and(|known| object.is_same_to_a_pass(known)) && entry.mark.is_some();
+        if known.is_none_or(|known| !is_older(object.meta(), known.meta())) {
             kept.insert(place.2.clone(), object);
         }
         self.homes.insert(place, home.clone());
-        touched.push(home);
+        if !is_same {
+            touched.push(home);
+        }
         touched
     }
 
@@ -311,6 +322,21 @@ impl Index {
         }
         out
     }
+}
+
+/// Whether a ConfigMap has changed as the renewal of a lease changes it: in its times alone.
+fn is_renewal(new: &ConfigMap, known: &ConfigMap) -> bool {
+    let (new_meta, known_meta) = (&new.metadata, &known.metadata);
+    let (Some(now), Some(before)) = (&new_meta.annotations, &known_meta.annotations) else {
+        return false;
+    };
+    new.data == known.data
+        && new_meta.uid == known_meta.uid
+        && new_meta.labels == known_meta.labels
+        && new_meta.owner_references == known_meta.owner_references
+        && new_meta.finalizers == known_meta.finalizers
+        && new_meta.deletion_timestamp == known_meta.deletion_timestamp
+        && differs_by_renewal(now, before)
 }
 
 fn place_of<K: Indexed>(object: &K) -> Option<Place> {

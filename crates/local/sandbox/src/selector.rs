@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use crate::{ApiError, meta};
+use crate::{ApiError, meta, store::Label};
 
 /// A label or field selector.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +45,18 @@ impl Selector {
                 .map(field)
                 .collect::<Result<_, _>>()?,
         })
+    }
+
+    /// Labels that every object has to have with this one value.
+    pub(crate) fn labels(&self) -> Vec<Label> {
+        let equal = self.labels.iter().filter_map(|requirement| match requirement {
+            Requirement::Is(name, values) => match values.as_slice() {
+                [value] => Some((name.clone(), value.clone())),
+                _ => None,
+            },
+            Requirement::IsNot(..) | Requirement::Exists(_) | Requirement::Missing(_) => None,
+        });
+        equal.collect()
     }
 
     pub(crate) fn matches(&self, object: &Value) -> bool {

@@ -12,7 +12,7 @@ use crate::{Key, KeyTree, LeaseId, Member, RawKey, View, observed::Record};
 pub const INCARNATION: &str = "howdah.io/incarnation";
 /// The leadership: the resourceVersion that the record had when it was taken, which only grows.
 pub const TERM: &str = "howdah.io/term";
-/// The length of the lease in seconds, as `<length>@<renewTime>`: what the holder counts on, whatever somebody has written
+/// The length of the lease in seconds, as `<length>@<renewTime>`: what the holder counts on, whatever was written
 /// into Patroni's `ttl` since.
 pub const LENGTH: &str = "howdah.io/ttl";
 /// A longer lease of an agent of Patroni, in seconds, is taken for a mistake; ours refuse to be configured so.
@@ -41,6 +41,23 @@ pub struct Layout {
     pub tmp_role_label: Option<String>,
     /// Labels of a pod while it is made.
     pub bootstrap_labels: BTreeMap<String, String>,
+}
+
+/// Whether the annotations of a leader's record differ only in what every renewal changes: its time.
+#[must_use]
+pub fn differs_by_renewal(new: &BTreeMap<String, String>, known: &BTreeMap<String, String>) -> bool {
+    let lasting = |annotations: &BTreeMap<String, String>| -> Vec<(String, String)> {
+        let kept = annotations.iter().filter(|(name, _)| *name != "renewTime");
+        // The incarnation and the length of the lease are bound to the time of the renewal.
+        let bound = |name: &str| name == INCARNATION || name == LENGTH;
+        let value = |name: &str, value: &str| match value.split_once('@') {
+            Some((value, _)) if bound(name) => value.to_owned(),
+            _ => value.to_owned(),
+        };
+        kept.map(|(name, text)| (name.clone(), value(name, text)))
+            .collect()
+    };
+    lasting(new) == lasting(known)
 }
 
 fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
@@ -144,7 +161,7 @@ impl Layout {
     pub fn record(&self, object: &Value) -> Record {
         let renew_time = annotation(object, "renewTime").unwrap_or_default();
         let number = |name: &str| annotation(object, name).and_then(|text| text.parse::<u64>().ok());
-        // A name that cannot be one is somebody all the same.
+        // A holder with an invalid name is a holder.
         let holder = annotation(object, "leader")
             .filter(|name| !name.is_empty())
             .and_then(|name| {
@@ -193,7 +210,7 @@ impl Layout {
         json!([annotations, object["metadata"]["labels"]])
     }
 
-    /// The whole cluster as its objects say, without judging the leader's lease: for whoever only shows it.
+    /// The whole cluster as its objects say, without judging the leader's lease: for readers that only show it.
     #[must_use]
     pub fn view_of(&self, maps: &[Value], pods: &[Value]) -> View {
         self.view(0, maps, pods, true)
@@ -259,7 +276,7 @@ impl Layout {
         for pod in pods {
             let name = pod["metadata"]["name"].as_str().unwrap_or_default();
             // A pod keeps what an earlier life of its agent has said. Of a member that leads it must be the life that leads:
-            // what another one says of its server is over, or does not count yet. Once nobody leads every word counts.
+            // what another one says of its server is over, or does not count yet. Without a leader every record counts.
             let of_another_life = leader.as_ref().filter(|_| held).is_some_and(|leader| {
                 let life = leader.lease.map(incarnation_of);
                 leader
@@ -451,6 +468,26 @@ mod tests {
     }
 
     #[test]
+    fn a_renewal_changes_its_time_alone() {
+        let record = |time: &str, optime: &str, leader: &str| {
+            BTreeMap::from([
+                ("leader".to_owned(), leader.to_owned()),
+                ("renewTime".to_owned(), time.to_owned()),
+                ("optime".to_owned(), optime.to_owned()),
+                (INCARNATION.to_owned(), format!("ff@{time}")),
+            ])
+        };
+        let known = record("t1", "100", "a");
+        assert!(differs_by_renewal(&record("t2", "100", "a"), &known));
+        // Lag is computed from positions.
+        assert!(!differs_by_renewal(&record("t2", "200", "a"), &known));
+        assert!(!differs_by_renewal(&record("t2", "100", "b"), &known));
+        let mut other_life = record("t2", "100", "a");
+        other_life.insert(INCARNATION.to_owned(), "fe@t2".to_owned());
+        assert!(!differs_by_renewal(&other_life, &known));
+    }
+
+    #[test]
     fn roles_become_labels_and_go_again() {
         let layout = layout();
         let metadata = |record: &str| {
@@ -482,7 +519,7 @@ mod tests {
             )]
         };
         assert_eq!(layout.view_of(&maps, &pod("00000000000000ff")).members.len(), 1);
-        // It is a member all the same: whoever races asks it.
+        // It remains a member: members that race ask it.
         let view = layout.view_of(&maps, &pod("00000000000000aa"));
         let member = view.members.values().next().unwrap();
         assert_eq!((member.state, member.role), (PgState::Unknown, Role::Replica));

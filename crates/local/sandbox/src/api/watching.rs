@@ -26,6 +26,8 @@ use crate::{
 
 /// A watch that nothing happens on says so this often, so that the client knows a recent revision.
 const BOOKMARK: Duration = Duration::from_secs(60);
+/// A watch that is not woken looks this often, well before the store forgets the changes that it has not looked at.
+const LOOK: Duration = Duration::from_secs(20);
 /// The longest watch; clients begin a new one.
 const LONGEST: u64 = 3600;
 
@@ -42,6 +44,7 @@ struct Watch {
     stop: watch::Receiver<bool>,
     ends: BootTime,
     next_bookmark: BootTime,
+    next_look: BootTime,
     queue: VecDeque<Bytes>,
     over: bool,
 }
@@ -57,12 +60,13 @@ impl Api {
         let from = request.query("resourceVersion");
         let initial = request.is_set("sendInitialEvents") || matches!(from, "" | "0");
         // Before the list, so that nothing is missed between the two.
-        let changed = self.store.subscribe_to(&target.resource.id());
+        let selector = request.selector()?;
+        let changed = self.store.subscribe_to(&target.resource.id(), &selector.labels());
         let mut watch = Watch {
             store: self.store.clone(),
             resource: target.resource.clone(),
             namespace: Some(target.namespace.clone()).filter(|namespace| !namespace.is_empty()),
-            selector: request.selector()?,
+            selector,
             form: request.form(),
             include: request.query("includeObject").to_owned(),
             bookmarks: request.is_set("allowWatchBookmarks"),
@@ -76,6 +80,7 @@ impl Api {
             stop: self.stop.clone(),
             ends: now() + Duration::from_secs(seconds),
             next_bookmark: now() + BOOKMARK,
+            next_look: now() + LOOK,
             queue: VecDeque::new(),
             over: false,
         };
@@ -116,12 +121,15 @@ impl Watch {
                     self.catch_up();
                 }
                 () = sleep_until(self.ends) => return None,
-                () = sleep_until(self.next_bookmark) => {
-                    self.next_bookmark = now() + BOOKMARK;
-                    // Other resources have moved the revision on.
+                () = sleep_until(self.next_look) => {
+                    self.next_look = now() + LOOK;
+                    // Other objects have moved the revision on.
                     self.catch_up();
-                    if self.bookmarks && !self.over {
-                        self.bookmark(false);
+                    if now() >= self.next_bookmark {
+                        self.next_bookmark = now() + BOOKMARK;
+                        if self.bookmarks && !self.over {
+                            self.bookmark(false);
+                        }
                     }
                 }
             }
@@ -146,7 +154,7 @@ impl Watch {
         match self.store.since(&self.resource.id(), self.revision) {
             Ok((revision, events)) => {
                 for event in &events {
-                    self.tell(event);
+                    self.send_event(event);
                 }
                 self.revision = revision;
             }
@@ -158,7 +166,7 @@ impl Watch {
     }
 
     /// An object that stops to match is deleted for this client, one that begins to is added.
-    fn tell(&mut self, event: &Event) {
+    fn send_event(&mut self, event: &Event) {
         if self
             .namespace
             .as_ref()

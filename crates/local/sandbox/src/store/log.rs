@@ -23,7 +23,7 @@ pub enum LogError {
     /// The file system.
     #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
-    /// A line in its middle is none: something else than a crash has changed the file.
+    /// A line before the last is malformed: something other than a crash has changed the file.
     #[error(
         "{path} is damaged ({error}): put a copy of it back, or remove the sandbox with 'howdah down --purge'"
     )]

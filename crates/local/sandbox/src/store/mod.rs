@@ -1,6 +1,7 @@
 //! The objects, with one revision for all of them, the last changes for watches, and a log on disk.
 
 mod log;
+mod watched;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -17,6 +18,8 @@ use tokio::sync::watch;
 
 use crate::{ApiError, meta};
 use log::{Log, LogError};
+pub(crate) use watched::Label;
+use watched::Watched;
 
 /// How many changes of its resource a watch may be behind before its client has to list again, however fast they come.
 const RING: usize = 4096;
@@ -64,8 +67,7 @@ pub struct Store {
     inner: Arc<Mutex<Inner>>,
     /// The last change that is more than a note.
     revision: watch::Sender<u64>,
-    /// The last change of each resource that somebody watches.
-    resources: Arc<Mutex<BTreeMap<String, watch::Sender<u64>>>>,
+    watched: Arc<Watched>,
 }
 
 struct Inner {
@@ -98,7 +100,7 @@ impl Store {
         })
     }
 
-    /// Opens the store in a directory; begins one if there is none.
+    /// Opens the store in a directory; begins one if it does not exist.
     ///
     /// # Errors
     /// The log cannot be read, or is of another version.
@@ -119,7 +121,7 @@ impl Store {
         Store {
             inner: Arc::new(Mutex::new(inner)),
             revision,
-            resources: Arc::default(),
+            watched: Arc::default(),
         }
     }
 
@@ -129,13 +131,10 @@ impl Store {
         self.revision.subscribe()
     }
 
-    /// Reports every change of a resource.
-    pub(crate) fn subscribe_to(&self, resource: &str) -> watch::Receiver<u64> {
-        self.resources
-            .lock()
-            .entry(resource.to_owned())
-            .or_insert_with(|| watch::channel(0).0)
-            .subscribe()
+    /// Reports every change of a resource; with labels, of those of its objects that have all of them. It may report others
+    /// too.
+    pub(crate) fn subscribe_to(&self, resource: &str, labels: &[Label]) -> watch::Receiver<u64> {
+        self.watched.subscribe(resource, labels)
     }
 
     pub(crate) fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
@@ -240,7 +239,7 @@ impl Store {
             change,
             namespace: namespace.to_owned(),
             object: Arc::clone(&object),
-            before,
+            before: before.clone(),
         });
         while let Some(first) = ring.events.front()
             && (ring.events.len() > RING || (ring.events.len() > OLD && first.at + KEPT < at))
@@ -252,9 +251,8 @@ impl Store {
         if !is_note {
             self.revision.send_replace(revision);
         }
-        if let Some(watched) = self.resources.lock().get(resource) {
-            watched.send_replace(revision);
-        }
+        self.watched
+            .changed(resource, revision, [before.as_deref(), Some(&object)]);
         Ok(Some(object))
     }
 }
@@ -282,7 +280,7 @@ fn annotates(before: &Value, after: &Value) -> bool {
 }
 
 impl Inner {
-    /// A log that cannot be written (a full disk) is told and tried again with the next change; the sandbox goes on, as
+    /// A log that cannot be written (a full disk) is reported and tried again with the next change; the sandbox goes on, as
     /// its databases do.
     fn persist(&mut self, key: &Key, revision: u64, object: Option<&Value>) {
         let Some(log) = &mut self.log else { return };
@@ -337,8 +335,8 @@ mod tests {
         write(object("first", 1));
         let (mut all, mut mine, mut other) = (
             store.subscribe(),
-            store.subscribe_to("/x"),
-            store.subscribe_to("/y"),
+            store.subscribe_to("/x", &[]),
+            store.subscribe_to("/y", &[]),
         );
         let mut woken = || {
             [&mut all, &mut mine, &mut other].map(|receiver| {
