@@ -5,7 +5,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-/// Runs PostgreSQL so that somebody can sleep: high availability with provable fencing, compatible with Patroni.
+/// High availability for PostgreSQL with provable fencing, compatible with Patroni.
 #[derive(Debug, Parser)]
 #[command(
     name = "howdah",
@@ -42,7 +42,7 @@ pub enum Command {
     long_about = "Run one member of a cluster: its PostgreSQL, its agent, and the guard above both.\n\n\
         Reads Patroni's configuration (patroni.yml). Environment variables PATRONI_* override the file.\n\n\
         SIGTERM or SIGINT hands leadership over and stops PostgreSQL; SIGHUP reads the configuration again; SIGUSR2 \
-        starts the agent anew from the installed binary and leaves PostgreSQL running.",
+        restarts the agent from the installed binary and leaves PostgreSQL running.",
     after_help = "Examples:\n  howdah agent /etc/patroni/patroni.yml\n  howdah agent --validate-config patroni.yml"
 )]
 pub struct AgentArgs {

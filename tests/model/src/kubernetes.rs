@@ -59,7 +59,7 @@ impl Kubernetes {
         }
     }
 
-    /// One request for the leader's record: what stands there afterwards, or `Err` if somebody else was faster.
+    /// One request for the leader's record: what stands there afterwards, or `Err` if another client was faster.
     pub(crate) fn ask(&mut self, request: &Request, now: BootTime) -> Result<Option<Record>, ()> {
         match request {
             Request::Read => {}

@@ -42,9 +42,9 @@ pub struct Dynamic {
     pub use_slots: bool,
     /// Bring a diverged member back by pg_rewind.
     pub use_pg_rewind: bool,
-    /// Copy anew when pg_rewind fails.
+    /// Copy again when pg_rewind fails.
     pub remove_data_directory_on_rewind_failure: bool,
-    /// Copy anew when timelines have diverged and pg_rewind cannot be used.
+    /// Copy again when timelines have diverged and pg_rewind cannot be used.
     pub remove_data_directory_on_diverged_timelines: bool,
     /// Parameters of PostgreSQL.
     pub parameters: BTreeMap<String, String>,
@@ -94,9 +94,9 @@ pub enum SyncMode {
     /// Commits do not wait.
     #[default]
     Off,
-    /// Commits wait for one standby, and go on without when there is none.
+    /// Commits wait for one standby, and go on without one when no standby is there.
     On,
-    /// Commits wait for one standby, also when there is none (`synchronous_mode_strict`).
+    /// Commits wait for one standby, also when no standby is there (`synchronous_mode_strict`).
     Strict,
 }
 
@@ -109,7 +109,7 @@ pub enum DynamicError {
     /// Something that this version cannot do and must not pretend to.
     #[error("{0}")]
     Unsupported(String),
-    /// The cluster is to follow another one: whoever does not do that must not lead.
+    /// The cluster is to follow another one: a member that does not do that must not lead.
     #[error("standby_cluster is not supported yet")]
     StandbyCluster,
 }
@@ -372,7 +372,7 @@ fn hba_lines(postgresql: &Reader<'_>) -> Result<Option<Vec<String>>, ConfigError
     }
 }
 
-/// A longer lease, in seconds, is a mistake: for this long nobody would take over after a node died.
+/// A longer lease, in seconds, is a mistake: for this long no member would take over after a node died.
 const LONGEST_LEASE: i64 = 3600;
 
 /// Reads the timers and corrects them as Patroni does: minima first, then `loop_wait + 2*retry_timeout <= ttl`.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{ConfigError, Listen, LogConfig, Places, places::NOWHERE, reader::Reader, string_form};
 
-/// What one agent is told locally: who it is, where it listens, where its data lies.
+/// The local configuration of one agent: who it is, where it listens, where its data lies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LocalConfig {
     /// Unique in the cluster.
@@ -68,7 +68,7 @@ pub struct ApiTls {
 /// `restapi.verify_client`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum VerifyClient {
-    /// Nobody.
+    /// No client.
     #[default]
     None,
     /// Unsafe requests.
@@ -573,7 +573,7 @@ impl StoreConfig {
     /// Only the store of a configuration, for tools that need no more of it.
     ///
     /// # Errors
-    /// There is none, or it is not supported.
+    /// It is missing, or not supported.
     pub fn from_config(config: &Map<String, Value>) -> Result<Self, ConfigError> {
         store(&Reader::root(config, &NOWHERE))
     }

@@ -54,7 +54,7 @@ pub fn duplicates(sources: &[Source]) -> Vec<String> {
         };
         let read: Result<Option<Value>, _> = serde_saphyr::from_str_with_options(&source.text, options);
         let error = read.err()?.to_string();
-        // What follows the comma is how the parser is told to accept it.
+        // What follows the comma names the parser's option.
         let first = error.lines().next().unwrap_or_default();
         let first = first.trim_start_matches("error: ").split(", set ").next()?;
         Some(format!("{}: {first}: the last one counts", source.file))

@@ -1,7 +1,7 @@
 //! Certificates that are a CA and are presented by a server or a client all the same.
 //!
 //! `openssl req -x509` makes such certificates unless told otherwise, and OpenSSL (libpq, Python) takes them. webpki refuses
-//! a CA as an end entity whatever signed it. We take one that is itself in the CA file: whoever put it there trusts it
+//! a CA as an end entity whatever signed it. We take one that is itself in the CA file: its presence there says that it is trusted
 //! more than any certificate that it has signed.
 
 use std::sync::Arc;

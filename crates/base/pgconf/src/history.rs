@@ -33,7 +33,7 @@ pub fn parse_history(text: &str) -> Vec<HistoryLine> {
 pub enum Divergence {
     /// The leader's history contains ours: streaming can go on.
     None,
-    /// We have WAL that the leader's history does not contain: rewind or copy anew.
+    /// We have WAL that the leader's history does not contain: rewind or copy.
     Diverged,
 }
 

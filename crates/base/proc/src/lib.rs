@@ -29,7 +29,7 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Of a process; `None` if there is none.
+    /// Of a process; `None` if it does not exist.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
@@ -52,7 +52,7 @@ impl Stat {
     }
 }
 
-/// When a process began, in ticks since boot; `None` if there is none, or it is a zombie.
+/// When a process began, in ticks since boot; `None` if it does not exist or is a zombie.
 #[must_use]
 pub fn started(pid: i32) -> Option<u64> {
     Stat::of(pid)
@@ -79,7 +79,7 @@ pub fn working_directory_metadata(pid: i32) -> Option<Metadata> {
     fs::metadata(format!("/proc/{pid}/cwd")).ok()
 }
 
-/// The command line, its arguments separated by spaces; empty if there is none.
+/// The command line, its arguments separated by spaces; empty for one that does not exist.
 #[must_use]
 pub fn command_line(pid: i32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -14,7 +14,7 @@ pub struct Arm {
     pub stop_at: BootTime,
     /// D - m2: what is left is killed.
     pub kill_at: BootTime,
-    /// D: from now on somebody else may lead.
+    /// D: from now on another member may lead.
     pub deadline: BootTime,
 }
 

@@ -1,6 +1,6 @@
 //! The words every other crate speaks: positions in the WAL, names, roles, tags, moments of time.
 //!
-//! Pure data, no I/O, no clock: a [`BootTime`] is made by whoever owns a clock and only compared here.
+//! Pure data, no I/O, no clock: a [`BootTime`] comes from the owner of a clock and is only compared here.
 //! Must not depend on anything but serde; every other crate of the workspace may depend on it.
 //!
 //! ```text

@@ -17,7 +17,7 @@ pub enum NameError {
     Reserved(String),
 }
 
-/// Patroni 4.2's stand-in for "no synchronous standby yet"; nobody may be called that.
+/// Patroni 4.2's stand-in for "no synchronous standby yet"; no member may have this name.
 const STRICT_SYNC_PLACEHOLDER: &str = "__patroni_strict_sync_replica_placeholder__";
 
 /// The name of one member, unique in its cluster.

@@ -59,7 +59,7 @@ impl ops::Sub<Duration> for BootTime {
     }
 }
 
-/// When the machine started, in milliseconds since 1970; 0 while nobody has said it.
+/// When the machine started, in milliseconds since 1970; 0 while it is not known.
 static STARTED: AtomicU64 = AtomicU64::new(0);
 
 impl BootTime {

@@ -4,10 +4,10 @@ use howdah_manifest::Manifest;
 use serde_json::{Map, Value, json};
 
 /// An annotation of the StatefulSet: the names of the parameters and slots that were last applied. One that is removed
-/// from the manifest goes back to its default; without this nobody would know that it was ours.
+/// from the manifest goes back to its default; without this it would not be known that it was ours.
 pub const APPLIED_ANNOTATION: &str = "howdah.io/applied-dynamic-configuration";
 
-/// How slots are told from parameters in [`applied_names`].
+/// How slots differ from parameters in [`applied_names`].
 const SLOT: &str = "slots/";
 
 /// Parameters that stay local to a pod: they are part of its environment, and changing them replaces it (upstream's
@@ -154,7 +154,7 @@ pub fn change(
     (!change.is_empty()).then_some(change)
 }
 
-/// Texts and numbers of one value are the same: JSON keeps what somebody wrote.
+/// Texts and numbers of one value are the same: JSON keeps what was written.
 fn same(have: Option<&Value>, want: &Value) -> bool {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),

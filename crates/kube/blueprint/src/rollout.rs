@@ -1,7 +1,7 @@
 use howdah_overview::{MemberOverview, MemberRole};
 use serde_json::Value;
 
-/// Upstream's annotation: somebody wants this pod to be replaced.
+/// Upstream's annotation: this pod is to be replaced.
 pub const ROLL_ANNOTATION: &str = "zalando-postgres-operator-rolling-update-required";
 
 /// A pod as it was observed.
@@ -13,7 +13,7 @@ pub struct Pod {
     pub ordinal: u32,
     /// The revision of the template that it was made from.
     pub revision: String,
-    /// Somebody has asked for its replacement.
+    /// Its replacement was requested.
     pub wanted: bool,
     /// It is being deleted.
     pub ending: bool,
@@ -28,9 +28,9 @@ pub struct Pod {
 pub enum Step {
     /// All is as it should be.
     Nothing,
-    /// Nothing now; whoever changes will wake us.
+    /// Nothing now; a change of an object starts the next pass.
     Wait(String),
-    /// Delete a pod; the StatefulSet makes it anew.
+    /// Delete a pod; the StatefulSet recreates it.
     Replace {
         /// Which.
         pod: String,
@@ -59,7 +59,7 @@ pub enum Step {
 const SWITCHOVER_LAG: u64 = 16 * 1024 * 1024;
 
 /// The next step of a rollout: replicas first, one at a time and only while all others are well; then the primary hands
-/// over to the most advanced replica, and is replaced as a replica. Observed anew each time, so that an operator that
+/// over to the most advanced replica, and is replaced as a replica. Observed again each time, so that an operator that
 /// was restarted goes on where the other one stopped.
 #[must_use]
 pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview]) -> Step {
@@ -70,7 +70,7 @@ pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview]) 
     let stale =
         |pod: &&Pod| (pod.wanted || (!revision.is_empty() && pod.revision != revision)) && !pod.ending;
 
-    // A pod that cannot run is in nobody's way, and its replacement may be the cure.
+    // A pod that cannot run is in no client's way, and its replacement may be the cure.
     if let Some(pod) = pods.iter().filter(stale).find(|pod| !pod.running) {
         return replace(pod, "it does not run, and its template has changed");
     }

@@ -130,7 +130,7 @@ pub fn status(
     };
     let doing = match (&observed.error, &observed.step) {
         (Some(error), _) => error.clone(),
-        (None, Some(step)) if !settled => told(step),
+        (None, Some(step)) if !settled => step_text(step),
         _ => stages
             .iter()
             .find(|stage| !stage.done)
@@ -258,7 +258,7 @@ pub fn invalid(reason: &str, generation: i64, before: &Status, now: &str) -> Sta
     }
 }
 
-fn told(step: &Step) -> String {
+fn step_text(step: &Step) -> String {
     match step {
         Step::Nothing => String::new(),
         Step::Wait(reason) => reason.clone(),

@@ -67,7 +67,7 @@ pub fn unsupported(spec: &Map<String, Value>) -> Vec<String> {
         let schema = spec_schema();
         match schema.fields().iter().find(|field| field.name == name) {
             Some(field) => walk(&field.schema, name, name, value, &mut out),
-            // Not pruned by whoever stored it, so the user means something by it.
+            // Not pruned when it was stored, so the user means something by it.
             None => out.push(name.clone()),
         }
     }

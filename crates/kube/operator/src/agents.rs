@@ -13,7 +13,7 @@ use crate::{OperatorError, context::Context, observe::Seen};
 /// A restart may write a large checkpoint, a switchover may wait twenty seconds for the candidate.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A cluster's agents. Whoever knows the superuser's password may ask them to act (docs/operator.md).
+/// A cluster's agents. The superuser's password is the credential for requests that act (docs/operator.md).
 pub(crate) struct Agents<'a> {
     seen: &'a Seen,
     client: Client,
@@ -71,11 +71,11 @@ impl<'a> Agents<'a> {
             .request(method, &url, body, now() + PATIENCE)
             .await
             .map_err(|error| OperatorError::agent(name, &error))?;
-        judge(name, &answer)
+        accepted(name, &answer)
     }
 }
 
-fn judge(member: &str, answer: &Response) -> Result<(), OperatorError> {
+fn accepted(member: &str, answer: &Response) -> Result<(), OperatorError> {
     if (200..300).contains(&answer.status) {
         return Ok(());
     }

@@ -79,7 +79,7 @@ pub(crate) async fn secrets(
                     context.wrote(&secret);
                     found = Some(secret);
                 }
-                // Somebody was faster: theirs counts.
+                // Another client was faster: its object counts.
                 Err(kube::Error::Api(status)) if status.code == 409 => {
                     found = api.get_opt(&credential.secret).await.map_err(reading())?;
                 }

@@ -34,7 +34,7 @@ const FINALIZER: &str = "postgres-operator.acid.zalan.do";
 /// Which operator a cluster belongs to.
 const CONTROLLER: &str = "acid.zalan.do/controller";
 
-/// After a failure the next try waits so long; a change comes earlier.
+/// Delay of the next try after a failure; a change comes earlier.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Several changes within this time are one pass.
@@ -114,13 +114,15 @@ async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Actio
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("{}", self.told())]
+#[error("{}", self.in_one_line())]
 struct PassError(Box<finalizer::Error<OperatorError>>);
 
 impl PassError {
-    fn told(&self) -> String {
+    fn in_one_line(&self) -> String {
         match &*self.0 {
-            finalizer::Error::ApplyFailed(error) | finalizer::Error::CleanupFailed(error) => error.told(),
+            finalizer::Error::ApplyFailed(error) | finalizer::Error::CleanupFailed(error) => {
+                error.in_one_line()
+            }
             finalizer::Error::AddFinalizer(error) => format!("adding the finalizer: {}", kube_text(error)),
             finalizer::Error::RemoveFinalizer(error) => {
                 format!("removing the finalizer: {}", kube_text(error))

@@ -1,7 +1,7 @@
 use howdah_http::HttpError;
 use thiserror::Error;
 
-/// Why a pass did not get through. It is told in the cluster's status and tried again.
+/// Why a pass did not get through. The cluster's status shows it, and it is tried again.
 #[derive(Debug, Error)]
 pub enum OperatorError {
     /// The Kubernetes API.
@@ -83,7 +83,7 @@ impl OperatorError {
     }
 
     /// The whole chain in one line.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn in_one_line(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self).and_then(std::error::Error::source);
         while let Some(inner) = cause {

@@ -73,7 +73,7 @@ impl Seen {
             .unwrap_or_default()
     }
 
-    /// What tells whether somebody else has changed the objects: generation or version of each.
+    /// Shows whether another client has changed the objects: generation or version of each.
     pub(crate) fn versions(&self) -> Vec<String> {
         let set = self.statefulset.as_ref().and_then(|set| set.metadata.generation);
         let mut out: Vec<String> = self.object_versions.clone();

@@ -66,7 +66,7 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
         wake: SOON,
     };
     if let Err(error) = pass.run().await {
-        let told = error.told();
+        let told = error.in_one_line();
         tracing::warn!(cluster = manifest.name, "{told}");
         pass.observed.error = Some(told);
     }
@@ -81,7 +81,7 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
     let again = pass_after(&observed, memory.unwatched);
     context.remember(&key, memory);
     if let Err(error) = report::write(context, object, &before, &after).await {
-        tracing::warn!(cluster = manifest.name, "{}", error.told());
+        tracing::warn!(cluster = manifest.name, "{}", error.in_one_line());
         return Action::requeue(NOW);
     }
     let is_ready = howdah_blueprint::ready(&after, manifest.generation);
@@ -145,7 +145,7 @@ enum Configured {
     Same,
     /// It was changed in this pass.
     Changed,
-    /// There is none yet, or nobody who would take the change.
+    /// There is no configuration yet, or no member that would take the change.
     Later,
 }
 
@@ -188,10 +188,10 @@ impl Pass<'_> {
         self.carry_out(&step, &agents).await?;
         configured?;
         match database {
-            // A server that is starting, or a Service that has nobody behind it yet, is nothing to worry anybody with.
+            // Starting servers and Services without endpoints are expected: they are not reported.
             Err(error) if error.is_passing() => {
-                tracing::debug!(cluster = manifest.name, "{}", error.told());
-                self.observed.step = Some(Step::Wait(error.told()));
+                tracing::debug!(cluster = manifest.name, "{}", error.in_one_line());
+                self.observed.step = Some(Step::Wait(error.in_one_line()));
                 self.wake = NOW;
                 Ok(())
             }
@@ -305,7 +305,7 @@ impl Pass<'_> {
             return Ok(Configured::Same);
         };
         if seen.rows.is_empty() {
-            // Nobody is there to take it: members that start will.
+            // No member is there to take it: members that start will.
             return Ok(Configured::Later);
         }
         // The watch may not have reported the last change yet.
@@ -327,7 +327,7 @@ impl Pass<'_> {
     }
 
     /// How many members the StatefulSet keeps for now: a primary whose pod would go with a scaling down hands over first,
-    /// and while nobody is primary nobody knows whose data is needed.
+    /// and without a primary it is unknown whose data is needed.
     fn hold(&self, seen: &Seen) -> Option<u32> {
         let wanted = self.manifest.spec.number_of_instances;
         if wanted == 0 {

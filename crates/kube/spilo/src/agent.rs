@@ -157,7 +157,7 @@ fn base(env: &Environment, facts: &Facts, choice: &Choice) -> Result<Map<String,
         "scope": scope,
         "name": facts.hostname,
         // Everybody on the machine can connect to a loopback address, so what changes the cluster needs a credential;
-        // whoever is superuser of the database may do it.
+        // a superuser of the database may do it.
         "restapi": {
             "listen": format!("{ip}:{api_port}"),
             "connect_address": format!("{ip}:{api_port}"),

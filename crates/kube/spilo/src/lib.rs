@@ -8,7 +8,7 @@
 //!   Environment + Facts of the machine ─► version.rs, libraries.rs, hba.rs, store.rs ─► agent.rs ─► Outcome
 //! ```
 //!
-//! Pure: whoever calls it reads the environment and looks at the machine.
+//! Pure: the caller reads the environment and looks at the machine.
 
 mod agent;
 mod defaults;

@@ -31,7 +31,7 @@ pub(crate) async fn apply(args: &ApplyArgs) -> anyhow::Result<u8> {
         objects.extend(checked(path)?);
     }
     let context = Context::open().await?;
-    eprintln!("Applying to the {}.", context.told());
+    eprintln!("Applying to the {}.", context.described());
     let mut clusters = Vec::new();
     for object in objects {
         let is_cluster = object.types.as_ref().is_some_and(|types| types.kind == KIND);

@@ -30,7 +30,7 @@ impl Context {
     }
 
     /// For people: where changes go.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn described(&self) -> String {
         format!("sandbox in {}", self.dir.root().display())
     }
 

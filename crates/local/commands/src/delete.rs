@@ -47,7 +47,7 @@ fn confirm(name: &str, context: &Context) -> anyhow::Result<()> {
     );
     print!(
         "This deletes {name} and all of its data ({}). Write its name to go on: ",
-        context.told()
+        context.described()
     );
     std::io::stdout().flush()?;
     let mut answer = String::new();

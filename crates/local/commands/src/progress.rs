@@ -126,7 +126,7 @@ impl View {
         let seconds = now().since(self.began).as_secs_f64();
         let mut out = String::new();
         if self.terminal && self.lines > 0 {
-            // Back to the first line, and everything below is drawn anew.
+            // Back to the first line, and everything below is redrawn.
             out.push_str(&format!("\x1b[{}A\x1b[J", self.lines));
         }
         let stages = status

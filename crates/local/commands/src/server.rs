@@ -44,7 +44,7 @@ impl Server {
         fs::rename(&next, &path).with_context(|| format!("{}", path.display()))
     }
 
-    /// Nobody is the server any more.
+    /// No process is the server any more.
     pub(crate) fn withdraw(dir: &SandboxDir) {
         let _ = fs::remove_file(dir.server_file());
     }

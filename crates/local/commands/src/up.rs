@@ -85,7 +85,7 @@ async fn serve(args: &UpArgs, dir: &SandboxDir) -> anyhow::Result<u8> {
     let running = start(sandbox).await?;
     let client = context::client(&dir.kubeconfig()).await?;
     install_crd(&client).await?;
-    doubt(&client).await?;
+    mark_status_unknown(&client).await?;
     let (stop, mut stopped) = watch::channel(false);
     let operator = tokio::spawn(howdah_operator::run(client, Settings::default(), async move {
         let _ = stopped.wait_for(|stop| *stop).await;
@@ -164,7 +164,7 @@ async fn install_crd(client: &Client) -> anyhow::Result<()> {
 }
 
 /// What was known of the clusters is of the time before this start: it is unknown until the operator has looked.
-async fn doubt(client: &Client) -> anyhow::Result<()> {
+async fn mark_status_unknown(client: &Client) -> anyhow::Result<()> {
     let clusters = postgresql_api(client.clone(), None)
         .list(&ListParams::default())
         .await?;
@@ -175,7 +175,7 @@ async fn doubt(client: &Client) -> anyhow::Result<()> {
             if condition.kind != "FullyApplied" {
                 condition.status = "Unknown".into();
                 condition.reason = "Restarted".into();
-                condition.message = "the sandbox was started; nobody has looked yet".into();
+                condition.message = "the sandbox was started; the cluster was not looked at yet".into();
             }
         }
         let name = cluster.metadata.name.unwrap_or_default();
@@ -260,7 +260,7 @@ async fn stop(server: Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nobody will miss the data: pods need not end politely.
+/// The data is removed with them: pods need no clean shutdown.
 async fn abandon(dir: &SandboxDir) {
     let Ok(client) = context::client(&dir.kubeconfig()).await else {
         return;

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 fn default(object: &mut Value, name: &str, value: Value) {
-    // What is of another type than it should be is refused by whoever checks types.
+    // What is of another type than it should be is refused by the type check.
     if object.is_object() && object[name].is_null() {
         object[name] = value;
     }
@@ -31,7 +31,7 @@ pub(crate) fn fill(kind: &str, object: &mut Value) {
     }
 }
 
-/// The items of a list; indexing would put a null where there is none.
+/// The items of a list; indexing would add a null where the key is missing.
 fn items<'a>(object: &'a mut Value, name: &str) -> impl Iterator<Item = &'a mut Value> {
     object
         .get_mut(name)

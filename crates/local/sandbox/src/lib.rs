@@ -12,7 +12,7 @@
 //!   controllers/ (StatefulSet, claims, Services, garbage) ── node/ (pods as processes, addresses, proxies, logs)
 //! ```
 //!
-//! Must not know PostgreSQL: images map to programs that whoever starts the sandbox names.
+//! Must not know PostgreSQL: images map to programs that the caller names.
 
 mod api;
 mod builtin;

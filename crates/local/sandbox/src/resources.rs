@@ -38,7 +38,7 @@ impl Resource {
     }
 
     /// The name in messages: `pods`, `statefulsets.apps`.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn full_name(&self) -> String {
         if self.group.is_empty() {
             self.plural.clone()
         } else {

@@ -82,7 +82,7 @@ fn check(value: &mut Value, schema: &Value, path: &str, report: &mut Report) {
     if !fits {
         if !(value.is_null() && schema["nullable"] == true) {
             wrong(
-                format!("Invalid value: {}: must be of type {kind}", told(value)),
+                format!("Invalid value: {}: must be of type {kind}", value_text(value)),
                 report,
             );
         }
@@ -140,15 +140,15 @@ fn limits(value: &Value, schema: &Value, path: &str, report: &mut Report) {
     if let Some(words) = schema["enum"].as_array()
         && !words.contains(value)
     {
-        let words: Vec<String> = words.iter().map(told).collect();
+        let words: Vec<String> = words.iter().map(value_text).collect();
         wrong(format!(
             "Unsupported value: {}: supported values: {}",
-            told(value),
+            value_text(value),
             words.join(", ")
         ));
     }
     if let (Some(text), Some(pattern)) = (value.as_str(), schema["pattern"].as_str()) {
-        // A pattern that is none was the definition's mistake; it refuses nothing.
+        // An invalid pattern is the definition's mistake; it refuses nothing.
         let fits = regex::Regex::new(pattern).map_or(true, |pattern| pattern.is_match(text));
         if !fits {
             wrong(format!("Invalid value: \"{text}\": should match '{pattern}'"));
@@ -189,7 +189,7 @@ fn limits(value: &Value, schema: &Value, path: &str, report: &mut Report) {
     }
 }
 
-fn told(value: &Value) -> String {
+fn value_text(value: &Value) -> String {
     match value {
         Value::Object(_) => "object".into(),
         Value::Array(_) => "array".into(),

@@ -135,7 +135,7 @@ pub async fn start(sandbox: Sandbox) -> Result<Running, StartError> {
     let network = dir.network()?;
     let address = SocketAddr::new(IpAddr::V4(Addresses::api_of(network)), PORT);
     let listener = listen(address).map_err(|error| StartError::Listen(address, error))?;
-    // Whoever has the address has the store: of two that start at once the second one ends here, before it has touched it.
+    // The holder of the address has the store: of two that start at once the second one ends here, before it has touched it.
     let store = Store::open(&dir.store()).map_err(|error| StartError::Store(error.to_string()))?;
     let addresses = Addresses::new(store.clone(), network);
     let identity = identity(dir.credentials(), address.ip())?;

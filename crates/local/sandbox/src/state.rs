@@ -175,7 +175,7 @@ impl SandboxDir {
                 return Err(StateError::Io(layout, error));
             }
             Err(_) => {
-                // A directory that has something in it is somebody's, and `down --purge` would remove it.
+                // A directory that is not empty has another owner, and `down --purge` would remove it.
                 let taken = fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_some());
                 if taken {
                     let error = io::Error::new(
@@ -198,7 +198,7 @@ impl SandboxDir {
         ] {
             make_dir(&directory, mode)?;
         }
-        // A directory in /tmp may have been made by somebody else.
+        // A directory in /tmp may have been made by another user.
         let run = self.run_root();
         let owner = fs::metadata(&run).map_err(|e| StateError::Io(run.clone(), e))?;
         let mine = std::os::unix::fs::MetadataExt::uid(&owner) == rustix::process::geteuid().as_raw();

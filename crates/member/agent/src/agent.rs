@@ -76,7 +76,7 @@ pub(crate) struct Signals {
 }
 
 impl Agent {
-    /// Runs until it is told to end; returns the exit code.
+    /// Runs until a signal or a request ends it; returns the exit code.
     pub(crate) async fn run(mut self, mut signals: Signals) -> u8 {
         let mut lease = self.keeper.status();
         loop {

@@ -158,7 +158,7 @@ pub(crate) async fn first(
 fn started(server: &Server, rev: Option<u64>, raw: Option<&Map<String, Value>>) -> Option<StartedWith> {
     let started = server.started_configuration()?;
     let dynamic = dynamic_from(&started, &server.local).ok()?;
-    // The same text is the same revision, whoever has stored it since.
+    // The same text is the same revision, even if it was stored again since.
     let rev = rev.filter(|_| raw == Some(&started));
     Some((rev, Arc::new(dynamic)))
 }

@@ -161,7 +161,7 @@ struct KeeperTask {
     trouble: Repeated,
 }
 
-/// What the keeper waits for. What is in flight is never dropped: whoever drops the future of a write does not know
+/// What the keeper waits for. What is in flight is never dropped: a caller that drops the future of a write does not know
 /// whether it happened.
 type InFlight = Option<Pin<Box<dyn Future<Output = KeeperInput> + Send>>>;
 

@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl Agent {
-    /// Without a guard nobody keeps the time: PostgreSQL ends now (the kernel has told the postmaster to quit; this
-    /// is for what is left), and only then may somebody else lead.
+    /// Without a guard nothing keeps the time: PostgreSQL ends now (the kernel has told the postmaster to quit; this
+    /// is for what is left), and only then may another member lead.
     pub(crate) async fn guard_died(&self) {
         tracing::error!("The guard has died: ending PostgreSQL and this agent.");
         let me = Some(std::process::id());

@@ -41,7 +41,7 @@ pub(crate) enum ApiCommand {
     Schedule(ScheduledRestart, oneshot::Sender<bool>),
     /// Forget the restart that waits; answered whether there was one.
     Flush(oneshot::Sender<bool>),
-    /// Copy anew; answered when it has begun.
+    /// Copy again; answered when it has begun.
     Reinitialize {
         /// From the leader.
         from_leader: bool,

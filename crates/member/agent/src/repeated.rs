@@ -3,7 +3,7 @@ use std::time::Duration;
 use howdah_clock::now;
 use howdah_types::BootTime;
 
-/// The same trouble is told again after this long.
+/// The same trouble is logged again after this long.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Trouble that comes again and again: told at once, then with its count from time to time, and when it is over.

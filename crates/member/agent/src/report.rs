@@ -19,7 +19,7 @@ impl Agent {
         with_nofailover(&self.settings.local.tags, self.settings.must_not_lead())
     }
 
-    /// What others see of them: nobody need wait for a member that could not serve as leader a moment ago.
+    /// What others see of them: no member need wait for one that could not serve as leader a moment ago.
     fn shown_tags(&self) -> Tags {
         let unfit = self.plan.memory.unfit_until.is_some_and(|until| now() < until);
         with_nofailover(&self.tags(), unfit)
@@ -117,7 +117,7 @@ impl Agent {
             PgState::Stopped | PgState::Crashed | PgState::Starting | PgState::Restarting
         );
         if idle && self.plan.memory.start_failed && role != Role::Uninitialized {
-            // Also while it is tried once more: nobody should wait for it.
+            // Also while it is tried once more: no member should wait for it.
             return (PgState::StartFailed, role);
         }
         (state, role)
@@ -154,12 +154,12 @@ impl Agent {
                     role,
                 )
             }
-            // It was running and does not answer: whoever asks should not count on it.
+            // It was running and does not answer: no caller should count on it.
             Some(Postgres::Silent { .. }) => (
                 PgState::Unknown,
                 if leads { Role::Primary } else { Role::Replica },
             ),
-            // Nobody should wait for what cannot be started.
+            // No member should wait for what cannot be started.
             Some(Postgres::Unreadable { .. }) if self.plan.memory.data_is_lost(now()) => {
                 (PgState::StartFailed, Role::Demoted)
             }

@@ -1,10 +1,10 @@
 use howdah_ha::{Action, Effect, Plan, Reason, Request};
 use tokio::sync::oneshot;
 
-/// Where somebody waits for how a request ended.
+/// Where a caller waits for the outcome of a request.
 pub(crate) type Answer = oneshot::Sender<Result<(), String>>;
 
-/// What somebody has asked of this member, until it is answered: one thing at a time.
+/// The request to this member that is not answered yet: one at a time.
 #[derive(Default)]
 pub(crate) struct Asked(Option<(Request, Option<Answer>)>);
 
@@ -13,7 +13,7 @@ impl Asked {
         self.0.as_ref().map(|(request, _)| request)
     }
 
-    /// Takes a request that somebody waits for; refused while another one waits.
+    /// Takes a request that a caller waits for; refused while another one waits.
     pub(crate) fn take(&mut self, request: Request, answer: Answer) -> bool {
         if self.0.is_some() {
             let _ = answer.send(Err("another request is waiting".to_owned()));

@@ -38,7 +38,7 @@ use crate::{
     work::Work,
 };
 
-/// Commands of the API that wait: more at a time are told to come again.
+/// Commands of the API that wait: callers beyond that are asked to try again.
 const API_COMMANDS: usize = 16;
 
 /// Runs the agent in a process that the guard has started. Returns the exit code.

@@ -53,7 +53,7 @@ impl Watching {
         self.0.changed.store(true, Ordering::SeqCst);
     }
 
-    fn tell(&self, stands: bool) {
+    fn note(&self, stands: bool) {
         self.0.changed.store(true, Ordering::SeqCst);
         self.0.stands.store(stands, Ordering::SeqCst);
     }
@@ -64,12 +64,12 @@ impl Watching {
             match watcher.changed().await {
                 Ok(Change::Positions) => self.0.moved.store(true, Ordering::SeqCst),
                 Ok(Change::Other) => {
-                    self.tell(true);
+                    self.note(true);
                     wake.wake();
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the watch has ended");
-                    self.tell(false);
+                    self.note(false);
                     wake.wake();
                     sleep_until(now() + AGAIN).await;
                 }

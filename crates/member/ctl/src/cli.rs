@@ -45,7 +45,7 @@ pub enum CtlCommand {
     Reload(ReloadArgs),
     /// Forget what was scheduled: restarts of members, or the switchover.
     Flush(FlushArgs),
-    /// Throw the data of replicas away and copy it anew.
+    /// Discard the data of replicas and copy it again.
     Reinit(ReinitArgs),
     /// Begin maintenance mode: nothing is started, stopped or failed over by itself.
     Pause(PauseArgs),
@@ -121,7 +121,7 @@ pub struct SwitchoverArgs {
     /// The present leader; must match.
     #[arg(long, alias = "primary", value_name = "NAME")]
     pub leader: Option<String>,
-    /// The member that takes over. [default: whoever is best]
+    /// The member that takes over. [default: the best candidate]
     #[arg(long, value_name = "NAME")]
     pub candidate: Option<String>,
     /// When, such as 2026-01-02T03:04:05+01:00, or 'now'.

@@ -116,7 +116,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The members, the leader first: whoever is asked first is most likely to know.
+    /// The members, the leader first: it is most likely to know.
     pub(crate) fn leader_first(&self) -> Vec<(&MemberName, &Member)> {
         let leader = self.view.leader.as_ref().map(|leader| &leader.name);
         let mut members: Vec<_> = self.view.members.iter().collect();

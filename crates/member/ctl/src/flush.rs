@@ -3,7 +3,7 @@ use howdah_http::Method;
 use crate::{
     cli::{FlushArgs, MembersArgs},
     context::Context,
-    members::{choose, tell},
+    members::{choose, print_answer},
 };
 
 /// Forgets scheduled restarts or the scheduled switchover.
@@ -32,7 +32,7 @@ async fn restarts(context: &Context, args: FlushArgs) -> anyhow::Result<()> {
         }
         let answer = context.call(&member, Method::DELETE, "restart", None).await;
         let done = format!("Success: flush scheduled restart for member {name}");
-        tell(
+        print_answer(
             answer,
             200,
             &done,

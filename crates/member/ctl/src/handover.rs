@@ -142,7 +142,7 @@ fn candidate(
     Ok(Some(chosen))
 }
 
-/// Asks the leader, or the candidate when nobody leads.
+/// Asks the leader, or the candidate when there is no leader.
 async fn request(context: &Context, mut cluster: Cluster, what: &str, body: &Value) -> anyhow::Result<()> {
     let target = cluster
         .leader()

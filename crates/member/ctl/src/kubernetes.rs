@@ -113,7 +113,7 @@ impl Access {
     }
 }
 
-/// The credential of a cluster made from a manifest. Whoever may not read the Secret can still look: reads need none.
+/// The credential of a cluster made from a manifest. A caller that may not read the Secret can still run what only reads.
 async fn superuser(stores: &Stores, scope: &Scope) -> Option<String> {
     let store = stores.open_kubernetes()?;
     let name = format!("{SUPERUSER}.{scope}.credentials.postgresql.acid.zalan.do");

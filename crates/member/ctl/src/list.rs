@@ -59,7 +59,7 @@ fn describe(cluster: &Cluster, args: &ListArgs) -> String {
 /// Makes the cell of one member, for people (`true`) or for machines.
 type CellOf = fn(&MemberOverview, bool) -> Value;
 
-/// The columns in Patroni's order; the last four only if somebody has a value, or all are wanted.
+/// The columns in Patroni's order; the last four only if some member has a value, or all are wanted.
 fn table(
     scope: &str,
     rows: &[MemberOverview],

@@ -60,7 +60,7 @@ pub(crate) async fn restart(context: &Context, args: &RestartArgs) -> anyhow::Re
             (200, "restart on member")
         };
         let failed = format!("restart for member {name}");
-        tell(answer, wanted, &format!("Success: {done} {name}"), &failed);
+        print_answer(answer, wanted, &format!("Success: {done} {name}"), &failed);
     }
     Ok(())
 }
@@ -73,7 +73,7 @@ pub(crate) async fn reload(context: &Context, args: &ReloadArgs) -> anyhow::Resu
         let done = format!(
             "Reload request received for member {name} and will be processed within {seconds} seconds"
         );
-        tell(answer, 202, &done, &format!("reload for member {name}"));
+        print_answer(answer, 202, &done, &format!("reload for member {name}"));
     }
     Ok(())
 }
@@ -104,7 +104,7 @@ pub(crate) async fn reinit(context: &Context, args: &ReinitArgs) -> anyhow::Resu
             }
         }
         let done = format!("Success: reinitialize for member {name}");
-        if tell(answer, 200, &done, &format!("reinitialize for member {name}")) {
+        if print_answer(answer, 200, &done, &format!("reinitialize for member {name}")) {
             waiting.push((name, member));
         }
     }
@@ -132,7 +132,7 @@ async fn wait_for_copy(context: &Context, member: &Member) {
 }
 
 /// Prints how a request ended; true for success.
-pub(crate) fn tell(
+pub(crate) fn print_answer(
     answer: Result<Response, howdah_http::HttpError>,
     wanted: u16,
     success: &str,

@@ -25,7 +25,7 @@ impl StopMode {
     }
 }
 
-/// What an agent that starts anew is told, so that it goes on where the last one ended.
+/// What the guard tells a new agent, so that it goes on where the last one ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Handover {
     /// The postmaster; 0 if PostgreSQL does not run.
@@ -60,7 +60,7 @@ pub enum Input {
     AgentEnded,
     /// An agent was started by an earlier [`Order::SpawnAgent`].
     AgentStarted,
-    /// Somebody wants the member to end (SIGTERM, SIGINT).
+    /// The member is asked to end (SIGTERM, SIGINT).
     Terminate,
 }
 
@@ -244,7 +244,7 @@ impl Core {
         agent.min(lease)
     }
 
-    /// What a new agent is told.
+    /// What the guard tells a new agent.
     #[must_use]
     pub fn handover(&self) -> Handover {
         Handover {
@@ -392,7 +392,7 @@ impl Core {
                 Ok(ok)
             }
             Request::Pause { term } => {
-                self.calm()?;
+                self.refuse_while_fencing()?;
                 self.armed
                     .take_if(|arm| arm.term == term)
                     .ok_or(WhyRefused::NotArmed)?;
@@ -412,7 +412,7 @@ impl Core {
             }
             Request::Start(mode) => self.start(mode, now),
             Request::Promote { term, not_after } => {
-                self.calm()?;
+                self.refuse_while_fencing()?;
                 self.authority(term, not_after, now)?;
                 match &mut self.postgres {
                     Postgres::Up { writes, .. } => *writes = true,
@@ -444,7 +444,7 @@ impl Core {
         }
     }
 
-    /// A server that the guard has not started, or one that writes although the guard has not allowed it: somebody has
+    /// A server that the guard has not started, or one that writes although the guard has not allowed it: a person has
     /// started or promoted it by hand. From now on it is fenced as any other one.
     fn adopt(&mut self, pid: u32, may_write: bool, not_after: BootTime) -> Result<(), WhyRefused> {
         let wrote = match self.postgres {
@@ -465,7 +465,7 @@ impl Core {
     }
 
     fn arm(&mut self, arm: Arm, now: BootTime) -> Result<(), WhyRefused> {
-        self.calm()?;
+        self.refuse_while_fencing()?;
         // Once the armed leadership is over, terms may be lower: a store that was lost begins to count again.
         if self.armed.is_some_and(|known| arm.term < known.term) {
             return Err(WhyRefused::OldTerm);
@@ -484,7 +484,7 @@ impl Core {
     }
 
     fn start(&mut self, mode: StartMode, now: BootTime) -> Result<Orders, WhyRefused> {
-        self.calm()?;
+        self.refuse_while_fencing()?;
         if self.postgres != Postgres::Down {
             return Err(WhyRefused::Running);
         }
@@ -527,7 +527,7 @@ impl Core {
     }
 
     /// Nothing is begun while PostgreSQL is being ended.
-    fn calm(&self) -> Result<(), WhyRefused> {
+    fn refuse_while_fencing(&self) -> Result<(), WhyRefused> {
         if self.fence == Fence::No {
             Ok(())
         } else {

@@ -8,7 +8,7 @@
 //!              agent ── requests (seqpacket) ──►┌──────────┐── starts, promotes ──► postmaster ─► backends
 //!   heartbeat, Arm{term, stop_at, kill_at} ───► │ core.rs  │── fast stop at stop_at ─►
 //!                                               │ (pure)   │── freezes and kills all of them at kill_at ─►
-//!              agent ◄── starts anew ────────── └──────────┘
+//!              agent ◄── restarts ───────────── └──────────┘
 //! ```
 //!
 //! `core` decides and is pure (the model checker runs it); `run` is the loop around it; `sys` is the only file of the

@@ -47,7 +47,7 @@ pub enum Request {
         /// The leadership at that time.
         term: u64,
     },
-    /// The store said that somebody else leads, or nobody.
+    /// The store said that another member leads, or none.
     Lost {
         /// Which leadership is over.
         term: u64,
@@ -151,7 +151,7 @@ pub enum Reply {
 /// A message in one of the two directions, with its number; a reply carries the number of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<T> {
-    /// The request's number; 0 for what nobody asked.
+    /// The request's number; 0 for what answers no request.
     pub id: u32,
     /// What it says.
     pub body: T,

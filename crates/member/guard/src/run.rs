@@ -405,7 +405,7 @@ impl<'a> Guard<'a> {
         match signal {
             libc::SIGCHLD => {}
             libc::SIGUSR2 => {
-                // Start the agent anew, from the binary that is installed now; PostgreSQL goes on.
+                // Restart the agent from the binary that is installed now; PostgreSQL goes on.
                 self.to_agent(Signal::USR2);
             }
             libc::SIGHUP => self.to_agent(Signal::HUP),

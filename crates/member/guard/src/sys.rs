@@ -24,7 +24,7 @@ const WATCHED: [c_int; 6] = [
 pub(crate) fn signal_descriptor() -> io::Result<OwnedFd> {
     let set = watched_set();
     // JUSTIFICATION: signalfd has no safe wrapper in the libraries we use.
-    // SAFETY: `set` is initialised and outlives the calls; the returned descriptor is owned by nobody else.
+    // SAFETY: `set` is initialised and outlives the calls; the returned descriptor has no other owner.
     unsafe {
         if libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) != 0 {
             return Err(io::Error::last_os_error());
@@ -186,7 +186,7 @@ pub(crate) fn take_descriptor() -> Option<OwnedFd> {
     if TAKEN.swap(true, Ordering::SeqCst) {
         return None;
     }
-    // JUSTIFICATION: an inherited descriptor is a number until somebody vouches for it.
+    // JUSTIFICATION: an inherited descriptor is a number until its owner is known.
     // SAFETY: descriptor 3 was opened by the guard for this process and is taken only once; fcntl checks that it is
     // open at all.
     unsafe {

@@ -268,7 +268,7 @@ impl ProcessTable {
         }
     }
 
-    /// What works in the data directory is ours, whoever is its parent by now.
+    /// What works in the data directory is ours, even if it has another parent by now.
     fn claim_working_in(&mut self, data: DirId) {
         for i in 0..self.entries.len() {
             let Some(entry) = self.entries.get(i).copied() else {

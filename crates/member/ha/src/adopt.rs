@@ -15,8 +15,8 @@ use crate::{
 /// the cluster back itself.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// Writes the cluster back when no primary has done so in the length of a lease, and nobody who can be reached is ahead of
-/// us. In synchronous mode all members must answer, or somebody names the one that is to lead. The race that follows then decides who leads.
+/// Writes the cluster back when no primary has done so in the length of a lease, and no member that can be reached is ahead of
+/// us. In synchronous mode all members must answer, or a request names the one that is to lead. The race that follows then decides who leads.
 ///
 /// # Errors
 /// Why not, or not yet.
@@ -73,7 +73,7 @@ pub(crate) fn may_adopt(
             return Err(Reason::SyncForgotten);
         }
     }
-    // Who led last may not be known any more: whoever answers and has data is waited for.
+    // Which member led last may not be known any more: every member that answers and has data is waited for.
     let waits = snapshot.now < since + lease + SLACK + STARTING_LEADER;
     let comes = answers
         .iter()
@@ -87,7 +87,7 @@ pub(crate) fn may_adopt(
 }
 
 /// Names the cluster in a store that does not know it: in synchronous mode first that only we have every commit, so that
-/// whoever sees the cluster again sees that too.
+/// a member that sees the cluster again sees that too.
 pub(crate) fn write_back(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     let alone = SyncState::new(snapshot.me.name.as_str(), &[]);
     if snapshot.config.synchronous_mode != SyncMode::Off && view.sync.value.as_ref() != Some(&alone) {

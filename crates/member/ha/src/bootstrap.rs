@@ -7,7 +7,7 @@ use howdah_types::{MemberName, Role};
 
 use crate::{Action, Effect, LeaseState, Plan, Reason, Snapshot, plan::SOON, upstream::source};
 
-/// A store that has forgotten its cluster gets it back from a member with data after the length of a lease. When nobody has
+/// A store that has forgotten its cluster gets it back from a member with data after the length of a lease. When no member has
 /// written it back after twice that length and this, the data is gone, and a new cluster may be made.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 

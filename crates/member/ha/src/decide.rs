@@ -32,7 +32,7 @@ pub fn decide(snapshot: &Snapshot) -> Plan {
         plan.because(Reason::ActionRuns {
             action: running.action.name(),
         });
-        // A checkpoint takes minutes on a large server; a leader must not be blind for so long.
+        // A checkpoint takes minutes on a large server; a leader must not be blind for that long.
         if running.action != Action::Checkpoint {
             return plan;
         }
@@ -71,7 +71,7 @@ pub fn decide(snapshot: &Snapshot) -> Plan {
     plan
 }
 
-/// Nobody waits for ever: a request that this decision does not begin is answered.
+/// No request waits for ever: one that this decision does not begin is answered.
 fn refuse_unserved(snapshot: &Snapshot, plan: &mut Plan) {
     let served = |effect: &Effect| match (&snapshot.request, effect) {
         (Some(Request::Restart), Effect::Begin(action)) => action.starts_postgres(),
@@ -143,7 +143,7 @@ fn adopts(snapshot: &Snapshot, plan: &mut Plan) -> bool {
     true
 }
 
-/// Whoever can read its data may lead; the guard lets go only when PostgreSQL does not run.
+/// A member that can read its data may lead; the guard lets go only when PostgreSQL does not run.
 fn unreadable(snapshot: &Snapshot, view: &View, why: &str, plan: &mut Plan) {
     plan.because(Reason::Unreadable { why: why.to_owned() })
         .wake(snapshot.now + SOON * 10);

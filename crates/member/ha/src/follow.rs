@@ -1,4 +1,4 @@
-//! Somebody else leads.
+//! Another member leads.
 
 use std::time::Duration;
 

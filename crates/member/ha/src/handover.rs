@@ -8,14 +8,14 @@ use howdah_types::{BootTime, MemberName};
 
 use crate::{Action, Effect, Plan, Reason, Snapshot, candidate::probed_candidate, plan::SOON};
 
-/// A request that finds nobody who can take over is dropped after so long.
+/// A request for which no member can take over is dropped after this long.
 const GIVE_UP: Duration = Duration::from_secs(5);
 
 /// A server that was started in place this often without serving for a minute is likely to die again: leadership is to go
 /// elsewhere.
 pub(crate) const RESTARTS: u32 = 3;
 
-/// A member that could not serve as leader does not take part in races for this long, unless nobody else can lead.
+/// A member that could not serve as leader does not take part in races for this long, unless no other member can lead.
 const UNFIT: Duration = Duration::from_secs(60);
 
 /// Handles the failover key. True when the plan is complete.

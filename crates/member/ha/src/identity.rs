@@ -77,7 +77,7 @@ pub(crate) fn differs(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bool
         return true;
     }
     if said(&ours) {
-        // The key is wrong. Where somebody leads, that member mends it.
+        // The key is wrong. Where there is a leader, the leader mends it.
         plan.because(Reason::WrongIdentifier {
             cluster: cluster.clone(),
         });

@@ -286,7 +286,7 @@ impl Keeper {
                 if agreed {
                     self.armed = None;
                 } else {
-                    // PostgreSQL may still write: the lease is kept, and the loop decides anew.
+                    // PostgreSQL may still write: the lease is kept, and the loop decides again.
                     self.want = Want::Nothing;
                 }
             }
@@ -303,7 +303,7 @@ impl Keeper {
             }
         }
         if let Some(arm) = self.unchecked().filter(|arm| now >= arm.check_at()) {
-            // The guard ends PostgreSQL by itself. If it is frozen, nobody else would.
+            // The guard ends PostgreSQL by itself. If it is frozen, nothing else would.
             self.ended_at = Some(arm.deadline);
             out.push(KeeperOutput::EndPrimary);
         }
@@ -676,7 +676,7 @@ mod tests {
             at(1),
         );
         assert!(keeper.state(at(1)).held(at(1)).is_some());
-        // The same name in another life is somebody else.
+        // The same name in another life is another holder.
         let mut second = Keeper::new(name("a"), TTL);
         settle(&mut second, &mut store, KeeperInput::Tick, at(1));
         let _ = second.step(acquire(3), at(1));

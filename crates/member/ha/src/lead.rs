@@ -17,8 +17,8 @@ pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan:
         return;
     };
     if view.leader.as_ref().is_none_or(|leader| leader.term != term) {
-        // Older than our leadership, or of a store that was wiped, or somebody has deleted the key. In any of these cases
-        // what we would write could invite somebody else to lead while we do.
+        // Older than our leadership, or of a store that was wiped, or the key was deleted. In any of these cases
+        // what we would write could invite another member to lead while we do.
         plan.because(Reason::NotInView { term }).wake(snapshot.now + SOON);
         plan.effect(Effect::VerifyLease);
         return;
@@ -48,7 +48,7 @@ pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan:
         Some(Request::Shutdown) | None => {}
     }
     if view.initialize.as_deref() != Some(running.system_id.to_string().as_str()) {
-        // Absent after somebody wiped the store, or still empty after our own bootstrap.
+        // Absent after the store was wiped, or still empty after our own bootstrap.
         plan.effect(Effect::Put {
             document: Document::initialize(running.system_id),
             cond: Cond::Always,
@@ -104,7 +104,7 @@ fn become_primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mu
             plan.because(Reason::NotSynchronous).effect(Effect::Release);
             return;
         }
-        // First nobody else may take over; then commits may be acknowledged.
+        // First no other member may take over; then commits may be acknowledged.
         let alone = SyncState::new(me, &[]);
         if view.sync.value.as_ref() != Some(&alone) {
             plan.effect(Effect::Put {

@@ -12,7 +12,7 @@
 //!                          │     ├─ sync.rs (synchronous standby)      store operations,
 //!                          │     └─ slots.rs                           Arm / Disarm / Lost for the guard
 //!                          ├─ a leader exists ──► follow.rs
-//!                          └─ nobody leads ─────► race.rs           margins.rs: m1 and m2
+//!                          └─ no leader ────────► race.rs           margins.rs: m1 and m2
 //!                                └─ the store is empty: adopt.rs
 //!   remember.rs: what is noted in any case   identity.rs: whose data it is   candidate.rs, upstream.rs: who, from whom
 //!   Plan (plan.rs): effects in order, next wake-up, memory, reasons (reason.rs)   gate.rs: checked again when done

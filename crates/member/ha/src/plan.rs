@@ -109,7 +109,7 @@ pub enum Effect {
     Slots(Vec<SlotChange>),
     /// Write the row of the newest timeline to the history.
     WriteHistory,
-    /// Let the guard take over a PostgreSQL that somebody has started or promoted by hand.
+    /// Let the guard take over a PostgreSQL that was started or promoted by hand.
     Adopt(Unguarded),
     /// Begin a long action.
     Begin(Action),
@@ -142,7 +142,7 @@ pub enum Action {
     },
     /// Start as replica.
     StartReplica {
-        /// Whom to follow; nobody when nobody leads.
+        /// The upstream; none when there is no leader.
         follow: Option<Upstream>,
     },
     /// Start as primary, in place, after a crash.
@@ -163,7 +163,7 @@ pub enum Action {
     HandOver {
         /// The member that shall take over; any that can if it is not named.
         candidate: Option<MemberName>,
-        /// Also when nobody confirms that it has received the end of the WAL. If not, PostgreSQL starts again as primary.
+        /// Also when no member confirms that it has received the end of the WAL. If not, PostgreSQL starts again as primary.
         may_lose: bool,
     },
     /// Stop a primary that no longer leads.
@@ -172,7 +172,7 @@ pub enum Action {
     GiveUp,
     /// Kill a PostgreSQL whose data is gone.
     KillServer,
-    /// Find out whether our WAL belongs to the leader's history; rewind or copy anew where it does not; follow it.
+    /// Find out whether our WAL belongs to the leader's history; rewind or copy where it does not; follow it.
     Rejoin {
         /// The leader.
         leader: Upstream,
@@ -188,7 +188,7 @@ pub enum Action {
         /// As replica of.
         follow: Option<Upstream>,
     },
-    /// Throw the data away and copy anew.
+    /// Discard the data and copy it again.
     Reinitialize {
         /// Whom to copy.
         from: Upstream,
@@ -197,7 +197,7 @@ pub enum Action {
     },
     /// The agent ends: hand over if we lead, else stop.
     Shutdown {
-        /// Give leadership to somebody.
+        /// Give leadership to another member first.
         hand_over: bool,
     },
 }

@@ -1,4 +1,4 @@
-//! Nobody leads.
+//! There is no leader.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
 /// itself that it is no primary.
 const FOREIGN_GRACE: Duration = Duration::from_secs(5);
 
-/// The member that led last and is being started has what nobody else may have: it is waited for this long.
+/// The member that led last and is being started may have WAL that no other member has: it is waited for this long.
 pub(crate) const STARTING_LEADER: Duration = Duration::from_secs(30);
 
 /// Any other member that is being started.
@@ -127,7 +127,7 @@ fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan
         plan.effect(Effect::Follow(None));
         return Err(Reason::HoldingReceiver);
     }
-    // The named candidate has a moment, if it can be reached; then whoever is best takes over.
+    // The named candidate has a moment, if it can be reached; then the best member takes over.
     let waits = snapshot.now < since + snapshot.config.timers.loop_wait;
     if let Some(named) = candidate.filter(|_| waits) {
         asked_since(snapshot, since, std::slice::from_ref(named), plan)?;
@@ -268,10 +268,10 @@ pub(crate) fn asked_since(
     Ok(())
 }
 
-/// Nobody who answered may be a primary, be ahead of us, or be equal with a higher priority. A later timeline is ahead
+/// No member that answered may be a primary, be ahead of us, or be equal with a higher priority. A later timeline is ahead
 /// wherever it ends: who is on an earlier one has nothing of what the last leader has written. Who does not answer has no
 /// veto: with two members that is what makes a failover possible. Who answers that it is starting is waited for, since
-/// after a power cut the last leader has rows that nobody else has.
+/// after a power cut the last leader has rows that no other member has.
 pub(crate) fn compare(
     snapshot: &Snapshot,
     view: &View,
@@ -320,8 +320,8 @@ pub(crate) fn compare(
 }
 
 /// Whether a member that answers and whose PostgreSQL does not run yet is worth waiting for: not when it could not be
-/// started. In synchronous mode nobody is:
-/// whoever may race has every acknowledged commit.
+/// started. In synchronous mode no member is:
+/// every member that may race has every acknowledged commit.
 fn is_waited_for(snapshot: &Snapshot, view: &View, name: &MemberName, peer: &Peer) -> bool {
     if peer.start_failed {
         return false;
@@ -329,7 +329,7 @@ fn is_waited_for(snapshot: &Snapshot, view: &View, name: &MemberName, peer: &Pee
     let Some(since) = snapshot.memory.leaderless_since else {
         return false;
     };
-    // Where nobody here has seen who led, the history may say it.
+    // Where no member here has seen which one led, the history may say it.
     let in_history = || Some(view.history.as_ref()?.last()?.new_leader.as_deref()? == name.as_str());
     let led_last = match &snapshot.memory.last_leader {
         Some(last) => Some(last.name == *name),

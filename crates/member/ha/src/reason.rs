@@ -118,7 +118,7 @@ impl fmt::Display for Reason {
             R::NotLeaderAnyMore => {
                 f.write_str("demoting self because I do not have the lock and I was a leader")
             }
-            R::PrimaryWithoutLeader => f.write_str("running as primary and nobody leads: taking the lease"),
+            R::PrimaryWithoutLeader => f.write_str("running as primary and there is no leader: taking the lease"),
             R::Paused { me } => write!(f, "PAUSE: no action. I am ({me})"),
             R::Unreadable { why } => write!(f, "the data directory cannot be read: {why}"),
             R::DataGone => f.write_str("PostgreSQL runs and its data is gone: killing it"),
@@ -157,7 +157,7 @@ impl fmt::Display for Reason {
             R::CannotServe { candidate } => {
                 write!(
                     f,
-                    "PostgreSQL does not serve here: leadership goes to {candidate}, or whoever is best"
+                    "PostgreSQL does not serve here: leadership goes to {candidate}, or to the best candidate"
                 )
             }
             R::WaitingForBootstrap => f.write_str("waiting for leader to bootstrap"),
@@ -208,11 +208,11 @@ impl fmt::Display for Reason {
             R::PeerHasPriority { peer } => {
                 write!(f, "not racing: {peer} has the same WAL and a higher priority")
             }
-            R::Healthiest => f.write_str("nobody is ahead: trying to take the lease"),
+            R::Healthiest => f.write_str("no member is ahead: trying to take the lease"),
             R::HandingOver {
                 candidate: Some(name),
             } => write!(f, "handing over to {name}"),
-            R::HandingOver { candidate: None } => f.write_str("handing over to whoever is best"),
+            R::HandingOver { candidate: None } => f.write_str("handing over to the best candidate"),
             R::NoGoodCandidate => f.write_str("no member can take over: the request is dropped"),
             R::RequestForOtherLeader { leader } => {
                 write!(f, "the request names {leader} as leader: it is dropped")

@@ -19,7 +19,7 @@ use crate::{
 /// after this long to a member that can take over. A look at it takes three seconds.
 const SILENT: Duration = Duration::from_secs(10);
 
-/// Where nobody can take over, such a server is killed after this long and started in place.
+/// Where no member can take over, such a server is killed after this long and started in place.
 const HOPELESS: Duration = Duration::from_secs(20);
 
 /// A hung server whose member does not lead is killed after this long: only readers wait for it.
@@ -51,7 +51,7 @@ pub(crate) fn stopped(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan:
     }
 }
 
-/// Maintenance mode: what does not run is started only when somebody asks for it.
+/// Maintenance mode: what does not run is started only on request.
 fn paused(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan) {
     match &snapshot.request {
         Some(request @ Request::Reinitialize { .. }) if snapshot.lease == LeaseState::None => {
@@ -68,7 +68,7 @@ fn paused(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan) 
     });
 }
 
-/// A stopped primary needs the lease first; where somebody else leads by now, it follows.
+/// A stopped primary needs the lease first; where another member leads by now, it follows.
 fn restart_paused(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan) {
     plan.because(Reason::UserRequest { action: "restart" });
     match (snapshot.lease, &view.leader) {
@@ -90,7 +90,7 @@ fn restart_paused(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mu
 }
 
 /// We lead and PostgreSQL has died: it starts in place, on the same timeline. When a start has failed, or the user prefers
-/// a failover, whoever can serve takes over.
+/// a failover, a member that can serve takes over.
 fn holding(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan) {
     let Some((term, not_after)) = snapshot.lease.held(snapshot.now) else {
         plan.because(Reason::LeaseUnsure).wake(snapshot.now + SOON);
@@ -127,7 +127,7 @@ fn holding(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan)
             stopped.state,
             DbState::ShutDownInRecovery | DbState::InArchiveRecovery
         );
-    // What was no primary comes up as replica of nobody and is promoted then.
+    // What was no primary comes up as a replica without an upstream and is promoted then.
     let action = if was_primary {
         Action::StartPrimary { term, not_after }
     } else {
@@ -186,7 +186,7 @@ fn without_lease(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut
                 return;
             }
             // Also where the store was wiped: a primary that still runs by its own clock may be out of reach, so a replica
-            // of nobody waits for its end before it writes the cluster back.
+            // without an upstream waits for its end before it writes the cluster back.
             plan.because(Reason::FollowingNobody);
             plan.begin(snapshot, Action::StartReplica { follow: None });
         }
@@ -224,7 +224,7 @@ pub(crate) fn silent(snapshot: &Snapshot, view: &View, since: BootTime, plan: &m
     {
         return follow::requested(snapshot, view, request, plan);
     }
-    // Where nobody can take over, it may serve again once it is started in place.
+    // Where no member can take over, it may serve again once it is started in place.
     let limit = match snapshot.lease {
         LeaseState::Held { .. } => HOPELESS,
         LeaseState::None => HUNG,
@@ -238,7 +238,7 @@ pub(crate) fn silent(snapshot: &Snapshot, view: &View, since: BootTime, plan: &m
     }
 }
 
-/// From `limit` on, or at once when somebody has asked for it, leadership goes to a member that can take over.
+/// From `limit` on, or at once on request, leadership goes to a member that can take over.
 /// True when that is begun, or about to be known.
 fn give_up(snapshot: &Snapshot, view: &View, limit: BootTime, plan: &mut Plan) -> bool {
     if snapshot.config.pause || snapshot.lease.held(snapshot.now).is_none() {

@@ -10,7 +10,7 @@ use crate::{KnownMember, LastLeader, LeaseState, Plan, Postgres, Snapshot};
 /// A server that has served for this long is no longer one that was just started.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// Keeps track of who led, and since when nobody does.
+/// Keeps track of which member led, and since when there is no leader.
 pub(crate) fn leader(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
     let Some(leader) = &view.leader else {
         plan.memory.leaderless_since.get_or_insert(snapshot.now);

@@ -16,7 +16,7 @@ pub enum SlotChange {
     Create(String),
     /// Its member is gone for longer than `member_slots_ttl`.
     Drop(String),
-    /// Nobody streams through it here; its consumer has got this far.
+    /// No member streams through it here; its consumer has got this far.
     Advance(String, Lsn),
 }
 

@@ -36,7 +36,7 @@ pub struct Snapshot {
     pub action: Option<RunningAction>,
     /// What other members said when they were asked last.
     pub peers: Peers,
-    /// What somebody asked of this member through its API, or the agent's own end.
+    /// What was requested of this member through its API, or the agent's own end.
     pub request: Option<Request>,
     /// Host and port that PostgreSQL's files tell it to stream from, also while it does not answer.
     pub told_upstream: Option<(String, u16)>,
@@ -44,7 +44,7 @@ pub struct Snapshot {
     pub memory: Memory,
 }
 
-/// A PostgreSQL that the guard has neither started nor promoted: somebody did so by hand.
+/// A PostgreSQL that the guard has neither started nor promoted: it was done by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Unguarded {
     /// Its postmaster.
@@ -140,7 +140,7 @@ pub struct Running {
     pub lsn: Lsn,
     /// Replica: a WAL receiver is connected.
     pub streaming: bool,
-    /// Replica: host and port that it is told to stream from.
+    /// Replica: the host and port in its primary_conninfo.
     pub upstream: Option<(String, u16)>,
     /// `synchronous_standby_names`
     pub sync_names: String,
@@ -201,7 +201,7 @@ impl WalSender {
 pub struct Slot {
     /// Its name.
     pub name: String,
-    /// Somebody streams through it.
+    /// A consumer streams through it.
     pub active: bool,
     /// The oldest WAL that it keeps.
     pub restart_lsn: Option<Lsn>,
@@ -258,7 +258,7 @@ pub struct Peer {
     pub priority: i64,
 }
 
-/// What somebody asked of this member.
+/// What was requested of this member.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Request {
     /// `POST /restart`
@@ -277,17 +277,17 @@ pub enum Request {
 pub struct Memory {
     /// The leader that was seen last.
     pub last_leader: Option<LastLeader>,
-    /// Since when nobody leads.
+    /// Since when there is no leader.
     pub leaderless_since: Option<BootTime>,
     /// We have given leadership away and do not take part in a race before this moment.
     pub yield_until: Option<BootTime>,
     /// We have handed leadership over, and load balancers need until this moment to notice.
     pub closed_until: Option<BootTime>,
-    /// We could not serve as leader: others are told not to wait for us until this moment.
+    /// We could not serve as leader: our record tells others not to wait for us until this moment.
     pub unfit_until: Option<BootTime>,
-    /// We have handed leadership over and are to follow whoever has it, in maintenance mode too.
+    /// We have handed leadership over and follow its new holder, in maintenance mode too.
     pub handed_over: bool,
-    /// Since when we, a replica, do not stream although somebody leads.
+    /// Since when we, a replica, do not stream although there is a leader.
     pub not_streaming_since: Option<BootTime>,
     /// When we looked last whether our WAL belongs to the leader's history.
     pub checked_at: Option<BootTime>,
@@ -299,7 +299,7 @@ pub struct Memory {
     pub sync_since: Option<(String, Lsn, BootTime)>,
     /// Since when no standby is fit to be synchronous.
     pub no_standby_since: Option<BootTime>,
-    /// Since when a request for a handover finds nobody who can take over.
+    /// Since when a request for a handover finds no member that can take over.
     pub no_candidate_since: Option<BootTime>,
     /// When the status was written last.
     pub status_at: Option<BootTime>,

@@ -59,7 +59,7 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, pla
         (Some(current), Some(pick))
             if current.eq_ignore_ascii_case(&pick.name) && !running.sync_names.is_empty() =>
         {
-            // Mended if somebody changed it: it must contain who is published.
+            // Mended if it was changed: it must contain the published standby.
             let names = quote_sync_name(&pick.name);
             if running.sync_names != names {
                 plan.effect(Effect::SetSyncNames(names));
@@ -163,7 +163,7 @@ fn alone(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     plan.effect(Effect::SetSyncNames(String::new()));
 }
 
-/// A promotion begins with commits that wait: nobody may take over without them.
+/// A promotion begins with commits that wait: no member may take over without them.
 pub(crate) fn before_promotion(snapshot: &Snapshot, running: &Running, plan: &mut Plan) {
     as_replica(snapshot, running, plan);
 }

@@ -49,7 +49,7 @@ pub(crate) fn source(snapshot: &Snapshot, view: &View) -> Option<(Upstream, Upst
     Some((preferred.unwrap_or_else(|| leader.clone()), leader))
 }
 
-/// Whether a leader has been promoted and its timeline is in its control file: before that, nobody can compare with it
+/// Whether a leader has been promoted and its timeline is in its control file: before that, no member can compare with it
 /// or rewind against it.
 pub(crate) fn is_ready(leader: &Member) -> bool {
     leader.is_running() && leader.role == Role::Primary && leader.checkpoint_after_promote != Some(false)

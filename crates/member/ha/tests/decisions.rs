@@ -187,7 +187,7 @@ fn a_wrong_identifier_in_the_store() {
         &alone()
             .answers("b", 100)
             .peer("b", |peer| peer.system_id = Some("2".into())),
-        &format!("{agreed}; nobody is ahead: trying to take the lease"),
+        &format!("{agreed}; no member is ahead: trying to take the lease"),
         &["put initialize 2", "acquire"],
     );
     is(
@@ -344,7 +344,7 @@ fn a_leader_that_cannot_serve() {
     is(
         "one of them can take over",
         &down().with(|s| s.memory.start_failed = true).answers("b", 100),
-        "PostgreSQL does not serve here: leadership goes to b, or whoever is best",
+        "PostgreSQL does not serve here: leadership goes to b, or to the best candidate",
         &["release"],
     );
     is(
@@ -372,7 +372,7 @@ fn a_leader_that_cannot_serve() {
     is(
         "it does not even come to that",
         &down().with(|s| s.memory.restarts = 6).answers("b", 100),
-        "PostgreSQL does not serve here: leadership goes to b, or whoever is best",
+        "PostgreSQL does not serve here: leadership goes to b, or to the best candidate",
         &["release"],
     );
     is(
@@ -387,7 +387,7 @@ fn a_leader_that_cannot_serve() {
             .leading()
             .with(|s| s.memory.start_failed = true)
             .answers("b", 100),
-        "PostgreSQL does not serve here: leadership goes to b, or whoever is best",
+        "PostgreSQL does not serve here: leadership goes to b, or to the best candidate",
         &["release"],
     );
     let starting = "waiting for PostgreSQL to accept connections";
@@ -407,7 +407,9 @@ fn a_leader_that_cannot_serve() {
             .unavailable(false, 2)
             .answers("b", 100)
             .with(|s| s.memory.not_serving_since = Some(NOW - Duration::from_secs(301))),
-        &format!("{starting}; PostgreSQL does not serve here: leadership goes to b, or whoever is best"),
+        &format!(
+            "{starting}; PostgreSQL does not serve here: leadership goes to b, or to the best candidate"
+        ),
         &["begin GiveUp"],
     );
     is(
@@ -417,7 +419,7 @@ fn a_leader_that_cannot_serve() {
             .unavailable(true, 10)
             .answers("b", 100),
         "PostgreSQL has not answered since 990.000s; \
-         PostgreSQL does not serve here: leadership goes to b, or whoever is best",
+         PostgreSQL does not serve here: leadership goes to b, or to the best candidate",
         &["begin GiveUp"],
     );
     is(
@@ -470,9 +472,9 @@ fn the_race() {
         &["ask b c"],
     );
     is(
-        "nobody is ahead",
+        "no member is ahead",
         &race().answers("b", 100).answers("c", 90),
-        "nobody is ahead: trying to take the lease",
+        "no member is ahead: trying to take the lease",
         &["acquire"],
     );
     is(
@@ -497,7 +499,7 @@ fn the_race() {
             .peer("c", |peer| (peer.running, peer.starting) = (false, true))
             .with(|s| s.memory.leaderless_since = Some(NOW - Duration::from_secs(31)))
             .answers("b", 100),
-        "nobody is ahead: trying to take the lease",
+        "no member is ahead: trying to take the lease",
         &["acquire"],
     );
     is(
@@ -530,7 +532,7 @@ fn the_race() {
     is(
         "who does not answer has no veto",
         &race().asked(),
-        "nobody is ahead: trying to take the lease",
+        "no member is ahead: trying to take the lease",
         &["acquire"],
     );
     is(
@@ -550,7 +552,7 @@ fn the_race() {
     is(
         "an earlier timeline is behind, wherever it ends",
         &race().running(|r| r.timeline = Timeline(2)).answers("b", 150),
-        "nobody is ahead: trying to take the lease",
+        "no member is ahead: trying to take the lease",
         &["acquire"],
     );
     is(
@@ -586,7 +588,7 @@ fn the_race() {
     is(
         "synchronous mode, and the synchronous standby",
         &race().synchronous("b", &["a"]).asked(),
-        "nobody is ahead: trying to take the lease",
+        "no member is ahead: trying to take the lease",
         &["acquire"],
     );
     is(

@@ -34,7 +34,7 @@ pub struct MemberFacts {
     pub sync_standby: bool,
     /// The cluster is paused.
     pub pause: bool,
-    /// Nobody leads.
+    /// There is no leader.
     pub cluster_unlocked: bool,
     /// When the store answered last, seconds since 1970; 0 for never.
     pub dcs_last_seen: i64,

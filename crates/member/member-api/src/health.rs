@@ -280,7 +280,7 @@ mod tests {
         let mut silent = facts(Role::Primary, true);
         silent.state = PgState::Unknown;
         assert!(check("/primary", &silent), "it may answer in a moment");
-        // The lease is over although nobody has noticed: the check fails by itself.
+        // The lease is over, although it was not noticed: the check fails by itself.
         assert!(!health("/primary", &Query::default(), &leader, BootTime(100)));
     }
 

@@ -1,7 +1,7 @@
 //! The documents of the agent's REST API, in Patroni's form: what is asked, what is answered, and which health check
 //! is met.
 //!
-//! Pure. Shared by whoever serves it (the agent), asks it (other agents, `howdah ctl`) and shows it. Must not depend
+//! Pure. Shared by all that serve it (the agent), request it (other agents, `howdah ctl`) and show it. Must not depend
 //! on HTTP.
 //!
 //! ```text

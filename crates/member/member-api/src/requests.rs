@@ -29,7 +29,7 @@ impl SwitchoverRequest {
     /// Reads a body. A failover names a candidate, a switchover the leader; a failover with a leader is a switchover.
     ///
     /// # Errors
-    /// 400 for what is missing or contradicts itself, 422 for a time that is none or past.
+    /// 400 for what is missing or contradicts itself, 422 for a time that cannot be parsed or is past.
     pub fn parse(
         body: &Map<String, Value>,
         is_switchover: bool,

@@ -49,7 +49,7 @@ impl RestartRequest {
     /// Reads a body.
     ///
     /// # Errors
-    /// 400 for an unknown key, a wrong value, or a time without an offset; 422 for a time that is none or past; 500 for a
+    /// 400 for an unknown key, a wrong value, or a time without an offset; 422 for a time that cannot be parsed or is past; 500 for a
     /// schedule in maintenance mode.
     pub fn parse(body: &Map<String, Value>, paused: bool, now: jiff::Timestamp) -> Result<Self, BadRequest> {
         let mut request = RestartRequest::default();
@@ -138,7 +138,7 @@ impl ScheduledRestart {
     pub fn from_record(record: &Value) -> Option<Self> {
         let mut body = record.as_object()?.clone();
         let started = body.remove("postmaster_start_time")?;
-        // A time that has passed while nobody looked is for `due` to judge.
+        // A time that has passed unnoticed is for `due` to judge.
         let request = RestartRequest::parse(&body, false, jiff::Timestamp::MIN).ok()?;
         Self::new(request, &body, started.as_str()?)
     }

@@ -33,7 +33,7 @@ impl Server {
         let commit = self.connect(deadline).await?;
         let pid = commit.row("SELECT pg_backend_pid()", deadline).await?;
         let pid: u32 = pid.get(0).and_then(|pid| pid.parse().ok()).unwrap_or_default();
-        // The agent's sessions wait for nobody. Only a transaction that has written WAL before its commit record waits.
+        // The agent's sessions wait for no standby. Only a transaction that has written WAL before its commit record waits.
         let sql = format!("SET synchronous_commit = on; SET statement_timeout = 0; {MESSAGE}");
         let ends = timeout_at(deadline, commit.run(&sql, deadline));
         tokio::pin!(ends);

@@ -23,7 +23,7 @@ pub struct Source {
 /// What the generated files say besides the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conf {
-    /// The upstream of a replica; `None` follows nobody.
+    /// The upstream of a replica; `None` follows no server.
     pub upstream: Option<Source>,
     /// `application_name` towards the upstream, which is the member's name.
     pub member: String,
@@ -69,7 +69,7 @@ impl Conf {
                 ));
             }
         }
-        // What stands on the command line stands here too: a server that somebody starts by hand is the same one.
+        // What stands on the command line stands here too: a server that is started by hand is the same one.
         for (guc, value) in managed_values(&dynamic.parameters).0 {
             file.set(guc.name, value);
         }
@@ -173,7 +173,7 @@ pub(crate) fn write_pgpass(local: &PostgresConfig) -> Result<(), PgError> {
 }
 
 fn any_host_line(user: &str, password: &str) -> String {
-    // The host and port of whoever leads are not known beforehand.
+    // The host and port of the leader are not known beforehand.
     pgpass_line("*", 0, "*", user, password).replacen(":0:", ":*:", 1)
 }
 

@@ -56,7 +56,7 @@ impl Server {
         })
     }
 
-    /// Writes the configuration files for following `upstream`, or nobody.
+    /// Writes the configuration files for following `upstream`, or no server.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -134,7 +134,7 @@ impl Server {
         session::connect(host, port, account, &self.local.database, deadline).await
     }
 
-    /// Connects to another member as whoever may read its timeline files.
+    /// Connects to another member as a role that may read its timeline files.
     ///
     /// # Errors
     /// It does not answer by `deadline`.

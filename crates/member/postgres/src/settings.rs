@@ -12,7 +12,7 @@ use crate::{PgError, Session};
 /// # Errors
 /// The server does not answer.
 pub async fn file_errors(session: &Session, deadline: BootTime) -> Result<Vec<String>, PgError> {
-    // That a setting waits for a restart is told in the same column; of one that was removed, without a file.
+    // The same column shows that a setting waits for a restart; of one that was removed, without a file.
     let sql = "SELECT format('%s line %s: %s', sourcefile, sourceline, error) FROM pg_file_settings \
                 WHERE error IS NOT NULL AND error <> 'setting could not be applied' AND sourcefile IS NOT NULL \
                 UNION ALL \

@@ -18,7 +18,7 @@ pub async fn create_slot(session: &Session, name: &str, deadline: BootTime) -> R
     Ok(())
 }
 
-/// Drops a slot that nobody uses.
+/// Drops a slot that is not in use.
 ///
 /// # Errors
 /// PostgreSQL refuses.

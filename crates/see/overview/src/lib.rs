@@ -1,4 +1,4 @@
-//! A cluster for whoever looks at it: each member's role, state and position, typed, from one read of the store.
+//! A cluster as people and programs look at it: each member's role, state and position, typed, from one read of the store.
 //!
 //! `GET /cluster` and `howdah ctl list` render it; rollouts, the operator's index and the status decide by it. No decision
 //! compares words: those of Patroni's API are made here and nowhere else.

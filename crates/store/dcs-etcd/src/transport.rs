@@ -165,7 +165,7 @@ impl Transport {
             {
                 Ok(response) => {
                     let value: Value = serde_json::from_slice(&response.body).unwrap_or(Value::Null);
-                    return self.judge(response.status, value, &response.text());
+                    return self.result_of(response.status, value, &response.text());
                 }
                 Err(error) => {
                     let sent = !error.never_sent();
@@ -182,7 +182,7 @@ impl Transport {
         Err(last)
     }
 
-    fn judge(&mut self, status: u16, value: Value, text: &str) -> Result<Value, Failure> {
+    fn result_of(&mut self, status: u16, value: Value, text: &str) -> Result<Value, Failure> {
         if status == 200 && value.get("error").is_none() {
             return Ok(value);
         }

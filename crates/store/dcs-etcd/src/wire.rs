@@ -83,7 +83,7 @@ fn compare(path: &str, cond: Cond) -> Value {
     }
 }
 
-/// Creates the leader key, if there is none; reads it otherwise.
+/// Creates the leader key if it does not exist; reads it otherwise.
 pub(crate) fn acquire(leader: &str, me: &MemberName, lease: LeaseId) -> Value {
     json!({
         "compare": compare(leader, Cond::Absent),

@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl KubeStore {
-    /// Begins a lease: a number that nobody else has. Nothing is written, since it means nothing before it leads.
+    /// Begins a lease: a number of its own. Nothing is written, since it means nothing before it leads.
     pub(crate) fn grant(&self, ttl: Duration) -> Outcome<LeaseDone> {
         let mut bytes = [0; 8];
         if let Err(error) = getrandom::fill(&mut bytes) {
@@ -72,7 +72,7 @@ impl KubeStore {
             Request::Swap { over, change } => {
                 let body = json!({"metadata": {
                     "resourceVersion": over.version.to_string(),
-                    // Whoever has taken the labels away has hidden the record from everybody who lists.
+                    // Without its labels the record is hidden from every list.
                     "labels": self.layout.all_labels(),
                     "annotations": self.annotations(over, change),
                 }});
@@ -139,7 +139,7 @@ impl KubeStore {
     }
 }
 
-/// What a renewal writes. The wall clock is for people and as a sign of change; nobody computes with it.
+/// What a renewal writes. The wall clock is for people and as a sign of change; no decision rests on it.
 fn stamp(annotations: &mut Map<String, Value>, lease: LeaseId, ttl: Duration) {
     let time = format!("{:.6}+00:00", jiff::Timestamp::now()).replace("Z+", "+");
     annotations.insert("renewTime".into(), json!(time));

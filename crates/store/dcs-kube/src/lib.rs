@@ -1,8 +1,8 @@
 //! The store on Kubernetes: Patroni's ConfigMaps and pod annotations.
 //!
-//! Kubernetes has no leases that a server ends, so time is counted by whoever looks, and the leader's record changes by
+//! Kubernetes has no leases that a server ends, so each observer times the record itself, and the leader's record changes by
 //! swaps on its resourceVersion: `howdah_dcs::observed` has the
-//! rules, `howdah_dcs::kubernetes` the names. Whose record it is tells the incarnation, an
+//! rules, `howdah_dcs::kubernetes` the names. The incarnation annotation identifies the owner: an
 //! annotation beside Patroni's that is bound to the time of the last renewal: a name proves nothing.
 //!
 //! ```text

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What all stores of one process share: what was seen of the leader's record, and since when; and what the keeper is to
-/// write with its next renewal, since nobody else may write that object.
+/// write with its next renewal, since no other task may write that object.
 #[derive(Clone)]
 pub struct KubeHub {
     api: Arc<Api>,
@@ -421,7 +421,7 @@ impl KubeStore {
         Ok(self.layout.view(rev, &maps, &pods, held))
     }
 
-    /// Services find the primary by its pod's label. A label of our pod that somebody has changed is put back at once; the
+    /// Services find the primary by its pod's label. A label of our pod that was changed is put back at once; the
     /// change has woken the watch, so this read follows it. Should it fail, the next read tries again.
     async fn mend_labels(&self, pods: &[Value], deadline: BootTime) {
         let (Some((lease, record)), Some(me)) = (self.record.lock().clone(), &self.hub.me) else {
@@ -462,7 +462,7 @@ fn outcome<T>(result: Result<Outcome<T>, Failure>) -> Outcome<T> {
         Ok(outcome) => outcome,
         Err(Failure::NotDone(reason) | Failure::Forbidden(reason)) => Outcome::Failed(reason),
         Err(Failure::Unknown(reason)) => Outcome::Unknown(reason),
-        Err(Failure::Conflict) => Outcome::Failed("somebody else was faster".into()),
+        Err(Failure::Conflict) => Outcome::Failed("another client was faster".into()),
         Err(Failure::NotFound) => Outcome::Failed("there is no such object".into()),
     }
 }

@@ -93,7 +93,7 @@ pub(crate) enum Failure {
     NotDone(String),
     /// It may have been carried out.
     Unknown(String),
-    /// Somebody else was faster (409).
+    /// Another client was faster (409).
     Conflict,
     /// There is no such object (404).
     NotFound,
@@ -125,7 +125,7 @@ impl Transport {
         }
     }
 
-    /// One request. A connection that turns out to be closed is opened anew; a request that may have arrived is not
+    /// One request. A connection that turns out to be closed is opened again; a request that may have arrived is not
     /// sent twice.
     pub(crate) async fn request(
         &mut self,
@@ -153,7 +153,7 @@ impl Transport {
                     self.connection = None;
                 }
                 Ok(response) => {
-                    return judge(response.status, &response.body);
+                    return result_of(response.status, &response.body);
                 }
                 Err(error) if error.never_sent() && !fresh && tries == 0 => {
                     tries += 1;
@@ -179,7 +179,7 @@ impl Transport {
                 self.connection = Some(connection);
                 Ok(stream)
             }
-            Ok((status, _)) => Err(judge(status, b"").err().unwrap_or(Failure::NotFound)),
+            Ok((status, _)) => Err(result_of(status, b"").err().unwrap_or(Failure::NotFound)),
             Err(error) => Err(failure(&error)),
         }
     }
@@ -213,7 +213,7 @@ fn encode(kind: Body, body: &Value) -> (&'static str, Option<Bytes>) {
     (content_type, Some(Bytes::from(body.to_string())))
 }
 
-fn judge(status: u16, body: &[u8]) -> Result<Value, Failure> {
+fn result_of(status: u16, body: &[u8]) -> Result<Value, Failure> {
     if (200..300).contains(&status) {
         return serde_json::from_slice(body)
             .map_err(|error| Failure::Unknown(format!("an answer that is no JSON: {error}")));

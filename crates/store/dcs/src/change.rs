@@ -82,7 +82,7 @@ mod tests {
         let mut see = |path: &str, value: Option<&str>| changes.see(&format!("/service/c/{path}"), value);
         let at = |lsn: u32, state: &str| format!(r#"{{"state":"{state}","xlog_location":{lsn}}}"#);
         assert_eq!(see("status", Some("{\"optime\":1}")), Change::Positions);
-        assert_eq!(see("status", None), Change::Other, "somebody deleted it");
+        assert_eq!(see("status", None), Change::Other, "deleted by hand");
         assert_eq!(see("leader", Some("a")), Change::Other);
         assert_eq!(
             see("members/a", Some(&at(1, "running"))),

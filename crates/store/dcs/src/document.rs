@@ -28,7 +28,7 @@ impl Document {
         Self::json(Key::Config, config)
     }
 
-    /// `failover`: a request, or that there is none.
+    /// `failover`: a request; empty without one.
     #[must_use]
     pub fn failover(request: Option<&FailoverRequest>) -> Self {
         match request {

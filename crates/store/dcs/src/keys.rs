@@ -4,13 +4,13 @@ use serde::Serialize;
 /// One key of a cluster that a member may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Key {
-    /// Absent: nobody has bootstrapped; empty: bootstrap runs; else the system identifier.
+    /// Absent: not bootstrapped; empty: bootstrap runs; else the system identifier.
     Initialize,
     /// The dynamic configuration, JSON.
     Config,
     /// The leader's WAL position and slots, JSON.
     Status,
-    /// A requested failover or switchover, JSON; `{}` when there is none.
+    /// A requested failover or switchover, JSON; `{}` without one.
     Failover,
     /// The synchronous standbys, JSON.
     Sync,

@@ -50,7 +50,7 @@ impl MemStore {
         };
     }
 
-    /// When the next lease runs out, if nobody renews it.
+    /// When the next lease runs out, unless it is renewed.
     #[must_use]
     pub fn next_expiry(&self) -> Option<BootTime> {
         self.leases.values().map(|lease| lease.expires).min()

@@ -24,7 +24,7 @@ pub struct Term(pub u64);
 pub struct LeaderKey {
     /// Whose name is in it.
     pub name: MemberName,
-    /// The life it is bound to; none if somebody wrote it by hand without a lease.
+    /// The life it is bound to; none if it was written by hand without a lease.
     pub lease: Option<LeaseId>,
     /// The leadership.
     pub term: Term,

@@ -121,7 +121,7 @@ impl View {
             .is_some_and(|leader| leader.lease == Some(lease))
     }
 
-    /// Whether no member is an agent of Patroni, which would renew its lease too seldom for a short one. What somebody has
+    /// Whether no member is an agent of Patroni, which would renew its lease too seldom for a short one. What has been
     /// written there that names no address is no member's.
     #[must_use]
     pub fn all_ours(&self) -> bool {

@@ -32,7 +32,7 @@ pub(super) fn environment(manifest: &Manifest, settings: &Settings, live: &Live)
         value("HUMAN_ROLE", &settings.pam_role_name),
     ];
     if settings.enable_pgversion_env_var {
-        // A major never changes by itself: a version change of a running cluster is told, not applied.
+        // A major never changes by itself: a version change of a running cluster is reported, not applied.
         let running = live_value("PGVERSION");
         env.push(value(
             "PGVERSION",

@@ -1,7 +1,7 @@
 //! The SQL that makes a cluster's roles and databases what the manifest says.
 //!
 //! It only adds: roles, databases and memberships are never dropped, since what is missing from a manifest may have been
-//! made by somebody else, and data with it.
+//! made by another client, and data with it.
 
 mod databases;
 mod prepared;

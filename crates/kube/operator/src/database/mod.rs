@@ -83,7 +83,7 @@ async fn open(context: &Context, access: &Access<'_>, database: &str) -> Result<
     Session::open(access.address, user, password, database).await
 }
 
-/// Runs statements one by one. One that fails is told with what it was for; those after it are not tried.
+/// Runs statements one by one. One that fails is reported with its purpose; those after it are not tried.
 async fn carry_out(
     session: &Session,
     manifest: &Manifest,

@@ -92,7 +92,7 @@ impl Api {
         let mut gone = false;
         let mut shown = Value::Null;
         self.store.write(&resource.id(), namespace, name, |before| {
-            let before = before.ok_or_else(|| ApiError::not_found(&resource.told(), name))?;
+            let before = before.ok_or_else(|| ApiError::not_found(&resource.full_name(), name))?;
             shown = before.clone();
             let differs =
                 |wanted: &Option<String>, have: &str| wanted.as_ref().is_some_and(|wanted| wanted != have);
@@ -100,7 +100,7 @@ impl Api {
                 || differs(&options.version, meta::text(before, "resourceVersion"))
             {
                 return Err(ApiError::conflict(
-                    &resource.told(),
+                    &resource.full_name(),
                     name,
                     "the precondition of the deletion does not hold",
                 ));
@@ -167,7 +167,7 @@ pub(crate) fn protect(claim: &mut Value) {
     }
 }
 
-/// Whether somebody holds the object: its finalizers, or what depends on it where the client wants that to go first.
+/// What holds the object: its finalizers, or what depends on it where the client wants that to go first.
 fn held(object: &mut Value, propagation: &str) -> bool {
     let mut finalizers = object["metadata"]["finalizers"]
         .as_array()

@@ -25,7 +25,7 @@ impl Api {
         self.store
             .get(&target.resource.id(), &target.namespace, name)
             .map(|object| (*object).clone())
-            .ok_or_else(|| ApiError::not_found(&target.resource.told(), name))
+            .ok_or_else(|| ApiError::not_found(&target.resource.full_name(), name))
     }
 
     /// A list, or a page of it. A `continue` token is the name after which to go on, and the revision of the first

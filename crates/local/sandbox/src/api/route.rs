@@ -167,7 +167,7 @@ fn act(api: &Api, request: &Request, target: &Target) -> Result<Reply, ApiError>
         ))),
         (method, _, None) => Err(ApiError::method(&format!(
             "{method} on {}",
-            target.resource.told()
+            target.resource.full_name()
         ))),
     }
 }

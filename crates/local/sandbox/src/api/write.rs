@@ -131,7 +131,7 @@ impl Api {
             conform(&target.resource, &mut object, change.strict)?;
             match self.add(target, object, &change) {
                 Ok((object, _)) => return Ok(Reply::created(&object).warn(warnings)),
-                // Somebody was faster: apply on top.
+                // Another client was faster: apply on top.
                 Err(error) if error.reason == "AlreadyExists" => {}
                 Err(error) => return Err(error),
             }
@@ -186,7 +186,7 @@ impl Api {
         if !change.tracked {
             fields::track(None, &mut object, &change.manager, "", lists(resource));
         }
-        let exists = || ApiError::exists(&resource.told(), &name);
+        let exists = || ApiError::exists(&resource.full_name(), &name);
         if change.dry_run {
             return match self.store.get(&resource.id(), &target.namespace, &name) {
                 Some(_) => Err(exists()),
@@ -264,17 +264,17 @@ impl Api {
         let written = self
             .store
             .write(&resource.id(), &target.namespace, name, |before| {
-                let before = before.ok_or_else(|| ApiError::not_found(&resource.told(), name))?;
+                let before = before.ok_or_else(|| ApiError::not_found(&resource.full_name(), name))?;
                 let mut after = edit(before)?;
                 well_formed(&after)?;
                 let wanted = meta::text(&after, "resourceVersion");
                 if !wanted.is_empty() && wanted != meta::text(before, "resourceVersion") {
-                    return Err(ApiError::modified(&resource.told(), name));
+                    return Err(ApiError::modified(&resource.full_name(), name));
                 }
                 let wanted = meta::uid(&after);
                 if !wanted.is_empty() && wanted != meta::uid(before) {
                     return Err(ApiError::conflict(
-                        &resource.told(),
+                        &resource.full_name(),
                         name,
                         "the UID is that of another object",
                     ));
@@ -418,7 +418,7 @@ fn unknown(paths: &[String], strict: bool) -> Result<Vec<String>, ApiError> {
     Ok(told)
 }
 
-/// Checks an object against its schema or its type. Unknown fields are told, or refused; those of custom resources are
+/// Checks an object against its schema or its type. Unknown fields are reported, or refused; those of custom resources are
 /// taken out.
 fn conform(resource: &Resource, object: &mut Value, strict: bool) -> Result<Vec<String>, ApiError> {
     let Some(version) = &resource.custom else {

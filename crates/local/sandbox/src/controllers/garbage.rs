@@ -13,7 +13,7 @@ use crate::{
 
 const CLAIMS: &str = "/persistentvolumeclaims";
 
-/// Ends what nobody owns any more: dependents of deleted objects, the contents of deleted namespaces, and objects of
+/// Ends what has no owner any more: dependents of deleted objects, the contents of deleted namespaces, and objects of
 /// deleted definitions; and carries out the deletions that wait for their dependents.
 pub(super) fn collect(store: &Store) {
     let mut resources = built_in();

@@ -15,7 +15,7 @@ use crate::Store;
 
 pub(crate) use events::record;
 
-/// After a change the controllers wait so long for more of them: a burst is looked at once.
+/// After a change the controllers wait this long for more: a burst is handled once.
 const GATHER: Duration = Duration::from_millis(5);
 
 /// Runs until `stop`.

@@ -77,7 +77,7 @@ fn one(store: &Store, set: &Value) -> Result<(), ApiError> {
     status(store, set, &revision, &pods)
 }
 
-/// Takes pods that nobody controls and that would be ours: left behind by an earlier StatefulSet of that name.
+/// Takes pods without a controller that would be ours: left behind by an earlier StatefulSet of that name.
 fn adopt(store: &Store, set: &Value) -> Result<(), ApiError> {
     let Some(selector) = set["spec"]["selector"]["matchLabels"].as_object() else {
         return Ok(());

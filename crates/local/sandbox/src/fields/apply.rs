@@ -111,7 +111,7 @@ fn entry<'a>(
 }
 
 /// Server-side apply: what `manager` applies becomes so; what it applied before and no longer does goes away unless
-/// somebody else owns it too; what others own and would change is a conflict unless forced.
+/// another manager owns it too; what others own and would change is a conflict unless forced.
 ///
 /// # Errors
 /// A conflict (409), with every field and its owner.
@@ -207,7 +207,7 @@ fn merge(into: &mut Value, from: &Value, path: &mut Path, lists: Lists<'_>) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (name, value) in from {
-                // What nobody owns is not merged; managedFields are written apart.
+                // Fields without an owner are not merged; managedFields are written apart.
                 let at_metadata = matches!(path.as_slice(), [Step::Field(m)] if m == "metadata");
                 if at_metadata
                     && matches!(

@@ -20,7 +20,7 @@ pub(super) type Path = Vec<Step>;
 /// Places in an object: leaves, and items of lists.
 pub(super) type Paths = BTreeSet<Path>;
 
-/// Metadata that nobody owns.
+/// Metadata without an owner.
 const UNOWNED: &[&str] = &[
     "name",
     "namespace",

@@ -17,7 +17,7 @@ impl Images {
     /// The program for an image.
     ///
     /// # Errors
-    /// There is none; the text says which there are.
+    /// It does not exist; the text says which exist.
     pub(super) fn program(&self, image: &str) -> Result<&Program, String> {
         let name = image.rsplit('/').next().unwrap_or(image);
         let found = self.0.iter().find(|(part, _)| name.contains(part.as_str()));

@@ -43,7 +43,7 @@ pub(crate) struct Node {
     /// The API server's address, for the pods.
     pub(crate) api: std::net::SocketAddr,
     pub(crate) ca: PathBuf,
-    /// The token of each ServiceAccount is this one: nobody evaluates rights here.
+    /// The token of each ServiceAccount is this one: rights are not evaluated here.
     pub(crate) pod_token: String,
     /// The user and group that pods run as; none when the sandbox is not root's.
     pub(crate) run_as: Option<(u32, u32)>,
@@ -165,7 +165,7 @@ impl Node {
         remove_sockets(&self.dir.run_dir(uid));
     }
 
-    /// Names volumes that nobody claims.
+    /// Names volumes without a claim.
     fn tell_unclaimed(&self) {
         let claims = self.store.all("/persistentvolumeclaims", None);
         for volume in names_in(&self.dir.volumes()) {

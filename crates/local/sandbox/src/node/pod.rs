@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{controllers::record, meta, store::Write};
 
-/// A container that ran for so long begins anew with short pauses between its restarts.
+/// After a run of this length a container starts over with short pauses between its restarts.
 const SETTLED: Duration = Duration::from_secs(600);
 /// The longest pause between restarts.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -69,7 +69,7 @@ impl Running {
             },
             Running::Found { pid, started } => {
                 processes::gone(*pid, *started).await;
-                // Whoever is not the parent does not learn how it ended.
+                // Only a parent learns how it ended.
                 (255, None)
             }
         };
@@ -169,7 +169,7 @@ impl Life<'_> {
 
     fn say(&self, state: &Container) {
         self.node
-            .tell(&self.pod, &self.address, state, self.restarts, self.last.as_ref());
+            .report(&self.pod, &self.address, state, self.restarts, self.last.as_ref());
     }
 
     /// The program that an earlier life of the sandbox has started.

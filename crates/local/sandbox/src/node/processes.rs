@@ -26,7 +26,7 @@ pub(super) fn working_in(directories: &[PathBuf]) -> Vec<i32> {
         .collect()
 }
 
-/// This process and those above it: a shell that happens to stand in a volume is nobody's pod.
+/// This process and those above it: a shell that happens to stand in a volume belongs to no pod.
 fn ancestors() -> Vec<i32> {
     let mut all = vec![i32::try_from(std::process::id()).unwrap_or(0)];
     while let Some(pid) = all.last().filter(|pid| **pid > 1) {

@@ -22,7 +22,7 @@ pub(super) struct Ended {
 
 impl Node {
     /// Writes a pod's status.
-    pub(super) fn tell(
+    pub(super) fn report(
         &self,
         pod: &Value,
         address: &str,

@@ -52,7 +52,7 @@ impl Node {
         let home = self.dir.pods().join(meta::uid(pod));
         let root = home.join("root");
         let shown = |error: StateError| error.to_string();
-        // These are ours and not the pod's: whoever may replace a directory by a link could have us write anywhere.
+        // These are ours and not the pod's: a pod that replaces a directory by a link could make us write anywhere.
         for (directory, mode) in [
             (&home, 0o711),
             (&root, 0o755),

@@ -22,7 +22,7 @@ pub(crate) async fn bootstrap(outside: &Outside) -> Outcome {
     };
     tracing::error!("Bootstrap failed: {error:#}.");
     let _ = outside.stop(StopMode::Immediate, Duration::from_secs(5)).await;
-    // One failed try is kept for whoever looks why; a member that is started again and again must not fill the disk.
+    // One failed try is kept for diagnosis; a member that is started again and again must not fill the disk.
     let mut failed = outside.server.dir.path().as_os_str().to_owned();
     failed.push(".failed");
     let dir = outside.server.dir.clone();
@@ -49,15 +49,15 @@ pub(crate) async fn bootstrap(outside: &Outside) -> Outcome {
         cond: Cond::Always,
     };
     if let Err(error) = still_ours(outside).await {
-        tracing::warn!("Somebody else bootstraps now: {error:#}.");
+        tracing::warn!("Another member bootstraps now: {error:#}.");
     } else if let Err(error) = outside.write(&clean).await {
         tracing::error!("The key 'initialize' is left in the store, remove it by hand: {error:#}.");
     }
     Err(Failure::Fatal(error.context("bootstrap failed")))
 }
 
-/// Claims the bootstrap again, which does nothing while the claim is ours. A lease that ran out, or was begun anew with
-/// another length, has ended the claim; whoever has taken it since makes the cluster.
+/// Claims the bootstrap again, which does nothing while the claim is ours. A lease that ran out, or was granted again with
+/// another length, has ended the claim; its present holder makes the cluster.
 async fn still_ours(outside: &Outside) -> anyhow::Result<()> {
     let lease = outside.keeper.status().lease.context("the lease was lost")?;
     outside
@@ -74,7 +74,7 @@ async fn make(outside: &Outside) -> anyhow::Result<()> {
     let dir = server.dir.clone();
     blocking("making the data directory", move || {
         dir.create()?;
-        // What an earlier try has left is half of a cluster that nobody has used.
+        // What an earlier try has left is half of a cluster that was never used.
         if begun { dir.wipe() } else { Ok(()) }
     })
     .await??;

@@ -1,4 +1,4 @@
-//! Giving leadership away: stop cleanly, wait until somebody has everything, release the lease.
+//! Giving leadership away: stop cleanly, wait until another member has everything, release the lease.
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ use crate::{outside::Outside, probe::ask};
 /// Between two looks at the control file and at a replica, where nothing tells.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A replica gets this long to receive the last record. Then a switchover goes back, and whoever may lose goes on.
+/// A replica gets this long to receive the last record. Then a switchover goes back, and a failover that may lose rows goes on.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// The member with the highest `failover_priority` has this long to receive the end before another one is named.
 const PREFER: Duration = Duration::from_millis(300);
 
-/// After this many rounds in which no other agent has accepted a connection, nobody is there: the whole cluster is being
+/// After this many rounds in which no other agent has accepted a connection, no other member is there: the whole cluster is being
 /// stopped. An agent that hangs, or does not know its position just now, is waited for.
 const SILENT_ROUNDS: u32 = 25;
 
-/// Hands over to `candidate`, or to whoever is best. Unless it `may_lose`, leadership is kept when nobody confirms that it
+/// Hands over to `candidate`, or to the best candidate. Unless it `may_lose`, leadership is kept when no member confirms that it
 /// has everything, and PostgreSQL starts again. `stops` is called when it no longer takes sessions: the checkpoint before that may
 /// take minutes, in which it is the primary.
 pub(crate) async fn hand_over(
@@ -123,7 +123,7 @@ async fn wait_received(
         silent += 1;
         for (name, url, priority) in &possible {
             let asked = ask(&outside.peers, url, deadline.min(now() + Duration::from_secs(1))).await;
-            // Only a connection that nobody accepts says that nobody is there.
+            // Only a connection that is not accepted shows that no member is there.
             let gone = asked.as_ref().is_err_and(HttpError::never_sent);
             silent = if gone { silent } else { 0 };
             let peer = asked.ok().flatten();
@@ -141,7 +141,7 @@ async fn wait_received(
     None
 }
 
-/// Whoever has everything is named, so that no other replica, which may lack the end, takes the lease first.
+/// A member that has everything is named, so that no other replica, which may lack the end, takes the lease first.
 async fn name_successor(outside: &Outside, name: MemberName) {
     let request = FailoverRequest {
         leader: Some(outside.config.name.clone()),

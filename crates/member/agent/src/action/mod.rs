@@ -116,7 +116,7 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
     }
 }
 
-/// Kills a server that does not answer, and gives the lease back: there is nobody to hand over from.
+/// Kills a server that does not answer, and gives the lease back: nothing can be handed over.
 async fn give_up(outside: &Outside) -> Outcome {
     outside.stop(StopMode::Kill, KILL_PATIENCE).await?;
     Ok(outside.release().await?)

@@ -141,7 +141,7 @@ async fn unsafe_verb(
     }
 }
 
-/// Who may change something: with client certificates, whoever has one; with a password, whoever knows it.
+/// Who may change something: with client certificates, every holder of one; with a password, everyone who knows it.
 fn refuse(api: &Api, headers: &HeaderMap, peer: Peer) -> Option<Answer> {
     let config = &api.config().restapi;
     let wants_certificate = config

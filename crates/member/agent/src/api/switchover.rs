@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::{Api, read::STORE_PATIENCE, routes::Answer};
 use crate::probe::ask_one;
 
-/// Between two looks whether it has happened. Who asks waits for us; nobody's writes do.
+/// Between two looks whether it has happened. The caller waits for us; no writes do.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// `POST /switchover` and `POST /failover`: checks, writes the key, waits for the outcome.
@@ -156,7 +156,7 @@ async fn check(api: &Api, view: &View, dynamic: &Dynamic, request: &FailoverRequ
 }
 
 /// In maintenance mode no guard stops a primary. One that does not answer may still take writes when another member is
-/// promoted, and nobody would see it.
+/// promoted, and it would go unnoticed.
 async fn fenced(api: &Api, view: &View, dynamic: &Dynamic, request: &FailoverRequest) -> Result<(), String> {
     if !dynamic.pause || request.force {
         return Ok(());

@@ -37,7 +37,7 @@ pub(crate) async fn put_config(api: &Api, config: &Map<String, Value>) -> Answer
     write_config(api, config.clone(), Cond::Always).await
 }
 
-/// A configuration that no member would take is refused here, where somebody reads the answer.
+/// A configuration that no member would take is refused here, where the answer is read.
 async fn write_config(api: &Api, config: Map<String, Value>, cond: Cond) -> Answer {
     let dynamic = match dynamic_from(&config, &api.config().postgresql) {
         Ok(dynamic) => dynamic,
@@ -59,7 +59,7 @@ async fn write_config(api: &Api, config: Map<String, Value>, cond: Cond) -> Answ
             api.wake.wake();
             Answer::json(200, &Value::Object(config))
         }
-        Outcome::Refused(_) => Answer::text(409, "somebody else has changed the configuration: try again"),
+        Outcome::Refused(_) => Answer::text(409, "the configuration was changed in the meantime: try again"),
         Outcome::Failed(reason) | Outcome::Unknown(reason) => Answer::text(502, reason),
     }
 }
@@ -112,7 +112,7 @@ pub(crate) async fn restart(api: &Api, body: &Map<String, Value>) -> Answer {
 }
 
 async fn schedule(api: &Api, plan: ScheduledRestart) -> Answer {
-    match tell(api, |noted| ApiCommand::Schedule(plan, noted)).await {
+    match command_loop(api, |noted| ApiCommand::Schedule(plan, noted)).await {
         Some(true) => Answer::text(202, "Restart scheduled"),
         Some(false) => Answer::text(409, "Another restart is already scheduled"),
         None => Answer::text(503, "the agent is ending"),
@@ -121,7 +121,7 @@ async fn schedule(api: &Api, plan: ScheduledRestart) -> Answer {
 
 /// `DELETE /restart`
 pub(crate) async fn flush_restart(api: &Api) -> Answer {
-    match tell(api, ApiCommand::Flush).await {
+    match command_loop(api, ApiCommand::Flush).await {
         Some(true) => Answer::text(200, "scheduled restart deleted"),
         Some(false) => Answer::text(404, "no restarts are scheduled"),
         None => Answer::text(503, "the agent is ending"),
@@ -129,7 +129,7 @@ pub(crate) async fn flush_restart(api: &Api) -> Answer {
 }
 
 /// What the loop says to a question of yes or no; `None` when it is ending.
-async fn tell(api: &Api, command: impl FnOnce(oneshot::Sender<bool>) -> ApiCommand) -> Option<bool> {
+async fn command_loop(api: &Api, command: impl FnOnce(oneshot::Sender<bool>) -> ApiCommand) -> Option<bool> {
     let (answer, answered) = oneshot::channel();
     api.published.commands.send(command(answer)).await.ok()?;
     answered.await.ok()

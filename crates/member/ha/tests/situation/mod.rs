@@ -252,7 +252,7 @@ impl Situation {
         })
     }
 
-    /// The failover key: from a leader (a switchover) or from whoever leads (""), to a candidate or whoever is best.
+    /// The failover key: from a leader (a switchover) or from the leader (""), to a candidate or the best one.
     pub fn requested(self, leader: &str, candidate: Option<&str>) -> Self {
         self.with(|s| {
             s.view().failover.value = Some(FailoverRequest {

@@ -8,7 +8,7 @@ use crate::{LeaderSeen, LeaseDone, LeaseId, Outcome, Refusal, Term};
 /// The length of a lease that nothing is known of.
 const ADOPTED_TTL: Duration = Duration::from_secs(30);
 
-/// A change by somebody who does not lead (a label, a comment) is no loss: what was read is read again and swapped again,
+/// A change by a client that does not lead (a label, a comment) is no loss: what was read is read again and swapped again,
 /// so often.
 const SWAPS: u8 = 4;
 
@@ -17,7 +17,7 @@ const SWAPS: u8 = 4;
 pub enum Request {
     /// Read the record, from a quorum.
     Read,
-    /// Make one that nobody holds, if there is none.
+    /// Create one without a holder, if it does not exist.
     Create,
     /// Change it, if it is still at the version of `over`.
     Swap {
@@ -38,12 +38,12 @@ pub enum Reply {
         /// Whether it is held, by what this process has seen of it.
         held: bool,
     },
-    /// There is none.
+    /// It does not exist.
     Absent {
         /// Whether the one that was there is held all the same.
         held: bool,
     },
-    /// Not done: somebody else was faster.
+    /// Not done: another client was faster.
     Conflict,
 }
 
@@ -107,7 +107,7 @@ impl Attempt {
     #[must_use]
     pub fn begin(&mut self, known: Option<Record>) -> Next {
         match (&self.goal, known) {
-            // A lease of unknown length is none: the keeper begins another.
+            // A lease of unknown length cannot be used: the keeper begins another.
             (Goal::Acquire { .. }, _) if self.ttl.is_none() => Next::End(Outcome::Refused(Refusal::NoLease)),
             (Goal::Renew, Some(record)) if record.lease == Some(self.lease) => self.renew(record),
             (Goal::Renew | Goal::Acquire { .. } | Goal::Release, _) => Next::Ask(Request::Read),
@@ -138,7 +138,7 @@ impl Attempt {
             Goal::Release => Next::End(Outcome::Refused(Refusal::Condition)),
             Goal::Acquire { me } => match record.leader() {
                 Some(leader) if held || ours => Next::End(Outcome::Refused(Refusal::HasLeader(leader))),
-                // Deleted and made anew while somebody may still count on it.
+                // Deleted and recreated while its holder may still count on it.
                 None if held => Next::End(Outcome::Refused(Refusal::Condition)),
                 Some(_) | None => {
                     let change = Change::Take {

@@ -1,4 +1,4 @@
-//! Leases in stores that end none, such as Kubernetes' ConfigMaps: the leader's record, timed by whoever looks.
+//! Leases for stores without expiry, such as Kubernetes' ConfigMaps: each observer times the leader's record itself.
 //!
 //! The record is over when it has not changed for its length *on the observer's clock since the observer saw it*, and then
 //! only if a fresh read says the same, and then by a swap on the version that was read. The leader counts from when it

@@ -30,24 +30,24 @@ pub enum Change {
     Renew {
         /// Its life.
         lease: LeaseId,
-        /// For so long from when an observer sees it.
+        /// Its length, from when an observer sees it.
         ttl: Duration,
     },
-    /// Somebody holds it from now on.
+    /// It has a holder from now on.
     Take {
         /// Who.
         me: MemberName,
         /// Its life.
         lease: LeaseId,
-        /// For so long from when an observer sees it.
+        /// Its length, from when an observer sees it.
         ttl: Duration,
     },
-    /// Nobody holds it any more.
+    /// It has no holder any more.
     GiveBack,
 }
 
 impl Record {
-    /// It as a leader key, if somebody holds it.
+    /// As a leader key, if it has a holder.
     #[must_use]
     pub fn leader(&self) -> Option<LeaderKey> {
         Some(LeaderKey {

@@ -14,7 +14,7 @@ pub enum Sight {
 }
 
 impl Sight {
-    /// Whether the record must be left to its holder. An answer that says nothing gives nobody a right.
+    /// Whether the record must be left to its holder. An answer that says nothing gives no right.
     #[must_use]
     pub fn is_held(self) -> bool {
         match self {
@@ -45,7 +45,7 @@ impl Observed {
             if sent < self.looked {
                 return Sight::Overtaken;
             }
-            // A store that was restored from a backup: what we know is of another time, so watching begins anew.
+            // A store that was restored from a backup: what we know is of another time, so watching starts over.
             self.record = None;
         }
         let known = self.record.as_ref();
@@ -72,7 +72,7 @@ impl Observed {
         }
     }
 
-    /// There is no record. Whoever held it may not know yet, so its time runs on.
+    /// There is no record. Its last holder may not know yet, so its time runs on.
     pub fn absent(&mut self, now: BootTime) {
         self.looked = now;
         if let Some(record) = &mut self.record {
@@ -86,13 +86,13 @@ impl Observed {
         self.record.as_ref().filter(|record| record.version > 0)
     }
 
-    /// When the record is over, unless it is renewed; `None` if nobody holds it.
+    /// When the record is over, unless it is renewed; `None` if it has no holder.
     #[must_use]
     pub fn ends(&self) -> Option<BootTime> {
         (self.promised > BootTime(0)).then_some(self.promised)
     }
 
-    /// Whether somebody holds it, or held it when it was deleted.
+    /// Whether it has a holder, or had one when it was deleted.
     #[must_use]
     pub fn is_held(&self, now: BootTime) -> bool {
         self.ends().is_some_and(|ends| now < ends)
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_from_a_backup_is_watched_anew() {
+    fn a_store_from_a_backup_is_watched_from_the_start() {
         let mut seen = Observed::default();
         see(&mut seen, record(1000, "a", 30, "t9"), 10);
         // Long over by what was known, and alive in the restored store.
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_was_given_back_is_held_by_nobody() {
+    fn a_record_that_was_given_back_has_no_holder() {
         let mut seen = Observed::default();
         see(&mut seen, record(1, "a", 30, "t1"), 0);
         assert_eq!(see(&mut seen, record(2, "", 30, "t1"), 1), Sight::Free);
@@ -186,7 +186,7 @@ mod tests {
         see(&mut seen, record(1, "a", 30, "t1"), 0);
         seen.absent(at(5));
         assert!(seen.record().is_none() && seen.is_held(at(29)));
-        // Somebody has made it anew, without a holder.
+        // It was recreated, without a holder.
         assert_eq!(see(&mut seen, record(7, "", 30, ""), 6), Sight::Held);
         assert!(!seen.is_held(at(30)));
     }
