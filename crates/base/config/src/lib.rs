@@ -10,6 +10,8 @@
 //!   /config in the store ──────────────────────────-┴─ dynamic.rs  Dynamic (timers, modes, parameters)
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 mod dynamic;
 mod env;
 mod known;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use howdah_types::BootTime;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request,
     body::Incoming,
@@ -12,7 +12,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_rustls::TlsConnector;
 
 use crate::{HttpError, Url, timeout_at};
@@ -41,12 +41,17 @@ impl Response {
     }
 }
 
+/// The largest answer that is kept whole. A list of all objects of a large Kubernetes is below it; a server that sends more
+/// must not take the memory of this process.
+const LARGEST: usize = 256 << 20;
+
 const JSON: &str = "application/json";
 
 /// One keep-alive connection to one server.
 pub struct Connection {
     url: Url,
     sender: SendRequest<Full<Bytes>>,
+    driver: Arc<Driver>,
     authorization: Option<String>,
 }
 
@@ -54,6 +59,17 @@ pub struct Connection {
 pub struct StreamBody {
     body: Incoming,
     url: String,
+    /// The connection that it comes over.
+    _driver: Arc<Driver>,
+}
+
+/// The task that moves a connection's bytes. It ends with the connection and the bodies that come over it.
+struct Driver(JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Client {
@@ -83,9 +99,10 @@ impl Client {
             reason,
         };
         match timeout_at(deadline, self.open(url)).await {
-            Ok(Ok(sender)) => Ok(Connection {
+            Ok(Ok((sender, driver))) => Ok(Connection {
                 url: url.clone(),
                 sender,
+                driver: Arc::new(driver),
                 authorization: self.authorization.clone(),
             }),
             Ok(Err(reason)) => Err(not_sent(reason)),
@@ -93,7 +110,7 @@ impl Client {
         }
     }
 
-    async fn open(&self, url: &Url) -> Result<SendRequest<Full<Bytes>>, String> {
+    async fn open(&self, url: &Url) -> Result<(SendRequest<Full<Bytes>>, Driver), String> {
         let stream = TcpStream::connect((url.host.as_str(), url.port))
             .await
             .map_err(|e| e.to_string())?;
@@ -139,18 +156,17 @@ fn notice_dead_peer(stream: &TcpStream) {
     let _ = sockopt::set_tcp_user_timeout(stream, 10_000);
 }
 
-async fn start<S>(io: TokioIo<S>) -> Result<SendRequest<Full<Bytes>>, String>
+async fn start<S>(io: TokioIo<S>) -> Result<(SendRequest<Full<Bytes>>, Driver), String>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = handshake(io).await.map_err(|e| e.to_string())?;
-    // Ends when the sender is dropped or the peer closes; there is nothing to hand on from it.
-    tokio::spawn(async move {
+    let driver = tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::trace!(%error, "HTTP connection ended");
         }
     });
-    Ok(sender)
+    Ok((sender, Driver(driver)))
 }
 
 impl Connection {
@@ -187,8 +203,8 @@ impl Connection {
         deadline: BootTime,
     ) -> Result<Response, HttpError> {
         let (status, stream) = self.send(method, path, content_type, body, deadline).await?;
-        let url = stream.url;
-        match timeout_at(deadline, stream.body.collect()).await {
+        let StreamBody { body, url, _driver } = stream;
+        match timeout_at(deadline, Limited::new(body, LARGEST).collect()).await {
             Ok(Ok(body)) => Ok(Response {
                 status,
                 body: body.to_bytes(),
@@ -262,6 +278,7 @@ impl Connection {
                 StreamBody {
                     body: response.into_body(),
                     url,
+                    _driver: Arc::clone(&self.driver),
                 },
             )),
             Ok(Err(error)) if error.is_canceled() => Err(HttpError::NotSent {

@@ -10,6 +10,8 @@
 //!
 //! Must not depend on what is talked about: no cluster, no store, no agent.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 mod client;
 mod deadline;
 mod error;

@@ -3,6 +3,8 @@
 //! Each answer is of one moment; a process that has ended in between is absent. The guard has a reader of its own
 //! (`guard/src/tree.rs`), which allocates nothing. Reads take microseconds: they may stand on an async thread.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 use std::{
     fs::{self, Metadata},
     path::PathBuf,

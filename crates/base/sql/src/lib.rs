@@ -3,6 +3,8 @@
 //! All values are texts (the simple protocol), so that one query may ask for anything and no type is looked up. A session
 //! that is dropped closes its connection at once.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 mod error;
 
 use std::{sync::Arc, time::Duration};

@@ -9,6 +9,8 @@
 //!   time.rs BootTime           tags.rs  Tags                   version.rs PgVersion, SystemId
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 mod arm;
 mod lsn;
 mod name;

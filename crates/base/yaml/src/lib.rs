@@ -1,5 +1,7 @@
 //! YAML values that know their line, for messages with a place: of configurations and of manifests.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};

@@ -17,6 +17,8 @@
 //!                request.rs (what was asked)   replication.rs (what PostgreSQL was told)   pending.rs   voice.rs (what was said)
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 mod action;
 mod agent;
 mod api;

@@ -21,6 +21,7 @@
 
 // A variant that is added asks for a decision at every place.
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod adopt;
 mod bootstrap;

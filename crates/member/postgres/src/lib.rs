@@ -13,6 +13,8 @@
 //!   roles.rs     roles of a new cluster    slots.rs  replication slots    settings.rs  what needs a restart
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 mod auto_conf;
 mod check;
 mod command;

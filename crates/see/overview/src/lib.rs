@@ -7,6 +7,8 @@
 //!   View (dcs) ──► members() ──► MemberOverview { role, state, received, replayed, … }
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 mod member;
 mod role;
 mod state;

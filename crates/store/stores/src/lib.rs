@@ -5,6 +5,8 @@
 //!   kubeconfig.rs  kubectl's configuration ─► address and credentials        credential.rs  programs that give tokens
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 mod credential;
 mod kubeconfig;
 mod stores;
