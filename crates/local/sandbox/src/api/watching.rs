@@ -123,8 +123,7 @@ impl Watch {
                 () = sleep_until(self.ends) => return None,
                 () = sleep_until(self.next_look) => {
                     self.next_look = now() + LOOK;
-                    // Other objects have moved the revision on.
-                    self.catch_up();
+                    self.skip();
                     if now() >= self.next_bookmark {
                         self.next_bookmark = now() + BOOKMARK;
                         if self.bookmarks && !self.over {
@@ -147,6 +146,16 @@ impl Watch {
         self.revision = revision;
         if with_end {
             self.bookmark(true);
+        }
+    }
+
+    /// Nothing that concerns this watch has happened: other objects have moved the revision on. The revision is read first,
+    /// since a change is reported before it can be read.
+    fn skip(&mut self) {
+        let revision = self.store.revision();
+        match self.changed.has_changed() {
+            Ok(false) => self.revision = revision,
+            Ok(true) | Err(_) => self.catch_up(),
         }
     }
 

@@ -23,8 +23,9 @@ use watched::Watched;
 
 /// How many changes of its resource a watch may be behind before its client has to list again, however fast they come.
 const RING: usize = 4096;
-/// Of changes that are older than [`KEPT`], only this many are kept. Each holds an object of some kilobytes.
-const OLD: usize = 64;
+/// Of changes that are older than [`KEPT`], only this many are kept: each holds a whole object, and a client that was away
+/// for longer lists again.
+const OLD: usize = 8;
 /// How long every change is kept: longer than a client takes to connect again.
 const KEPT: Duration = Duration::from_secs(60);
 
@@ -162,6 +163,11 @@ impl Store {
     /// The objects of a resource, in one namespace or in all.
     pub(crate) fn all(&self, resource: &str, namespace: Option<&str>) -> Vec<Arc<Value>> {
         self.list(resource, namespace).1
+    }
+
+    /// The revision of the last change.
+    pub(crate) fn revision(&self) -> u64 {
+        self.inner.lock().revision
     }
 
     /// The changes of a resource after a revision.
