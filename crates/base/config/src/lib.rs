@@ -14,17 +14,20 @@
 
 mod dynamic;
 mod env;
+mod error;
 mod known;
 mod listen;
 mod local;
 mod log;
 mod merge;
+mod place;
 mod places;
 mod reader;
 mod source;
 
 pub use dynamic::{Dynamic, DynamicError, SyncMode, Timers, check_dynamic, dynamic_from};
 pub use env::env_layer;
+pub use error::ConfigError;
 pub use known::{KeyReport, key_report};
 pub use listen::Listen;
 pub use local::{
@@ -33,6 +36,7 @@ pub use local::{
 };
 pub use log::{Layout, LogConfig, Piece, Record};
 pub use merge::{patch, string_form};
-pub use places::{Place, Places};
-pub use reader::{ConfigError, parse_bool, parse_int};
+pub use place::Place;
+pub use places::Places;
+pub use reader::{parse_bool, parse_int};
 pub use source::{Source, duplicates, load};

@@ -1,31 +1,7 @@
 use howdah_pgconf::parse_number;
 use serde_json::{Map, Value};
-use thiserror::Error;
 
-use crate::places::{Place, Places};
-
-/// A mistake in a configuration, with its place.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum ConfigError {
-    /// Not YAML, or not a mapping.
-    #[error("{file}: {message}")]
-    Syntax {
-        /// The file.
-        file: String,
-        /// What the parser says, with line and column.
-        message: String,
-    },
-    /// A key with a wrong value, or a missing one.
-    #[error("{path}{}: {message}", place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default())]
-    Value {
-        /// The key's path, with dots.
-        path: String,
-        /// Where it stands, or the section that it is missing from.
-        place: Option<Place>,
-        /// What is wrong and what to write.
-        message: String,
-    },
-}
+use crate::{ConfigError, Places};
 
 impl ConfigError {
     /// The same mistake, of a mapping that stands in a file below this path.

@@ -22,7 +22,8 @@ use serde_json::{Value, json};
 use crate::{
     OperatorError,
     context::{Context, Memory},
-    index::{ClusterKey, Indexed},
+    index::Indexed,
+    objects::ClusterKey,
     observe::{Seen, password_of},
 };
 

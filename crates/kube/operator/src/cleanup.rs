@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     OperatorError,
     context::{Context, selector},
-    index::ClusterKey,
+    objects::ClusterKey,
 };
 
 /// Removes everything of a deleted cluster: its pods first, what they need until their end afterwards, volumes last.

@@ -15,7 +15,8 @@ use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
 
 use crate::{
-    index::{ClusterKey, Index, Indexed},
+    index::{Index, Indexed},
+    objects::ClusterKey,
     observe::Seen,
 };
 

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use howdah_blueprint::Settings;
 use howdah_dcs::kubernetes::differs_by_renewal;
-use howdah_manifest::Manifest;
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
@@ -19,47 +18,10 @@ use k8s_openapi::{
 };
 use kube::{Resource, runtime::watcher::Event};
 
-use crate::observe::{Mark, Seen, seen};
-
-/// Where a cluster is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ClusterKey {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-}
-
-impl ClusterKey {
-    pub(crate) fn of(manifest: &Manifest) -> Self {
-        ClusterKey {
-            namespace: manifest.namespace.clone(),
-            name: manifest.name.clone(),
-        }
-    }
-}
-
-/// The objects of one cluster, by name.
-#[derive(Clone, Default)]
-pub(crate) struct Objects {
-    pub(crate) pods: BTreeMap<String, Pod>,
-    pub(crate) maps: BTreeMap<String, ConfigMap>,
-    pub(crate) sets: BTreeMap<String, StatefulSet>,
-    pub(crate) services: BTreeMap<String, Service>,
-    pub(crate) budgets: BTreeMap<String, PodDisruptionBudget>,
-    pub(crate) secrets: BTreeMap<String, Secret>,
-    pub(crate) claims: BTreeMap<String, PersistentVolumeClaim>,
-}
-
-impl Objects {
-    fn is_empty(&self) -> bool {
-        self.pods.is_empty()
-            && self.maps.is_empty()
-            && self.sets.is_empty()
-            && self.services.is_empty()
-            && self.budgets.is_empty()
-            && self.secrets.is_empty()
-            && self.claims.is_empty()
-    }
-}
+use crate::{
+    objects::{ClusterKey, Objects},
+    observe::{Mark, Seen, seen},
+};
 
 /// The kinds that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

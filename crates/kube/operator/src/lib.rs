@@ -19,6 +19,7 @@ mod controller;
 mod database;
 mod error;
 mod index;
+mod objects;
 mod observe;
 mod reconcile;
 mod report;

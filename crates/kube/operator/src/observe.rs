@@ -16,7 +16,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::index::{ClusterKey, Objects};
+use crate::objects::{ClusterKey, Objects};
 
 /// A cluster as it is.
 #[derive(Clone)]

@@ -30,7 +30,8 @@ use crate::{
     apply,
     context::{Context, DatabaseInput, Memory, selector},
     database::{self, Access},
-    index::{ClusterKey, Indexed},
+    index::Indexed,
+    objects::ClusterKey,
     observe::Seen,
     report,
 };

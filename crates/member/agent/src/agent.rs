@@ -12,10 +12,10 @@ use howdah_types::{BootTime, Lsn};
 use tokio::sync::mpsc;
 
 use crate::{
-    api::ApiSettings, cluster::ClusterState, configuration::Configuration, effects::Next, gather::Observer,
-    guard_link::GuardLink, keeper::KeeperLink, pending::Pending, probe::Prober, publish::ApiCommand,
-    repeated::Repeated, replication::Replication, request::Asked, scheduled::Schedule, voice::Voice,
-    wake::Wake, work::Work,
+    api::ApiSettings, cluster::ClusterState, configuration::Configuration, gather::Observer,
+    guard_link::GuardLink, keeper::KeeperLink, patience::READ_PATIENCE, pending::Pending, probe::Prober,
+    publish::ApiCommand, repeated::Repeated, replication::Replication, request::Asked, schedule::Schedule,
+    voice::Voice, wake::Wake, work::Work,
 };
 
 /// Health checks with a lag speak of a position that is at most this old; `/patroni` looks when it is asked.
@@ -27,8 +27,14 @@ const SAMPLE_EVERY_SYNC: Duration = Duration::from_secs(1);
 /// The guard answers every second.
 const GUARD_SILENCE: Duration = Duration::from_secs(4);
 
-/// One read of the store within a decision.
-pub(crate) const READ_PATIENCE: Duration = Duration::from_secs(3);
+/// Whether the rest of a plan may follow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It may.
+    Go,
+    /// What the plan rests on does not hold.
+    Stop,
+}
 
 /// The agent of one member: everything the loop owns.
 pub(crate) struct Agent {
@@ -262,6 +268,17 @@ impl Agent {
                 .as_ref()
                 .map(|upstream| (upstream.host.clone(), upstream.port)),
             memory: self.plan.memory.clone(),
+        }
+    }
+
+    /// Looks which parameters wait for a restart, after the server has read its files again.
+    pub(crate) async fn find_pending(&mut self, snapshot: &Snapshot) {
+        let Postgres::Running(_) = snapshot.postgres else {
+            self.pending.clear();
+            return;
+        };
+        if let Some(session) = self.observer.session().filter(|_| self.pending.check) {
+            self.pending.find(session, &self.settings.dynamic).await;
         }
     }
 

@@ -11,13 +11,11 @@ use howdah_types::Timeline;
 
 use crate::{
     action::{self, Failure},
-    agent::Agent,
+    agent::{Agent, Next},
     blocking::writing,
     outside::{Outside, source},
+    patience::WRITE_PATIENCE,
 };
-
-/// One write to the store within a plan.
-const WRITE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A commit that neither waits nor ends for this long is held up by a disk, and shows nothing.
 const PROOF_PATIENCE: Duration = Duration::from_secs(1);
@@ -30,15 +28,6 @@ const REFUSED_AGAIN: Duration = Duration::from_millis(100);
 
 /// After an action that failed the next one waits.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(3);
-
-/// Whether the rest of the plan may follow.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// It may.
-    Go,
-    /// What the plan rests on does not hold.
-    Stop,
-}
 
 impl Agent {
     pub(crate) async fn carry_out(&mut self, effect: Effect, view: &Arc<View>) -> Next {

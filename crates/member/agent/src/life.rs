@@ -11,10 +11,7 @@ use howdah_guard::{
 use howdah_ha::{Action, Command, LeaseState, Postgres, Request};
 use howdah_types::BootTime;
 
-use crate::{
-    agent::{Agent, READ_PATIENCE},
-    setup::peer_client,
-};
+use crate::{agent::Agent, patience::READ_PATIENCE, setup::peer_client};
 
 impl Agent {
     /// Without a guard nothing keeps the time: PostgreSQL ends now (the kernel has told the postmaster to quit; this

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use howdah_clock::now;
 use howdah_config::Dynamic;
-use howdah_ha::{Postgres, Snapshot};
 use howdah_http::sleep_until;
 use howdah_postgres::{PendingRestart, Session, file_errors};
 use serde_json::{Map, Value};
 
-use crate::agent::{Agent, READ_PATIENCE};
+use crate::patience::READ_PATIENCE;
 
 /// A server reads its files within milliseconds of being told; it does not tell when it has.
 const RELOAD: Duration = Duration::from_millis(500);
@@ -75,12 +74,12 @@ impl Default for Pending {
 
 impl Pending {
     /// No server runs: the next one starts with everything.
-    fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.parameters.clear();
         self.check = true;
     }
 
-    async fn find(&mut self, session: &Session, dynamic: &Dynamic) {
+    pub(crate) async fn find(&mut self, session: &Session, dynamic: &Dynamic) {
         self.loaded.wait(session).await;
         match file_errors(session, now() + READ_PATIENCE).await {
             Ok(errors) => {
@@ -97,19 +96,6 @@ impl Pending {
                 self.check = false;
             }
             Err(error) => tracing::debug!(%error, "parameters were not compared"),
-        }
-    }
-}
-
-impl Agent {
-    /// Looks which parameters wait for a restart, after the server has read its files again.
-    pub(crate) async fn find_pending(&mut self, snapshot: &Snapshot) {
-        let Postgres::Running(_) = snapshot.postgres else {
-            self.pending.clear();
-            return;
-        };
-        if let Some(session) = self.observer.session().filter(|_| self.pending.check) {
-            self.pending.find(session, &self.settings.dynamic).await;
         }
     }
 }

@@ -8,8 +8,9 @@ use howdah_pgconf::DbState;
 use howdah_types::{BootTime, PgState, Role, Tags};
 
 use crate::{
-    agent::{Agent, READ_PATIENCE},
+    agent::Agent,
     member::{self},
+    patience::READ_PATIENCE,
     publish::replication_row,
 };
 

@@ -30,7 +30,7 @@ use crate::{
     repeated::Repeated,
     replication::Replication,
     request::Asked,
-    scheduled::Schedule,
+    schedule::Schedule,
     setup::{ConfigFile, peer_client},
     voice::Voice,
     wake::Wake,

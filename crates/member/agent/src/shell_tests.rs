@@ -31,10 +31,9 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    agent::Agent,
+    agent::{Agent, Next},
     api::ApiSettings,
     configuration,
-    effects::Next,
     guard_link::GuardLink,
     keeper::KeeperLink,
     publish::{ApiCommand, Published},

@@ -14,7 +14,8 @@ use similar::TextDiff;
 
 use crate::{
     cli::{ClusterArg, EditConfigArgs},
-    context::{Context, STORE},
+    context::Context,
+    kubernetes::STORE,
     prompt,
     table::{mapping, to_yaml},
 };

@@ -14,10 +14,10 @@ use howdah_http::{Client, ClientConfig, HttpError, Method, Response, Url, basic_
 use howdah_types::{MemberName, Scope};
 use serde_json::{Map, Value};
 
-use crate::{cli::CtlArgs, kubernetes::Access};
-
-/// Patience with the store.
-pub(crate) const STORE: Duration = Duration::from_secs(10);
+use crate::{
+    cli::CtlArgs,
+    kubernetes::{Access, STORE},
+};
 
 /// A restart may write a large checkpoint, a switchover may wait twenty seconds.
 const API: Duration = Duration::from_secs(600);

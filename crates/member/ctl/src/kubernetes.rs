@@ -1,6 +1,6 @@
 //! Where a cluster's state is, and how to get there: etcd, or Kubernetes from inside a pod or with a kubeconfig.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use howdah_clock::now;
 use howdah_config::{EtcdConfig, KubernetesConfig, StoreConfig};
@@ -11,7 +11,10 @@ use howdah_stores::{Kubeconfig, Stores};
 use howdah_types::Scope;
 use serde_json::{Map, Value, json};
 
-use crate::{cli::CtlArgs, context::STORE};
+use crate::cli::CtlArgs;
+
+/// Patience with the store.
+pub(crate) const STORE: Duration = Duration::from_secs(10);
 
 /// The superuser of clusters made from manifests, whose password is the credential of their REST APIs.
 const SUPERUSER: &str = "postgres";

@@ -21,6 +21,7 @@
 mod client;
 
 mod core;
+mod handover;
 mod log;
 mod output;
 mod protocol;
@@ -30,7 +31,8 @@ mod sys;
 pub mod tree;
 
 pub use client::{GuardClient, GuardError};
-pub use core::{Core, Handover, Input, Order, Orders, StopMode};
+pub use core::{Core, Input, Order, Orders};
+pub use handover::{Handover, StopMode};
 pub use howdah_types::Arm;
 pub use protocol::{MAX_MESSAGE, Message, Reply, Request, StartMode, WhyRefused};
 pub use run::{GUARD_FD_ENV, run};

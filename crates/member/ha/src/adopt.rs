@@ -8,7 +8,7 @@ use howdah_types::MemberName;
 
 use crate::{
     Effect, Plan, Reason, Running, Snapshot,
-    race::{STARTING_LEADER, asked_since, compare},
+    compare::{STARTING_LEADER, asked_since, compare},
 };
 
 /// Beside the length of a lease: the time in which a primary that still runs by its own clock has stopped, or has written

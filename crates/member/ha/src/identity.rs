@@ -5,7 +5,7 @@ use std::time::Duration;
 use howdah_dcs::{Cond, Document, View};
 use howdah_types::MemberName;
 
-use crate::{Effect, LeaseState, Plan, Postgres, Reason, Snapshot, race::asked_since};
+use crate::{Effect, LeaseState, Plan, Postgres, Reason, Snapshot, compare::asked_since};
 
 /// Members that start together need a moment before they answer each other.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -13,8 +13,10 @@
 //!                          │     └─ slots.rs                           Arm / Disarm / Lost for the guard
 //!                          ├─ a leader exists ──► follow.rs
 //!                          └─ no leader ────────► race.rs           margins.rs: m1 and m2
+//!                                ├─ who is ahead: compare.rs
 //!                                └─ the store is empty: adopt.rs
 //!   remember.rs: what is noted in any case   identity.rs: whose data it is   candidate.rs, upstream.rs: who, from whom
+//!   Action (action.rs), Effect (effect.rs)
 //!   Plan (plan.rs): effects in order, next wake-up, memory, reasons (reason.rs)   gate.rs: checked again when done
 //!   step.rs: how an effect is carried out, for the agent and for the model
 //! ```
@@ -23,10 +25,13 @@
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+mod action;
 mod adopt;
 mod bootstrap;
 mod candidate;
+mod compare;
 mod decide;
+mod effect;
 mod follow;
 pub mod gate;
 mod handover;
@@ -45,13 +50,14 @@ mod step;
 mod sync;
 mod upstream;
 
+pub use action::{Action, Upstream};
 pub use candidate::{candidates, eligible};
 pub use decide::decide;
+pub use effect::{Effect, SlotChange};
 pub use keeper::{Command, GuardCall, Keeper, KeeperInput, KeeperOutput, LeaseState};
 pub use margins::Margins;
-pub use plan::{Action, Effect, Plan, Upstream};
+pub use plan::Plan;
 pub use reason::Reason;
-pub use slots::SlotChange;
 pub use snapshot::{
     CommitLevel, Dcs, KnownMember, LastLeader, Me, Memory, Peer, Peers, Postgres, Request, Running,
     RunningAction, Slot, Snapshot, Stopped, Unguarded, WalSender,

@@ -5,20 +5,8 @@ use std::collections::BTreeMap;
 
 use howdah_dcs::{Member, View};
 use howdah_types::{Lsn, MemberName};
-use serde::Serialize;
 
-use crate::{Effect, Plan, Running, Snapshot, upstream::can_feed};
-
-/// A change to one slot.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub enum SlotChange {
-    /// Create it, with WAL reserved from now on.
-    Create(String),
-    /// Its member is gone for longer than `member_slots_ttl`.
-    Drop(String),
-    /// No member streams through it here; its consumer has got this far.
-    Advance(String, Lsn),
-}
+use crate::{Effect, Plan, Running, SlotChange, Snapshot, upstream::can_feed};
 
 /// Slots on the leader: one for every member that streams from it.
 pub(crate) fn leader(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::{PgError, conf::write_atomically};
+use crate::{PgError, files::write_atomically};
 
 /// Takes out the parameters that the agent sets, as Patroni does: with them PostgreSQL would follow another server than the
 /// agent says, or wait for another standby. Returns what was taken out.

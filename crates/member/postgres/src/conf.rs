@@ -1,15 +1,9 @@
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use howdah_config::{Dynamic, PostgresConfig};
 use howdah_pgconf::{ConfFile, Conninfo, lines_file, managed_values, pgpass_line};
 
-use crate::{PgError, Programs, auto_conf};
+use crate::{PgError, Programs, auto_conf, files::write_atomically};
 
 /// Where a replica streams from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,29 +169,6 @@ pub(crate) fn write_pgpass(local: &PostgresConfig) -> Result<(), PgError> {
 fn any_host_line(user: &str, password: &str) -> String {
     // The host and port of the leader are not known beforehand.
     pgpass_line("*", 0, "*", user, password).replacen(":0:", ":*:", 1)
-}
-
-/// Writes a file so that a reader, or a crash, sees the old text or the new one. Readable by its owner alone.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the agent calls it through its blocking()"
-)]
-pub(crate) fn write_atomically(path: &Path, text: &str) -> Result<(), PgError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    let temporary = PathBuf::from(name);
-    let write = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(PgError::file(path))
 }
 
 fn append(path: &Path, lines: &[String]) -> Result<(), PgError> {

@@ -22,6 +22,7 @@ mod commit_wait;
 mod conf;
 mod data_dir;
 mod error;
+mod files;
 mod programs;
 mod roles;
 mod sample;

@@ -6,9 +6,8 @@ use howdah_types::{BootTime, MemberName, Scope, Timeline};
 use serde_json::{Map, Value};
 
 use crate::{
-    Conf, DataDir, PgError, Programs, Session, Source, command_line,
-    conf::{write_atomically, write_pgpass},
-    roles, session,
+    Conf, DataDir, PgError, Programs, Session, Source, command_line, conf::write_pgpass,
+    files::write_atomically, roles, session,
 };
 
 /// One local PostgreSQL: its configuration, its directory and its programs. Holds no connection and no process.

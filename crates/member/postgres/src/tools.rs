@@ -12,7 +12,7 @@ use tokio::{
     process::Command,
 };
 
-use crate::{PgError, Programs, Source, conf::write_atomically};
+use crate::{PgError, Programs, Source, files::write_atomically};
 
 /// Lines of a tool's output that are kept for an error.
 const KEPT_LINES: usize = 6;

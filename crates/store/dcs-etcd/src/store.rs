@@ -197,7 +197,7 @@ impl Store for EtcdStore {
             let answer = self
                 .post("/kv/range", &body, deadline)
                 .await
-                .map_err(store_error)?;
+                .map_err(StoreError::from)?;
             let rev = wire::integer(&answer["header"]["revision"]);
             if rev == 0 {
                 return Err(StoreError::Protocol(format!(
@@ -211,16 +211,5 @@ impl Store for EtcdStore {
 
     fn watch(&self) -> Box<dyn Watcher> {
         Box::new(EtcdWatcher::new(self.tree.clone(), self.endpoints.clone()))
-    }
-}
-
-pub(crate) fn store_error(failure: Failure) -> StoreError {
-    match failure {
-        Failure::NotSent(reason) | Failure::Unknown(reason) => StoreError::Unreachable(reason),
-        Failure::Error {
-            code: 7 | 16,
-            message,
-        } => StoreError::Auth(message),
-        Failure::Error { message, .. } => StoreError::Protocol(message),
     }
 }

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use howdah_dcs::StoreError;
 use howdah_http::{Client, Connection, HttpError, TlsError, Url, client_tls};
 use howdah_types::BootTime;
 use serde_json::{Value, json};
@@ -62,6 +63,19 @@ pub(crate) enum Failure {
     Unknown(String),
     /// etcd said no.
     Error { code: u64, message: String },
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotSent(reason) | Failure::Unknown(reason) => StoreError::Unreachable(reason),
+            Failure::Error {
+                code: 7 | 16,
+                message,
+            } => StoreError::Auth(message),
+            Failure::Error { message, .. } => StoreError::Protocol(message),
+        }
+    }
 }
 
 /// Connections to one etcd, used by one task at a time.

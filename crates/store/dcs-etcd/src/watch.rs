@@ -4,7 +4,7 @@ use howdah_dcs::{Answer, Change, Changes, KeyTree, StoreError, Watcher};
 use howdah_http::StreamBody;
 use serde_json::{Value, json};
 
-use crate::{Endpoints, store::store_error, transport::Transport, wire};
+use crate::{Endpoints, transport::Transport, wire};
 
 /// How long a watch may take to begin.
 const BEGIN: Duration = Duration::from_secs(5);
@@ -55,7 +55,7 @@ impl EtcdWatcher {
                     .transport
                     .stream("/watch", &self.body, deadline)
                     .await
-                    .map_err(store_error)?;
+                    .map_err(StoreError::from)?;
                 self.stream.insert(stream)
             }
         };

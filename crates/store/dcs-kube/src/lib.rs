@@ -7,16 +7,19 @@
 //!
 //! ```text
 //!   transport.rs one connection: what was refused, what was not sent, what is unknown
+//!   hub.rs       what all stores of a process know of the leader's record
 //!   store.rs     KubeStore: Store    lease.rs  the leader's record     watch.rs  KubeWatcher
 //! ```
 //!
 //! Must not know what leadership is for. Uses no Kubernetes client library: a lease needs to know whether a write may have
 //! happened, which those do not tell.
 
+mod hub;
 mod lease;
 mod store;
 mod transport;
 mod watch;
 
-pub use store::{KubeHub, KubeStore};
+pub use hub::KubeHub;
+pub use store::KubeStore;
 pub use transport::{Api, SetupError, Token};

@@ -1,55 +1,25 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use howdah_dcs::{
     Answer, Cond, Key, KeyOp, LeaderSeen, LeaseDone, LeaseId, LeaseOp, Outcome, Refusal, Store, StoreError,
     View, Watcher,
     kubernetes::{CLAIM, INCARNATION, Layout, incarnation_of},
-    observed::{Attempt, Observed, Record, Sight},
+    observed::Attempt,
 };
 use howdah_http::Method;
 use howdah_types::{BootTime, MemberName};
-use parking_lot::{Mutex as ShortLock, MutexGuard};
+use parking_lot::Mutex as ShortLock;
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 
 use crate::{
-    Api,
+    hub::KubeHub,
     transport::{Body, Failure, Transport},
     watch::KubeWatcher,
 };
 
-/// What all stores of one process share: what was seen of the leader's record, and since when; and what the keeper is to
-/// write with its next renewal, since no other task may write that object.
-#[derive(Clone)]
-pub struct KubeHub {
-    api: Arc<Api>,
-    layout: Arc<Layout>,
-    /// The member whose pod this process is in; `None`: a command that only looks and asks.
-    me: Option<MemberName>,
-    shared: Arc<ShortLock<Shared>>,
-}
-
-#[derive(Default)]
-struct Shared {
-    observed: Observed,
-    /// The wanted length of each lease of this process.
-    ttl: BTreeMap<LeaseId, Duration>,
-    status: Option<String>,
-}
-
 impl KubeHub {
-    /// The cluster of `layout`; only its members, which say who they are, can claim the bootstrap.
-    #[must_use]
-    pub fn new(api: Api, layout: Layout, me: Option<MemberName>) -> Self {
-        KubeHub {
-            api: Arc::new(api),
-            layout: Arc::new(layout),
-            me,
-            shared: Arc::default(),
-        }
-    }
-
     /// A store with a connection of its own. Each thread has one.
     #[must_use]
     pub fn store(&self) -> KubeStore {
@@ -59,57 +29,6 @@ impl KubeHub {
             hub: self.clone(),
             record: ShortLock::default(),
         }
-    }
-
-    /// Held for a few instructions, never over an await.
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock()
-    }
-
-    pub(crate) fn see(&self, record: Record, sent: BootTime, now: BootTime) -> Sight {
-        self.lock().observed.see(record, sent, now)
-    }
-
-    pub(crate) fn absent(&self, now: BootTime) {
-        self.lock().observed.absent(now);
-    }
-
-    pub(crate) fn known(&self) -> Option<Record> {
-        self.lock().observed.record().cloned()
-    }
-
-    pub(crate) fn is_held(&self, now: BootTime) -> bool {
-        self.lock().observed.is_held(now)
-    }
-
-    pub(crate) fn ends(&self) -> Option<BootTime> {
-        self.lock().observed.ends()
-    }
-
-    pub(crate) fn set_ttl(&self, lease: LeaseId, ttl: Duration) {
-        self.lock().ttl.insert(lease, ttl);
-    }
-
-    /// The length of a lease of this process.
-    pub(crate) fn ttl(&self, lease: LeaseId) -> Option<Duration> {
-        self.lock().ttl.get(&lease).copied()
-    }
-
-    pub(crate) fn status(&self, layout: &Layout) -> Map<String, Value> {
-        match &self.lock().status {
-            Some(text) => layout.annotations_of(Key::Status, Some(text)),
-            None => Map::new(),
-        }
-    }
-
-    pub(crate) fn forget_status(&self) {
-        self.lock().status = None;
-    }
-
-    /// Whether the record is another life's: what is not known is not held against ours.
-    fn other_leads(&self, lease: LeaseId) -> bool {
-        self.known()
-            .is_some_and(|record| record.holder.is_some() && record.lease != Some(lease))
     }
 }
 
@@ -161,7 +80,7 @@ impl KubeStore {
                 .as_str()
                 .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok())),
             Err(Failure::NotFound) => Ok(None),
-            Err(other) => Err(store_error(other)),
+            Err(other) => Err(other.into()),
         }
     }
 
@@ -477,7 +396,7 @@ impl Store for KubeStore {
     }
 
     fn read(&self, deadline: BootTime) -> Answer<'_, Result<View, StoreError>> {
-        Box::pin(async move { self.read_all(deadline).await.map_err(store_error) })
+        Box::pin(async move { self.read_all(deadline).await.map_err(Into::into) })
     }
 
     fn watch(&self) -> Box<dyn Watcher> {
@@ -489,14 +408,5 @@ impl Store for KubeStore {
             Arc::clone(&self.layout),
             paths,
         ))
-    }
-}
-
-pub(crate) fn store_error(failure: Failure) -> StoreError {
-    match failure {
-        Failure::NotDone(reason) | Failure::Unknown(reason) => StoreError::Unreachable(reason),
-        Failure::Forbidden(reason) => StoreError::Auth(reason),
-        Failure::Conflict => StoreError::Protocol("a read was answered with a conflict".into()),
-        Failure::NotFound => StoreError::Protocol("there is no such namespace".into()),
     }
 }

@@ -1,6 +1,7 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
+use howdah_dcs::StoreError;
 use howdah_http::{
     Client, ClientConfig, Connection, HttpError, Method, StreamBody, TlsError, Url, client_tls,
 };
@@ -99,6 +100,17 @@ pub(crate) enum Failure {
     NotFound,
     /// We may not (401, 403).
     Forbidden(String),
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotDone(reason) | Failure::Unknown(reason) => StoreError::Unreachable(reason),
+            Failure::Forbidden(reason) => StoreError::Auth(reason),
+            Failure::Conflict => StoreError::Protocol("a read was answered with a conflict".into()),
+            Failure::NotFound => StoreError::Protocol("there is no such namespace".into()),
+        }
+    }
 }
 
 /// Connections to the API server, used by one task at a time.

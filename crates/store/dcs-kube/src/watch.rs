@@ -6,11 +6,7 @@ use howdah_http::{StreamBody, sleep_until};
 use howdah_types::BootTime;
 use serde_json::Value;
 
-use crate::{
-    Api,
-    store::{KubeHub, store_error},
-    transport::Transport,
-};
+use crate::{Api, hub::KubeHub, transport::Transport};
 
 /// How long a watch may take to begin.
 const BEGIN: Duration = Duration::from_secs(5);
@@ -104,7 +100,7 @@ impl Stream {
                 .transport
                 .stream(&self.path, now() + BEGIN)
                 .await
-                .map_err(store_error)?;
+                .map_err(StoreError::from)?;
             self.body = Some(body);
         }
         Ok(())

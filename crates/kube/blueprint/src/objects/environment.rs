@@ -2,7 +2,7 @@ use howdah_manifest::Manifest;
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, SecretKeySelector};
 use serde_json::json;
 
-use super::{spilo_configuration, statefulset::postgres_container};
+use super::{container::postgres_container, spilo_configuration};
 use crate::{Live, Names, Settings};
 
 /// The environment of the postgres container, in upstream's order; of two variables with one name (in any case) the

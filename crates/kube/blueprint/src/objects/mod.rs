@@ -1,6 +1,7 @@
 //! The Kubernetes objects of a cluster.
 
 mod budget;
+mod container;
 mod environment;
 mod foreign;
 mod resources;

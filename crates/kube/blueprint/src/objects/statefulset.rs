@@ -73,14 +73,6 @@ pub(super) fn statefulset(manifest: &Manifest, settings: &Settings, live: &Live)
     }
 }
 
-/// The container that PostgreSQL runs in.
-pub(super) fn postgres_container(statefulset: &StatefulSet) -> Option<&Container> {
-    let pod = statefulset.spec.as_ref()?.template.spec.as_ref()?;
-    pod.containers
-        .iter()
-        .find(|container| container.name == POSTGRES_CONTAINER)
-}
-
 fn template(manifest: &Manifest, settings: &Settings, live: &Live) -> PodTemplateSpec {
     let spec = &manifest.spec;
     let shm = spec.enable_shm_volume.unwrap_or(settings.enable_shm_volume);

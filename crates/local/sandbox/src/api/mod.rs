@@ -4,6 +4,7 @@ mod catalogue;
 mod delete;
 mod discovery;
 mod logs;
+mod metadata;
 mod openapi;
 mod read;
 mod reply;

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::{
     Api,
+    metadata::metadata_only,
     reply::Reply,
     request::{Form, Request},
     route::Target,
@@ -89,9 +90,4 @@ fn list_of(resource: &Resource, items: Vec<Value>, metadata: &Value) -> Value {
     json!({
         "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": metadata, "items": items,
     })
-}
-
-/// Only an object's metadata.
-pub(super) fn metadata_only(object: &Value) -> Value {
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::read::metadata_only;
+use super::metadata::metadata_only;
 use crate::{meta, resources::Resource};
 
 /// A column: name, type, path with dots (or one of the computed ones), 0 for always and 1 for `-o wide`.

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{
     Api,
-    read::metadata_only,
+    metadata::metadata_only,
     reply::Reply,
     request::{Form, Request},
     route::Target,

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use howdah_clock::now;
 use howdah_http::Url;
 
-use super::{Api, read::STORE_PATIENCE};
+use super::Api;
+use crate::patience::STORE_PATIENCE;
 
 /// Whether an unsafe request may come from this address. Without a list it may come from anywhere.
 pub(crate) async fn allows(api: &Api, from: IpAddr) -> bool {

@@ -6,6 +6,7 @@
 //! ```
 
 mod allowlist;
+mod answer;
 mod read;
 mod routes;
 mod switchover;

@@ -7,11 +7,8 @@ use howdah_member_api::{Query, cluster_document, health, metrics, readiness, sta
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::{Api, routes::Answer};
-use crate::publish::ApiCommand;
-
-/// A fresh read of the store for a request.
-pub(crate) const STORE_PATIENCE: Duration = Duration::from_secs(5);
+use super::{Api, answer::Answer};
+use crate::{patience::STORE_PATIENCE, publish::ApiCommand};
 
 /// `/patroni` waits this long for a fresh sample: a position that is old would let a member that lacks WAL win a race.
 /// Below the two seconds that peers wait for us.

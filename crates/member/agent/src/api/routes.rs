@@ -13,42 +13,13 @@ use hyper::{
 };
 use serde_json::{Map, Value};
 
-use super::{Api, allowlist, read, switchover, write};
+use super::{Api, allowlist, answer::Answer, read, switchover, write};
 
 /// A dynamic configuration is a few kilobytes.
 const LARGEST_BODY: usize = 1024 * 1024;
 
 /// And comes at once. Who sends it piece by piece keeps a place that a health check needs.
 const BODY_PATIENCE: Duration = Duration::from_secs(5);
-
-/// An answer before it is one of HTTP.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: String,
-    pub(crate) kind: &'static str,
-}
-
-impl Answer {
-    pub(crate) fn text(status: u16, body: impl Into<String>) -> Self {
-        Answer {
-            status,
-            body: body.into(),
-            kind: "text/html",
-        }
-    }
-
-    pub(crate) fn json(status: u16, body: &Value) -> Self {
-        Answer {
-            status,
-            body: body.to_string(),
-            kind: "application/json",
-        }
-    }
-
-    fn bare(ok: bool) -> Self {
-        Answer::text(if ok { 200 } else { 503 }, "")
-    }
-}
 
 /// Answers one request.
 pub(crate) async fn route(api: &Api, request: Request<Incoming>, peer: Peer) -> Reply {

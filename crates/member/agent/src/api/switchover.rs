@@ -8,8 +8,8 @@ use howdah_member_api::SwitchoverRequest;
 use howdah_types::MemberName;
 use serde_json::{Map, Value};
 
-use super::{Api, read::STORE_PATIENCE, routes::Answer};
-use crate::probe::ask_one;
+use super::{Api, answer::Answer};
+use crate::{patience::STORE_PATIENCE, probe::ask_one};
 
 /// Between two looks whether it has happened. The caller waits for us; no writes do.
 const LOOK: Duration = Duration::from_millis(100);

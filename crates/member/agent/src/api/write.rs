@@ -9,12 +9,8 @@ use howdah_postgres::{bad_parameters, hba_refusal};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
-use super::{
-    Api,
-    read::{STORE_PATIENCE, no_configuration},
-    routes::Answer,
-};
-use crate::publish::ApiCommand;
+use super::{Api, answer::Answer, read::no_configuration};
+use crate::{patience::STORE_PATIENCE, publish::ApiCommand};
 
 /// `PATCH /config`: merges; a change of nothing writes nothing.
 pub(crate) async fn patch_config(api: &Api, changes: &Map<String, Value>) -> Answer {

@@ -1,0 +1,95 @@
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use howdah_dcs::{
+    Key, LeaseId,
+    kubernetes::Layout,
+    observed::{Observed, Record, Sight},
+};
+use howdah_types::{BootTime, MemberName};
+use parking_lot::{Mutex as ShortLock, MutexGuard};
+use serde_json::{Map, Value};
+
+use crate::Api;
+
+/// What all stores of one process share: what was seen of the leader's record, and since when; and what the keeper is to
+/// write with its next renewal, since no other task may write that object.
+#[derive(Clone)]
+pub struct KubeHub {
+    pub(crate) api: Arc<Api>,
+    pub(crate) layout: Arc<Layout>,
+    /// The member whose pod this process is in; `None`: a command that only looks and asks.
+    pub(crate) me: Option<MemberName>,
+    shared: Arc<ShortLock<Shared>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Shared {
+    observed: Observed,
+    /// The wanted length of each lease of this process.
+    ttl: BTreeMap<LeaseId, Duration>,
+    pub(crate) status: Option<String>,
+}
+
+impl KubeHub {
+    /// The cluster of `layout`; only its members, which say who they are, can claim the bootstrap.
+    #[must_use]
+    pub fn new(api: Api, layout: Layout, me: Option<MemberName>) -> Self {
+        KubeHub {
+            api: Arc::new(api),
+            layout: Arc::new(layout),
+            me,
+            shared: Arc::default(),
+        }
+    }
+
+    /// Held for a few instructions, never over an await.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock()
+    }
+
+    pub(crate) fn see(&self, record: Record, sent: BootTime, now: BootTime) -> Sight {
+        self.lock().observed.see(record, sent, now)
+    }
+
+    pub(crate) fn absent(&self, now: BootTime) {
+        self.lock().observed.absent(now);
+    }
+
+    pub(crate) fn known(&self) -> Option<Record> {
+        self.lock().observed.record().cloned()
+    }
+
+    pub(crate) fn is_held(&self, now: BootTime) -> bool {
+        self.lock().observed.is_held(now)
+    }
+
+    pub(crate) fn ends(&self) -> Option<BootTime> {
+        self.lock().observed.ends()
+    }
+
+    pub(crate) fn set_ttl(&self, lease: LeaseId, ttl: Duration) {
+        self.lock().ttl.insert(lease, ttl);
+    }
+
+    /// The length of a lease of this process.
+    pub(crate) fn ttl(&self, lease: LeaseId) -> Option<Duration> {
+        self.lock().ttl.get(&lease).copied()
+    }
+
+    pub(crate) fn status(&self, layout: &Layout) -> Map<String, Value> {
+        match &self.lock().status {
+            Some(text) => layout.annotations_of(Key::Status, Some(text)),
+            None => Map::new(),
+        }
+    }
+
+    pub(crate) fn forget_status(&self) {
+        self.lock().status = None;
+    }
+
+    /// Whether the record is another life's: what is not known is not held against ours.
+    pub(crate) fn other_leads(&self, lease: LeaseId) -> bool {
+        self.known()
+            .is_some_and(|record| record.holder.is_some() && record.lease != Some(lease))
+    }
+}
