@@ -1,4 +1,4 @@
-//! Inputs that nobody meant: any JSON, and right documents with something else in one place. Included by the property
+//! Inputs that were not meant: any JSON, and right documents with something else in one place. Included by the property
 //! tests of every parser of what others write. `PROPTEST_CASES=1000000 cargo test --test any_input` runs them for longer.
 
 use proptest::prelude::*;

@@ -29,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("member-api", &["types", "dcs", "overview"]),
     ("guard", &["types", "clock"]),
     ("http", &["types", "clock"]),
-    ("sql", &["types", "http"]),
+    ("sql", &["types", "clock", "http"]),
     ("dcs-etcd", &["types", "clock", "dcs", "http"]),
     ("dcs-kube", &["types", "clock", "dcs", "http"]),
     (

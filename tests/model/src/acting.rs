@@ -613,7 +613,7 @@ impl World {
     /// that standby streams from it.
     pub(crate) fn acknowledges(&self, i: usize) -> bool {
         let pg = &self.nodes[i].pg;
-        // Nobody is led to a primary that has never had the lease: a bootstrap that is under way.
+        // No client is led to a primary that has never had the lease: a bootstrap that is under way.
         if !pg.serves(self.tick) || !pg.primary || pg.term == 0 || self.nodes[i].off_until > self.tick {
             return false;
         }

@@ -20,7 +20,7 @@ pub enum Violation {
         /// By index.
         member: usize,
     },
-    /// A member took over without an acknowledged commit that somebody had whom it could have asked.
+    /// A member took over without an acknowledged commit of a member that it could have asked.
     LostReachable {
         /// By index.
         member: usize,
@@ -42,8 +42,8 @@ pub enum Violation {
         /// By index.
         member: usize,
     },
-    /// Everything works again, and yet nobody takes writes.
-    NobodyLeads,
+    /// Everything works again, and yet no member takes writes.
+    NoLeader,
     /// Everything works again, and yet a member has not come back.
     NotBack {
         /// By index.
@@ -71,7 +71,7 @@ impl fmt::Display for Violation {
             }
             Violation::TwoClusters { member } => write!(f, "m{member} has made a second cluster"),
             Violation::GaveUp { member } => write!(f, "m{member} gives up a leadership that it holds"),
-            Violation::NobodyLeads => f.write_str("all is well again and nobody takes writes"),
+            Violation::NoLeader => f.write_str("all is well again and no member takes writes"),
             Violation::NotBack { member } => write!(f, "all is well again and m{member} has not come back"),
         }
     }
@@ -88,7 +88,7 @@ pub(crate) struct Checker {
     /// The newest leadership that has acknowledged.
     newest_term: u64,
     lost: Option<usize>,
-    /// Who took over without what somebody else had.
+    /// The member that took over without what another one had.
     lost_reachable: Option<(usize, usize)>,
     /// The cluster whose commits were acknowledged.
     system: Option<u64>,
@@ -171,7 +171,7 @@ impl World {
         if let Some((member, other)) = self.checker.lost_reachable {
             self.violation = Some(Violation::LostReachable { member, other });
         }
-        // What no process can prevent while both are frozen and nobody is waited for.
+        // What no process can prevent while both are frozen and no member is waited for.
         let excused = |i: usize| self.nodes[i].both_frozen && !synchronous;
         if let [a, b, ..] = writers[..]
             && !excused(a)
@@ -204,7 +204,7 @@ impl World {
         }
     }
 
-    /// Long after the last fault somebody leads and everybody is back.
+    /// Long after the last fault there is a leader and every member is back.
     fn check_end(&mut self) {
         if self.violation.is_some() {
             return;
@@ -215,14 +215,14 @@ impl World {
             .settings
             .as_ref()
             .is_some_and(|settings| settings.dynamic.synchronous_mode != SyncMode::Off);
-        // Nobody may lead without a member that never starts, when no other was synchronous as it broke; nor in a store
+        // No member may lead without a member that never starts, when no other was synchronous as it broke; nor in a store
         // that was wiped, when agents that were started since then do not know who was.
         let waits = |i: usize| self.nodes[i].pg.broken || !self.nodes[i].memory.cluster_known;
         if !leads && synchronous && (0..MEMBERS).any(waits) {
             return;
         }
         if !leads {
-            self.violation = Some(Violation::NobodyLeads);
+            self.violation = Some(Violation::NoLeader);
             return;
         }
         let back = |i: usize| self.nodes[i].pg.broken || self.acknowledges(i) || self.streams(i).is_some();

@@ -1,4 +1,4 @@
-//! What travels between a keeper and the store: carried out, lost, dropped, late, or answered to somebody who is frozen.
+//! What travels between a keeper and the store: carried out, lost, dropped, late, or answered to a member that is frozen.
 
 use howdah_dcs::{LeaseOp, Outcome};
 use howdah_ha::KeeperInput;

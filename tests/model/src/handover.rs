@@ -31,14 +31,14 @@ impl World {
                 false
             }
             1..CATCH_UP => {
-                if let Some(name) = self.whoever_has_all(i, candidate, settings) {
+                if let Some(name) = self.member_that_has_all(i, candidate, settings) {
                     self.name_successor(i, name);
                     *phase = CATCH_UP;
                 }
                 false
             }
             CATCH_UP if !may_lose => {
-                self.say(|| format!("m{i}: nobody has everything: no handover"));
+                self.say(|| format!("m{i}: no member has everything: no handover"));
                 self.write(
                     i,
                     &KeyOp::Put {
@@ -56,7 +56,7 @@ impl World {
         }
     }
 
-    fn whoever_has_all(
+    fn member_that_has_all(
         &mut self,
         i: usize,
         candidate: Option<&MemberName>,

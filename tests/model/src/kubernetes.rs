@@ -1,4 +1,4 @@
-//! Kubernetes as the store of a world: a ConfigMap with a version, and nobody who ends a lease.
+//! Kubernetes as the store of a world: a ConfigMap with a version, and no server that ends a lease.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,7 +17,7 @@ pub(crate) struct Kubernetes {
     pods: BTreeMap<MemberName, String>,
     record: Option<Record>,
     version: u64,
-    /// When the record was last taken or renewed, by a clock that nobody in the world has.
+    /// When the record was last taken or renewed, by a clock that no member of the world has.
     renewed: BootTime,
     lives: u64,
     /// Of all leases: in a world they have one length.
@@ -95,7 +95,7 @@ impl Kubernetes {
         self.record.as_ref()
     }
 
-    /// The whole cluster, for somebody to whom the record is `held`.
+    /// The whole cluster, for an observer to which the record is `held`.
     pub(crate) fn view(&mut self, tree: &KeyTree, held: bool, now: BootTime) -> View {
         let mut view = self.keys.view(tree, now);
         let pods = self.pods.iter();
@@ -106,7 +106,7 @@ impl Kubernetes {
         view
     }
 
-    /// Who leads without doubt: nobody can have taken the record yet.
+    /// The certain leader: no other member can have taken the record yet.
     pub(crate) fn leader(&self, now: BootTime) -> Option<LeaderKey> {
         let record = self.record.as_ref()?;
         record.leader().filter(|_| now < self.renewed + record.ttl)

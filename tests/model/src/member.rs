@@ -103,7 +103,7 @@ pub(crate) struct Node {
     pub(crate) no_receiver_until: u64,
     /// Since when others reach its agent, and its PostgreSQL runs or is being started.
     pub(crate) reachable_since: Option<u64>,
-    /// Acknowledged commits that somebody had whom this member could have asked when it decided to take over.
+    /// Acknowledged commits of a member that this one could have asked when it decided to take over.
     pub(crate) owed: Option<(usize, Vec<Entry>)>,
     pub(crate) keeper: Keeper,
     /// Sent by the keeper and not delivered yet.

@@ -15,7 +15,7 @@ pub struct Faults {
     pub deaths: bool,
     /// Agents freeze between a decision and its effect, or between a request and its answer.
     pub freezes: bool,
-    /// Somebody asks for a switchover, a replica's WAL receiver reconnects. These are no faults: while there are no others,
+    /// A user requests a switchover, a replica's WAL receiver reconnects. These are no faults: while there are no others,
     /// nothing may be lost in any mode.
     pub requests: bool,
     /// Agent and guard freeze together: not covered in asynchronous mode.

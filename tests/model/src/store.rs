@@ -82,7 +82,7 @@ impl Store {
         }
     }
 
-    /// The whole cluster, as somebody reads it now who has seen this much.
+    /// The whole cluster, as an observer that has seen this much reads it now.
     pub(crate) fn view(&mut self, tree: &KeyTree, seen: &mut Seen, now: BootTime) -> View {
         match self {
             Store::Etcd(store) => store.view(tree, now),

@@ -48,13 +48,13 @@ enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Nothing,
-    /// Somebody asks for a switchover from it.
+    /// A user requests a switchover from it.
     Switchover,
     /// To the next member.
     SwitchoverToNext,
-    /// Somebody asks for a restart of its PostgreSQL.
+    /// A user requests a restart of its PostgreSQL.
     Restart,
-    /// In maintenance mode somebody stops its PostgreSQL and starts it again, past the guard.
+    /// In maintenance mode a user stops its PostgreSQL and starts it again, past the guard.
     RestartByHand,
     /// Its WAL receiver is between two connections.
     NoReceiver,
@@ -387,10 +387,10 @@ impl World {
         add(faults.both_freeze && !self.paused_once, Fate::BothFreeze);
         add(faults.guards && !self.paused_once, Fate::GuardFreezes);
         let serves_alone = node.pg.primary && node.pg.serves(self.tick);
-        // One at a time: somebody must be left who can serve.
-        let nobody_broken = self.nodes.iter().all(|node| !node.pg.broken);
+        // One at a time: a member must be left that can serve.
+        let none_broken = self.nodes.iter().all(|node| !node.pg.broken);
         add(
-            faults.broken && serves_alone && nobody_broken && self.could_be_replaced(i, settings),
+            faults.broken && serves_alone && none_broken && self.could_be_replaced(i, settings),
             Fate::NeverStarts,
         );
         let leads = node.keeper.state(self.now()).held(self.now()).is_some();
@@ -517,12 +517,12 @@ impl World {
         self.pause_until > self.tick
     }
 
-    /// Nobody's WAL receiver is between connections: one at a time, so that somebody always has everything.
+    /// No WAL receiver is between connections: one at a time, so that a replica always has everything.
     fn all_receive(&self) -> bool {
         self.nodes.iter().all(|node| node.no_receiver_until <= self.tick)
     }
 
-    /// Somebody at a member's machine asks for a switchover from it.
+    /// A user at a member's machine requests a switchover from it.
     fn switch_over(&mut self, i: usize, to: Option<usize>) {
         let request = FailoverRequest {
             leader: Some(self.nodes[i].name.clone()),
@@ -623,7 +623,7 @@ impl World {
                     self.nodes[i].agent_known = true;
                     self.guard(i, Input::AgentStarted, settings);
                 }
-                // Nobody tells a guard of this world to end.
+                // No guard of this world is asked to end.
                 Order::TerminateAgent | Order::Exit(_) => {}
             }
         }

@@ -1,4 +1,4 @@
-//! A cluster's life: made, changed, restarted, paused, copied anew, ended.
+//! A cluster's life: made, changed, restarted, paused, copied again, ended.
 
 #![allow(
     clippy::unwrap_used,

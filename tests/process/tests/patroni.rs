@@ -105,7 +105,7 @@ async fn its_agents_and_ours_are_one_cluster() {
         .dynamic(json!({"ttl": 20, "loop_wait": 2, "retry_timeout": 3}));
     options.members.push(Flavour::Patroni(patroni("patroni")));
     let mut lab = Lab::running(options).await.unwrap();
-    // Leadership goes there and back, each time asked of whoever leads.
+    // Leadership goes there and back, each time requested of the leader.
     for _ in 0..2 {
         let old = lab.wait_primary(SOON).await.unwrap();
         let (from, to) = (lab.members[old].name.clone(), lab.members[1 - old].name.clone());

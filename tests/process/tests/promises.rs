@@ -49,7 +49,7 @@ async fn switchovers_one_after_the_other_all_succeed() {
     assert_eq!(
         rewound,
         0,
-        "a planned handover leaves nobody ahead: {}",
+        "a planned handover leaves no member ahead: {}",
         lab.logs()
     );
 }
@@ -72,7 +72,7 @@ async fn a_promotion_by_hand_does_not_last() {
 }
 
 #[tokio::test]
-async fn pause_allows_what_somebody_asks_for() {
+async fn pause_allows_what_is_requested() {
     let lab = lab(2).await;
     let leader = lab.wait_primary(SOON).await.unwrap();
     let replica = lab.a_replica().await.unwrap();
@@ -105,13 +105,13 @@ async fn pause_allows_what_somebody_asks_for() {
     lab.wait_healthy(SOON).await.unwrap();
     assert_eq!(lab.wait_primary(SOON).await.unwrap(), replica);
 
-    // A primary that died in pause stays down until somebody asks for a start.
+    // A primary that died in pause stays down until a start is requested.
     let pid = lab.members[replica].postmaster_pid().unwrap();
     Command::new("kill")
         .args(["-9", &pid.to_string()])
         .status()
         .unwrap();
-    until("nobody leads", SOON, async || {
+    until("there is no leader", SOON, async || {
         lab.members[replica].postmaster_pid().is_none() && lab.primary().await.is_none()
     })
     .await
@@ -122,7 +122,7 @@ async fn pause_allows_what_somebody_asks_for() {
 }
 
 #[tokio::test]
-async fn wrong_values_are_refused_and_unfinished_bodies_hold_nobody_up() {
+async fn wrong_values_are_refused_and_unfinished_bodies_delay_no_request() {
     let lab = lab(1).await;
     let leader = lab.wait_primary(SOON).await.unwrap();
     let before = status_of(&lab, leader, Method::GET, "/config", &json!(null))

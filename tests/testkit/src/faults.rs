@@ -11,7 +11,7 @@ pub enum Fault {
     Agent,
     /// SIGSTOP of the agent.
     AgentFrozen,
-    /// `kill -9` of the guard; somebody starts the member again.
+    /// `kill -9` of the guard; the member is started again.
     Guard,
     /// SIGSTOP of agent and guard; thawed when another member leads.
     BothFrozen,
@@ -55,7 +55,7 @@ pub enum Fault {
     StoreSlow,
     /// 30 % of what goes to the store and comes from it must be sent again, for half a minute.
     StoreLossy,
-    /// A stranger writes what nobody can read into the keys of the cluster, and then the node is killed.
+    /// A stranger writes what no member can read into the keys of the cluster, and then the node is killed.
     StoreGarbled,
     /// The postmaster is killed, and another program has its port until another member leads.
     PortTaken,
@@ -81,7 +81,7 @@ pub enum Fault {
     PausedReinit,
     /// A switchover in maintenance mode.
     PausedSwitchover,
-    /// In maintenance mode somebody stops PostgreSQL and starts it again, past the guard; later the store is out of reach.
+    /// In maintenance mode a user stops PostgreSQL and starts it again, past the guard; later the store is out of reach.
     StartedByHand,
     /// The control file is overwritten with zeros, and the postmaster is killed.
     ControlDamaged,

@@ -184,10 +184,10 @@ impl Lab {
         None
     }
 
-    /// Waits until somebody is primary.
+    /// Waits for a primary.
     ///
     /// # Errors
-    /// Nobody is in time.
+    /// There is none in time.
     pub async fn wait_primary(&self, patience: Duration) -> anyhow::Result<usize> {
         let mut found = None;
         until("a primary", patience, async || {
@@ -227,7 +227,7 @@ impl Lab {
         primaries == 1 && timelines.len() == 1
     }
 
-    /// Waits until a synchronous standby is published: before that nobody may take over.
+    /// Waits until a synchronous standby is published: before that no member may take over.
     ///
     /// # Errors
     /// There is none in time.
@@ -342,7 +342,7 @@ pub async fn until(
 /// again before the server binds it.
 const PORTS: std::ops::Range<u32> = 20_000..32_000;
 
-/// A port that nobody listens on, and that no other call in this process has returned.
+/// A port without a listener, and that no other call in this process has returned.
 ///
 /// # Errors
 /// There is none.
@@ -360,7 +360,7 @@ pub fn free_port() -> anyhow::Result<u16> {
     anyhow::bail!("all ports from {} to {} are taken", PORTS.start, PORTS.end)
 }
 
-/// PostgreSQL does not run as root: whoever owns Debian's PostgreSQL files then.
+/// PostgreSQL does not run as root: the owner of Debian's PostgreSQL files then.
 fn unprivileged() -> anyhow::Result<Option<(u32, u32)>> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);

@@ -93,7 +93,7 @@ impl Member {
         Ok(())
     }
 
-    /// Starts PostgreSQL as somebody at the machine would, without the agent.
+    /// Starts PostgreSQL as a user at the machine would, without the agent.
     ///
     /// # Errors
     /// It does not start, or is a pod's.
@@ -252,7 +252,7 @@ impl Member {
 
     /// Kills everything of it at once, as a power failure does.
     pub fn kill_node(&mut self) {
-        // Frozen first, so that nobody reacts to another's death.
+        // Frozen first, so that none reacts to another's death.
         let mut pids: Vec<u32> = [self.guard_pid(), self.agent_pid()]
             .into_iter()
             .flatten()

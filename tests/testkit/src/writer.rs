@@ -102,7 +102,7 @@ impl Writers {
     /// Starts writers on an empty table, and waits until each has written. Returns what was acknowledged so far.
     ///
     /// # Errors
-    /// The primary does not answer, or somebody cannot write within 20 s.
+    /// The primary does not answer, or a writer cannot write within 20 s.
     pub async fn on_empty_table(addresses: &[Address], primary: usize) -> anyhow::Result<(Self, Vec<Ack>)> {
         let (client, _) = connect(&addresses[primary]).await?;
         client.batch_execute("DROP TABLE IF EXISTS acks").await?;

@@ -10,7 +10,7 @@ pub enum SqlError {
     Timeout(&'static str),
     /// The server has said no, with its severity, code and message.
     #[error("{}: {}", .0.severity(), .0.message())]
-    Refused(#[source] Box<tokio_postgres::error::DbError>),
+    Refused(Box<tokio_postgres::error::DbError>),
     /// The connection was not made, or has ended.
     #[error("{}", Chain(.0))]
     Connection(tokio_postgres::Error),

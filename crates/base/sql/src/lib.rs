@@ -1,7 +1,7 @@
 //! One session with a PostgreSQL: connecting with or without TLS, and statements with absolute deadlines.
 //!
 //! All values are texts (the simple protocol), so that one query may ask for anything and no type is looked up. A session
-//! that is dropped closes its connection at once.
+//! that is dropped takes leave of the server.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
@@ -10,15 +10,18 @@ mod error;
 use std::{sync::Arc, time::Duration};
 
 pub use error::SqlError;
-use howdah_http::{ClientConfig, timeout_at};
+use howdah_http::{ClientConfig, sleep_until, timeout_at};
 use howdah_types::BootTime;
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 pub use tokio_postgres::SimpleQueryRow;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, config::SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Limit of one try to reach an address, below the caller's deadline.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// A session that ends says so to the server, which counts it as abandoned otherwise; one that is hung is not waited for.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Whom to connect to, and as whom.
 #[derive(Clone, Debug)]
@@ -55,13 +58,8 @@ pub enum Tls {
 /// One connection.
 pub struct Session {
     client: Client,
-    connection: JoinHandle<()>,
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
+    /// Closed with the session: its connection ends soon after.
+    _ends: oneshot::Sender<()>,
 }
 
 impl Session {
@@ -83,11 +81,11 @@ impl Session {
             config.password(password);
         }
         let late = |_| SqlError::Timeout("connecting");
-        let (client, connection) = match &target.tls {
+        let (client, ends) = match &target.tls {
             Tls::Off => {
                 let connecting = timeout_at(deadline, config.connect(NoTls));
                 let (client, connection) = connecting.await.map_err(late)??;
-                (client, tokio::spawn(run(connection)))
+                (client, drive(connection))
             }
             Tls::Prefer(tls) | Tls::Require(tls) => {
                 config.ssl_mode(match &target.tls {
@@ -97,10 +95,10 @@ impl Session {
                 let tls = MakeRustlsConnect::new((**tls).clone());
                 let connecting = timeout_at(deadline, config.connect(tls));
                 let (client, connection) = connecting.await.map_err(late)??;
-                (client, tokio::spawn(run(connection)))
+                (client, drive(connection))
             }
         };
-        Ok(Session { client, connection })
+        Ok(Session { client, _ends: ends })
     }
 
     /// Whether the server has closed it.
@@ -145,9 +143,25 @@ impl Session {
     }
 }
 
-/// Runs a connection until the server or the session ends it.
-async fn run(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
-    if let Err(error) = connection.await {
-        tracing::trace!(%error, "SQL connection ended");
-    }
+/// Runs a connection until the server ends it, or a second after the end of its session at the latest.
+fn drive(
+    connection: impl Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
+) -> oneshot::Sender<()> {
+    let (ends, ended) = oneshot::channel();
+    tokio::spawn(async move {
+        let limit = async {
+            let _ = ended.await;
+            sleep_until(howdah_clock::now() + GOODBYE).await;
+        };
+        tokio::select! {
+            biased;
+            result = connection => {
+                if let Err(error) = result {
+                    tracing::trace!(%error, "SQL connection ended");
+                }
+            }
+            () = limit => {}
+        }
+    });
+    ends
 }

@@ -134,7 +134,7 @@ fn what_counts_only_at_bootstrap_replaces_no_pod() {
     assert_ne!(template(&json!(first)), template(&json!(local)));
 }
 
-/// An upgrade of the operator must replace no pod. Whoever changes the template makes a new version of it, keeps the old
+/// An upgrade of the operator must replace no pod. A change of the template makes a new version of it, keeps the old
 /// one for clusters that have it (`status.templateVersion`), and adds a file here; this one stays.
 #[test]
 fn the_first_version_of_the_template_is_what_it_was() {

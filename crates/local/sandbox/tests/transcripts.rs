@@ -176,7 +176,7 @@ async fn what_is_not_offered_says_so() {
 }
 
 #[tokio::test]
-async fn nobody_comes_in_without_the_token() {
+async fn no_request_is_answered_without_the_token() {
     let lab = Lab::start().await;
     let stranger = Lab {
         client: lab.client.clone().with_authorization(Some("Bearer x".into())),

@@ -101,14 +101,15 @@ impl Agent {
 
     async fn write(&mut self, op: KeyOp, required: bool) -> Next {
         let outcome = self.cluster.write(&op, now() + WRITE_PATIENCE).await;
-        if may_go_on(required, &outcome) {
-            return Next::Go;
-        }
         if matches!(outcome, Outcome::Refused(_)) {
             // What the plan rests on is not what the store has.
             self.plan.next_wake = self.plan.next_wake.min(now() + REFUSED_AGAIN);
         }
-        Next::Stop
+        if may_go_on(required, &outcome) {
+            Next::Go
+        } else {
+            Next::Stop
+        }
     }
 
     /// Writes the configuration files and lets a running server read them.

@@ -20,8 +20,9 @@ impl Schedule {
 
     /// Forgets it; whether there was one.
     pub(crate) fn forget(&mut self) -> bool {
-        let was = self.restart().is_some();
-        *self = Schedule::Known(None);
-        was
+        match self {
+            Schedule::Unread => false,
+            Schedule::Known(restart) => restart.take().is_some(),
+        }
     }
 }

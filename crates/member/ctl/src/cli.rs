@@ -6,14 +6,14 @@ use clap::{Args, Subcommand, ValueEnum};
 #[derive(Debug, Args)]
 pub struct CtlArgs {
     /// Configuration of the cluster: an agent's file will do. [default: patroni/patronictl.yaml in $XDG_CONFIG_HOME;
-    /// without a store in it, the cluster is looked for with --kubeconfig]
+    /// without a store in it, the sandbox of this machine is meant]
     #[arg(short, long, env = "PATRONICTL_CONFIG_FILE", value_name = "FILE")]
     pub config_file: Option<PathBuf>,
     /// The store, as etcd3://host:port/namespace; replaces the one in the file.
     #[arg(short, long, visible_alias = "dcs", env = "DCS_URL", value_name = "URL")]
     pub dcs_url: Option<String>,
-    /// kubectl's configuration, for clusters on Kubernetes. [default: $KUBECONFIG, the sandbox of this machine,
-    /// ~/.kube/config]
+    /// kubectl's configuration, for clusters on Kubernetes. [default: $KUBECONFIG; with --context, --namespace or a section
+    /// 'kubernetes' ~/.kube/config; else the sandbox of this machine]
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// The context of the kubeconfig. [default: its current-context]

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     cli::CtlArgs,
-    kubernetes::{Access, STORE},
+    kubernetes::{Access, STORE, one_place},
 };
 
 /// A restart may write a large checkpoint, a switchover may wait twenty seconds.
@@ -28,9 +28,12 @@ pub(crate) struct Context {
     scope: Option<String>,
     access: Access,
     tls: Arc<ClientConfig>,
+    /// Certificates of REST APIs are checked.
+    verified: bool,
     /// The credential for REST APIs that the configuration names.
     authorization: Option<String>,
-    client: OnceLock<Client>,
+    /// The one that lies beside the cluster, in a Secret.
+    secret: OnceLock<String>,
 }
 
 /// One cluster.
@@ -44,6 +47,7 @@ impl Context {
     /// Reads the configuration. Without one, the cluster is looked for where kubectl would look, `sandbox` being the
     /// kubeconfig of the sandbox on this machine.
     pub(crate) fn open(args: &CtlArgs, sandbox: Option<PathBuf>) -> anyhow::Result<Self> {
+        one_place(args)?;
         let mut config = read_config(args)?;
         patch(&mut config, &env_layer(std::env::vars()));
         let mut namespace = text(&config, "namespace").unwrap_or_else(|| "service".to_owned());
@@ -64,10 +68,11 @@ impl Context {
             scope: text(&config, "scope"),
             access,
             tls: client_tls(ctl.cacert.as_deref(), client_cert, ctl.insecure)?,
+            verified: ctl.cacert.is_some() && !ctl.insecure,
             authorization: ctl
                 .authentication
                 .map(|(user, password)| basic_auth(&user, &password)),
-            client: OnceLock::new(),
+            secret: OnceLock::new(),
         })
     }
 
@@ -78,10 +83,10 @@ impl Context {
         let scope = Scope::new(name)?;
         let opened = self.access.open(&self.namespace, &scope).await?;
         let view = opened.store.read(now() + STORE).await?;
-        let authorization = self.authorization.clone().or(opened.authorization);
-        let client = Client::new(Some(Arc::clone(&self.tls))).with_authorization(authorization);
-        // One command speaks to the agents of one cluster; `list`, which reads several, speaks to none.
-        let _ = self.client.set(client);
+        if let Some(secret) = opened.authorization {
+            // One command speaks to the agents of one cluster; `list`, which reads several, speaks to none.
+            let _ = self.secret.set(secret);
+        }
         Ok(Cluster {
             scope,
             store: opened.store,
@@ -89,7 +94,8 @@ impl Context {
         })
     }
 
-    /// One request to a member's agent.
+    /// One request to a member's agent. The password of a Secret goes only where no other host can answer: to this machine, or
+    /// over TLS with a certificate that is checked. Addresses of pods mean something else outside of their network.
     pub(crate) async fn call(
         &self,
         member: &Member,
@@ -102,8 +108,11 @@ impl Context {
             .ok_or_else(|| HttpError::BadUrl(member.api_url.clone()))?;
         let url = Url::parse(&format!("{base}/{path}"))?;
         let body = body.map(|body| Bytes::from(body.to_string()));
-        self.client
-            .get_or_init(|| Client::new(Some(Arc::clone(&self.tls))))
+        let is_safe = is_loopback(&url.host) || url.secure && self.verified;
+        let secret = self.secret.get().filter(|_| is_safe);
+        let authorization = self.authorization.as_ref().or(secret).cloned();
+        Client::new(Some(Arc::clone(&self.tls)))
+            .with_authorization(authorization)
             .request(method, &url, body.or(Some(Bytes::new())), now() + API)
             .await
     }
@@ -149,6 +158,10 @@ impl Cluster {
     }
 }
 
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
 fn text(config: &Map<String, Value>, key: &str) -> Option<String> {
     config
         .get(key)
@@ -172,7 +185,8 @@ fn read_config(args: &CtlArgs) -> anyhow::Result<Map<String, Value>> {
                 path.display()
             )
         }),
-        Err(_) => Ok(Map::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Map::new()),
+        Err(error) => Err(error).with_context(|| format!("{}", path.display())),
     }
 }
 

@@ -7,9 +7,10 @@ use howdah_config::{EtcdConfig, KubernetesConfig, StoreConfig};
 use howdah_dcs::Store;
 use howdah_dcs_kube::Api;
 use howdah_http::basic_auth;
-use howdah_stores::{Kubeconfig, Stores};
+use howdah_stores::{ApiAccess, Kubeconfig, KubeconfigError, Stores};
 use howdah_types::Scope;
 use serde_json::{Map, Value, json};
+use tokio::sync::OnceCell;
 
 use crate::cli::CtlArgs;
 
@@ -31,12 +32,15 @@ pub(crate) enum Access {
         /// The namespace is the context's unless one is named.
         namespace: Option<String>,
         kube: KubernetesConfig,
+        /// The server, once it was looked up: a program that gives credentials runs once.
+        reached: Box<OnceCell<ApiAccess>>,
     },
 }
 
 /// A store, and the credential for REST APIs that lies beside it.
 pub(crate) struct Opened {
     pub(crate) store: Box<dyn Store>,
+    /// Not to be sent where another host may answer: see [`Context::call`](crate::context::Context::call).
     pub(crate) authorization: Option<String>,
 }
 
@@ -47,7 +51,7 @@ impl Access {
         args: &CtlArgs,
         sandbox: Option<PathBuf>,
     ) -> anyhow::Result<Self> {
-        let asked = args.kubeconfig.is_some() || args.context.is_some() || args.namespace.is_some();
+        let asked = names_kubernetes(args);
         let (kube, section) = match StoreConfig::from_config(config) {
             Ok(StoreConfig::Etcd(etcd)) if !asked => return Ok(Access::Etcd(etcd)),
             Ok(StoreConfig::Kubernetes(kube)) => (kube, config.get("kubernetes")),
@@ -63,21 +67,28 @@ impl Access {
                 .and_then(|section| section[key].as_str())
                 .map(str::to_owned)
         };
-        let files = match &args.kubeconfig {
-            Some(path) => vec![path.clone()],
-            None => files(sandbox),
+        // Without a word about where the cluster is, only the sandbox of this machine is meant. Another Kubernetes is
+        // named by an option, by $KUBECONFIG or by a section `kubernetes`.
+        let is_named = asked || section.is_some() || names_kubeconfig();
+        let files = match (&args.kubeconfig, sandbox.filter(|_| !is_named)) {
+            (Some(path), _) => vec![path.clone()],
+            (None, Some(path)) => vec![path],
+            (None, None) if is_named => Kubeconfig::usual_files(),
+            (None, None) => Vec::new(),
         };
         anyhow::ensure!(
             !files.is_empty(),
-            "no store: name a configuration with -c, a store with -d etcd3://host:port/namespace, or a kubeconfig with \
-             --kubeconfig; there is no sandbox on this machine ('howdah up' starts one), no $KUBECONFIG and no \
-             ~/.kube/config"
+            "no store: name a configuration with -c, a store with -d etcd3://host:port/namespace, or a Kubernetes with \
+             --kubeconfig or --context; there is no sandbox on this machine ('howdah up' starts one)"
         );
+        // As for an agent, a section without a namespace means 'default'; without a section it is the context's.
+        let of_section = section.map(|_| kube.namespace.clone());
         Ok(Access::Kubeconfig {
             files,
             context: args.context.clone().or_else(|| text("context")),
-            namespace: args.namespace.clone().or_else(|| text("namespace")),
+            namespace: args.namespace.clone().or(of_section),
             kube,
+            reached: Box::default(),
         })
     }
 
@@ -100,13 +111,27 @@ impl Access {
                 context,
                 namespace,
                 kube,
+                reached,
             } => {
-                let access = Kubeconfig::read(files)?.access(context.as_deref()).await?;
+                let look_up = async || {
+                    let config = Kubeconfig::read(files)?;
+                    let access = config.access(context.as_deref()).await?;
+                    let namespace = namespace.as_ref().unwrap_or(&access.namespace);
+                    let file = files.first().map(|file| file.display().to_string());
+                    // Commands act on what this names: it is said where that is.
+                    eprintln!(
+                        "Kubernetes of {} (context {}), namespace {namespace}.",
+                        file.unwrap_or_default(),
+                        access.context
+                    );
+                    Ok::<_, KubeconfigError>(access)
+                };
+                let access = reached.get_or_try_init(look_up).await?;
                 let kube = KubernetesConfig {
-                    namespace: namespace.clone().unwrap_or(access.namespace),
+                    namespace: namespace.clone().unwrap_or_else(|| access.namespace.clone()),
                     ..kube.clone()
                 };
-                let stores = Stores::kubernetes(access.api, &kube, scope, None);
+                let stores = Stores::kubernetes(access.api.clone(), &kube, scope, None);
                 Ok(Opened {
                     authorization: superuser(&stores, scope).await,
                     store: stores.open(),
@@ -148,11 +173,96 @@ fn of_manifests() -> anyhow::Result<KubernetesConfig> {
     }
 }
 
-/// `$KUBECONFIG`, else the sandbox on this machine, else `~/.kube/config`.
-fn files(sandbox: Option<PathBuf>) -> Vec<PathBuf> {
-    let is_named = std::env::var_os("KUBECONFIG").is_some_and(|paths| !paths.is_empty());
-    match sandbox.filter(|path| !is_named && path.is_file()) {
-        Some(path) => vec![path],
-        None => Kubeconfig::usual_files(),
+fn names_kubernetes(args: &CtlArgs) -> bool {
+    args.kubeconfig.is_some() || args.context.is_some() || args.namespace.is_some()
+}
+
+/// Refuses arguments that name a Kubernetes and another store.
+pub(crate) fn one_place(args: &CtlArgs) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        args.dcs_url.is_none() || !names_kubernetes(args),
+        "--dcs-url (or DCS_URL) and --kubeconfig, --context or --namespace name two places: use one of them"
+    );
+    Ok(())
+}
+
+fn names_kubeconfig() -> bool {
+    std::env::var_os("KUBECONFIG").is_some_and(|paths| !paths.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::cli::{ClusterArg, CtlCommand};
+
+    fn args() -> CtlArgs {
+        CtlArgs {
+            config_file: None,
+            dcs_url: None,
+            kubeconfig: None,
+            context: None,
+            namespace: None,
+            insecure: false,
+            command: CtlCommand::ShowConfig(ClusterArg { cluster_name: None }),
+        }
+    }
+
+    fn of(config: Value, args: &CtlArgs, sandbox: Option<&str>) -> anyhow::Result<Access> {
+        Access::of(config.as_object().unwrap(), args, sandbox.map(PathBuf::from))
+    }
+
+    #[test]
+    fn without_a_word_only_the_sandbox_is_meant() {
+        // In the environment of a developer it may be set.
+        if names_kubeconfig() {
+            return;
+        }
+        match of(json!({}), &args(), Some("/sandbox")).unwrap() {
+            Access::Kubeconfig { files, namespace, .. } => {
+                assert_eq!((files, namespace), (vec![PathBuf::from("/sandbox")], None));
+            }
+            Access::Etcd(_) | Access::Pod(_) => panic!("not the sandbox"),
+        }
+        let error = of(json!({}), &args(), None).err().unwrap().to_string();
+        assert!(error.starts_with("no store: "), "{error}");
+    }
+
+    #[test]
+    fn another_kubernetes_that_is_named_is_never_the_sandbox() {
+        let named = CtlArgs {
+            context: Some("production".into()),
+            ..args()
+        };
+        let section = json!({"kubernetes": {"labels": {"application": "x"}, "context": "c"}});
+        for access in [
+            of(json!({}), &named, Some("/sandbox")),
+            of(section, &args(), Some("/sandbox")),
+        ] {
+            // Without a kubeconfig it is an error.
+            if let Ok(Access::Kubeconfig { files, .. }) = access {
+                assert!(!files.contains(&PathBuf::from("/sandbox")));
+            }
+        }
+    }
+
+    #[test]
+    fn two_places_are_refused_and_a_section_means_its_own_namespace() {
+        let both = CtlArgs {
+            dcs_url: Some("etcd3://h:1/n".into()),
+            context: Some("c".into()),
+            ..args()
+        };
+        assert!(one_place(&both).is_err());
+        assert!(one_place(&args()).is_ok());
+        let named = CtlArgs {
+            kubeconfig: Some("/k".into()),
+            ..args()
+        };
+        let section = json!({"kubernetes": {"labels": {"application": "x"}}});
+        match of(section, &named, None).unwrap() {
+            Access::Kubeconfig { namespace, .. } => assert_eq!(namespace.as_deref(), Some("default")),
+            Access::Etcd(_) | Access::Pod(_) => panic!("not a kubeconfig"),
+        }
     }
 }

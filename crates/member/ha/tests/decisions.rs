@@ -1,5 +1,5 @@
 //! What a member decides in typical situations, one after the other: who has asked what, what is seen, what follows.
-//! The model looks for situations that nobody thought of; this is the list of those that somebody did.
+//! The model looks for situations that were not thought of; this is the list of those that were.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,8 +22,8 @@ use situation::{NOW, Shorthand, Situation, brief, is, name, plan};
 #[test]
 fn without_data() {
     is(
-        "a new cluster: whoever may makes it, under a claim",
-        &Situation::empty().nobody_has_data(),
+        "a new cluster: a member that may makes it, under a claim",
+        &Situation::empty().no_member_has_data(),
         "trying to bootstrap a new cluster",
         &["claim", "begin Bootstrap"],
     );
@@ -34,7 +34,7 @@ fn without_data() {
         &[],
     );
     let forgotten = |seconds| {
-        Situation::empty().nobody_has_data().with(|s| {
+        Situation::empty().no_member_has_data().with(|s| {
             s.memory.cluster_known = true;
             s.memory.store_empty_since = Some(NOW - Duration::from_secs(seconds));
         })
@@ -52,10 +52,10 @@ fn without_data() {
         &["claim", "begin Bootstrap"],
     );
     is(
-        "somebody else bootstraps: the claim tells",
+        "another member bootstraps: the claim shows it",
         &Situation::empty()
             .with(|s| s.me.may_bootstrap = false)
-            .nobody_has_data(),
+            .no_member_has_data(),
         "no cluster yet, and this member may not make one",
         &[],
     );
@@ -66,7 +66,7 @@ fn without_data() {
         &["begin Clone from b"],
     );
     is(
-        "a cluster without a leader: there is nobody to copy",
+        "a cluster without a leader: there is no member to copy",
         &Situation::empty(),
         "no data and no leader to copy from",
         &[],
@@ -135,7 +135,7 @@ fn a_replica_with_a_leader() {
         &["begin StopPrimary"],
     );
     is(
-        "somebody else leads and we run as primary",
+        "another member leads and we run as primary",
         &Situation::primary().led_by("b"),
         "demoting self because I do not have the lock and I was a leader",
         &["begin StopPrimary"],
@@ -168,7 +168,7 @@ fn a_replica_with_a_leader() {
     );
 }
 
-/// Somebody has written another system identifier into the store.
+/// The store holds another system identifier.
 #[test]
 fn a_wrong_identifier_in_the_store() {
     is(
@@ -183,7 +183,7 @@ fn a_wrong_identifier_in_the_store() {
     let alone = || Situation::replica().running(|r| (r.system_id, r.streaming) = (SystemId(2), false));
     let agreed = "the store names the cluster 1, and the other members agree with our data: the key is wrong";
     is(
-        "nobody leads, and the others have our data: one of us writes it back and they race",
+        "there is no leader, and the others have our data: one of us writes it back and they race",
         &alone()
             .answers("b", 100)
             .peer("b", |peer| peer.system_id = Some("2".into())),
@@ -191,13 +191,13 @@ fn a_wrong_identifier_in_the_store() {
         &["put initialize 2", "acquire"],
     );
     is(
-        "nobody answers yet",
+        "no member answers yet",
         &alone().asked(),
         "system ID mismatch: this data directory is of 2, the cluster is 1",
         &["ask b c"],
     );
     is(
-        "nobody has answered for long: a human must look",
+        "no member has answered for long: a human must look",
         &alone()
             .asked()
             .with(|s| s.memory.other_system_since = Some(NOW - Duration::from_secs(20))),
@@ -292,13 +292,13 @@ fn a_store_that_forgets() {
         &[],
     );
     is(
-        "all answer: nobody else has more",
+        "all answer: no other member has more",
         &all(),
         "taking the existing data into the cluster",
         &[alone, "put initialize 1", "acquire"],
     );
     is(
-        "somebody names the member that is to lead",
+        "a request names the member that is to lead",
         &synchronous(forgotten(32).asked()).requested("", Some("a")),
         "taking the existing data into the cluster",
         &[alone, "put initialize 1", "acquire"],
@@ -327,7 +327,7 @@ fn a_store_that_forgets() {
     );
 }
 
-/// Whoever leads and cannot serve gives way to a member that can.
+/// A leader that cannot serve gives way to a member that can.
 #[test]
 fn a_leader_that_cannot_serve() {
     let down = || {
@@ -376,7 +376,7 @@ fn a_leader_that_cannot_serve() {
         &["release"],
     );
     is(
-        "somebody asks for a failover meanwhile",
+        "a failover is requested meanwhile",
         &down().requested("", Some("c")).answers("c", 100),
         "handing over to c",
         &["release"],
@@ -423,7 +423,7 @@ fn a_leader_that_cannot_serve() {
         &["begin GiveUp"],
     );
     is(
-        "unless nobody can take over",
+        "unless no member can take over",
         &Situation::primary().leading().unavailable(true, 19).asked(),
         "PostgreSQL has not answered since 981.000s",
         &[],
@@ -435,7 +435,7 @@ fn a_leader_that_cannot_serve() {
         &["begin KillServer"],
     );
     is(
-        "somebody has started it by hand: before anything else the guard must be able to fence it",
+        "it was started by hand: before anything else the guard must be able to fence it",
         &Situation::primary().with(|s| {
             s.unguarded = Some(Unguarded {
                 pid: 7,
@@ -463,7 +463,7 @@ fn the_race() {
         "first the receiver is held, so that two that compare do not refuse each other",
         &Situation::replica(),
         "the leader is gone but its WAL still comes: stopping the receiver first",
-        &["follow nobody"],
+        &["follow no server"],
     );
     is(
         "then the others are asked",
@@ -478,7 +478,7 @@ fn the_race() {
         &["acquire"],
     );
     is(
-        "the last leader answers and is being started: it may have what nobody else has",
+        "the last leader answers and is being started: it may have what no other member has",
         &race()
             .answers("c", 100)
             .peer("c", |peer| (peer.running, peer.starting) = (false, true))
@@ -536,7 +536,7 @@ fn the_race() {
         &["acquire"],
     );
     is(
-        "somebody is ahead",
+        "a member is ahead",
         &race().answers("b", 150),
         "not racing: b is ahead by 50 bytes",
         &[],
@@ -556,7 +556,7 @@ fn the_race() {
         &["acquire"],
     );
     is(
-        "somebody says that it is primary",
+        "a member says that it is primary",
         &race().answers("b", 10).peer("b", |peer| peer.primary = true),
         "not racing: b is still a running primary",
         &[],
@@ -636,7 +636,7 @@ fn the_race() {
         &[],
     );
     is(
-        "somebody else was asked for, and answers",
+        "another member was requested, and answers",
         &race().requested("b", Some("c")).answers("c", 100),
         "waiting for c to take over",
         &[],
@@ -670,7 +670,7 @@ fn holding_the_lease() {
         &["release"],
     );
     is(
-        "won in synchronous mode: first nobody else may take over, then PostgreSQL writes",
+        "won in synchronous mode: first no other member may take over, then PostgreSQL writes",
         &Situation::replica().leading().synchronous("b", &["a"]),
         "promoting self to leader (term 7)",
         &[
@@ -714,7 +714,7 @@ fn holding_the_lease() {
         &[],
     );
     is(
-        "a rewind was not finished: whoever can read its data may lead",
+        "a rewind was not finished: a member that can read its data may lead",
         &Situation::primary().leading().stopped(DbState::ShutDown, true),
         "a rewind was not finished: the data waits for a leader to be copied from",
         &["release"],
@@ -741,12 +741,12 @@ fn the_synchronous_standby() {
     let names = |text: &'static str| move |r: &mut howdah_ha::Running| r.sync_names = text.into();
     let leading = "no action. I am (a), the leader with the lock (term 7)";
     let making = format!("{leading}; making b the synchronous standby");
-    let nobody = "SetSyncNames(\"\\\"no standby is chosen yet\\\"\")";
+    let no_standby = "SetSyncNames(\"\\\"no standby is chosen yet\\\"\")";
     is(
-        "somebody streams, and the setting was empty: first commits wait for nobody's name",
+        "a standby streams, and the setting was empty: first commits wait for a name that no standby has",
         &alone(),
         &making,
-        &[nobody],
+        &[no_standby],
     );
     is(
         "whether they do is looked at: the checkpointer may not have read the setting",
@@ -758,7 +758,7 @@ fn the_synchronous_standby() {
         "a new agent that finds a standby's name, and nothing published, begins from there",
         &alone().running(names("\"b\"")),
         &making,
-        &[nobody],
+        &[no_standby],
     );
     let proved = || alone().with(|s| s.memory.commits_wait = true);
     is(
@@ -841,10 +841,10 @@ fn the_synchronous_standby() {
     );
     let none = || alone().running(|r| r.walsenders.clear());
     is(
-        "strict, and nobody is fit: commits wait for nobody's name, not for anybody's",
+        "strict, and no standby is fit: commits wait for a name that no standby has, not for any",
         &none().with(|s| s.config.synchronous_mode = SyncMode::Strict),
         &format!("{leading}; no synchronous standby"),
-        &[nobody],
+        &[no_standby],
     );
     is(
         "not strict, and a member runs that may stream in a moment: it is waited for",
@@ -861,7 +861,7 @@ fn the_synchronous_standby() {
         &["SetSyncNames(\"\")"],
     );
     is(
-        "not strict, and nobody else is there: at once",
+        "not strict, and no standby is there: at once",
         &none().running(names(NOBODY)).with(|s| {
             s.view().members.retain(|member, _| *member == name("a"));
         }),
@@ -879,7 +879,7 @@ fn the_synchronous_standby() {
         &["put sync {\"leader\":\"a\",\"sync_standby\":null,\"quorum\":0}"],
     );
     is(
-        "somebody has emptied the setting: who is published may lack commits by now",
+        "the setting was emptied by hand: the published standby may lack commits by now",
         &Situation::primary().leading().quiet().synchronous("a", &["b"]),
         &format!("{leading}; the synchronous standby is gone"),
         &["put sync {\"leader\":\"a\",\"sync_standby\":null,\"quorum\":0}"],

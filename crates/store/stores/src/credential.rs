@@ -1,4 +1,8 @@
-use std::{io, process::Stdio};
+use std::{
+    io::{self, IsTerminal},
+    path::Path,
+    process::{ExitStatus, Stdio},
+};
 
 use howdah_http::Pem;
 use serde::Deserialize;
@@ -17,12 +21,12 @@ pub enum ExecError {
         source: io::Error,
     },
     /// It failed.
-    #[error("the kubeconfig's program '{command}' failed: {reason}")]
+    #[error("the kubeconfig's program '{command}' failed ({status}): its own words stand above")]
     Failed {
         /// The program.
         command: String,
-        /// What it wrote to standard error.
-        reason: String,
+        /// How it ended.
+        status: ExitStatus,
     },
     /// What it printed is not an `ExecCredential`.
     #[error("the kubeconfig's program '{command}' printed no ExecCredential: {source}")]
@@ -71,6 +75,13 @@ struct Status {
 }
 
 impl Exec {
+    /// A program with a slash in its name is relative to the file that names it; any other is looked for in `$PATH`.
+    pub(crate) fn resolve(&mut self, dir: &Path) {
+        if self.command.contains('/') {
+            self.command = dir.join(&self.command).display().to_string();
+        }
+    }
+
     /// Runs it. It may ask questions on the terminal.
     pub(crate) async fn run(&self) -> Result<Given, ExecError> {
         let command = || self.command.clone();
@@ -79,13 +90,14 @@ impl Exec {
             .as_deref()
             .unwrap_or("client.authentication.k8s.io/v1");
         let info = serde_json::json!({
-            "apiVersion": version, "kind": "ExecCredential", "spec": {"interactive": true},
+            "apiVersion": version, "kind": "ExecCredential", "spec": {"interactive": io::stdin().is_terminal()},
         });
         let mut program = Command::new(&self.command);
         program
             .args(self.args.iter().flatten())
             .env("KUBERNETES_EXEC_INFO", info.to_string())
             .stdin(Stdio::inherit())
+            .stderr(Stdio::inherit())
             .kill_on_drop(true);
         for variable in self.env.iter().flatten() {
             program.env(&variable.name, &variable.value);
@@ -97,11 +109,7 @@ impl Exec {
         if !output.status.success() {
             return Err(ExecError::Failed {
                 command: command(),
-                reason: format!(
-                    "{}: {}",
-                    output.status,
-                    String::from_utf8_lossy(&output.stderr).trim()
-                ),
+                status: output.status,
             });
         }
         let credential: ExecCredential =

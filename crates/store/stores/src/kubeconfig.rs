@@ -74,6 +74,8 @@ pub struct ApiAccess {
     pub api: Api,
     /// `default` unless the context says otherwise.
     pub namespace: String,
+    /// The name of the context.
+    pub context: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -147,7 +149,8 @@ impl Kubeconfig {
                     reason: error.to_string(),
                 })?;
             one.resolve(path.parent().unwrap_or(Path::new("")));
-            all.current_context = all.current_context.or(one.current_context);
+            let chosen = one.current_context.filter(|name| !name.is_empty());
+            all.current_context = all.current_context.or(chosen);
             all.contexts.append(&mut one.contexts);
             all.clusters.append(&mut one.clusters);
             all.users.append(&mut one.users);
@@ -165,6 +168,9 @@ impl Kubeconfig {
             absolute(dir, &mut user.token_file);
             absolute(dir, &mut user.client_certificate);
             absolute(dir, &mut user.client_key);
+            if let Some(exec) = &mut user.exec {
+                exec.resolve(dir);
+            }
         }
     }
 
@@ -176,7 +182,8 @@ impl Kubeconfig {
         let name = context
             .or(self.current_context.as_deref())
             .filter(|name| !name.is_empty());
-        let context = find("context", &self.contexts, name.ok_or(KubeconfigError::NoContext)?)?;
+        let name = name.ok_or(KubeconfigError::NoContext)?;
+        let context = find("context", &self.contexts, name)?;
         let cluster = find("cluster", &self.clusters, &context.cluster)?;
         let user = find("user", &self.users, &context.user)?;
         for (is_set, what) in [
@@ -230,6 +237,7 @@ impl Kubeconfig {
         )?;
         Ok(ApiAccess {
             api: Api::new(Url::parse(&cluster.server)?, Some(tls), token),
+            context: name.to_owned(),
             namespace: context
                 .namespace
                 .clone()
@@ -332,6 +340,6 @@ users:
             "exec: {command: sh, args: ['-c', 'echo no >&2; exit 3']}",
         );
         let reason = error(&failing, None).await;
-        assert!(reason.contains("sh") && reason.contains("no"), "{reason}");
+        assert!(reason.contains("'sh' failed"), "{reason}");
     }
 }

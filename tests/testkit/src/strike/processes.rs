@@ -79,7 +79,7 @@ pub(super) async fn guard_and_store_frozen(scene: &mut Scene<'_>) -> anyhow::Res
     send(store, Signal::STOP);
     scene.outlast_the_lease().await;
     send(store, Signal::CONT);
-    // Somebody leads again, while the guard is still frozen.
+    // There is a leader again, while the guard is still frozen.
     scene.lab.wait_primary(scene.patience).await?;
     send(guard, Signal::CONT);
     Ok(())

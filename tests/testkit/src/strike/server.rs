@@ -23,7 +23,7 @@ pub(super) async fn cannot_start(scene: &mut Scene<'_>) -> anyhow::Result<()> {
 
 pub(super) async fn port_taken(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let mut taken = None;
-    // The agent starts PostgreSQL again at once: whoever wants the port must be quick.
+    // The agent starts PostgreSQL again at once: another process that wants the port must be quick.
     for _ in 0..20 {
         let member = scene.member();
         let address = (member.host, member.port);

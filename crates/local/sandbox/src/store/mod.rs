@@ -26,8 +26,8 @@ const RING: usize = 4096;
 /// Of changes that are older than [`KEPT`], only this many are kept: each holds a whole object, and a client that was away
 /// for longer lists again.
 const OLD: usize = 8;
-/// How long every change is kept: longer than a client takes to connect again.
-const KEPT: Duration = Duration::from_secs(60);
+/// How long every change is kept: longer than a client whose last bookmark is a minute old takes to connect again.
+const KEPT: Duration = Duration::from_secs(90);
 
 /// Where an object is: resource (`group/plural`), namespace (empty for none), name.
 pub(crate) type Key = (String, String, String);

@@ -128,12 +128,12 @@ impl Situation {
         Situation(inner)
     }
 
-    /// `a` runs as replica of `b`; nobody leads.
+    /// `a` runs as replica of `b`; there is no leader.
     pub fn replica() -> Self {
         Self::empty().with(|s| s.postgres = Postgres::Running(running(true)))
     }
 
-    /// `a` runs as primary; nobody leads.
+    /// `a` runs as primary; there is no leader.
     pub fn primary() -> Self {
         Self::empty().with(|s| s.postgres = Postgres::Running(running(false)))
     }
@@ -177,7 +177,7 @@ impl Situation {
     }
 
     /// No member has data yet.
-    pub fn nobody_has_data(self) -> Self {
+    pub fn no_member_has_data(self) -> Self {
         self.without_cluster().with(|s| {
             for member in ["a", "b", "c"] {
                 s.record(member, "uninitialized");
@@ -336,7 +336,7 @@ pub fn brief(effect: &Effect) -> String {
             format!("ask {}", names.join(" "))
         }
         Effect::Follow(Some(upstream)) => format!("follow {}", upstream.name),
-        Effect::Follow(None) => "follow nobody".into(),
+        Effect::Follow(None) => "follow no server".into(),
         Effect::Adopt(server) => format!("adopt {}", server.pid),
         Effect::Begin(action) => format!("begin {}", action_in_brief(action)),
         other => format!("{other:?}"),
