@@ -396,7 +396,15 @@ async fn ctl_works_on_kubernetes_as_on_etcd() {
     assert!(history.contains("no recovery target specified"), "{history}");
     // Wrong places are named.
     let nowhere = sandbox
-        .howdah(&["ctl", "--context", "elsewhere", "list", NAME])
+        .howdah(&[
+            "ctl",
+            "--kubeconfig",
+            sandbox.state().join("kubeconfig").to_str().unwrap(),
+            "--context",
+            "elsewhere",
+            "list",
+            NAME,
+        ])
         .unwrap();
     let told = String::from_utf8_lossy(&nowhere.stderr).into_owned();
     assert!(told.contains("no context 'elsewhere'"), "{told}");

@@ -77,6 +77,10 @@ impl Access {
             (None, None) => Vec::new(),
         };
         anyhow::ensure!(
+            !files.is_empty() || !is_named,
+            "no kubeconfig: name one with --kubeconfig or $KUBECONFIG; there is no ~/.kube/config"
+        );
+        anyhow::ensure!(
             !files.is_empty(),
             "no store: name a configuration with -c, a store with -d etcd3://host:port/namespace, or a Kubernetes with \
              --kubeconfig or --context; there is no sandbox on this machine ('howdah up' starts one)"
