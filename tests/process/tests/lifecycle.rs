@@ -34,11 +34,13 @@ fn ctl(lab: &Lab, args: &[&str]) -> String {
 #[tokio::test]
 async fn parameters_restart_pause_and_reinitialize_through_ctl() {
     let lab = Lab::running(LabOptions::howdah(2).unwrap()).await.unwrap();
-    let list = ctl(&lab, &["list"]);
-    assert!(
-        list.contains("| Leader  | running ") && list.contains("| Replica | streaming |"),
-        "{list}"
-    );
+    // A member's record in the store follows what its REST API says, which `running` has waited for, with its next decision.
+    until("both members are listed", SOON, async || {
+        let list = ctl(&lab, &["list"]);
+        list.contains("| Leader  | running ") && list.contains("| Replica | streaming |")
+    })
+    .await
+    .unwrap();
 
     // A parameter that needs a restart is pending until there was one.
     let edited = ctl(
