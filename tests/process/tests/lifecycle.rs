@@ -70,7 +70,11 @@ async fn parameters_restart_pause_and_reinitialize_through_ctl() {
         "{restarted}"
     );
     lab.wait_healthy(SOON).await.unwrap();
-    assert!(!ctl(&lab, &["list"]).contains("Pending restart"));
+    until("no restart is pending", SOON, async || {
+        !ctl(&lab, &["list"]).contains("Pending restart")
+    })
+    .await
+    .unwrap();
     let primary = lab.wait_primary(SOON).await.unwrap();
     let (client, _) = howdah_testkit::connect(&lab.members[primary].address())
         .await
