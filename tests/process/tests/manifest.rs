@@ -229,6 +229,14 @@ fn agent_of(guard: i32) -> i32 {
     *children(guard).iter().find(is_agent).unwrap()
 }
 
+/// When the lease was renewed last, as its holder has written it.
+fn renewal(sandbox: &Sandbox) -> String {
+    let path = "jsonpath={.metadata.annotations.renewTime}";
+    sandbox
+        .kubectl(&["get", "configmap", &format!("{NAME}-leader"), "-o", path])
+        .unwrap()
+}
+
 fn is_alive(pid: i32) -> bool {
     howdah_proc::started(pid).is_some()
 }
@@ -245,6 +253,13 @@ async fn agents_are_replaced_and_a_primary_without_the_api_stops_in_time() {
     // An agent that dies, or hangs, is replaced; the new one takes over PostgreSQL and leadership as they are.
     for signal in ["-KILL", "-STOP"] {
         let agent = agent_of(guard);
+        // A hung agent is noticed after 5 s, and PostgreSQL stops 6.5 s after the last renewal of a lease of 8 s.
+        let before = renewal(&sandbox);
+        until("the lease was renewed just now", SOON, async || {
+            renewal(&sandbox) != before
+        })
+        .await
+        .unwrap();
         Command::new("kill")
             .args([signal, &agent.to_string()])
             .status()
