@@ -66,7 +66,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "dcs",
-            "dcs-kube",
             "stores",
             "http",
             "overview",

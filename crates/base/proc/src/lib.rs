@@ -1,7 +1,8 @@
 //! What Linux says of processes and of the machine, read from `/proc`.
 //!
 //! Each answer is of one moment; a process that has ended in between is absent. The guard has a reader of its own
-//! (`guard/src/tree.rs`), which allocates nothing. Reads take microseconds: they may stand on an async thread.
+//! (`guard/src/tree.rs`), which allocates nothing. A read takes microseconds, a walk over all processes some milliseconds: both may
+//! stand on an async thread.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 

@@ -13,9 +13,9 @@ use serde_json::{Map, Value};
 use similar::TextDiff;
 
 use crate::{
+    access::STORE,
     cli::{ClusterArg, EditConfigArgs},
     context::Context,
-    kubernetes::STORE,
     prompt,
     table::{mapping, to_yaml},
 };

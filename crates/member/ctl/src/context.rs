@@ -8,15 +8,15 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use howdah_clock::now;
-use howdah_config::{CtlConfig, EtcdConfig, Source, env_layer, load, patch};
+use howdah_config::{CtlConfig, EtcdConfig, Source, StoreConfig, env_layer, load, patch};
 use howdah_dcs::{Member, Store, View};
 use howdah_http::{Client, ClientConfig, HttpError, Method, Response, Url, basic_auth, client_tls};
 use howdah_types::{MemberName, Scope};
 use serde_json::{Map, Value};
 
 use crate::{
+    access::{Access, STORE, Surroundings, one_place},
     cli::CtlArgs,
-    kubernetes::{Access, STORE, one_place},
 };
 
 /// A restart may write a large checkpoint, a switchover may wait twenty seconds.
@@ -44,8 +44,7 @@ pub(crate) struct Cluster {
 }
 
 impl Context {
-    /// Reads the configuration. Without one, the cluster is looked for where kubectl would look, `sandbox` being the
-    /// kubeconfig of the sandbox on this machine.
+    /// Reads the configuration. `sandbox` is the kubeconfig of the sandbox on this machine.
     pub(crate) fn open(args: &CtlArgs, sandbox: Option<PathBuf>) -> anyhow::Result<Self> {
         one_place(args)?;
         let mut config = read_config(args)?;
@@ -55,9 +54,9 @@ impl Context {
             Some(url) => {
                 let (etcd, path) = from_url(url)?;
                 namespace = path.unwrap_or(namespace);
-                Access::Etcd(etcd)
+                Access::Configured(StoreConfig::Etcd(etcd))
             }
-            None => Access::of(&config, args, sandbox)?,
+            None => Access::of(&config, args, Surroundings::look(sandbox))?,
         };
         let mut ctl = CtlConfig::from_config(&config)?;
         ctl.insecure |= args.insecure;

@@ -8,16 +8,16 @@
 //!   context.rs  store and members    members.rs  restart, reload, reinit
 //!   table.rs    pretty, tsv, …       handover.rs switchover, failover    config.rs  show-config, edit-config
 //!   prompt.rs   questions            pause.rs    pause, resume               flush.rs  flush
-//!   kubernetes.rs  which store: etcd, the pod's Kubernetes, a kubeconfig's
+//!   access.rs   which store: the configured one, or a kubeconfig's
 //! ```
 
+mod access;
 mod cli;
 mod config;
 mod context;
 mod flush;
 mod handover;
 mod history;
-mod kubernetes;
 mod list;
 mod members;
 mod pause;

@@ -1,14 +1,13 @@
 //! What carrying out an effect comes to. The agent and the model do the same with a plan, by this table.
 
 use howdah_dcs::{Cond, Document, KeyOp, LeaseId, Outcome};
-use howdah_types::MemberName;
+use howdah_types::{BootTime, MemberName};
 use serde_json::{Map, Value};
 
 use crate::{
     Action, Command, Effect, LeaseState, Reason, SlotChange, Unguarded, Upstream,
     gate::{self, Stale},
 };
-use howdah_types::BootTime;
 
 /// One thing to do, of one kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +21,7 @@ pub enum Step {
         /// What follows rests on it.
         required: bool,
     },
-    /// Something on this machine.
+    /// Something that the agent does itself: with PostgreSQL, its files, the guard or other members.
     Here(Here),
     /// A long action, which is begun if [`may_begin`] says so. The plan ends with it in any case: what comes next depends on
     /// how the action ends.
@@ -35,7 +34,7 @@ pub enum Step {
     Halt,
 }
 
-/// What concerns this machine alone.
+/// What needs neither the store nor the lease keeper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Here {
     /// See [`Effect::ProbePeers`].

@@ -13,7 +13,7 @@ use tokio::process::Command;
 #[derive(Debug, Error)]
 pub enum ExecError {
     /// It cannot be started.
-    #[error("the kubeconfig's program '{command}' does not start: {source}")]
+    #[error("the kubeconfig's program '{command}' does not start")]
     Start {
         /// The program.
         command: String,
@@ -29,7 +29,7 @@ pub enum ExecError {
         status: ExitStatus,
     },
     /// What it printed is not an `ExecCredential`.
-    #[error("the kubeconfig's program '{command}' printed no ExecCredential: {source}")]
+    #[error("the kubeconfig's program '{command}' printed no ExecCredential")]
     Output {
         /// The program.
         command: String,

@@ -15,7 +15,7 @@ use crate::credential::{Exec, ExecError};
 #[derive(Debug, Error)]
 pub enum KubeconfigError {
     /// It cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub enum KubeconfigError {
     #[error("the kubeconfig's {0} is not base64")]
     Base64(&'static str),
     /// The address is not a URL.
-    #[error("the kubeconfig's server: {0}")]
+    #[error("the kubeconfig's server")]
     Url(#[from] HttpError),
     /// A certificate is unusable.
     #[error(transparent)]

@@ -11,5 +11,6 @@ mod credential;
 mod kubeconfig;
 mod stores;
 
+pub use howdah_dcs_kube::KubeStore;
 pub use kubeconfig::{ApiAccess, Kubeconfig, KubeconfigError};
 pub use stores::{SetupError, Stores};

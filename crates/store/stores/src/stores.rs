@@ -1,7 +1,7 @@
 use howdah_config::{EtcdConfig, KubernetesConfig, StoreConfig};
 use howdah_dcs::{KeyTree, Store, kubernetes::Layout};
 use howdah_dcs_etcd::{Endpoints, EtcdStore};
-use howdah_dcs_kube::{Api, KubeHub, KubeStore};
+use howdah_dcs_kube::{Api, KubeHub};
 use howdah_types::{MemberName, Scope};
 use thiserror::Error;
 
@@ -9,10 +9,10 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum SetupError {
     /// Its section `etcd3` is unusable.
-    #[error("etcd3: {0}")]
+    #[error("the section etcd3")]
     Etcd(#[source] howdah_dcs_etcd::SetupError),
     /// The API server cannot be used.
-    #[error("kubernetes: {0}")]
+    #[error("the section kubernetes")]
     Kubernetes(#[from] howdah_dcs_kube::SetupError),
 }
 
@@ -41,7 +41,7 @@ impl Stores {
             StoreConfig::Etcd(etcd) => Self::etcd(etcd, namespace, scope),
             StoreConfig::Kubernetes(kube) => {
                 let api = Api::in_pod(kube.service_account.clone(), kube.cacert.clone())?;
-                Ok(Self::kubernetes(api, kube, scope, me))
+                Ok(Stores::Kubernetes(Self::kubernetes(api, kube, scope, me)))
             }
         }
     }
@@ -64,7 +64,7 @@ impl Stores {
 
     /// The store behind an API server that is reached as `api` says.
     #[must_use]
-    pub fn kubernetes(api: Api, kube: &KubernetesConfig, scope: &Scope, me: Option<&MemberName>) -> Self {
+    pub fn kubernetes(api: Api, kube: &KubernetesConfig, scope: &Scope, me: Option<&MemberName>) -> KubeHub {
         let layout = Layout {
             scope: scope.clone(),
             namespace: kube.namespace.clone(),
@@ -76,7 +76,7 @@ impl Stores {
             tmp_role_label: kube.tmp_role_label.clone(),
             bootstrap_labels: kube.bootstrap_labels.clone(),
         };
-        Stores::Kubernetes(KubeHub::new(api, layout, me.cloned()))
+        KubeHub::new(api, layout, me.cloned())
     }
 
     /// A store with a connection of its own.
@@ -85,15 +85,6 @@ impl Stores {
         match self {
             Stores::Etcd(tree, endpoints) => Box::new(EtcdStore::new(tree.clone(), endpoints.clone())),
             Stores::Kubernetes(hub) => Box::new(hub.store()),
-        }
-    }
-
-    /// The same as what it is on Kubernetes; `None` for another store.
-    #[must_use]
-    pub fn open_kubernetes(&self) -> Option<KubeStore> {
-        match self {
-            Stores::Etcd(..) => None,
-            Stores::Kubernetes(hub) => Some(hub.store()),
         }
     }
 }

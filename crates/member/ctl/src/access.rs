@@ -1,13 +1,13 @@
-//! Where a cluster's state is, and how to get there: etcd, or Kubernetes from inside a pod or with a kubeconfig.
+//! Where a cluster's state is, and how to get there: a store that the configuration names, or a Kubernetes that is reached with
+//! a kubeconfig.
 
 use std::{path::PathBuf, time::Duration};
 
 use howdah_clock::now;
-use howdah_config::{EtcdConfig, KubernetesConfig, StoreConfig};
+use howdah_config::{KubernetesConfig, StoreConfig};
 use howdah_dcs::Store;
-use howdah_dcs_kube::Api;
 use howdah_http::basic_auth;
-use howdah_stores::{ApiAccess, Kubeconfig, KubeconfigError, Stores};
+use howdah_stores::{ApiAccess, KubeStore, Kubeconfig, KubeconfigError, Stores};
 use howdah_types::Scope;
 use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
@@ -22,9 +22,8 @@ const SUPERUSER: &str = "postgres";
 
 /// How the store is reached.
 pub(crate) enum Access {
-    Etcd(EtcdConfig),
-    /// With the ServiceAccount of the pod that this command runs in.
-    Pod(KubernetesConfig),
+    /// As the configuration says; Kubernetes with the ServiceAccount of the pod that this command runs in.
+    Configured(StoreConfig),
     /// With kubectl's configuration.
     Kubeconfig {
         files: Vec<PathBuf>,
@@ -37,6 +36,31 @@ pub(crate) enum Access {
     },
 }
 
+/// What lies around a command, besides its arguments.
+#[derive(Default)]
+pub(crate) struct Surroundings {
+    /// The kubeconfig of the sandbox of this machine.
+    pub(crate) sandbox: Option<PathBuf>,
+    /// The kubeconfigs that kubectl would read.
+    pub(crate) kubeconfigs: Vec<PathBuf>,
+    /// `$KUBECONFIG` names them.
+    pub(crate) names_kubeconfig: bool,
+    /// This is a pod.
+    pub(crate) in_pod: bool,
+}
+
+impl Surroundings {
+    pub(crate) fn look(sandbox: Option<PathBuf>) -> Self {
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        Surroundings {
+            sandbox,
+            kubeconfigs: Kubeconfig::usual_files(),
+            names_kubeconfig: is_set("KUBECONFIG"),
+            in_pod: is_set("KUBERNETES_SERVICE_HOST"),
+        }
+    }
+}
+
 /// A store, and the credential for REST APIs that lies beside it.
 pub(crate) struct Opened {
     pub(crate) store: Box<dyn Store>,
@@ -45,36 +69,35 @@ pub(crate) struct Opened {
 }
 
 impl Access {
-    /// What the configuration says; one that names no store means the cluster that kubectl would reach.
+    /// What configuration, arguments and surroundings say. Without a word about where the cluster is, only the sandbox of this
+    /// machine is meant: a command must not act on the current context of a kubeconfig by itself.
     pub(crate) fn of(
         config: &Map<String, Value>,
         args: &CtlArgs,
-        sandbox: Option<PathBuf>,
+        surroundings: Surroundings,
     ) -> anyhow::Result<Self> {
         let asked = names_kubernetes(args);
         let (kube, section) = match StoreConfig::from_config(config) {
-            Ok(StoreConfig::Etcd(etcd)) if !asked => return Ok(Access::Etcd(etcd)),
+            Ok(StoreConfig::Etcd(etcd)) if !asked => {
+                return Ok(Access::Configured(StoreConfig::Etcd(etcd)));
+            }
             Ok(StoreConfig::Kubernetes(kube)) => (kube, config.get("kubernetes")),
             Err(error) if !asked && names_a_store(config) => return Err(error.into()),
             Ok(StoreConfig::Etcd(_)) | Err(_) => (of_manifests()?, None),
         };
-        let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
-        if in_pod && !asked && section.is_some() {
-            return Ok(Access::Pod(kube));
+        if surroundings.in_pod && !asked && section.is_some() {
+            return Ok(Access::Configured(StoreConfig::Kubernetes(kube)));
         }
         let text = |key: &str| {
             section
                 .and_then(|section| section[key].as_str())
                 .map(str::to_owned)
         };
-        // Without a word about where the cluster is, only the sandbox of this machine is meant. Another Kubernetes is
-        // named by an option, by $KUBECONFIG or by a section `kubernetes`.
-        let is_named = asked || section.is_some() || names_kubeconfig();
-        let files = match (&args.kubeconfig, sandbox.filter(|_| !is_named)) {
-            (Some(path), _) => vec![path.clone()],
-            (None, Some(path)) => vec![path],
-            (None, None) if is_named => Kubeconfig::usual_files(),
-            (None, None) => Vec::new(),
+        let is_named = asked || section.is_some() || surroundings.names_kubeconfig;
+        let files = match &args.kubeconfig {
+            Some(path) => vec![path.clone()],
+            None if is_named => surroundings.kubeconfigs,
+            None => surroundings.sandbox.into_iter().collect(),
         };
         anyhow::ensure!(
             !files.is_empty() || !is_named,
@@ -99,17 +122,10 @@ impl Access {
     /// Opens the store of one cluster; `prefix` is that of the keys in etcd.
     pub(crate) async fn open(&self, prefix: &str, scope: &Scope) -> anyhow::Result<Opened> {
         match self {
-            Access::Etcd(etcd) => Ok(Opened {
-                store: Stores::etcd(etcd, prefix, scope)?.open(),
+            Access::Configured(store) => Ok(Opened {
+                store: Stores::of(store, prefix, scope, None)?.open(),
                 authorization: None,
             }),
-            Access::Pod(kube) => {
-                let api = Api::in_pod(kube.service_account.clone(), kube.cacert.clone())?;
-                Ok(Opened {
-                    store: Stores::kubernetes(api, kube, scope, None).open(),
-                    authorization: None,
-                })
-            }
             Access::Kubeconfig {
                 files,
                 context,
@@ -135,10 +151,10 @@ impl Access {
                     namespace: namespace.clone().unwrap_or_else(|| access.namespace.clone()),
                     ..kube.clone()
                 };
-                let stores = Stores::kubernetes(access.api.clone(), &kube, scope, None);
+                let store = Stores::kubernetes(access.api.clone(), &kube, scope, None).store();
                 Ok(Opened {
-                    authorization: superuser(&stores, scope).await,
-                    store: stores.open(),
+                    authorization: superuser(&store, scope).await,
+                    store: Box::new(store),
                 })
             }
         }
@@ -146,8 +162,7 @@ impl Access {
 }
 
 /// The credential of a cluster made from a manifest. A caller that may not read the Secret can still run what only reads.
-async fn superuser(stores: &Stores, scope: &Scope) -> Option<String> {
-    let store = stores.open_kubernetes()?;
+async fn superuser(store: &KubeStore, scope: &Scope) -> Option<String> {
     let name = format!("{SUPERUSER}.{scope}.credentials.postgresql.acid.zalan.do");
     let password = store.secret(&name, "password", now() + STORE).await.ok()??;
     Some(basic_auth(SUPERUSER, &String::from_utf8(password).ok()?))
@@ -190,10 +205,6 @@ pub(crate) fn one_place(args: &CtlArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn names_kubeconfig() -> bool {
-    std::env::var_os("KUBECONFIG").is_some_and(|paths| !paths.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
@@ -212,24 +223,34 @@ mod tests {
         }
     }
 
-    fn of(config: Value, args: &CtlArgs, sandbox: Option<&str>) -> anyhow::Result<Access> {
-        Access::of(config.as_object().unwrap(), args, sandbox.map(PathBuf::from))
+    /// The files that would be read, and the namespace; or the error.
+    fn of(config: Value, args: &CtlArgs) -> Result<(Vec<PathBuf>, Option<String>), String> {
+        let surroundings = Surroundings {
+            sandbox: Some("/sandbox".into()),
+            kubeconfigs: vec!["/usual".into()],
+            ..Surroundings::default()
+        };
+        match Access::of(config.as_object().unwrap(), args, surroundings) {
+            Ok(Access::Kubeconfig { files, namespace, .. }) => Ok((files, namespace)),
+            Ok(Access::Configured(_)) => panic!("not with a kubeconfig"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn section() -> Value {
+        json!({"kubernetes": {"labels": {"application": "x"}}})
     }
 
     #[test]
     fn without_a_word_only_the_sandbox_is_meant() {
-        // In the environment of a developer it may be set.
-        if names_kubeconfig() {
-            return;
-        }
-        match of(json!({}), &args(), Some("/sandbox")).unwrap() {
-            Access::Kubeconfig { files, namespace, .. } => {
-                assert_eq!((files, namespace), (vec![PathBuf::from("/sandbox")], None));
-            }
-            Access::Etcd(_) | Access::Pod(_) => panic!("not the sandbox"),
-        }
-        let error = of(json!({}), &args(), None).err().unwrap().to_string();
-        assert!(error.starts_with("no store: "), "{error}");
+        assert_eq!(of(json!({}), &args()), Ok((vec!["/sandbox".into()], None)));
+        // Not even where kubectl would know a cluster.
+        let without_sandbox = Surroundings {
+            kubeconfigs: vec!["/usual".into()],
+            ..Surroundings::default()
+        };
+        let error = Access::of(&Map::new(), &args(), without_sandbox).err().unwrap();
+        assert!(error.to_string().starts_with("no store: "), "{error}");
     }
 
     #[test]
@@ -238,20 +259,33 @@ mod tests {
             context: Some("production".into()),
             ..args()
         };
-        let section = json!({"kubernetes": {"labels": {"application": "x"}, "context": "c"}});
-        for access in [
-            of(json!({}), &named, Some("/sandbox")),
-            of(section, &args(), Some("/sandbox")),
-        ] {
-            // Without a kubeconfig it is an error.
-            if let Ok(Access::Kubeconfig { files, .. }) = access {
-                assert!(!files.contains(&PathBuf::from("/sandbox")));
-            }
-        }
+        assert_eq!(of(json!({}), &named), Ok((vec!["/usual".into()], None)));
+        // A section without a namespace means 'default', as for an agent.
+        assert_eq!(
+            of(section(), &args()),
+            Ok((vec!["/usual".into()], Some("default".into())))
+        );
+        let file = CtlArgs {
+            kubeconfig: Some("/k".into()),
+            ..args()
+        };
+        assert_eq!(of(json!({}), &file), Ok((vec!["/k".into()], None)));
     }
 
     #[test]
-    fn two_places_are_refused_and_a_section_means_its_own_namespace() {
+    fn in_a_pod_its_own_section_counts() {
+        let pod = || Surroundings {
+            in_pod: true,
+            ..Surroundings::default()
+        };
+        let config = section();
+        let access = Access::of(config.as_object().unwrap(), &args(), pod()).unwrap();
+        assert!(matches!(access, Access::Configured(StoreConfig::Kubernetes(_))));
+        assert!(Access::of(&Map::new(), &args(), pod()).is_err());
+    }
+
+    #[test]
+    fn two_places_are_refused() {
         let both = CtlArgs {
             dcs_url: Some("etcd3://h:1/n".into()),
             context: Some("c".into()),
@@ -259,14 +293,5 @@ mod tests {
         };
         assert!(one_place(&both).is_err());
         assert!(one_place(&args()).is_ok());
-        let named = CtlArgs {
-            kubeconfig: Some("/k".into()),
-            ..args()
-        };
-        let section = json!({"kubernetes": {"labels": {"application": "x"}}});
-        match of(section, &named, None).unwrap() {
-            Access::Kubeconfig { namespace, .. } => assert_eq!(namespace.as_deref(), Some("default")),
-            Access::Etcd(_) | Access::Pod(_) => panic!("not a kubeconfig"),
-        }
     }
 }
