@@ -9,7 +9,10 @@
 
 use std::{
     fs,
+    io::{Read, Write},
     net::Ipv4Addr,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -38,10 +41,15 @@ impl Drop for Proxy {
     }
 }
 
-/// HAProxy with the example's lines, at this lab's addresses.
-fn haproxy(lab: &Lab) -> (Proxy, u16) {
+/// HAProxy with the example's lines, at this lab's addresses: its port and the socket that tells its state.
+fn haproxy(lab: &Lab) -> (Proxy, u16, PathBuf) {
     let port = free_port().unwrap();
+    let stats = lab.dir().join("haproxy.sock");
     let mut text = include_str!("../../../examples/haproxy.cfg")
+        .replace(
+            "global\n",
+            &format!("global\n    stats socket {}\n", stats.display()),
+        )
         .replace("*:5000", &format!("127.0.0.1:{port}"))
         .replace("*:5001", &format!("127.0.0.1:{}", free_port().unwrap()));
     for (i, member) in lab.members.iter().enumerate() {
@@ -59,7 +67,28 @@ fn haproxy(lab: &Lab) -> (Proxy, u16) {
         .stderr(Stdio::null())
         .spawn()
         .expect("haproxy is not installed: script/test installs it");
-    (Proxy(child), port)
+    (Proxy(child), port, stats)
+}
+
+/// Whether HAProxy has checked every server of `listen primary` and one of them is up. It takes a server for up from its own
+/// start until its first check, so a client that comes earlier may meet a replica (docs/load-balancers.md).
+fn has_checked(stats: &Path) -> bool {
+    let Ok(mut socket) = UnixStream::connect(stats) else {
+        return false;
+    };
+    let mut table = String::new();
+    if socket.write_all(b"show stat\n").is_err() || socket.read_to_string(&mut table).is_err() {
+        return false;
+    }
+    let mut rows = table.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let names = rows.next().unwrap_or_default();
+    let column = |name: &str| names.iter().position(|&column| column == name).unwrap();
+    let (status, result) = (column("status"), column("check_status"));
+    let servers: Vec<_> = rows
+        .filter(|row| row[0] == "primary" && row[1].starts_with('m'))
+        .collect();
+    let up = servers.iter().filter(|row| row[status] == "UP").count();
+    servers.len() == 3 && up == 1 && servers.iter().all(|row| row[result].starts_with("L7"))
 }
 
 /// A client that opens a session for each row: when it wrote, and how often it was told that it may not.
@@ -88,13 +117,18 @@ async fn a_switchover_behind_haproxy_shows_no_client_a_read_only_server() {
     let lab = Lab::running(LabOptions::howdah(3).unwrap().dynamic(dynamic))
         .await
         .unwrap();
-    let (_proxy, port) = haproxy(&lab);
+    let (_proxy, port, stats) = haproxy(&lab);
     let address = Address {
         host: Ipv4Addr::LOCALHOST,
         port,
         password: lab.members[0].address().password,
     };
-    until("HAProxy has found the primary", SOON, async || {
+    until("HAProxy has checked its servers", SOON, async || {
+        has_checked(&stats)
+    })
+    .await
+    .unwrap();
+    until("HAProxy leads to the primary", SOON, async || {
         let Ok((client, _notices)) = connect(&address).await else {
             return false;
         };
