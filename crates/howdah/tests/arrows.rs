@@ -69,6 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "stores",
             "http",
             "overview",
+            "pgconf",
             "member-api",
         ],
     ),

@@ -50,16 +50,21 @@ pub fn normalised(kind: GucKind, unit: &str, value: &str) -> String {
                 _ => lower,
             }
         }
-        GucKind::Integer => parse_number(value, unit).map_or_else(plain, |n| format!("{:.0}", n.round())),
-        GucKind::Real => parse_number(value, unit).map_or_else(plain, |n| n.to_string()),
+        GucKind::Integer => parse_integer(value, unit).map_or_else(plain, |n| format!("{n:.0}")),
+        GucKind::Real => parse_real(value, unit).map_or_else(plain, |n| n.to_string()),
         GucKind::String => plain(),
     }
 }
 
-fn parse_bool(value: &str) -> Option<bool> {
-    match value.to_ascii_lowercase().as_str() {
-        "on" | "true" | "yes" | "1" => Some(true),
-        "off" | "false" | "no" | "0" => Some(false),
+/// A boolean as PostgreSQL reads it: `on`, `off`, 1, 0, and what begins `true`, `false`, `yes`, `no` or `off`.
+pub(crate) fn parse_bool(value: &str) -> Option<bool> {
+    let lower = value.to_ascii_lowercase();
+    let begins = |word: &str| !lower.is_empty() && word.starts_with(&lower);
+    match lower.as_str() {
+        "on" | "1" => Some(true),
+        "of" | "off" | "0" => Some(false),
+        _ if begins("true") || begins("yes") => Some(true),
+        _ if begins("false") || begins("no") => Some(false),
         _ => None,
     }
 }
@@ -67,35 +72,65 @@ fn parse_bool(value: &str) -> Option<bool> {
 /// A number with an optional unit, converted to the base unit `unit`. Integers may be hexadecimal or octal.
 #[must_use]
 pub fn parse_number(value: &str, unit: &str) -> Option<f64> {
-    let value = value.trim();
-    let lower = value.to_ascii_lowercase();
-    let sign_free = lower.trim_start_matches(['-', '+']);
-    let negative = lower.starts_with('-');
+    parse_integer(value, unit)
+}
+
+/// The value of an integer parameter in its base unit, rounded. `0x10` and `010` are hexadecimal and octal; `1.5GB` and
+/// `1e3` are taken since PostgreSQL 12.
+pub(crate) fn parse_integer(value: &str, unit: &str) -> Option<f64> {
+    let (negative, digits) = split_sign(value.trim_start());
     let signed = |n: f64| if negative { -n } else { n };
-    if let Some(hex) = sign_free.strip_prefix("0x") {
-        return i64::from_str_radix(hex, 16).ok().map(|n| signed(n as f64));
+    let radix = if digits.starts_with("0x") || digits.starts_with("0X") {
+        16
+    } else if digits.starts_with('0') {
+        8
+    } else {
+        return parse_real(value, unit).map(f64::round);
+    };
+    let body = if radix == 16 { &digits[2..] } else { digits };
+    let end = body.find(|c: char| !c.is_digit(radix)).unwrap_or(body.len());
+    let (number, suffix) = body.split_at(end);
+    if radix == 8 && suffix.starts_with(['.', 'e', 'E']) {
+        return parse_real(value, unit).map(f64::round);
     }
-    if sign_free.len() > 1 && sign_free.starts_with('0') && sign_free.bytes().all(|b| b.is_ascii_digit()) {
-        return i64::from_str_radix(sign_free, 8).ok().map(|n| signed(n as f64));
+    let number = i64::from_str_radix(number, radix).ok()? as f64;
+    in_unit(signed(number), suffix, unit).map(f64::round)
+}
+
+/// The value of a real parameter in its base unit.
+pub(crate) fn parse_real(value: &str, unit: &str) -> Option<f64> {
+    let (negative, text) = split_sign(value.trim_start());
+    let digits = |from: &str| from.bytes().take_while(u8::is_ascii_digit).count();
+    let mut end = digits(text);
+    if text[end..].starts_with('.') {
+        end += 1 + digits(&text[end + 1..]);
     }
-    let end = value
-        .char_indices()
-        .find(|(i, c)| {
-            let exponent_sign =
-                matches!(c, '-' | '+') && *i > 0 && matches!(value.as_bytes()[i - 1], b'e' | b'E');
-            !(c.is_ascii_digit()
-                || *c == '.'
-                || (*i == 0 && matches!(c, '-' | '+'))
-                || exponent_sign
-                || (matches!(c, 'e' | 'E')
-                    && value[i + 1..].starts_with(|d: char| d.is_ascii_digit() || d == '-')))
-        })
-        .map_or(value.len(), |(i, _)| i);
-    let (number, suffix) = value.split_at(end);
+    let exponent = text[end..].strip_prefix(['e', 'E']).map(|rest| {
+        let unsigned = rest.strip_prefix(['-', '+']).unwrap_or(rest);
+        (digits(unsigned), rest.len() - unsigned.len())
+    });
+    if let Some((count @ 1.., sign)) = exponent {
+        end += 1 + sign + count;
+    }
+    let (number, suffix) = text.split_at(end);
     let number: f64 = number.parse().ok()?;
+    in_unit(if negative { -number } else { number }, suffix, unit)
+}
+
+fn split_sign(text: &str) -> (bool, &str) {
+    match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    }
+}
+
+fn in_unit(number: f64, suffix: &str, unit: &str) -> Option<f64> {
     let suffix = suffix.trim();
     if suffix.is_empty() {
         return Some(number);
+    }
+    if suffix.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
     }
     let (given, base) = (unit_scale(suffix)?, unit_scale(unit)?);
     (given.0 == base.0).then(|| number * given.1 / base.1)
@@ -148,6 +183,8 @@ mod tests {
             (GucKind::Real, "", "0.10", "0.1"),
             (GucKind::Real, "", "1e-2", "0.01"),
             (GucKind::Real, "ms", "20us", "0.02"),
+            (GucKind::Real, "", "0100", "100"),
+            (GucKind::Bool, "", "t", "on"),
         ] {
             assert!(same_value(kind, unit, a, b), "{a} = {b} {unit}");
         }

@@ -8,6 +8,7 @@
 //!   conninfo.rs primary_conninfo, DSN, .pgpass                     managed.rs  GUCs that only the agent sets
 //!   hba.rs      what is wrong with lines of pg_hba.conf
 //!   timeline.rs which timeline a replica has received
+//!   parameters.rs  the catalogue of parameters of each major    lists.rs   strings that are lists
 //!   control.rs  pg_control, pg_controldata                         history.rs  timeline history files, rewind need
 //! ```
 
@@ -17,8 +18,9 @@ mod files;
 mod guc;
 mod hba;
 mod history;
-mod known;
+mod lists;
 mod managed;
+mod parameters;
 mod quote;
 mod timeline;
 
@@ -28,7 +30,9 @@ pub use files::{ConfFile, lines_file, quote_value};
 pub use guc::{GucKind, normalised, parse_number, same_value, unit_scale};
 pub use hba::{hba_errors, hba_include};
 pub use history::{Divergence, HistoryLine, divergence, parse_history, share_history};
-pub use known::is_known;
 pub use managed::{AGENT_OWNED, MANAGED, ManagedGuc, managed_values};
+pub use parameters::{
+    CATALOGUED, Context, Parameter, Wrong, parameter, parameter_error, parameter_names, wrong_everywhere,
+};
 pub use quote::{sql_identifier, sql_literal};
 pub use timeline::{TimelineEvidence, newest_at};

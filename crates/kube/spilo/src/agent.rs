@@ -1,5 +1,5 @@
 use howdah_config::patch;
-use howdah_pgconf::is_known;
+use howdah_pgconf::{Wrong, parameter_error};
 use serde_json::{Map, Value, json};
 
 use crate::{Choice, Environment, Facts, SpiloError, choose, defaults, hba, libraries, store};
@@ -239,18 +239,16 @@ fn adapt(config: &mut Map<String, Value>, facts: &Facts, choice: &Choice, notes:
     }
 }
 
+/// Takes out what the server of this major does not have. Wrong values stay: the agent asks PostgreSQL about them, and keeps
+/// the value before.
 fn drop_unknown(parameters: &mut Map<String, Value>, major: u32, notes: &mut Vec<String>) {
-    let unknown: Vec<String> = parameters
-        .keys()
-        .filter(|name| !is_known(name, major))
-        .cloned()
-        .collect();
-    for name in unknown {
-        parameters.remove(&name);
-        notes.push(format!(
-            "PostgreSQL {major} has no parameter {name}; it is left out"
-        ));
-    }
+    parameters.retain(|name, _| match parameter_error(name, "", major) {
+        Some(why @ Wrong::Unknown { .. }) => {
+            notes.push(format!("parameter {name} is left out: {why}"));
+            false
+        }
+        _ => true,
+    });
 }
 
 fn section<'a>(config: &'a mut Map<String, Value>, path: &[&str]) -> Option<&'a mut Map<String, Value>> {

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use howdah_clock::now;
 use howdah_config::{DynamicError, check_dynamic, patch};
 use howdah_dcs::{Cond, Document, KeyOp, Outcome};
+use howdah_pgconf::{Wrong, wrong_everywhere};
 use serde_json::{Map, Value};
 use similar::TextDiff;
 
@@ -96,6 +97,7 @@ pub(crate) async fn edit(context: &Context, args: &EditConfigArgs) -> anyhow::Re
 /// Refuses values that no member would take. A mode that Howdah's agents do not support may be right for a cluster of
 /// Patroni's agents, so it is warned about.
 fn check(config: &Map<String, Value>) -> anyhow::Result<()> {
+    check_parameters(config)?;
     match check_dynamic(config) {
         Ok(()) => Ok(()),
         Err(DynamicError::Value(error)) => anyhow::bail!("{error}; nothing was changed"),
@@ -104,6 +106,37 @@ fn check(config: &Map<String, Value>) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Names all that are wrong at once. Which major the members run is not known here, so only what no major takes is refused;
+/// the agents ask their PostgreSQL about the rest, and say what they leave out.
+fn check_parameters(config: &Map<String, Value>) -> anyhow::Result<()> {
+    let parameters = config
+        .get("postgresql")
+        .and_then(|postgresql| postgresql.get("parameters"))
+        .and_then(Value::as_object);
+    let mut wrong_values = Vec::new();
+    for (name, value) in parameters.into_iter().flatten() {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Bool(_) | Value::Number(_) => value.to_string(),
+            // Null removes; what is no value at all is found below.
+            Value::Null | Value::Array(_) | Value::Object(_) => continue,
+        };
+        match wrong_everywhere(name, &text) {
+            Some(why @ Wrong::Unknown { .. }) => {
+                eprintln!("Warning: postgresql.parameters.{name}: {why}, and it is left out");
+            }
+            Some(why) => wrong_values.push(format!("postgresql.parameters.{name}: {why}")),
+            None => {}
+        }
+    }
+    anyhow::ensure!(
+        wrong_values.is_empty(),
+        "{}; nothing was changed",
+        wrong_values.join("\n")
+    );
+    Ok(())
 }
 
 /// The options in Patroni's order: replace, apply, set.

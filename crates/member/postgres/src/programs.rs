@@ -4,6 +4,7 @@ use std::{
     process::Command,
 };
 
+use howdah_pgconf::{Context, parameter};
 use howdah_types::PgVersion;
 
 use crate::PgError;
@@ -89,10 +90,13 @@ impl Programs {
         major.is_file().then_some(major)
     }
 
-    /// Whether the server takes a setting of this name: it knows it, or it belongs to an extension.
+    /// Whether the server takes a setting of this name: it knows it, or it belongs to an extension. Those that PostgreSQL
+    /// keeps out of its sample file (`zero_damaged_pages`) are not in its own description, but in the catalogue.
     #[must_use]
     pub fn knows(&self, guc: &str) -> bool {
-        guc.contains('.') || self.gucs.is_empty() || self.gucs.contains(&guc.to_lowercase())
+        let settable =
+            parameter(guc, self.version.major()).is_some_and(|found| found.context != Context::Internal);
+        guc.contains('.') || self.gucs.is_empty() || self.gucs.contains(&guc.to_lowercase()) || settable
     }
 
     fn output(&self, program: &str, args: &[&str]) -> Result<String, PgError> {

@@ -189,6 +189,38 @@ mod tests {
     }
 
     #[test]
+    fn parameters_are_looked_up_by_major() {
+        let with = |lines: &str| {
+            let text = manifest("").replace(
+                "version: \"15\"\n",
+                &format!("version: \"15\"\n    parameters:\n{lines}"),
+            );
+            lint(&text).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let known = "      work_mem: 8MB\n      auto_explain.log_min_duration: 1s\n      synchronous_commit: \"on\"\n";
+        assert_eq!(with(known), Vec::<String>::new());
+        for (line, severity, part) in [
+            ("work_mem: 8MBB", "error", "B, kB, MB, GB, TB"),
+            ("checkpoint_timeout: \"5\"", "error", "30 to 86400"),
+            ("work_mme: 8MB", "warning", "did you mean 'work_mem'?"),
+            (
+                "io_method: worker",
+                "warning",
+                "it came with 18, and it is left out",
+            ),
+            ("listen_addresses: \"*\"", "warning", "set by the agent"),
+        ] {
+            let found = with(&format!("      {line}\n"));
+            assert!(
+                found.len() == 1
+                    && found[0].starts_with(&format!("13: {severity}: spec.postgresql.parameters."))
+                    && found[0].contains(part),
+                "{line}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
     fn broken_yaml_has_a_place() {
         let findings = lint("kind: postgresql\n  bad: [\n");
         assert_eq!(findings.len(), 1);

@@ -1,9 +1,9 @@
 use howdah_yaml::{Node, Value};
 use std::collections::BTreeSet;
 
-use howdah_pgconf::AGENT_OWNED;
+use howdah_pgconf::{AGENT_OWNED, Wrong, parameter_error, parameter_names};
 
-use super::{Finding, Severity};
+use super::{Finding, Severity, shape::nearest};
 use crate::{
     Quantity, is_database_name, is_dns_label, is_role_name,
     manifest::one_secret,
@@ -64,18 +64,34 @@ fn name(document: &Node, say: Say<'_>) {
     }
 }
 
+/// Names and values, as servers of the manifest's major take them. Those that the agent sets have no effect: the old
+/// operator and Patroni pass over them too.
 fn parameters(spec: &Node, say: Say<'_>) {
-    let Some(parameters) = spec.at(&["postgresql", "parameters"]) else {
+    let version = spec.at(&["postgresql", "version"]).map(Node::shown);
+    let Some(major) = version.and_then(|version| version.parse().ok()) else {
         return;
     };
-    for (name, line, _) in parameters.entries() {
+    let parameters = spec.at(&["postgresql", "parameters"]);
+    for (name, line, value) in parameters.map(Node::entries).unwrap_or_default() {
+        let path = format!("spec.postgresql.parameters.{name}");
         if AGENT_OWNED.contains(&name.to_ascii_lowercase().as_str()) {
-            say(
-                Severity::Error,
-                *line,
-                &format!("spec.postgresql.parameters.{name}"),
-                "is set by the agent and would have no effect: remove it".into(),
-            );
+            let message = "is set by the agent and has no effect: remove it";
+            say(Severity::Warning, *line, &path, message.into());
+            continue;
+        }
+        // What is not a scalar is found by its type.
+        let is_scalar = !matches!(value.value, Value::List(_) | Value::Map(_) | Value::Null);
+        match parameter_error(name, &value.shown(), major).filter(|_| is_scalar) {
+            Some(wrong @ Wrong::Unknown { .. }) => {
+                let known: Vec<&str> = parameter_names(major).collect();
+                let message = match nearest(name, &known).filter(|meant| meant != name) {
+                    Some(meant) => format!("{wrong}, and it is left out; did you mean '{meant}'?"),
+                    None => format!("{wrong}, and it is left out"),
+                };
+                say(Severity::Warning, *line, &path, message);
+            }
+            Some(wrong) => say(Severity::Error, value.line, &path, wrong.to_string()),
+            None => {}
         }
     }
 }

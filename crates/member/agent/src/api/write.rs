@@ -40,8 +40,9 @@ async fn write_config(api: &Api, config: Map<String, Value>, cond: Cond) -> Answ
         Err(error) => return Answer::text(400, error.to_string()),
     };
     let bad = bad_parameters(&api.programs, &dynamic.parameters).await;
-    if let Some(first) = bad.first() {
-        return Answer::text(400, first.to_string());
+    if !bad.is_empty() {
+        let all: Vec<String> = bad.iter().map(ToString::to_string).collect();
+        return Answer::text(400, all.join("\n"));
     }
     if let Some(why) = hba_refusal(&api.programs, dynamic.pg_hba.as_deref().unwrap_or_default()) {
         return Answer::text(400, why);
