@@ -137,6 +137,7 @@ const LOCAL: &[&str] = &[
     "-watchdog.driver",
     "+tags.**",
     "+howdah.notes",
+    "+howdah.machine",
     "-citus.**",
     "+etcd3.host",
     "+etcd3.hosts",
@@ -228,6 +229,8 @@ fn walk<'a>(map: &'a Map<String, Value>, path: &mut Vec<&'a str>, table: &[&str]
         path.push(key);
         match (find(path, table), value) {
             (Some(Match::Acted), _) => {}
+            // The default asks for nothing.
+            (Some(Match::Accepted), value) if key == "synchronous_node_count" && *value == 1 => {}
             (Some(Match::Accepted), _) => report.not_acted_on.push(path.join(".")),
             (Some(Match::Inside), Value::Object(inner)) => walk(inner, path, table, report),
             (Some(Match::Inside), _) => {}

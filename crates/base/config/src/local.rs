@@ -33,6 +33,8 @@ pub struct LocalConfig {
     pub tags: Tags,
     /// How this member differs from what was asked for (`howdah.notes`); published with the member.
     pub notes: Vec<String>,
+    /// What the image's defaults ask for and this machine lacks (`howdah.machine`); published with the member.
+    pub machine: Vec<String>,
 }
 
 /// `restapi`
@@ -241,6 +243,7 @@ impl LocalConfig {
             store,
             tags: Tags::new(root.section("tags")?.map()),
             notes: root.section("howdah")?.lines("notes")?.unwrap_or_default(),
+            machine: root.section("howdah")?.lines("machine")?.unwrap_or_default(),
         })
     }
 }

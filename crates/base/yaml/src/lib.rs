@@ -123,6 +123,43 @@ impl Node {
         }
     }
 
+    /// The value without its lines. What JSON cannot write (an infinite number) is null.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(flag) => (*flag).into(),
+            Value::Integer(number) => i64::try_from(*number).map_or_else(
+                |_| serde_json::Value::String(number.to_string()),
+                serde_json::Value::from,
+            ),
+            Value::Float(number) => (*number).into(),
+            Value::Text(text) => text.as_str().into(),
+            Value::List(items) => items.iter().map(Node::json).collect(),
+            Value::Map(entries) => entries
+                .iter()
+                .map(|(key, _, inner)| (key.clone(), inner.json()))
+                .collect(),
+        }
+    }
+
+    /// The node that is reached by these keys (or positions in lists), or the last one on the way that is there.
+    #[must_use]
+    pub fn nearest(&self, keys: &[String]) -> &Node {
+        let mut at = self;
+        for key in keys {
+            let next = match &at.value {
+                Value::List(items) => key.parse::<usize>().ok().and_then(|index| items.get(index)),
+                _ => at.get(key),
+            };
+            match next {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        at
+    }
+
     /// A scalar as it may have been written.
     #[must_use]
     pub fn shown(&self) -> String {

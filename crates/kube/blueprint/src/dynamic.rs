@@ -44,6 +44,8 @@ pub(crate) fn is_local(name: &str) -> bool {
 #[must_use]
 pub fn applied_names(manifest: &Manifest) -> BTreeSet<String> {
     let parameters = manifest.spec.postgresql.parameters.keys();
+    // A wrong value leaves the one before in force, which is still ours to take back.
+    let parameters = parameters.chain(manifest.wrong_parameters.keys());
     let slots = manifest.spec.patroni.slots.keys();
     parameters
         .filter(|name| !is_local(name))

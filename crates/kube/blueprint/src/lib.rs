@@ -24,7 +24,7 @@ pub use credentials::{Credential, credentials};
 pub use dynamic::{APPLIED_ANNOTATION, applied_names, change as dynamic_change, wanted as dynamic_wanted};
 pub use names::Names;
 pub use objects::{
-    Live, Objects, POSTGRES_CONTAINER, TEMPLATE_VERSION, base_labels, check_foreign, objects, secret,
+    Live, Objects, POSTGRES_CONTAINER, TEMPLATE_VERSION, base_labels, objects, overruled_env, secret,
     service_account,
 };
 pub use rollout::{Pod, ROLL_ANNOTATION, Step, next as next_step};

@@ -17,14 +17,13 @@ impl Names<'_> {
         format!("{}-repl", self.0)
     }
 
+    /// How the names of all roles' Secrets end.
+    pub const SECRET: &'static str = ".credentials.postgresql.acid.zalan.do";
+
     /// A role's Secret.
     #[must_use]
     pub fn secret(self, role: &str) -> String {
-        format!(
-            "{}.{}.credentials.postgresql.acid.zalan.do",
-            in_secret_name(role),
-            self.0
-        )
+        format!("{}.{}{}", in_secret_name(role), self.0, Self::SECRET)
     }
 
     /// The budget that keeps the primary.

@@ -1,4 +1,5 @@
-use howdah_overview::{MemberOverview, MemberRole};
+use howdah_overview::{MemberOverview, MemberRole, MemberState};
+use howdah_types::PgState;
 use serde_json::Value;
 
 /// Upstream's annotation: this pod is to be replaced.
@@ -74,6 +75,11 @@ pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview]) 
     if let Some(pod) = pods.iter().filter(stale).find(|pod| !pod.running) {
         return replace(pod, "it does not run, and its template has changed");
     }
+    // Nor is one whose PostgreSQL does not start: what its template says now may be the cure, and it has nothing to lose.
+    let down = |pod: &&Pod| member(&pod.name).is_some_and(|row| is_down(&row.state));
+    if let Some(pod) = pods.iter().filter(stale).find(down) {
+        return replace(pod, "its PostgreSQL does not run, and its template has changed");
+    }
     if let Some(primary) = primary
         && primary.ordinal >= wanted
         && wanted > 0
@@ -108,6 +114,20 @@ pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview]) 
         return hand_over(primary, &others, rows, "its template has changed");
     }
     restart(rows)
+}
+
+fn is_down(state: &MemberState) -> bool {
+    matches!(
+        state,
+        MemberState::Server(
+            PgState::StartFailed
+                | PgState::RestartFailed
+                | PgState::InitdbFailed
+                | PgState::CustomBootstrapFailed
+                | PgState::Stopped
+                | PgState::Crashed
+        )
+    )
 }
 
 fn replace(pod: &Pod, reason: &str) -> Step {
@@ -218,8 +238,8 @@ fn complete(wanted: u32, pods: &[Pod], rows: &[MemberOverview]) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use howdah_overview::{MemberState, Replication, WalPosition};
-    use howdah_types::{Lsn, PgState};
+    use howdah_overview::{Replication, WalPosition};
+    use howdah_types::Lsn;
     use serde_json::{Map, json};
 
     fn pod(ordinal: u32, revision: &str) -> Pod {
@@ -233,6 +253,7 @@ mod tests {
     }
 
     const RUNNING: MemberState = MemberState::Server(PgState::Running);
+    const FAILED: MemberState = MemberState::Server(PgState::StartFailed);
     const STARTING: MemberState = MemberState::Server(PgState::Starting);
     const STREAMING: MemberState = MemberState::Replicating(Replication::Streaming);
     use MemberRole::{Leader, Replica, SyncStandby};
@@ -309,6 +330,24 @@ mod tests {
         assert_eq!(
             run(3, pods, rows),
             ["replace c-2", "replace c-1", "switch c-0 to c-2", "replace c-0"]
+        );
+    }
+
+    #[test]
+    fn a_correction_reaches_members_that_do_not_start() {
+        let rows = vec![row(0, Leader, RUNNING, 0), row(1, Replica, FAILED, 0)];
+        assert_eq!(
+            run(2, vec![pod(0, "old"), pod(1, "old")], rows),
+            [
+                "replace c-1",
+                "wait: c-1 does not stream yet, before the next member is touched"
+            ]
+        );
+        // Also where no primary is left that the others could wait for.
+        let rows = vec![row(0, Leader, FAILED, 0), row(1, Replica, FAILED, 0)];
+        assert_eq!(
+            run(2, vec![pod(0, "old"), pod(1, "old")], rows),
+            ["replace c-0", "replace c-1", "wait: no member takes writes yet"]
         );
     }
 

@@ -25,6 +25,8 @@ pub struct Observed {
     pub databases: Option<usize>,
     /// Things that were not done, with their reasons.
     pub skipped: Vec<String>,
+    /// What the members say that their machine lacks and the manifest does not ask for.
+    pub machine: Vec<String>,
     /// Changes that this cluster cannot take while it lives, such as a smaller volume.
     pub not_changed: Vec<String>,
     /// The major that runs.
@@ -151,6 +153,9 @@ pub fn status(
             .iter()
             .map(|path| format!("spec.{path} is no identifier and was skipped")),
     );
+    left_out.extend(manifest.wrong_parameters.iter().map(|(name, why)| {
+        format!("spec.postgresql.parameters.{name}: {why}; it is left out, and the value before stays")
+    }));
     // The members say how they differ; while none runs, what they said last still holds.
     let silent = observed.looked && observed.rows.is_empty();
     for note in before.notes.iter().filter(|_| silent) {
@@ -187,7 +192,10 @@ pub fn status(
     } else {
         conditions.set("Ready", false, "InProgress", &doing);
     }
-    let fully = fully && manifest.skipped.is_empty() && (!silent || before.notes.is_empty());
+    let fully = fully
+        && manifest.skipped.is_empty()
+        && manifest.wrong_parameters.is_empty()
+        && (!silent || before.notes.is_empty());
     if fully {
         conditions.set(
             "FullyApplied",
@@ -221,6 +229,11 @@ pub fn status(
         },
         version: observed.version.clone().or_else(|| before.version.clone()),
         notes: left_out,
+        machine: if silent {
+            before.machine.clone()
+        } else {
+            observed.machine.clone()
+        },
         progress: Some(progress(&stages)),
         template_version,
         other: before.other.clone(),

@@ -30,7 +30,6 @@ fn base() -> Map<String, Value> {
 /// Everything that a manifest leads to.
 fn planned(spec: &Map<String, Value>) -> (String, Vec<String>) {
     let manifest = Manifest::read(&Manifest::object("acid-x", spec.clone())).unwrap();
-    howdah_blueprint::check_foreign(&manifest).unwrap();
     let settings = Settings::default();
     let objects = objects(&manifest, &settings, &Live::default());
     let roles = sql::wanted_roles(&manifest, &settings);

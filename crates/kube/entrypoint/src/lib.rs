@@ -54,7 +54,7 @@ pub fn run() -> anyhow::Result<u8> {
         outcome.choice.major,
         outcome.choice.bin_dir.display()
     );
-    for note in &outcome.notes {
+    for note in outcome.notes.iter().chain(&outcome.machine) {
         println!("Note: {note}.");
     }
     if let Some(data) = outcome.config["postgresql"]["data_dir"]

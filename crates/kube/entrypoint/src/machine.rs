@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context;
 use howdah_manifest::Quantity;
-use howdah_spilo::{Environment, Facts, candidate_libraries};
+use howdah_spilo::{Environment, Facts};
 
 /// Where Debian and the PGDG packages install each major.
 const INSTALLED: &str = "/usr/lib/postgresql";
@@ -76,10 +76,12 @@ fn installed(base: &Path) -> BTreeMap<u32, PathBuf> {
 }
 
 fn libraries(bin: &Path) -> BTreeSet<String> {
-    let lib = bin.with_file_name("lib");
-    candidate_libraries()
-        .filter(|name| lib.join(format!("{name}.so")).exists())
-        .map(str::to_owned)
+    let entries = fs::read_dir(bin.with_file_name("lib"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    entries
+        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".so")?.to_owned()))
         .collect()
 }
 

@@ -39,11 +39,12 @@ const ROLE_FLAGS: &[&str] = &[
     "NOSUPERUSER",
 ];
 
-const WINDOW: &str = r"^((Mon|Tue|Wed|Thu|Fri|Sat|Sun|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday):)?([01]?\d|2[0-3]):[0-5]\d-([01]?\d|2[0-3]):[0-5]\d$";
+// Upstream's patterns: a manifest that its CRD takes is taken.
+const WINDOW: &str = r"^ *((Mon|Tue|Wed|Thu|Fri|Sat|Sun|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday):)?([01]?\d|2[0-3]):[0-5]?\d-([01]?\d|2[0-3]):[0-5]?\d *$";
 const CIDR: &str = r"^[0-9a-fA-F.:]+/\d{1,3}$";
-const CRON: &str = r"^(\d+|\*)(/\d+)?( (\d+|\*)(/\d+)?){4}$";
-const UUID: &str = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
-const TIMESTAMP: &str = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d$";
+const CRON: &str = r"^(\d+|\*)(/\d+)?(\s+(\d+|\*)(/\d+)?){4}$";
+const UUID: &str = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$";
+const TIMESTAMP: &str = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d$";
 
 fn text() -> Schema {
     Schema::new(

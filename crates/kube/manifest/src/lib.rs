@@ -13,6 +13,7 @@
 
 mod crd;
 mod fields;
+mod foreign;
 pub mod lint;
 mod manifest;
 mod names;
@@ -25,7 +26,10 @@ mod support;
 pub use crd::{CRD_NAME, crd};
 pub use fields::{OLD_NAMES, spec_schema};
 pub use manifest::{Manifest, ManifestError};
-pub use names::{MAX_NAME, RECOMMENDED_NAME, in_secret_name, is_database_name, is_dns_label, is_role_name};
+pub use names::{
+    MAX_NAME, RECOMMENDED_NAME, in_secret_name, is_database_name, is_dns_label, is_reserved_role,
+    is_role_name, is_schema_name,
+};
 pub use quantity::Quantity;
 pub use schema::{Kind, Schema};
 pub use spec::{

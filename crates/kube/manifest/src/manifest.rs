@@ -1,8 +1,12 @@
+use std::collections::BTreeMap;
+
+use howdah_pgconf::{Wrong, parameter_error};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::{
-    OFFERED_VERSIONS, PostgresqlSpec, is_database_name, is_dns_label, is_role_name,
+    OFFERED_VERSIONS, PostgresqlSpec, is_database_name, is_dns_label, is_reserved_role, is_role_name,
+    is_schema_name,
     names::{MAX_NAME, shares_secret},
     role_flags,
     spec::resolve_old_names,
@@ -26,6 +30,8 @@ pub struct Manifest {
     pub unsupported: Vec<String>,
     /// Names of databases and schemas that are skipped because they are no identifiers (as upstream does).
     pub skipped: Vec<String>,
+    /// Parameters whose value no server of this major takes, and why. They are not in `spec`: what the cluster has stays.
+    pub wrong_parameters: BTreeMap<String, String>,
 }
 
 /// Why a manifest cannot be acted on.
@@ -71,11 +77,13 @@ impl Manifest {
                 return Err(error(&format!("spec.{required}"), "is required and missing"));
             }
         }
-        let spec: PostgresqlSpec = serde_json::from_value(Value::Object(resolved.clone()))
+        let mut spec: PostgresqlSpec = serde_json::from_value(Value::Object(resolved.clone()))
             .map_err(|e| error("spec", e.to_string()))?;
         check(&spec)?;
         let skipped = skipped(&spec);
+        let wrong_parameters = take_wrong(&mut spec);
         Ok(Manifest {
+            wrong_parameters,
             name,
             namespace: Some(text("namespace"))
                 .filter(|n| !n.is_empty())
@@ -123,6 +131,12 @@ fn check(spec: &PostgresqlSpec) -> Result<(), ManifestError> {
                 "is not a role name: use lower-case letters, digits, - and _, at most 63 of them",
             ));
         }
+        if is_reserved_role(role) {
+            return Err(error(
+                &path,
+                "is a name that PostgreSQL keeps for itself: choose another",
+            ));
+        }
         role_flags(flags).map_err(|e| error(&path, e.to_string()))?;
         // Roles that cannot log in have none.
         let logs_in = |flags: &Vec<String>| {
@@ -135,12 +149,57 @@ fn check(spec: &PostgresqlSpec) -> Result<(), ManifestError> {
             return Err(error(&path, one_secret(other)));
         }
     }
-    Ok(())
+    crate::foreign::check(spec)
+}
+
+impl Manifest {
+    /// Why no new cluster may be made from this manifest although it is right: its data would have to come from elsewhere, and
+    /// an empty, writable cluster would be taken for the restored one.
+    #[must_use]
+    pub fn needs_other_data(&self) -> Option<ManifestError> {
+        let field = self
+            .unsupported
+            .iter()
+            .find(|path| FROM_ELSEWHERE.contains(&path.as_str()))?;
+        Some(error(&format!("spec.{field}"), not_empty(field)))
+    }
+}
+
+/// Fields by which a new cluster gets its data from a backup or another cluster.
+pub(crate) const FROM_ELSEWHERE: &[&str] = &["clone", "standby"];
+
+/// The reason for an author, by field.
+pub(crate) fn not_empty(field: &str) -> String {
+    let asked = if field == "clone" {
+        "cloning and restoring a cluster"
+    } else {
+        "following another cluster"
+    };
+    format!(
+        "{asked} is not supported yet, and an empty cluster would be taken for the real one: no cluster is created; remove \
+         '{field}' to begin with an empty one"
+    )
 }
 
 /// Upstream gives both roles one Secret, with the password of one of them.
 pub(crate) fn one_secret(other: &str) -> String {
     format!("would share its Secret with {other}, since _ is written as - there: rename one of them")
+}
+
+/// Takes out the values that a server would not start with. Names that it does not know are for the members to leave out.
+fn take_wrong(spec: &mut PostgresqlSpec) -> BTreeMap<String, String> {
+    let major = spec.postgresql.version.parse().unwrap_or(0);
+    let mut wrong = BTreeMap::new();
+    spec.postgresql
+        .parameters
+        .retain(|name, value| match parameter_error(name, value, major) {
+            Some(why @ (Wrong::Value(_) | Wrong::ReadOnly)) => {
+                wrong.insert(name.clone(), why.to_string());
+                false
+            }
+            Some(Wrong::Unknown { .. }) | None => true,
+        });
+    wrong
 }
 
 fn skipped(spec: &PostgresqlSpec) -> Vec<String> {
@@ -158,7 +217,7 @@ fn skipped(spec: &PostgresqlSpec) -> Vec<String> {
             database
                 .schemas
                 .keys()
-                .filter(|schema| !is_database_name(schema))
+                .filter(|schema| !is_schema_name(schema))
                 .map(|schema| format!("preparedDatabases.{name}.schemas.{schema}")),
         );
     }
@@ -197,6 +256,47 @@ mod tests {
         let manifest = Manifest::read(&Manifest::object("acid-x", spec)).unwrap();
         assert_eq!(manifest.spec.enable_master_load_balancer, Some(true));
         assert_eq!(manifest.spec.pod_priority_class_name.as_deref(), Some("high"));
+    }
+
+    #[test]
+    fn a_cluster_that_needs_other_data_must_not_begin_empty() {
+        let read = |field: &str, value: Value| {
+            let mut spec = spec();
+            spec.insert(field.into(), value);
+            Manifest::read(&Manifest::object("acid-x", spec)).unwrap()
+        };
+        let clone = read(
+            "clone",
+            json!({"cluster": "other", "timestamp": "2026-01-01T00:00:00+01:00"}),
+        );
+        assert_eq!(clone.needs_other_data().unwrap().path, "spec.clone");
+        assert!(
+            read("standby", json!({"s3_wal_path": "a"}))
+                .needs_other_data()
+                .is_some()
+        );
+        assert!(read("clone", Value::Null).needs_other_data().is_none());
+        assert!(read("standby", json!({})).needs_other_data().is_none());
+    }
+
+    #[test]
+    fn wrong_values_of_parameters_are_taken_out_and_named() {
+        let mut spec = spec();
+        spec.insert(
+            "postgresql".into(),
+            json!({"version": "15", "parameters": {"work_mem": "8MBB", "ssl": "perhaps", "shared_buffers": "32MB", "of_tomorrow": "1"}}),
+        );
+        let manifest = Manifest::read(&Manifest::object("acid-x", spec)).unwrap();
+        let left: Vec<&str> = manifest
+            .spec
+            .postgresql
+            .parameters
+            .keys()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(left, ["of_tomorrow", "shared_buffers"]);
+        let wrong: Vec<&str> = manifest.wrong_parameters.keys().map(String::as_str).collect();
+        assert_eq!(wrong, ["ssl", "work_mem"]);
     }
 
     #[test]

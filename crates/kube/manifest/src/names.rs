@@ -25,6 +25,18 @@ pub fn is_role_name(name: &str) -> bool {
         })
 }
 
+/// Names that PostgreSQL keeps for itself: `pg_…`, `public` and `none`.
+#[must_use]
+pub fn is_reserved_role(name: &str) -> bool {
+    name.starts_with("pg_") || name == "public" || name == "none"
+}
+
+/// A schema in a manifest: named as a database is, and not `pg_…`, which PostgreSQL keeps for itself.
+#[must_use]
+pub fn is_schema_name(name: &str) -> bool {
+    is_database_name(name) && !name.starts_with("pg_")
+}
+
 /// A role in the name of its Secret, where an underscore is no letter.
 #[must_use]
 pub fn in_secret_name(role: &str) -> String {

@@ -41,6 +41,9 @@ pub struct Status {
     /// How the cluster differs from the manifest, each a sentence.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// What the defaults of the image ask for and the machine lacks, each a sentence. The manifest asks for none of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub machine: Vec<String>,
     /// The steps of the work under way, for people and progress displays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Value>,

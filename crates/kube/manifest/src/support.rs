@@ -128,7 +128,7 @@ fn walk(schema: &Schema, pattern: &str, shown: &str, value: &Value, out: &mut Ve
     }
 }
 
-fn asks_for_nothing(value: &Value) -> bool {
+pub(crate) fn asks_for_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::String(text) => text.is_empty(),

@@ -66,8 +66,17 @@ pub(crate) struct Memory {
     pub(crate) configured: Option<(Map<String, Value>, BootTime)>,
     /// A Secret of the cluster lacks its labels: no watch reports a change of it.
     pub(crate) unwatched: bool,
+    /// Why the last pass failed, if it did.
+    pub(crate) failed: Option<Failed>,
     /// Notes that were written as events.
     pub(crate) told: BTreeSet<String>,
+}
+
+/// Passes that failed in a row for one reason.
+#[derive(Clone)]
+pub(crate) struct Failed {
+    pub(crate) why: String,
+    pub(crate) times: u32,
 }
 
 /// What a comparison of roles and databases depends on, beside the database.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use howdah_blueprint::{APPLIED_ANNOTATION, Names, POSTGRES_CONTAINER, Pod, ROLL_ANNOTATION, Settings};
-use howdah_dcs::{View, kubernetes::Layout};
+use howdah_dcs::{HowdahMark, View, kubernetes::Layout};
 use howdah_overview::{MemberOverview, members};
 use howdah_types::Scope;
 use k8s_openapi::{
@@ -49,7 +49,7 @@ pub(crate) struct Mark {
     rows: Vec<(MemberOverview, Option<u32>)>,
     configuration: u64,
     initialize: Option<String>,
-    notes: Vec<String>,
+    notes: [Vec<String>; 2],
     behind: Option<String>,
     secrets: BTreeMap<String, Option<String>>,
     claims: BTreeMap<String, String>,
@@ -59,6 +59,12 @@ pub(crate) struct Mark {
 const MANY_BYTES: u64 = 16 * 1024 * 1024;
 
 impl Seen {
+    /// Nothing of the cluster exists: neither objects nor volumes nor a word of its agents.
+    pub(crate) fn is_new(&self) -> bool {
+        let initialized = self.view.initialize.as_ref().is_some_and(|id| !id.is_empty());
+        self.statefulset.is_none() && self.claims.is_empty() && self.pods.is_empty() && !initialized
+    }
+
     /// The member that takes writes.
     pub(crate) fn primary(&self) -> Option<&MemberOverview> {
         self.rows.iter().find(|member| member.is_primary())
@@ -103,20 +109,24 @@ impl Seen {
 
     /// Notes of the members: how they differ from what was asked for.
     pub(crate) fn notes(&self) -> Vec<String> {
-        let mut notes: Vec<String> = Vec::new();
-        for mark in self
-            .view
-            .members
-            .values()
-            .filter_map(|member| member.howdah.as_ref())
-        {
-            for note in &mark.notes {
-                if !notes.contains(note) {
-                    notes.push(note.clone());
-                }
+        self.said(|mark| &mark.notes)
+    }
+
+    /// What the members say that their machine lacks.
+    pub(crate) fn machine(&self) -> Vec<String> {
+        self.said(|mark| &mark.machine)
+    }
+
+    fn said(&self, of: impl Fn(&HowdahMark) -> &Vec<String>) -> Vec<String> {
+        let members = self.view.members.values();
+        let marks = members.filter_map(|member| member.howdah.as_ref());
+        let mut said: Vec<String> = Vec::new();
+        for note in marks.flat_map(of) {
+            if !said.contains(note) {
+                said.push(note.clone());
             }
         }
-        notes
+        said
     }
 
     /// A member of ours that has not taken the present configuration into effect.
@@ -160,7 +170,7 @@ impl Seen {
             rows: self.rows.iter().map(row).collect(),
             configuration: self.view.config.rev,
             initialize: self.view.initialize.clone(),
-            notes: self.notes(),
+            notes: [self.notes(), self.machine()],
             behind: self.behind_configuration().map(str::to_owned),
             secrets: self.secrets.clone(),
             claims: self.claims.clone(),

@@ -6,8 +6,8 @@ use std::{
 };
 
 use howdah_blueprint::{
-    Live, Names, Observed, Step, TEMPLATE_VERSION, base_labels, check_foreign, dynamic_change,
-    invalid_status, next_step, status,
+    Live, Names, Observed, Step, TEMPLATE_VERSION, base_labels, credentials, dynamic_change, invalid_status,
+    next_step, overruled_env, status,
 };
 use howdah_clock::now;
 use howdah_manifest::{Manifest, ManifestError, Status};
@@ -28,7 +28,7 @@ use crate::{
     OperatorError,
     agents::Agents,
     apply,
-    context::{Context, DatabaseInput, Memory, selector},
+    context::{Context, DatabaseInput, Failed, Memory, selector},
     database::{self, Access},
     index::Indexed,
     objects::ClusterKey,
@@ -42,6 +42,8 @@ const RESYNC: Duration = Duration::from_secs(300);
 const UNREPORTED: Duration = Duration::from_secs(20);
 /// One that is not wakes by changes, and by itself after this time.
 const SOON: Duration = Duration::from_secs(3);
+/// The longest time between passes that fail.
+const SELDOM: Duration = Duration::from_secs(60);
 /// A restart or switchover whose effect is not seen yet is not asked for again before this time.
 const ASKED: Duration = Duration::from_secs(30);
 /// After a step of the operator's own, and while something moves that no watch tells.
@@ -51,12 +53,17 @@ const NOW: Duration = Duration::from_millis(250);
 pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action {
     let value = serde_json::to_value(object).unwrap_or_default();
     let before = Status::read(&value["status"]);
-    let manifest =
-        match Manifest::read(&value).and_then(|manifest| check_foreign(&manifest).map(|()| manifest)) {
-            Ok(manifest) => manifest,
-            Err(error) => return refuse(context, object, &value, &before, &error).await,
-        };
+    let manifest = match Manifest::read(&value) {
+        Ok(manifest) => manifest,
+        Err(error) => return refuse(context, object, &value, &before, &error).await,
+    };
     let key = ClusterKey::of(&manifest);
+    if let Some(error) = manifest
+        .needs_other_data()
+        .filter(|_| context.seen(&key).is_new())
+    {
+        return refuse(context, object, &value, &before, &error).await;
+    }
     let mut memory = context.memory(&key);
     let mut pass = Pass {
         context,
@@ -64,12 +71,24 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
         manifest: &manifest,
         memory: &mut memory,
         observed: Observed::default(),
+        version_before: before.version.clone(),
         wake: SOON,
     };
     if let Err(error) = pass.run().await {
         let told = error.in_one_line();
-        tracing::warn!(cluster = manifest.name, "{told}");
+        let again = pass.memory.failed.as_ref().filter(|failed| failed.why == told);
+        let times = again.map_or(1, |failed| failed.times.saturating_add(1));
+        if times == 1 {
+            tracing::warn!(cluster = manifest.name, "{told}");
+        }
+        pass.wake = after_failures(times);
+        pass.memory.failed = Some(Failed {
+            why: told.clone(),
+            times,
+        });
         pass.observed.error = Some(told);
+    } else {
+        pass.memory.failed = None;
     }
     let (observed, wake) = (pass.observed, pass.wake);
     let template = if before.template_version == 0 {
@@ -97,6 +116,11 @@ fn pass_after(observed: &Observed, unwatched: bool) -> Duration {
         .iter()
         .any(|member| member.received.is_some_and(|position| position.lag > 0));
     if lags || unwatched { UNREPORTED } else { RESYNC }
+}
+
+/// When a pass that has failed this many times in a row for one reason is made again. A change of an object starts one at once.
+fn after_failures(times: u32) -> Duration {
+    (SOON * 2_u32.saturating_pow(times.saturating_sub(1).min(10))).min(SELDOM)
 }
 
 async fn refuse(
@@ -156,6 +180,8 @@ struct Pass<'a> {
     manifest: &'a Manifest,
     memory: &'a mut Memory,
     observed: Observed,
+    /// The major that the status named before.
+    version_before: Option<String>,
     wake: Duration,
 }
 
@@ -178,6 +204,7 @@ impl Pass<'_> {
                 Ok(Configured::Later) | Err(_) => seen.applied_names(),
             },
             hold_replicas: self.hold(&seen),
+            major: self.major(),
         };
         let statefulset = apply::cluster(context, manifest, &live, &seen, self.memory).await?;
 
@@ -268,6 +295,23 @@ impl Pass<'_> {
             }
             self.observed.skipped.push(note);
         }
+        self.observed.machine = seen.machine();
+        let (manifest, settings) = (self.manifest, &self.context.settings);
+        for name in overruled_env(manifest, settings) {
+            self.observed
+                .skipped
+                .push(format!("spec.env.{name}: the operator sets this variable itself"));
+        }
+        let own = credentials(manifest, settings);
+        let foreign = seen
+            .secrets
+            .keys()
+            .filter(|name| name.ends_with(Names::SECRET) && !own.iter().any(|one| one.secret == **name));
+        for secret in foreign {
+            self.observed.skipped.push(format!(
+                "Secret {secret} is of no user of the manifest: it stays, and so does its role"
+            ));
+        }
     }
 
     /// What a living cluster cannot take over: it stays as it was and is named.
@@ -277,7 +321,8 @@ impl Pass<'_> {
             return out;
         };
         let spec = &self.manifest.spec;
-        let running = env_of(set, "PGVERSION");
+        // The major that runs is the data's; the image may not have had the one that was asked for at first.
+        let running = self.major().or_else(|| env_of(set, "PGVERSION"));
         if let Some(running) = running.filter(|running| *running != spec.postgresql.version) {
             out.push(format!(
                 "postgresql.version ({} is asked for, the cluster was made with {running}; major upgrades are not supported yet)",
@@ -295,6 +340,12 @@ impl Pass<'_> {
             ));
         }
         out
+    }
+
+    /// The major that the servers run, as far as it was seen.
+    fn major(&self) -> Option<String> {
+        let seen = self.memory.database.as_ref().map(|pass| pass.version.clone());
+        seen.or_else(|| self.version_before.clone())
     }
 
     /// Brings the dynamic configuration to what the manifest says.
@@ -366,7 +417,10 @@ impl Pass<'_> {
             .cloned();
         let pass = match fresh {
             Some(pass) => pass,
-            None => database::sync(self.context, self.manifest, access, of).await?,
+            None => {
+                let runs = &mut self.observed.version;
+                database::sync(self.context, self.manifest, access, of, runs).await?
+            }
         };
         self.observed.roles = Some(pass.roles);
         self.observed.databases = Some(pass.databases);
@@ -378,7 +432,7 @@ impl Pass<'_> {
 
     fn step(&self, seen: &Seen, statefulset: &StatefulSet, configured: bool) -> Step {
         let Some(revision) = Seen::revision(statefulset) else {
-            return Step::Wait("the StatefulSet is taken over".into());
+            return Step::Wait("the StatefulSet's controller has not seen its newest template yet".into());
         };
         let wanted = self.manifest.spec.number_of_instances;
         let step = next_step(wanted, &revision, &seen.pods, &seen.rows);

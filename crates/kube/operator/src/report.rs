@@ -37,7 +37,7 @@ pub(crate) async fn write(
     let api = postgresql_api(context.client.clone(), Some(namespace));
     // A merge patch would keep keys that are gone.
     let mut patch = json!({ "status": status });
-    for gone in ["leader", "version", "progress", "notes"] {
+    for gone in ["leader", "version", "progress", "notes", "machine"] {
         if patch["status"].get(gone).is_none() {
             patch["status"][gone] = json!(null);
         }

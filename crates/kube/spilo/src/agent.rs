@@ -11,8 +11,27 @@ pub struct Outcome {
     pub config: Map<String, Value>,
     /// The PostgreSQL that runs.
     pub choice: Choice,
-    /// Differences, each a sentence.
+    /// How the member differs from what the user asked for, each a sentence.
     pub notes: Vec<String>,
+    /// What the image's own defaults ask for and this machine lacks.
+    pub machine: Vec<String>,
+}
+
+/// Where a difference is noted: by who asked for the thing.
+#[derive(Default)]
+struct Notes {
+    asked: Vec<String>,
+    machine: Vec<String>,
+}
+
+impl Notes {
+    fn of(&mut self, by_user: bool) -> &mut Vec<String> {
+        if by_user {
+            &mut self.asked
+        } else {
+            &mut self.machine
+        }
+    }
 }
 
 /// Variables that ask for something that is not there yet, and what that is.
@@ -56,11 +75,14 @@ pub fn configure(env: &Environment, facts: &Facts) -> Result<Outcome, SpiloError
             });
         }
     }
-    let mut notes: Vec<String> = LATER
+    let later = LATER
         .iter()
         .filter(|(name, _)| env.get(name).is_some())
-        .map(|(name, what)| format!("{name} is set: {what} are not supported yet"))
-        .collect();
+        .map(|(name, what)| format!("{name} is set: {what} are not supported yet"));
+    let mut notes = Notes {
+        asked: later.collect(),
+        machine: Vec::new(),
+    };
     let wanted = match env.get("PGVERSION") {
         None => None,
         Some(text) => Some(text.parse::<u32>().map_err(|_| SpiloError::Bad {
@@ -69,7 +91,7 @@ pub fn configure(env: &Environment, facts: &Facts) -> Result<Outcome, SpiloError
         })?),
     };
     let choice = choose(wanted, facts.data_major, &facts.installed)?;
-    notes.extend(choice.note.clone());
+    notes.asked.extend(choice.note.clone());
 
     let mut config = base(env, facts, &choice)?;
     let (name, store) = store::section(env, facts)?;
@@ -80,6 +102,15 @@ pub fn configure(env: &Environment, facts: &Facts) -> Result<Outcome, SpiloError
     };
     let initdb = merged_options(&config["bootstrap"]["initdb"], &own);
     patch(&mut config, &own);
+    if let Some(lines) = config["postgresql"].get("pg_hba").and_then(Value::as_array) {
+        let lines: Vec<String> = lines
+            .iter()
+            .filter_map(|line| line.as_str().map(str::to_owned))
+            .collect();
+        if let Some(lines) = hba::with_local(&lines) {
+            config["postgresql"]["pg_hba"] = json!(lines);
+        }
+    }
     config["bootstrap"]["initdb"] = Value::Array(initdb);
     if let Some(dcs) = section(&mut config, &["bootstrap", "dcs"])
         && own_ttl(&own).is_none()
@@ -88,12 +119,16 @@ pub fn configure(env: &Environment, facts: &Facts) -> Result<Outcome, SpiloError
         // as soon as another agent joins.
         dcs.insert("howdah".into(), json!({"ttl": SHORT_LEASE}));
     }
-    adapt(&mut config, facts, &choice, &mut notes);
-    config.insert("howdah".into(), json!({ "notes": notes }));
+    adapt(&mut config, facts, &choice, &own, &mut notes);
+    config.insert(
+        "howdah".into(),
+        json!({ "notes": notes.asked, "machine": notes.machine }),
+    );
     Ok(Outcome {
         config,
         choice,
-        notes,
+        notes: notes.asked,
+        machine: notes.machine,
     })
 }
 
@@ -183,12 +218,12 @@ fn base(env: &Environment, facts: &Facts, choice: &Choice) -> Result<Map<String,
 }
 
 /// The wanted locale if the machine has it, else one that every machine has and that knows Unicode.
-fn locale(wanted: &str, facts: &Facts, notes: &mut Vec<String>) -> String {
+fn locale(wanted: &str, facts: &Facts, by_user: bool, notes: &mut Notes) -> String {
     let normal = |name: &str| name.to_ascii_lowercase().replace('-', "");
     if wanted == "C" || wanted == "POSIX" || facts.locales.iter().any(|have| normal(have) == normal(wanted)) {
         return wanted.to_owned();
     }
-    notes.push(format!(
+    notes.of(by_user).push(format!(
         "locale {wanted} is not installed; C.UTF-8 sorts by code points instead"
     ));
     "C.UTF-8".to_owned()
@@ -211,14 +246,28 @@ fn merged_options(base: &Value, own: &Map<String, Value>) -> Vec<Value> {
     kept.cloned().chain(own.iter().cloned()).collect()
 }
 
-/// Leaves out what the chosen PostgreSQL lacks.
-fn adapt(config: &mut Map<String, Value>, facts: &Facts, choice: &Choice, notes: &mut Vec<String>) {
+/// Leaves out what the chosen PostgreSQL lacks. `own` is the user's configuration, which is part of `config` already.
+fn adapt(
+    config: &mut Map<String, Value>,
+    facts: &Facts,
+    choice: &Choice,
+    own: &Map<String, Value>,
+    notes: &mut Notes,
+) {
+    let own = Value::Object(own.clone());
+    let own_options = own["bootstrap"]["initdb"].as_array().cloned().unwrap_or_default();
+    let own_parameters = [
+        &own["postgresql"]["parameters"],
+        &own["bootstrap"]["dcs"]["postgresql"]["parameters"],
+    ];
     let empty = std::collections::BTreeSet::new();
     let have = facts.libraries.get(&choice.major).unwrap_or(&empty);
     for option in config["bootstrap"]["initdb"].as_array_mut().into_iter().flatten() {
         for (name, value) in option.as_object_mut().into_iter().flatten() {
             if name.starts_with("lc-") || name == "locale" {
-                *value = json!(locale(value.as_str().unwrap_or_default(), facts, notes));
+                let by_user = own_options.iter().any(|option| option.get(name).is_some());
+                let wanted = value.as_str().unwrap_or_default();
+                *value = json!(locale(wanted, facts, by_user, notes));
             }
         }
     }
@@ -226,25 +275,28 @@ fn adapt(config: &mut Map<String, Value>, facts: &Facts, choice: &Choice, notes:
         let given = parameters.get("shared_preload_libraries").and_then(Value::as_str);
         let (list, missing) = libraries::preload(given, choice.major, have);
         if !missing.is_empty() {
-            notes.push(format!(
+            notes.of(given.is_some()).push(format!(
                 "libraries that are not installed are not preloaded: {}",
                 missing.join(", ")
             ));
         }
         parameters.insert("shared_preload_libraries".into(), json!(list));
-        drop_unknown(parameters, choice.major, notes);
+        drop_unknown(parameters, choice.major, own_parameters[0], notes);
     }
     if let Some(parameters) = section(config, &["bootstrap", "dcs", "postgresql", "parameters"]) {
-        drop_unknown(parameters, choice.major, notes);
+        drop_unknown(parameters, choice.major, own_parameters[1], notes);
     }
 }
 
 /// Takes out what the server of this major does not have. Wrong values stay: the agent asks PostgreSQL about them, and keeps
 /// the value before.
-fn drop_unknown(parameters: &mut Map<String, Value>, major: u32, notes: &mut Vec<String>) {
+fn drop_unknown(parameters: &mut Map<String, Value>, major: u32, own: &Value, notes: &mut Notes) {
     parameters.retain(|name, _| match parameter_error(name, "", major) {
         Some(why @ Wrong::Unknown { .. }) => {
-            notes.push(format!("parameter {name} is left out: {why}"));
+            let by_user = own.get(name).is_some();
+            notes
+                .of(by_user)
+                .push(format!("parameter {name} is left out: {why}"));
             false
         }
         _ => true,
@@ -326,7 +378,7 @@ mod tests {
         );
         let dynamic = dynamic_from(&bootstrap.dcs, &config.postgresql).unwrap();
         assert_eq!(dynamic.timers.ttl.as_secs(), 20);
-        let told = outcome.notes.join("\n");
+        let told = [outcome.notes, outcome.machine].concat().join("\n");
         for part in ["PostgreSQL 18 is asked for", "io_method", "bg_mon", "en_US.UTF-8"] {
             assert!(told.contains(part), "{part} in {told}");
         }

@@ -20,7 +20,6 @@ mod version;
 
 pub use agent::{Outcome, configure};
 pub use environment::{Environment, SpiloError};
-pub use libraries::candidate_libraries;
 pub use version::{Choice, choose};
 
 use std::{

@@ -12,11 +12,6 @@ const PRELOADED: &[(&str, u32, u32)] = &[
     ("pg_stat_kcache", 10, 17),
 ];
 
-/// Every library that may be preloaded, so that a caller knows what to look for.
-pub fn candidate_libraries() -> impl Iterator<Item = &'static str> {
-    PRELOADED.iter().map(|(name, _, _)| *name)
-}
-
 /// The value of `shared_preload_libraries`, and what had to be left out of it. `given` is the user's own list.
 pub(crate) fn preload(given: Option<&str>, major: u32, have: &BTreeSet<String>) -> (String, Vec<String>) {
     let wanted: Vec<String> = match given {
@@ -34,6 +29,26 @@ pub(crate) fn preload(given: Option<&str>, major: u32, have: &BTreeSet<String>) 
     let (there, missing): (Vec<String>, Vec<String>) = wanted
         .into_iter()
         // A path names its file itself; PostgreSQL says what is wrong with it.
-        .partition(|name| name.contains('/') || have.contains(name));
+        .partition(|name| name.contains('/') || have.contains(name.strip_suffix(".so").unwrap_or(name)));
     (there.join(","), missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_installed_is_preloaded_whatever_its_name() {
+        let have = BTreeSet::from(["auto_explain".to_owned(), "pg_stat_statements".to_owned()]);
+        let (list, missing) = preload(
+            Some("pg_stat_statements, auto_explain.so,\"pg_cron\", $libdir/x"),
+            15,
+            &have,
+        );
+        assert_eq!(list, "pg_stat_statements,auto_explain.so,$libdir/x");
+        assert_eq!(missing, ["pg_cron"]);
+        let (list, missing) = preload(None, 15, &have);
+        assert_eq!(list, "pg_stat_statements");
+        assert!(missing.contains(&"bg_mon".to_owned()));
+    }
 }

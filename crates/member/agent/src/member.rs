@@ -70,6 +70,7 @@ pub(crate) fn record(config: &LocalConfig, tags: &Tags, now: &Now<'_>) -> Member
                 .cloned()
                 .chain(now.notes.iter().cloned())
                 .collect(),
+            machine: config.machine.clone(),
         }),
         other: Map::new(),
     }

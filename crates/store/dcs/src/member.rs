@@ -16,6 +16,9 @@ pub struct HowdahMark {
     /// How the member differs from what was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// What the defaults of the image ask for and this machine does not have. The user has asked for none of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub machine: Vec<String>,
 }
 
 /// A member's record (`members/<name>`), in Patroni's form. Fields that we do not know are kept.

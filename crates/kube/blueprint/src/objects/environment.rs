@@ -8,6 +8,24 @@ use crate::{Live, Names, Settings};
 /// The environment of the postgres container, in upstream's order; of two variables with one name (in any case) the
 /// first counts. (Upstream lets the fixed ones win over a manifest, too: they are how the cluster is found.)
 pub(super) fn environment(manifest: &Manifest, settings: &Settings, live: &Live) -> Vec<EnvVar> {
+    let mut env = fixed(manifest, settings, live);
+    let own = manifest.spec.env.iter().flatten();
+    env.extend(own.filter_map(|var| serde_json::from_value::<EnvVar>(var.clone()).ok()));
+    first_wins(env)
+}
+
+/// Variables of a manifest that the operator sets itself: the manifest's value has no effect.
+#[must_use]
+pub fn overruled_env(manifest: &Manifest, settings: &Settings) -> Vec<String> {
+    let fixed = fixed(manifest, settings, &Live::default());
+    let own = manifest.spec.env.iter().flatten();
+    own.filter_map(|var| var["name"].as_str())
+        .filter(|name| fixed.iter().any(|var| var.name.eq_ignore_ascii_case(name)))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn fixed(manifest: &Manifest, settings: &Settings, live: &Live) -> Vec<EnvVar> {
     let names = Names(&manifest.name);
     let live_value = |name: &str| {
         let container = postgres_container(live.statefulset.as_ref()?)?;
@@ -32,12 +50,11 @@ pub(super) fn environment(manifest: &Manifest, settings: &Settings, live: &Live)
         value("HUMAN_ROLE", &settings.pam_role_name),
     ];
     if settings.enable_pgversion_env_var {
-        // A major never changes by itself: a version change of a running cluster is reported, not applied.
-        let running = live_value("PGVERSION");
-        env.push(value(
-            "PGVERSION",
-            running.as_ref().unwrap_or(&manifest.spec.postgresql.version),
-        ));
+        // A major never changes by itself: a version change of a running cluster is reported, not applied. What the image
+        // did not have and was asked for before may be corrected to what runs.
+        let asked = &manifest.spec.postgresql.version;
+        let running = live_value("PGVERSION").filter(|_| live.major.as_ref() != Some(asked));
+        env.push(value("PGVERSION", running.as_ref().unwrap_or(asked)));
     }
     env.push(value(
         "KUBERNETES_LABELS",
@@ -57,9 +74,7 @@ pub(super) fn environment(manifest: &Manifest, settings: &Settings, live: &Live)
         ));
     }
     env.push(value("KUBERNETES_USE_CONFIGMAPS", "true"));
-    let own = manifest.spec.env.iter().flatten();
-    env.extend(own.filter_map(|var| serde_json::from_value::<EnvVar>(var.clone()).ok()));
-    first_wins(env)
+    env
 }
 
 fn first_wins(env: Vec<EnvVar>) -> Vec<EnvVar> {

@@ -3,7 +3,6 @@
 mod budget;
 mod container;
 mod environment;
-mod foreign;
 mod resources;
 mod service;
 mod spilo_configuration;
@@ -22,7 +21,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-pub use foreign::check_foreign;
+pub use environment::overruled_env;
 pub use statefulset::{POSTGRES_CONTAINER, TEMPLATE_VERSION};
 
 use crate::Settings;
@@ -38,6 +37,8 @@ pub struct Live {
     pub still_applied: BTreeSet<String>,
     /// The StatefulSet keeps this many members for now, because the primary is among those to go.
     pub hold_replicas: Option<u32>,
+    /// The major of the servers that run, if it was seen.
+    pub major: Option<String>,
 }
 
 /// The objects to apply, in this order. Secrets are made apart: an existing one wins.

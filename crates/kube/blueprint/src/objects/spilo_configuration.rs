@@ -16,12 +16,18 @@ const SWITCHES: &[&str] = &[
 ];
 
 /// The document in `SPILO_CONFIGURATION`: local parameters, and how the cluster is bootstrapped.
-pub(super) fn document(manifest: &Manifest) -> Value {
+///
+/// A local parameter with a wrong value keeps the value that it has in `live`.
+pub(super) fn document(manifest: &Manifest, live: Option<&Value>) -> Value {
     let spec = &manifest.spec;
-    let local: BTreeMap<&String, &String> = spec
-        .postgresql
-        .parameters
-        .iter()
+    let right = spec.postgresql.parameters.iter();
+    let kept = manifest.wrong_parameters.keys().filter_map(|name| {
+        let value = live?["postgresql"]["parameters"].get(name)?;
+        Some((name, value.clone()))
+    });
+    let local: BTreeMap<&String, Value> = right
+        .map(|(name, value)| (name, json!(value)))
+        .chain(kept)
         .filter(|(name, _)| is_local(name))
         .collect();
     let mut postgresql = Map::new();
@@ -51,8 +57,8 @@ pub(super) fn document(manifest: &Manifest) -> Value {
 /// The document's text with the bootstrap section of a text that is live, where nothing else differs: that section
 /// counts once, so a change of it must not replace pods.
 pub(super) fn text(manifest: &Manifest, live: Option<&str>) -> String {
-    let wanted = document(manifest);
     let live_document = live.and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let wanted = document(manifest, live_document.as_ref());
     if let (Some(text), Some(live)) = (live, live_document)
         && without_bootstrap(&live) == without_bootstrap(&wanted)
     {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use databases::databases;
 pub use prepared::{DatabaseFacts, prepared_database, prepared_roles};
-pub use roles::{Role, roles, wanted_roles};
+pub use roles::{Role, more_rights, passed_over, roles, wanted_roles};
 
 /// One statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Statement {
     pub sql: String,
     /// What it does, for logs and events; never holds a password.
     pub what: String,
+    /// The server may refuse it, as with an extension that is not installed: it is noted, and all else goes on.
+    pub optional: bool,
 }
 
 /// A role as the database has it.
@@ -43,7 +45,18 @@ pub struct Catalogue {
 }
 
 fn statement(sql: String, what: String) -> Statement {
-    Statement { sql, what }
+    Statement {
+        sql,
+        what,
+        optional: false,
+    }
+}
+
+fn optional(sql: String, what: String) -> Statement {
+    Statement {
+        optional: true,
+        ..statement(sql, what)
+    }
 }
 
 /// Statements of which none may be missing when the first one is there: several in one message are one transaction.

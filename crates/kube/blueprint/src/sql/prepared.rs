@@ -1,9 +1,9 @@
 use howdah_pgconf::sql_identifier;
 use std::collections::BTreeMap;
 
-use howdah_manifest::{Flag, Manifest, PreparedDatabase, is_database_name};
+use howdah_manifest::{Flag, Manifest, PreparedDatabase, is_database_name, is_schema_name};
 
-use super::{Role, Statement, statement, together};
+use super::{Role, Statement, optional, statement, together};
 
 /// What a prepared database has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub fn prepared_roles(manifest: &Manifest) -> Vec<Role> {
         let schemas = database.schemas();
         let all: Vec<&str> = schemas.keys().map(String::as_str).collect();
         roles_of(&name, ADMIN, database.default_users, &search_path(&all), &mut out);
-        for (schema, settings) in schemas.iter().filter(|(schema, _)| is_database_name(schema)) {
+        for (schema, settings) in schemas.iter().filter(|(schema, _)| is_schema_name(schema)) {
             if settings.default_roles.unwrap_or(true) {
                 let prefix = format!("{name}_{schema}");
                 let path = search_path(&[schema]);
@@ -115,7 +115,7 @@ pub fn prepared_database(name: &str, database: &PreparedDatabase, have: &Databas
         ));
     }
     for (schema, settings) in database.schemas() {
-        if !is_database_name(&schema) || have.schemas.contains_key(&schema) {
+        if !is_schema_name(&schema) || have.schemas.contains_key(&schema) {
             continue;
         }
         let own_roles = settings.default_roles.unwrap_or(true);
@@ -162,7 +162,7 @@ pub fn prepared_database(name: &str, database: &PreparedDatabase, have: &Databas
     }
     for (extension, schema) in &database.extensions {
         match have.extensions.get(extension) {
-            None => out.push(statement(
+            None => out.push(optional(
                 format!(
                     "CREATE EXTENSION IF NOT EXISTS {} SCHEMA {}",
                     sql_identifier(extension),
@@ -170,13 +170,13 @@ pub fn prepared_database(name: &str, database: &PreparedDatabase, have: &Databas
                 ),
                 format!("create extension {extension} in {name}"),
             )),
-            Some(now) if now != schema => out.push(statement(
+            Some(now) if now != schema => out.push(optional(
                 format!(
                     "ALTER EXTENSION {} SET SCHEMA {}",
                     sql_identifier(extension),
                     sql_identifier(schema)
                 ),
-                format!("move extension {extension} to schema {schema}"),
+                format!("move extension {extension} in {name} to schema {schema}"),
             )),
             Some(_) => {}
         }

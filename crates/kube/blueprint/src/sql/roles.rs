@@ -51,6 +51,55 @@ pub fn wanted_roles(manifest: &Manifest, settings: &Settings) -> Vec<Role> {
     out
 }
 
+/// Users of a manifest for which no role is made, each a sentence.
+#[must_use]
+pub fn passed_over(manifest: &Manifest, settings: &Settings) -> Vec<String> {
+    let users = manifest.spec.users.keys();
+    users
+        .filter_map(|name| {
+            if *name == settings.super_username || *name == settings.replication_username {
+                Some(format!(
+                    "spec.users.{name}: the role is the operator's own, and its flags stay as they are"
+                ))
+            } else if settings.protected_role_names.contains(name) {
+                Some(format!(
+                    "spec.users.{name}: the name is protected, so neither role nor Secret is made: choose another"
+                ))
+            } else {
+                None
+            }
+        })
+        .collect()
+}
+
+/// Rights that roles have and the manifest does not give them, each a sentence. They stay: another client may have given
+/// them.
+#[must_use]
+pub fn more_rights(wanted: &[Role], have: &Catalogue) -> Vec<String> {
+    let mut out = Vec::new();
+    for role in wanted {
+        let facts = have.roles.get(&role.name);
+        let more: Vec<&str> = facts
+            .into_iter()
+            .flat_map(|facts| &facts.on)
+            .map(String::as_str)
+            .filter(|flag| RIGHTS.contains(flag) && !role.flags.iter().any(|own| own.name == *flag))
+            .collect();
+        if !more.is_empty() {
+            let names = more.join(", ");
+            out.push(format!(
+                "role {} has {names}, which the manifest does not give it and the operator does not take away: write NO{} to do so",
+                role.name,
+                more.join(", NO")
+            ));
+        }
+    }
+    out
+}
+
+/// Attributes that give a role more than its own objects.
+const RIGHTS: &[&str] = &["SUPERUSER", "CREATEROLE", "CREATEDB", "REPLICATION", "BYPASSRLS"];
+
 /// Statements for the roles. `verifiers` has the SCRAM verifier of each login role's password.
 #[must_use]
 pub fn roles(wanted: &[Role], have: &Catalogue, verifiers: &BTreeMap<String, String>) -> Vec<Statement> {
@@ -162,6 +211,27 @@ mod tests {
             flags,
             ..Role::default()
         }
+    }
+
+    #[test]
+    fn rights_beyond_the_manifest_are_named() {
+        let mut have = Catalogue::default();
+        let on = ["LOGIN", "INHERIT", "SUPERUSER", "CREATEDB"].map(str::to_owned);
+        have.roles.insert(
+            "a".into(),
+            RoleFacts {
+                on: BTreeSet::from(on),
+                ..RoleFacts::default()
+            },
+        );
+        assert_eq!(
+            more_rights(&[role("a", &["createdb"]), role("new", &[])], &have),
+            [
+                "role a has SUPERUSER, which the manifest does not give it and the operator does not take away: write \
+                 NOSUPERUSER to do so"
+            ]
+        );
+        assert!(more_rights(&[role("a", &["createdb", "nosuperuser"])], &have).is_empty());
     }
 
     #[test]

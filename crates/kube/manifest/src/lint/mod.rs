@@ -221,6 +221,96 @@ mod tests {
     }
 
     #[test]
+    fn what_the_operator_would_refuse_is_found() {
+        for (extra, severity, part) in [
+            (
+                "  env:\n  - name: A\n    value: 5\n",
+                "error: spec.env[0].value",
+                "write \"5\" in quotes",
+            ),
+            (
+                "  env:\n  - name: A\n    valeu: x\n",
+                "warning: spec.env[0].valeu",
+                "drops it",
+            ),
+            (
+                "  tolerations:\n  - effect: NoSchedul\n",
+                "error: spec.tolerations[0].effect",
+                "NoExecute",
+            ),
+            (
+                "  users:\n    a: [login, nologin]\n",
+                "error: spec.users.a",
+                "keep one",
+            ),
+            ("  users:\n    pg_x: []\n", "error: spec.users.pg_x", "itself"),
+            ("  users:\n    public: []\n", "error: spec.users.public", "itself"),
+            (
+                "  users:\n    admin: []\n",
+                "warning: spec.users.admin",
+                "protected",
+            ),
+            (
+                "  preparedDatabases:\n    a:\n      schemas:\n        pg_x: {}\n",
+                "error: spec.preparedDatabases.a.schemas.pg_x",
+                "pg_",
+            ),
+            (
+                "  patroni:\n    slots:\n      Bad-Slot:\n        type: physical\n",
+                "error: spec.patroni.slots.Bad-Slot",
+                "lower-case",
+            ),
+            (
+                "  patroni:\n    slots:\n      a:\n        type: logical\n        database: x\n",
+                "error: spec.patroni.slots.a.plugin",
+                "missing",
+            ),
+            ("  patroni:\n    ttl: 20\n", "warning: spec.patroni.ttl", "30"),
+            (
+                "  patroni:\n    pg_hba:\n    - hosst all all all md5\n",
+                "error: spec.patroni.pg_hba[0]",
+                "hosst",
+            ),
+            (
+                "  patroni:\n    pg_hba:\n    - hostssl all all all md5\n",
+                "warning: spec.patroni.pg_hba",
+                "replication",
+            ),
+            (
+                "  clone:\n    cluster: other\n",
+                "error: spec.clone",
+                "empty cluster",
+            ),
+            (
+                "  standby:\n    s3_wal_path: a\n",
+                "error: spec.standby",
+                "not supported yet",
+            ),
+        ] {
+            let findings = found(extra);
+            assert!(
+                findings.iter().any(|f| f.contains(severity) && f.contains(part)),
+                "{extra}: {findings:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_upstream_takes_is_taken() {
+        for extra in [
+            "  maintenanceWindows:\n  - \" 01:00-06:00\"\n  - 1:0-6:0\n",
+            "  logicalBackupSchedule: \"30 00  * * *\"\n",
+            "  patroni:\n    pg_hba:\n    - hostssl all all all md5\n    - hostssl replication standby all md5\n",
+            "  clone:\n  standby:\n",
+        ] {
+            assert_eq!(found(extra), Vec::<String>::new(), "{extra}");
+        }
+        let clone = "  clone:\n    cluster: a\n    uid: EFD12E58-5786-11E8-B5A7-06148230260C\n    timestamp: \
+                     \"2017-12-19t12:40:33+01:00\"\n";
+        assert_eq!(found(clone).len(), 1, "{:?}", found(clone));
+    }
+
+    #[test]
     fn broken_yaml_has_a_place() {
         let findings = lint("kind: postgresql\n  bad: [\n");
         assert_eq!(findings.len(), 1);

@@ -1,14 +1,19 @@
 use howdah_yaml::{Node, Value};
 use std::collections::BTreeSet;
 
-use howdah_pgconf::{AGENT_OWNED, Wrong, parameter_error, parameter_names};
+use howdah_pgconf::{AGENT_OWNED, Wrong, hba_errors, parameter_error, parameter_names};
 
 use super::{Finding, Severity, shape::nearest};
 use crate::{
-    Quantity, is_database_name, is_dns_label, is_role_name,
-    manifest::one_secret,
+    FlagError, Quantity, is_database_name, is_dns_label, is_reserved_role, is_role_name, is_schema_name,
+    manifest::{FROM_ELSEWHERE, not_empty, one_secret},
     names::{MAX_NAME, RECOMMENDED_NAME, shares_secret},
+    role_flags,
+    support::asks_for_nothing,
 };
+
+/// Upstream's default of `protected_role_names`.
+const PROTECTED: &[&str] = &["admin", "cron_admin"];
 
 /// Rules beyond keys and types.
 pub(super) fn check(document: &Node, findings: &mut Vec<Finding>) {
@@ -28,6 +33,125 @@ pub(super) fn check(document: &Node, findings: &mut Vec<Finding>) {
     roles_and_databases(spec, &mut say);
     instances(spec, &mut say);
     resources(spec, &mut say);
+    data_from_elsewhere(spec, &mut say);
+    patroni(spec, &mut say);
+}
+
+/// Fields that ask for data which an empty cluster would not have.
+fn data_from_elsewhere(spec: &Node, say: Say<'_>) {
+    for (field, line, node) in spec.entries() {
+        if FROM_ELSEWHERE.contains(&field.as_str()) && !asks_for_nothing(&node.json()) {
+            say(Severity::Error, *line, &format!("spec.{field}"), not_empty(field));
+        }
+    }
+    let standby = |key: &str| spec.at(&["standby", key]).filter(|node| !node.shown().is_empty());
+    if let (Some(_), Some(second)) = (standby("s3_wal_path"), standby("gs_wal_path")) {
+        let message = "names a second place beside s3_wal_path: keep one";
+        say(
+            Severity::Error,
+            second.line,
+            "spec.standby.gs_wal_path",
+            message.into(),
+        );
+    }
+}
+
+/// What Patroni's settings mean together.
+fn patroni(spec: &Node, say: Say<'_>) {
+    let Some(patroni) = spec.get("patroni") else {
+        return;
+    };
+    let seconds = |key: &str, default: i128| match patroni.get(key).map(|node| &node.value) {
+        // Upstream's zero means: not set.
+        Some(Value::Integer(number)) if *number != 0 => *number,
+        _ => default,
+    };
+    let (ttl, wait, retry) = (
+        seconds("ttl", 30),
+        seconds("loop_wait", 10),
+        seconds("retry_timeout", 10),
+    );
+    if wait + 2 * retry > ttl {
+        let node = ["ttl", "loop_wait", "retry_timeout"]
+            .iter()
+            .find_map(|key| patroni.get(key));
+        let message = format!(
+            "is {ttl}, and loop_wait + 2 * retry_timeout is {}: the members use shorter ones",
+            wait + 2 * retry
+        );
+        let line = node.map_or(patroni.line, |node| node.line);
+        say(Severity::Warning, line, "spec.patroni.ttl", message);
+    }
+    for (name, line, slot) in patroni.get("slots").map(Node::entries).unwrap_or_default() {
+        let path = format!("spec.patroni.slots.{name}");
+        let is_name = !name.is_empty()
+            && name.len() <= 63
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if !is_name {
+            let message = "is not a name of a replication slot: use lower-case letters, digits and _, at most 63 of them";
+            say(Severity::Error, *line, &path, message.into());
+        }
+        let kind = slot.get("type").map(Node::shown);
+        match kind.as_deref() {
+            Some("logical") => {
+                for needed in ["database", "plugin"] {
+                    if slot.get(needed).is_none() {
+                        let message = "is required for a logical slot and missing";
+                        say(
+                            Severity::Error,
+                            *line,
+                            &format!("{path}.{needed}"),
+                            message.into(),
+                        );
+                    }
+                }
+            }
+            None | Some("physical") => {}
+            Some(other) => say(
+                Severity::Error,
+                *line,
+                &format!("{path}.type"),
+                format!("'{other}' must be physical or logical"),
+            ),
+        }
+    }
+    if let Some(node) = patroni.get("pg_hba") {
+        host_based_authentication(node, say);
+    }
+}
+
+fn host_based_authentication(node: &Node, say: Say<'_>) {
+    let Value::List(items) = &node.value else {
+        return;
+    };
+    let lines: Vec<String> = items.iter().map(Node::shown).collect();
+    for (number, message) in hba_errors(&lines) {
+        let line = items.get(number - 1).map_or(node.line, |item| item.line);
+        let path = format!("spec.patroni.pg_hba[{}]", number - 1);
+        say(Severity::Error, line, &path, message);
+    }
+    let first = |line: &String| line.split_whitespace().next().map(str::to_owned);
+    let types: Vec<String> = lines.iter().filter_map(first).collect();
+    let replicates = lines.iter().any(|line| {
+        let mut words = line.split_whitespace();
+        let is_host = words.next().is_some_and(|word| word.starts_with("host"));
+        is_host
+            && words
+                .next()
+                .is_some_and(|databases| databases.split(',').any(|name| name == "replication"))
+    });
+    let includes = types.iter().any(|word| word.starts_with("include"));
+    if !lines.is_empty() && !replicates && !includes {
+        let message = "no line lets replicas in: add 'hostssl replication standby all md5'";
+        say(
+            Severity::Warning,
+            node.line,
+            "spec.patroni.pg_hba",
+            message.into(),
+        );
+    }
 }
 
 type Say<'a> = &'a mut dyn FnMut(Severity, u64, &str, String);
@@ -109,6 +233,45 @@ fn roles_and_databases(spec: &Node, say: Say<'_>) {
                 "is not a role name: use lower-case letters, digits, - and _, at most 63 of them".into(),
             );
         }
+        if is_reserved_role(name) {
+            let message = "is a name that PostgreSQL keeps for itself: choose another";
+            say(
+                Severity::Error,
+                *line,
+                &format!("spec.users.{name}"),
+                message.into(),
+            );
+        }
+        if ["postgres", "standby"].contains(&name.as_str()) {
+            let message = "is the operator's own role: its flags stay as they are";
+            say(
+                Severity::Warning,
+                *line,
+                &format!("spec.users.{name}"),
+                message.into(),
+            );
+        }
+        if PROTECTED.contains(&name.as_str()) {
+            let message = "is a protected name (protected_role_names): neither role nor Secret is made";
+            say(
+                Severity::Warning,
+                *line,
+                &format!("spec.users.{name}"),
+                message.into(),
+            );
+        }
+        if let Value::List(items) = &flags.value {
+            let words: Vec<String> = items.iter().map(Node::shown).collect();
+            // Unknown words are found by the schema.
+            if let Err(error @ FlagError::Contradiction(_)) = role_flags(&words) {
+                say(
+                    Severity::Error,
+                    *line,
+                    &format!("spec.users.{name}"),
+                    error.to_string(),
+                );
+            }
+        }
         // Roles that cannot log in have no Secret.
         let logs_in = |flags: &Node| match &flags.value {
             Value::List(items) => !items.iter().any(|item| {
@@ -134,11 +297,19 @@ fn roles_and_databases(spec: &Node, say: Say<'_>) {
     }
     let bad_database =
         "is not a database name: begin with a letter or underscore, then letters, digits and underscores";
-    for (name, line, _) in spec
+    for (name, line, database) in spec
         .get("preparedDatabases")
         .map(Node::entries)
         .unwrap_or_default()
     {
+        for (schema, line, _) in database.get("schemas").map(Node::entries).unwrap_or_default() {
+            if !is_schema_name(schema) {
+                let path = format!("spec.preparedDatabases.{name}.schemas.{schema}");
+                let message = "is not a schema name: begin with a letter or underscore, but not with pg_, then letters, digits \
+                               and underscores";
+                say(Severity::Error, *line, &path, message.into());
+            }
+        }
         for kind in ["owner", "reader", "writer"] {
             roles.insert(format!("{name}_{kind}"));
             roles.insert(format!("{name}_{kind}_user"));

@@ -2,6 +2,7 @@ use super::{Finding, Severity};
 use crate::{
     OLD_NAMES, Quantity,
     fields::spec_schema,
+    foreign,
     schema::{Field, Kind, Schema},
 };
 use howdah_yaml::{Node, Value};
@@ -100,7 +101,19 @@ impl Checker<'_> {
             },
             Kind::Foreign(name) => {
                 if !matches!(node.value, Value::Map(_)) {
-                    self.expected(&format!("a mapping (Kubernetes' {name})"), path, line, node);
+                    return self.expected(&format!("a mapping (Kubernetes' {name})"), path, line, node);
+                }
+                for problem in foreign::problems(name, &node.json()) {
+                    self.findings.push(Finding {
+                        severity: if problem.refused {
+                            Severity::Error
+                        } else {
+                            Severity::Warning
+                        },
+                        line: node.nearest(&problem.path).line,
+                        path: foreign::below(path, &problem.path),
+                        message: problem.reason,
+                    });
                 }
             }
             _ => self.scalar(schema, path, line, node),
@@ -219,19 +232,17 @@ fn fits(form: &str, text: &str) -> bool {
             let (base, step) = field.split_once('/').unwrap_or((field, "1"));
             (base == "*" || is_digits(base)) && is_digits(step)
         };
-        return text.split(' ').count() == 5 && text.split(' ').all(field);
+        let blank_ends = text.starts_with(' ') || text.ends_with(' ');
+        return !blank_ends && text.split_whitespace().count() == 5 && text.split_whitespace().all(field);
     }
     if form == "a UUID" {
         let lengths: Vec<usize> = text.split('-').map(str::len).collect();
-        return lengths == [8, 4, 4, 4, 12]
-            && text
-                .bytes()
-                .all(|b| b == b'-' || b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        return lengths == [8, 4, 4, 4, 12] && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit());
     }
     if form.starts_with("RFC 3339") {
         let bytes = text.as_bytes();
         let offset = bytes.len().checked_sub(6).map(|at| bytes[at]);
-        return bytes.len() >= 25 && bytes[10] == b'T' && matches!(offset, Some(b'+' | b'-'));
+        return bytes.len() >= 25 && matches!(bytes[10], b'T' | b't') && matches!(offset, Some(b'+' | b'-'));
     }
     true
 }
@@ -241,6 +252,7 @@ fn is_digits(text: &str) -> bool {
 }
 
 fn is_window(text: &str) -> bool {
+    let text = text.trim_matches(' ');
     let times = match text.split_once(':') {
         Some((day, rest)) if day.starts_with(|c: char| c.is_ascii_alphabetic()) => {
             let short = day.get(..3).unwrap_or(day);
@@ -254,7 +266,7 @@ fn is_window(text: &str) -> bool {
     let time = |time: &str| {
         let (hours, minutes) = time.split_once(':')?;
         let (h, m): (u32, u32) = (hours.parse().ok()?, minutes.parse().ok()?);
-        (h < 24 && m < 60 && minutes.len() == 2).then_some(h * 60 + m)
+        (h < 24 && m < 60 && minutes.len() <= 2).then_some(h * 60 + m)
     };
     times
         .split_once('-')

@@ -22,15 +22,19 @@ pub(crate) struct Access<'a> {
     pub(crate) passwords: &'a BTreeMap<String, String>,
 }
 
-/// Makes roles and databases what the manifest says.
+/// Makes roles and databases what the manifest says. `runs` gets the server's major, also when something fails after it is
+/// known.
 pub(crate) async fn sync(
     context: &Context,
     manifest: &Manifest,
     access: &Access<'_>,
     of: DatabaseInput,
+    runs: &mut Option<String>,
 ) -> Result<Arc<DatabasePass>, OperatorError> {
     let settings = &context.settings;
     let session = open(context, access, "postgres").await?;
+    let version = session.major().await?;
+    *runs = Some(version.clone());
     // A commit here must not wait for a standby that is away.
     session.run("SET synchronous_commit = 'local'").await?;
     let wanted = sql::wanted_roles(manifest, settings);
@@ -46,7 +50,10 @@ pub(crate) async fn sync(
         }
     }
     carry_out(&session, manifest, &sql::roles(&wanted, &have, &verifiers)).await?;
-    let (statements, skipped) = sql::databases(manifest, settings, &wanted, &have);
+    let (statements, mut skipped) = sql::databases(manifest, settings, &wanted, &have);
+    let made = manifest.spec.databases.len().saturating_sub(skipped.len());
+    skipped.extend(sql::passed_over(manifest, settings));
+    skipped.extend(sql::more_rights(&wanted, &have));
     carry_out(&session, manifest, &statements).await?;
     let prepared = manifest.spec.prepared(&manifest.name);
     for (name, database) in &prepared {
@@ -56,15 +63,16 @@ pub(crate) async fn sync(
         let inside = open(context, access, name).await?;
         inside.run("SET synchronous_commit = 'local'").await?;
         let have = catalogue::database(&inside, &format!("{name}_owner")).await?;
-        carry_out(&inside, manifest, &sql::prepared_database(name, database, &have)).await?;
+        let statements = sql::prepared_database(name, database, &have);
+        skipped.extend(carry_out(&inside, manifest, &statements).await?);
     }
     Ok(Arc::new(DatabasePass {
         of,
         at: now(),
         roles: wanted.len(),
-        databases: manifest.spec.databases.len() + prepared.len() - skipped.len(),
+        databases: made + prepared.len(),
         skipped,
-        version: session.major().await?,
+        version,
     }))
 }
 
@@ -83,15 +91,24 @@ async fn open(context: &Context, access: &Access<'_>, database: &str) -> Result<
     Session::open(access.address, user, password, database).await
 }
 
-/// Runs statements one by one. One that fails is reported with its purpose; those after it are not tried.
+/// Runs statements one by one, and returns what the server has refused of those that it may. Any other that fails is reported
+/// with its purpose; those after it are not tried.
 async fn carry_out(
     session: &Session,
     manifest: &Manifest,
     statements: &[Statement],
-) -> Result<(), OperatorError> {
+) -> Result<Vec<String>, OperatorError> {
+    let mut refused = Vec::new();
     for statement in statements {
         tracing::info!(cluster = manifest.name, "{}", statement.what);
-        session.run_for(&statement.sql, &statement.what).await?;
+        match session.run_for(&statement.sql, &statement.what).await {
+            Err(OperatorError::Database { what, source })
+                if statement.optional && source.message().is_some() =>
+            {
+                refused.push(format!("{what}: {source}"));
+            }
+            other => other?,
+        }
     }
-    Ok(())
+    Ok(refused)
 }
