@@ -14,7 +14,11 @@ use clap::{Args, Parser, Subcommand};
     disable_help_subcommand = true
 )]
 #[command(
-    after_help = "Called as 'patroni' or 'patronictl' (through a symbolic link) it behaves as those do."
+    after_help = "Of 'howdah ctl' these may be written without 'ctl': switchover, failover, restart, reinit, pause, resume, \
+        history.\nCalled as 'patroni' or 'patronictl' (through a symbolic link) it behaves as those do.\n\n\
+        HOWDAH_STATE names the directory of the sandbox: /var/lib/howdah (as root) or ~/.local/state/howdah unless set.\n\n\
+        Examples:\n  howdah up --detach\n  howdah apply -f cluster.yaml --wait\n  howdah get acid-minimal-cluster\n  \
+        howdah switchover acid-minimal-cluster"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -53,6 +57,17 @@ pub struct AgentArgs {
     pub validate_config: bool,
 }
 
+/// Commands of `ctl` that may be written without it.
+const SHORT: &[&str] = &[
+    "switchover",
+    "failover",
+    "restart",
+    "reinit",
+    "pause",
+    "resume",
+    "history",
+];
+
 /// Puts the right subcommand in when the binary was called by another name.
 pub fn as_called(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.collect();
@@ -66,8 +81,11 @@ pub fn as_called(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
         name if name == OsStr::new("patronictl") => Some("ctl"),
         _ => None,
     };
+    let of_ctl = |word: &OsString| SHORT.iter().any(|short| word == *short);
     if let Some(subcommand) = subcommand {
         args.insert(1, subcommand.into());
+    } else if args.get(1).is_some_and(of_ctl) {
+        args.insert(1, "ctl".into());
     }
     args
 }
@@ -86,5 +104,9 @@ mod tests {
     fn other_names_are_other_commands() {
         let args = as_called(["/usr/bin/patronictl", "list"].into_iter().map(OsString::from));
         assert_eq!(args, ["/usr/bin/patronictl", "ctl", "list"]);
+        let args = as_called(["howdah", "switchover", "a"].into_iter().map(OsString::from));
+        assert_eq!(args, ["howdah", "ctl", "switchover", "a"]);
+        let args = as_called(["howdah", "list"].into_iter().map(OsString::from));
+        assert_eq!(args, ["howdah", "list"]);
     }
 }

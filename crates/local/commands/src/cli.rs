@@ -6,6 +6,13 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
     /// Start Kubernetes for this machine, with the operator in it
+    #[command(
+        long_about = "Start a small Kubernetes for this machine (the sandbox), and in it the operator that makes clusters from \
+            manifests. Pods run as processes with loopback addresses of their own; nothing is downloaded.\n\n\
+            State is kept in /var/lib/howdah (as root) or ~/.local/state/howdah; $HOWDAH_STATE names another place. As root, \
+            pods run as the user 'postgres'.\n\n\
+            In the foreground Ctrl-C stops the pods in order and ends. A second 'howdah up' continues with the same clusters."
+    )]
     Up(UpArgs),
     /// Stop it; the clusters' data stays unless --purge
     Down(DownArgs),
@@ -13,8 +20,11 @@ pub enum ClusterCommand {
     Apply(ApplyArgs),
     /// List the clusters
     List(ListArgs),
-    /// Show one cluster: members, conditions, addresses
+    /// Show one cluster: members, conditions, how to connect
+    #[command(visible_alias = "status")]
     Get(GetArgs),
+    /// Show what has happened to a cluster
+    Events(EventsArgs),
     /// Open psql on a cluster, through its Service
     Psql(PsqlArgs),
     /// Show what a cluster's members log
@@ -32,11 +42,6 @@ pub enum ClusterCommand {
 /// Arguments of `up`.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Start a small Kubernetes for this machine (the sandbox), and in it the operator that makes clusters from \
-        manifests. Pods run as processes with loopback addresses of their own; nothing is downloaded.\n\n\
-        State is kept in /var/lib/howdah (as root) or ~/.local/state/howdah; $HOWDAH_STATE names another place. As root, \
-        pods run as the user 'postgres'.\n\n\
-        In the foreground Ctrl-C stops the pods in order and ends. A second 'howdah up' continues with the same clusters.",
     after_help = "Examples:\n  howdah up --detach\n  howdah apply -f examples/minimal-postgres-manifest.yaml --wait\n  \
         kubectl --kubeconfig $(howdah kubeconfig) get all"
 )]
@@ -58,11 +63,13 @@ pub struct DownArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 applied (and ready with --wait), 2 a manifest has errors and nothing was changed, 3 applied but \
-        not ready within --timeout.\n\nExample:\n  howdah apply -f cluster.yaml --wait --timeout 2m"
+    after_help = "Exit codes: 0 applied (and ready with --wait), 2 a manifest has errors and nothing was changed (or, with \
+        --wait, the operator cannot act on it), 3 applied but not ready within --timeout.\n\n\
+        Examples:\n  howdah apply -f cluster.yaml --wait --timeout 2m\n  howdah apply -f manifests/\n  \
+        kubectl get postgresql -o yaml | howdah apply -f -"
 )]
 pub struct ApplyArgs {
-    /// Files with manifests; '-' reads from the standard input
+    /// Files, directories or URLs with manifests; '-' reads from the standard input
     #[arg(long, short, required = true)]
     pub file: Vec<PathBuf>,
     /// Wait until the clusters are ready, and show how they become so
@@ -101,6 +108,18 @@ pub struct GetArgs {
     /// text, json or yaml
     #[arg(long, short, default_value = "text", value_parser = ["text", "json", "yaml"])]
     pub output: String,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  howdah events acid-minimal-cluster --follow")]
+pub struct EventsArgs {
+    /// The cluster
+    pub cluster: String,
+    /// Go on as events come
+    #[arg(long, short)]
+    pub follow: bool,
     #[command(flatten)]
     pub place: Place,
 }
@@ -165,7 +184,7 @@ pub struct DeleteArgs {
         errors (warnings may be), 2 errors."
 )]
 pub struct LintArgs {
-    /// Files with manifests; '-' reads from the standard input
+    /// Files, directories or URLs with manifests; '-' reads from the standard input
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
 }

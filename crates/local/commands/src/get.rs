@@ -2,13 +2,14 @@ use anyhow::Context as _;
 use howdah_blueprint::Names;
 use howdah_manifest::Status;
 use k8s_openapi::api::core::v1::{Event, Service};
-use kube::{Api, api::ListParams};
+use kube::Api;
 use serde_json::Value;
 
 use crate::{
     cli::GetArgs,
     context::Context,
-    output::{age, document, table, text},
+    events::{of_cluster, row},
+    output::{age, bytes, document, one_line, table, text, without_managers},
 };
 
 /// As many of the last events are shown.
@@ -19,7 +20,7 @@ pub(crate) async fn get(args: &GetArgs) -> anyhow::Result<u8> {
     let object = context.cluster(&args.cluster, &args.place.namespace).await?;
     let value = serde_json::to_value(&object)?;
     if args.output != "text" {
-        print!("{}", document(&value, &args.output)?);
+        print!("{}", document(&without_managers(value), &args.output)?);
         return Ok(0);
     }
     let status = Status::read(&value["status"]);
@@ -43,15 +44,19 @@ pub(crate) async fn get(args: &GetArgs) -> anyhow::Result<u8> {
         Some(runs) if *runs != asked => println!("PostgreSQL {runs} ({asked} is asked for)"),
         _ => println!("PostgreSQL {asked}"),
     }
-    addresses(&context, args).await?;
+    addresses(&context, args, spec).await?;
     println!("\n{}", members(&status));
     println!("{}", conditions(&status));
+    for lack in &status.machine {
+        println!("On this machine: {lack}.");
+    }
     events(&context, args, &value).await
 }
 
-async fn addresses(context: &Context, args: &GetArgs) -> anyhow::Result<()> {
+async fn addresses(context: &Context, args: &GetArgs, spec: &Value) -> anyhow::Result<()> {
     let api = Api::<Service>::namespaced(context.client.clone(), &args.place.namespace);
     let names = Names(&args.cluster);
+    let mut primary = None;
     for (told, name) in [
         ("Primary", names.cluster()),
         ("Replicas", names.replica_service()),
@@ -60,11 +65,46 @@ async fn addresses(context: &Context, args: &GetArgs) -> anyhow::Result<()> {
         let address = service.and_then(|service| service.spec?.cluster_ip);
         println!(
             "{told:<10} {}:5432 (Service {name})",
-            address.unwrap_or_else(|| "-".to_owned())
+            address.as_deref().unwrap_or("-")
         );
+        primary = primary.or(address);
     }
-    println!("Password   Secret {}", names.secret("postgres"));
+    let (database, user) = entry(spec, &args.cluster);
+    let address = primary.as_deref().unwrap_or("-");
+    println!("Connect    postgresql://{user}@{address}:5432/{database}?sslmode=require");
+    let namespace = match args.place.namespace.as_str() {
+        "default" => String::new(),
+        other => format!(" -n {other}"),
+    };
+    println!(
+        "Password   kubectl --kubeconfig $(howdah kubeconfig){namespace} get secret {} -o go-template='{{{{.data.password | base64decode}}}}'",
+        names.secret(&user)
+    );
+    println!(
+        "           howdah psql {}{namespace}   asks for none",
+        args.cluster
+    );
     Ok(())
+}
+
+/// The database and role that an application of this cluster uses: the first of the manifest.
+fn entry(spec: &Value, cluster: &str) -> (String, String) {
+    let first = spec["databases"]
+        .as_object()
+        .and_then(|databases| databases.iter().next());
+    if let Some((database, owner)) = first {
+        return (database.clone(), text(owner));
+    }
+    let prepared = match spec["preparedDatabases"].as_object() {
+        Some(databases) if databases.is_empty() => Some(cluster.replace('-', "_")),
+        Some(databases) => databases.keys().next().cloned(),
+        None => None,
+    };
+    let with_users = prepared.filter(|name| spec["preparedDatabases"][name]["defaultUsers"] == true);
+    match with_users {
+        Some(name) => (name.clone(), format!("{name}_owner_user")),
+        None => ("postgres".to_owned(), "postgres".to_owned()),
+    }
 }
 
 fn members(status: &Status) -> String {
@@ -76,7 +116,7 @@ fn members(status: &Status) -> String {
             member.name.clone(),
             member.role.clone(),
             member.state.clone(),
-            number(member.lag),
+            member.lag.map_or_else(|| "-".to_owned(), bytes),
             number(member.timeline),
             if member.pending_restart {
                 "waits for a restart"
@@ -96,7 +136,7 @@ fn conditions(status: &Status) -> String {
             condition.kind.clone(),
             condition.status.clone(),
             age(Some(&condition.last_transition_time)),
-            condition.message.clone(),
+            one_line(&condition.message),
         ]);
     }
     table(&rows)
@@ -105,18 +145,9 @@ fn conditions(status: &Status) -> String {
 async fn events(context: &Context, args: &GetArgs, cluster: &Value) -> anyhow::Result<u8> {
     let api = Api::<Event>::namespaced(context.client.clone(), &args.place.namespace);
     let uid = cluster["metadata"]["uid"].as_str().unwrap_or_default();
-    let about = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
-    let mut events = api.list(&about).await.context("listing events")?.items;
-    events.sort_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0));
-    let mut rows = vec![["EVENT", "AGE", "WHAT"].map(str::to_owned).to_vec()];
-    for event in events.iter().skip(events.len().saturating_sub(EVENTS)) {
-        let time = event.last_timestamp.as_ref().map(|time| time.0.to_string());
-        rows.push(vec![
-            event.reason.clone().unwrap_or_default(),
-            age(time.as_deref()),
-            event.message.clone().unwrap_or_default(),
-        ]);
-    }
+    let events = of_cluster(&api, &format!("involvedObject.uid={uid}")).await?;
+    let mut rows = vec![["AGE", "EVENT", "WHAT"].map(str::to_owned).to_vec()];
+    rows.extend(events.iter().skip(events.len().saturating_sub(EVENTS)).map(row));
     if rows.len() > 1 {
         print!("{}", table(&rows));
     }

@@ -15,6 +15,7 @@ mod apply;
 mod cli;
 mod context;
 mod delete;
+mod events;
 mod failure;
 mod get;
 mod lint;
@@ -24,6 +25,7 @@ mod output;
 mod progress;
 mod psql;
 mod server;
+mod source;
 mod up;
 
 pub use cli::{ClusterCommand, UpArgs};
@@ -58,10 +60,11 @@ pub fn run(command: ClusterCommand) -> anyhow::Result<u8> {
             ClusterCommand::Apply(args) => apply::apply(&args).await,
             ClusterCommand::List(args) => list::list(&args).await,
             ClusterCommand::Get(args) => get::get(&args).await,
+            ClusterCommand::Events(args) => events::events(&args).await,
             ClusterCommand::Psql(args) => psql::psql(&args).await,
             ClusterCommand::Logs(args) => logs::logs(&args).await,
             ClusterCommand::Delete(args) => delete::delete(&args).await,
-            ClusterCommand::Lint(args) => lint::lint(&args),
+            ClusterCommand::Lint(args) => lint::lint(&args).await,
             ClusterCommand::Crd => lint::crd(),
             ClusterCommand::Kubeconfig => lint::kubeconfig(),
         }

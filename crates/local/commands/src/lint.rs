@@ -1,45 +1,43 @@
-use std::{
-    fs,
-    io::{Read, Write},
-    path::Path,
-};
+use std::io::Write;
 
-use anyhow::Context as _;
-use howdah_manifest::lint::{Finding, Severity, lint as findings_of};
+use howdah_manifest::lint::{Finding, Severity, count_clusters, lint as findings_of};
 use howdah_sandbox::SandboxDir;
 
-use crate::{cli::LintArgs, output::document};
+use crate::{cli::LintArgs, output::document, server::Server, source::sources};
 
-/// A file's text; `-` is the standard input.
-pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
-    if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .context("reading the standard input")?;
-        return Ok(text);
+pub(crate) async fn lint(args: &LintArgs) -> anyhow::Result<u8> {
+    let (mut errors, mut warnings, mut clusters) = (0, 0, 0);
+    for source in sources(&args.files).await? {
+        let findings = findings_of(&source.text);
+        for finding in &findings {
+            match finding.severity {
+                Severity::Error => errors += 1,
+                Severity::Warning => warnings += 1,
+            }
+        }
+        clusters += count_clusters(&source.text);
+        print!("{}", shown(&source.name, &findings));
     }
-    fs::read_to_string(path).with_context(|| format!("{}", path.display()))
-}
-
-pub(crate) fn lint(args: &LintArgs) -> anyhow::Result<u8> {
-    let mut errors = 0;
-    for path in &args.files {
-        let findings = findings_of(&read(path)?);
-        errors += findings
-            .iter()
-            .filter(|finding| finding.severity == Severity::Error)
-            .count();
-        print!("{}", shown(path, &findings));
-    }
+    let plural = |count: usize, what: &str| match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    };
+    let found = match (errors, warnings) {
+        (0, 0) => "nothing found".to_owned(),
+        (0, _) => plural(warnings, "warning"),
+        (_, 0) => plural(errors, "error"),
+        _ => format!("{}, {}", plural(errors, "error"), plural(warnings, "warning")),
+    };
+    // Beside the findings, which editors read.
+    eprintln!("{}: {found}", plural(clusters, "cluster"));
     Ok(if errors > 0 { 2 } else { 0 })
 }
 
 /// Findings as lines that editors understand.
-pub(crate) fn shown(path: &Path, findings: &[Finding]) -> String {
+pub(crate) fn shown(name: &str, findings: &[Finding]) -> String {
     findings
         .iter()
-        .map(|finding| format!("{}:{finding}\n", path.display()))
+        .map(|finding| format!("{name}:{finding}\n"))
         .collect()
 }
 
@@ -50,12 +48,20 @@ pub(crate) fn crd() -> anyhow::Result<u8> {
 }
 
 pub(crate) fn kubeconfig() -> anyhow::Result<u8> {
-    let path = SandboxDir::of_user().kubeconfig();
-    anyhow::ensure!(
-        path.exists(),
-        "there is no kubeconfig yet: 'howdah up' writes {}",
-        path.display()
-    );
+    let dir = SandboxDir::of_user();
+    let path = dir.kubeconfig();
+    if !path.exists() {
+        match Server::find(&dir) {
+            Some(_) => anyhow::bail!(
+                "{} was removed while the sandbox runs: 'howdah down' and 'howdah up --detach' write it again",
+                path.display()
+            ),
+            None => anyhow::bail!(
+                "there is no kubeconfig yet: 'howdah up' writes {}",
+                path.display()
+            ),
+        }
+    }
     println!("{}", path.display());
     Ok(0)
 }

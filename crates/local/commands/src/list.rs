@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::ListArgs,
     context::Context,
-    output::{age, document, table, text},
+    output::{age, document, table, text, without_managers},
 };
 
 pub(crate) async fn list(args: &ListArgs) -> anyhow::Result<u8> {
@@ -23,6 +23,7 @@ pub(crate) async fn list(args: &ListArgs) -> anyhow::Result<u8> {
         .map(serde_json::to_value)
         .collect::<Result<_, _>>()?;
     if args.output != "table" {
+        let items: Vec<Value> = items.into_iter().map(without_managers).collect();
         print!("{}", document(&json!(items), &args.output)?);
         return Ok(0);
     }
@@ -43,6 +44,15 @@ pub(crate) async fn list(args: &ListArgs) -> anyhow::Result<u8> {
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(items.iter().map(row));
+    // A column that says "default" in each row says nothing.
+    if items
+        .iter()
+        .all(|item| item["metadata"]["namespace"] == "default")
+    {
+        for row in &mut rows {
+            row.remove(0);
+        }
+    }
     print!("{}", table(&rows));
     Ok(0)
 }

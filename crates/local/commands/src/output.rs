@@ -27,6 +27,34 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     out
 }
 
+/// A text of several lines in one, for a cell of a table.
+pub(crate) fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines.join(" ")
+}
+
+/// Bytes as people read them.
+pub(crate) fn bytes(count: u64) -> String {
+    match count {
+        0..10_000 => format!("{count} B"),
+        10_000..10_000_000 => format!("{} kB", count / 1000),
+        10_000_000..10_000_000_000 => format!("{} MB", count / 1_000_000),
+        _ => format!("{} GB", count / 1_000_000_000),
+    }
+}
+
+/// An object without the record of who owns which field, as kubectl shows it.
+pub(crate) fn without_managers(mut object: Value) -> Value {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    object
+}
+
 /// A value as JSON or YAML.
 pub(crate) fn document(value: &impl Serialize, format: &str) -> anyhow::Result<String> {
     Ok(match format {

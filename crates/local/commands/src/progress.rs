@@ -30,11 +30,7 @@ pub(crate) async fn follow(
     let name = cluster.metadata.name.clone().unwrap_or_default();
     let namespace = cluster.metadata.namespace.clone().unwrap_or_default();
     let generation = cluster.metadata.generation.unwrap_or(0);
-    // As it is written on a command line.
-    let place = match namespace.as_str() {
-        "default" => name.clone(),
-        other => format!("{name} -n {other}"),
-    };
+    let place = place(&name, &namespace);
     let mut view = View::new(began);
     let followed = timeout_at(
         began + patience,
@@ -50,10 +46,17 @@ pub(crate) async fn follow(
                 .condition("Ready")
                 .map(|c| c.message.clone())
                 .unwrap_or_default();
+            let seconds = patience.as_secs();
+            if view.last.observed_generation < generation {
+                return Err(Failure::NotReady(format!(
+                    "{name} is not ready after {seconds} s: no operator has looked at it; its annotation \
+                     'acid.zalan.do/controller' may leave it to another one"
+                ))
+                .into());
+            }
             return Err(Failure::NotReady(format!(
-                "{name} is not ready after {} s ({why}); it goes on: 'howdah get {place}' shows how far it is, 'howdah logs \
-                 {place}' why",
-                patience.as_secs()
+                "{name} is not ready after {seconds} s ({why}); it goes on: 'howdah get {place}' shows how far it is, 'howdah \
+                 logs {place}' why"
             ))
             .into());
         }
@@ -63,8 +66,27 @@ pub(crate) async fn follow(
     for note in &status.notes {
         println!("  note: {note}");
     }
+    for lack in &status.machine {
+        println!("  on this machine: {lack}");
+    }
     println!("  howdah psql {place}");
     Ok(())
+}
+
+/// A cluster as it is written on a command line.
+fn place(name: &str, namespace: &str) -> String {
+    match namespace {
+        "default" | "" => name.to_owned(),
+        other => format!("{name} -n {other}"),
+    }
+}
+
+/// What a user may type next about a cluster.
+pub(crate) fn next_command(command: &str, cluster: &DynamicObject) -> String {
+    let metadata = &cluster.metadata;
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    format!("howdah {command} {}", place(name, namespace))
 }
 
 async fn watch(
@@ -97,6 +119,12 @@ async fn watch(
         }
     }
     anyhow::bail!("the watch of {name} has ended")
+}
+
+/// As much of a line as a terminal shows in one row: what is drawn again must not wrap.
+fn cut(line: &str) -> String {
+    let width = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(80, |size| usize::from(size.ws_col));
+    line.chars().take(width.max(20)).collect()
 }
 
 /// What is on the terminal. Elsewhere each change is a line.
@@ -157,6 +185,19 @@ impl View {
                     out.push_str(line.trim_end());
                     out.push('\n');
                 }
+            }
+        }
+        let failed = status.phase.ends_with("Failed");
+        if let Some(ready) = status.condition("Ready").filter(|_| failed) {
+            let line = format!("  !           {}", ready.message);
+            if self.terminal {
+                out.push_str(&cut(&line));
+                out.push('\n');
+                lines += 1;
+            } else if self.said.get("!") != Some(&ready.message) {
+                self.said.insert("!".into(), ready.message.clone());
+                out.push_str(&line);
+                out.push('\n');
             }
         }
         self.lines = lines;

@@ -103,7 +103,8 @@ pub fn members(view: &View) -> Vec<MemberOverview> {
                 host,
                 port,
                 timeline: member.timeline,
-                received: position(member.receive_lsn.or(member.xlog_location)),
+                // What was replayed has been received: the receiver speaks only of the WAL that it streamed itself.
+                received: position(member.receive_lsn.max(member.replay_lsn).or(member.xlog_location)),
                 replayed: position(member.replay_lsn.or(member.xlog_location)),
                 pending_restart: member
                     .pending_restart

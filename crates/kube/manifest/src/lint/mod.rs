@@ -1,12 +1,13 @@
 //! What is wrong or suspicious in a manifest, with the line, the reason, and what to write instead.
 
+mod others;
 mod rules;
 mod shape;
 
 use std::fmt;
 
 use crate::{GROUP, KIND, VERSION};
-use howdah_yaml::Node;
+use howdah_yaml::{Node, Value};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +29,20 @@ pub struct Finding {
     pub path: String,
     /// What is wrong, and what to write.
     pub message: String,
+    /// It holds for a cluster that does not exist yet: one that does goes on without the field.
+    pub about_new: bool,
+}
+
+impl Finding {
+    pub(crate) fn new(severity: Severity, line: u64, path: &str, message: String) -> Self {
+        Finding {
+            severity,
+            line,
+            path: path.to_owned(),
+            message,
+            about_new: false,
+        }
+    }
 }
 
 impl fmt::Display for Finding {
@@ -40,18 +55,14 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Looks at all documents of a YAML text. Documents of other kinds are passed over.
+/// Looks at all documents of a YAML text, and into Lists. Of other kinds only those are spoken of that the old operator
+/// reads and this one does not yet.
 #[must_use]
 pub fn lint(text: &str) -> Vec<Finding> {
     let documents = match howdah_yaml::documents(text) {
         Ok(documents) => documents,
         Err((line, message)) => {
-            return vec![Finding {
-                severity: Severity::Error,
-                line,
-                path: "(file)".into(),
-                message,
-            }];
+            return vec![Finding::new(Severity::Error, line, "(file)", message)];
         }
     };
     let mut findings = Vec::new();
@@ -59,15 +70,33 @@ pub fn lint(text: &str) -> Vec<Finding> {
         one(document, &mut findings);
     }
     if documents.is_empty() {
-        findings.push(Finding {
-            severity: Severity::Error,
-            line: 1,
-            path: "(file)".into(),
-            message: "holds no document: write a manifest of kind postgresql".into(),
-        });
+        let message = "holds no document: write a manifest of kind postgresql";
+        findings.push(Finding::new(Severity::Error, 1, "(file)", message.into()));
     }
     findings.sort_by_key(|finding| finding.line);
     findings
+}
+
+/// The objects of a List, as `kubectl get -o yaml` writes it.
+fn items<'a>(document: &'a Node, kind: &str) -> Option<&'a [Node]> {
+    match &document.get("items").filter(|_| kind.ends_with("List"))?.value {
+        Value::List(items) => Some(items),
+        _ => None,
+    }
+}
+
+/// How many clusters a text describes.
+#[must_use]
+pub fn count_clusters(text: &str) -> usize {
+    fn count(document: &Node) -> usize {
+        let kind = document.get("kind").and_then(Node::text).unwrap_or_default();
+        match items(document, kind) {
+            Some(items) => items.iter().map(count).sum(),
+            None => usize::from(kind == KIND),
+        }
+    }
+    let documents = howdah_yaml::documents(text).unwrap_or_default();
+    documents.iter().map(count).sum()
 }
 
 fn one(document: &Node, findings: &mut Vec<Finding>) {
@@ -77,13 +106,14 @@ fn one(document: &Node, findings: &mut Vec<Finding>) {
         .and_then(Node::text)
         .unwrap_or_default();
     let wanted = format!("{GROUP}/{VERSION}");
+    if let Some(items) = items(document, kind) {
+        for item in items {
+            one(item, findings);
+        }
+        return;
+    }
     let mut say = |node: &Node, path: &str, message: String| {
-        findings.push(Finding {
-            severity: Severity::Error,
-            line: node.line,
-            path: path.to_owned(),
-            message,
-        });
+        findings.push(Finding::new(Severity::Error, node.line, path, message));
     };
     if kind.is_empty() {
         say(document, "kind", format!("is missing: write 'kind: {KIND}'"));
@@ -98,6 +128,7 @@ fn one(document: &Node, findings: &mut Vec<Finding>) {
                 format!("'{kind}' is written in lower case: '{KIND}'"),
             );
         }
+        others::check(document, kind, findings);
         return;
     }
     if version != wanted {

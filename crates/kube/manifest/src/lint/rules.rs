@@ -18,12 +18,7 @@ const PROTECTED: &[&str] = &["admin", "cron_admin"];
 /// Rules beyond keys and types.
 pub(super) fn check(document: &Node, findings: &mut Vec<Finding>) {
     let mut say = |severity, line, path: &str, message: String| {
-        findings.push(Finding {
-            severity,
-            line,
-            path: path.to_owned(),
-            message,
-        });
+        findings.push(Finding::new(severity, line, path, message));
     };
     name(document, &mut say);
     let Some(spec) = document.get("spec") else {
@@ -33,26 +28,43 @@ pub(super) fn check(document: &Node, findings: &mut Vec<Finding>) {
     roles_and_databases(spec, &mut say);
     instances(spec, &mut say);
     resources(spec, &mut say);
-    data_from_elsewhere(spec, &mut say);
     patroni(spec, &mut say);
+    owner(document, &mut say);
+    data_from_elsewhere(spec, findings);
+}
+
+/// A cluster that is another operator's.
+fn owner(document: &Node, say: Say<'_>) {
+    let annotation = document.at(&["metadata", "annotations", "acid.zalan.do/controller"]);
+    if let Some(node) = annotation.filter(|node| !node.shown().is_empty()) {
+        let message = format!(
+            "leaves the cluster to the operator with CONTROLLER_ID {}: the one of the sandbox has none, and does not touch it",
+            node.shown()
+        );
+        let path = "metadata.annotations.acid.zalan.do/controller";
+        say(Severity::Warning, node.line, path, message);
+    }
 }
 
 /// Fields that ask for data which an empty cluster would not have.
-fn data_from_elsewhere(spec: &Node, say: Say<'_>) {
+fn data_from_elsewhere(spec: &Node, findings: &mut Vec<Finding>) {
     for (field, line, node) in spec.entries() {
         if FROM_ELSEWHERE.contains(&field.as_str()) && !asks_for_nothing(&node.json()) {
-            say(Severity::Error, *line, &format!("spec.{field}"), not_empty(field));
+            findings.push(Finding {
+                about_new: true,
+                ..Finding::new(Severity::Error, *line, &format!("spec.{field}"), not_empty(field))
+            });
         }
     }
     let standby = |key: &str| spec.at(&["standby", key]).filter(|node| !node.shown().is_empty());
     if let (Some(_), Some(second)) = (standby("s3_wal_path"), standby("gs_wal_path")) {
         let message = "names a second place beside s3_wal_path: keep one";
-        say(
+        findings.push(Finding::new(
             Severity::Error,
             second.line,
             "spec.standby.gs_wal_path",
             message.into(),
-        );
+        ));
     }
 }
 

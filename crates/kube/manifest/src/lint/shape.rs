@@ -47,12 +47,8 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     fn error(&mut self, line: u64, path: &str, message: String) {
-        self.findings.push(Finding {
-            severity: Severity::Error,
-            line,
-            path: path.to_owned(),
-            message,
-        });
+        self.findings
+            .push(Finding::new(Severity::Error, line, path, message));
     }
 
     fn keys(&mut self, node: &Node, path: &str, known: &[&str]) {
@@ -104,16 +100,15 @@ impl Checker<'_> {
                     return self.expected(&format!("a mapping (Kubernetes' {name})"), path, line, node);
                 }
                 for problem in foreign::problems(name, &node.json()) {
-                    self.findings.push(Finding {
-                        severity: if problem.refused {
-                            Severity::Error
-                        } else {
-                            Severity::Warning
-                        },
-                        line: node.nearest(&problem.path).line,
-                        path: foreign::below(path, &problem.path),
-                        message: problem.reason,
-                    });
+                    let severity = if problem.refused {
+                        Severity::Error
+                    } else {
+                        Severity::Warning
+                    };
+                    let line = node.nearest(&problem.path).line;
+                    let path = foreign::below(path, &problem.path);
+                    self.findings
+                        .push(Finding::new(severity, line, &path, problem.reason));
                 }
             }
             _ => self.scalar(schema, path, line, node),
@@ -129,12 +124,13 @@ impl Checker<'_> {
             if let Some(field) = fields.iter().find(|field| field.name == key) {
                 self.value(&field.schema, &format!("{path}.{key}"), *line, inner);
             } else if let Some((_, new)) = OLD_NAMES.iter().find(|(old, _)| path == "spec" && old == key) {
-                self.findings.push(Finding {
-                    severity: Severity::Warning,
-                    line: *line,
-                    path: format!("{path}.{key}"),
-                    message: format!("is the old name of '{new}'; it still works"),
-                });
+                let message = format!("is the old name of '{new}'; it still works");
+                self.findings.push(Finding::new(
+                    Severity::Warning,
+                    *line,
+                    &format!("{path}.{key}"),
+                    message,
+                ));
             } else {
                 self.unknown(key, *line, path, &known);
             }

@@ -1,0 +1,119 @@
+//! Where manifests are read from: files, directories, the standard input, the web.
+
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use howdah_clock::now;
+use howdah_http::{Client, Method, Url, client_tls};
+
+/// A text with the name of its place.
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) text: String,
+}
+
+/// How long a download may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Debian's bundle of public authorities.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// More is no manifest.
+const LARGEST: usize = 16 << 20;
+
+/// All texts that the arguments name, in order. `-` is the standard input; a directory stands for its YAML and JSON files by
+/// name; `http://` and `https://` are fetched.
+pub(crate) async fn sources(places: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
+    let mut out = Vec::new();
+    for place in places {
+        let shown = place.display().to_string();
+        if shown == "-" {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .context("reading the standard input")?;
+            out.push(Source { name: shown, text });
+        } else if shown.starts_with("http://") || shown.starts_with("https://") {
+            let text = fetched(&shown).await?;
+            out.push(Source { name: shown, text });
+        } else if place.is_dir() {
+            out.extend(of_directory(place)?);
+        } else {
+            out.push(file(place)?);
+        }
+    }
+    Ok(out)
+}
+
+fn file(path: &Path) -> anyhow::Result<Source> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(Source {
+        name: path.display().to_string(),
+        text,
+    })
+}
+
+fn of_directory(dir: &Path) -> anyhow::Result<Vec<Source>> {
+    let mut files: Vec<PathBuf> = fs::read_dir(dir)
+        .with_context(|| dir.display().to_string())?
+        .collect::<Result<Vec<_>, _>>()
+        .with_context(|| dir.display().to_string())?
+        .into_iter()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            path.is_file() && matches!(extension, Some("yaml" | "yml" | "json"))
+        })
+        .collect();
+    files.sort();
+    ensure!(
+        !files.is_empty(),
+        "{} has no file that ends in .yaml, .yml or .json",
+        dir.display()
+    );
+    files.iter().map(|path| file(path)).collect()
+}
+
+async fn fetched(address: &str) -> anyhow::Result<String> {
+    let url = Url::parse(address).with_context(|| address.to_owned())?;
+    let tls = if address.starts_with("https://") {
+        Some(client_tls(Some(Path::new(AUTHORITIES)), None, false).context(AUTHORITIES)?)
+    } else {
+        None
+    };
+    let answer = Client::new(tls)
+        .request(Method::GET, &url, None, now() + PATIENCE)
+        .await
+        .with_context(|| address.to_owned())?;
+    if answer.status != 200 {
+        bail!("{address}: the server answered with status {}", answer.status);
+    }
+    ensure!(
+        answer.body.len() <= LARGEST,
+        "{address}: {} bytes are too many for a manifest",
+        answer.body.len()
+    );
+    String::from_utf8(answer.body.to_vec()).with_context(|| format!("{address}: not text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_stands_for_its_manifests_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [("b.yaml", "b"), ("a.yml", "a"), ("notes.txt", "x")] {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        let found = sources(&[dir.path().to_owned()]).await.unwrap();
+        let texts: Vec<&str> = found.iter().map(|source| source.text.as_str()).collect();
+        assert_eq!(texts, ["a", "b"]);
+        let empty = tempfile::tempdir().unwrap();
+        let error = sources(&[empty.path().to_owned()]).await.err().unwrap();
+        assert!(error.to_string().contains("has no file"), "{error}");
+    }
+}
