@@ -57,9 +57,19 @@ pub fn documents(text: &str) -> Result<Vec<Node>, (u64, String)> {
         Err(error) => {
             let line = error.location().map_or(0, |location| location.line());
             let message = error.without_snippet().to_string();
-            Err((line, format!("this is not YAML: {message}")))
+            Err((line, format!("this is not YAML: {}", without_advice(&message))))
         }
     }
+}
+
+/// The parser's sentence without its advice to programmers, and without the place, which stands before it.
+fn without_advice(message: &str) -> &str {
+    let end = [", set DuplicateKeyPolicy", " at line "]
+        .iter()
+        .filter_map(|part| message.find(part))
+        .min()
+        .unwrap_or(message.len());
+    &message[..end]
 }
 
 fn node(spanned: Spanned<Value>) -> Node {

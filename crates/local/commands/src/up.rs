@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use futures_util::StreamExt;
 use howdah_blueprint::Settings;
 use howdah_clock::now;
 use howdah_http::sleep_until;
@@ -16,7 +17,8 @@ use howdah_sandbox::{Images, Program, Sandbox, SandboxDir, purge, start};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
+    runtime::{WatchStreamExt, watcher},
 };
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tokio::{
@@ -52,11 +54,29 @@ pub(crate) async fn up(args: &UpArgs) -> anyhow::Result<u8> {
         );
         return Ok(0);
     }
+    if !has_postgresql() {
+        println!(
+            "No PostgreSQL is installed, so clusters will not start: install one, such as Debian's package 'postgresql'."
+        );
+    }
     if args.detach {
         detach(args, &dir).await
     } else {
         serve(args, &dir).await
     }
+}
+
+/// Whether pods will find a server: where Debian has its majors, or on `PATH`.
+fn has_postgresql() -> bool {
+    let majors = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    majors
+        .map(|major| major.path().join("bin"))
+        .chain(std::env::split_paths(&path))
+        .any(|dir| dir.join("postgres").is_file())
 }
 
 /// Runs the sandbox and the operator until a signal.
@@ -84,9 +104,10 @@ async fn serve(args: &UpArgs, dir: &SandboxDir) -> anyhow::Result<u8> {
     };
     let running = start(sandbox).await?;
     let client = context::client(&dir.kubeconfig()).await?;
-    install_crd(&client).await?;
+    let generation = install_crd(&client).await?;
     mark_status_unknown(&client).await?;
     let (stop, mut stopped) = watch::channel(false);
+    let definition = tokio::spawn(keep_definition(client.clone(), generation, stop.subscribe()));
     let operator = tokio::spawn(howdah_operator::run(client, Settings::default(), async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     }));
@@ -103,6 +124,7 @@ async fn serve(args: &UpArgs, dir: &SandboxDir) -> anyhow::Result<u8> {
     // The operator first: it must not see pods end and begin to work on that.
     let _ = stop.send(true);
     let _ = operator.await;
+    let _ = definition.await;
     tokio::select! {
         () = running.stop() => {}
         _ = interrupt.recv() => println!("Ended at once: pods that still run are found again by the next 'howdah up'."),
@@ -138,7 +160,13 @@ async fn detach(args: &UpArgs, dir: &SandboxDir) -> anyhow::Result<u8> {
         }
         if let Some(status) = child.try_wait()? {
             let log = fs::read_to_string(&path).unwrap_or_default();
-            bail!("the sandbox ended ({status}):\n{}", log.trim_end());
+            match log.trim_end() {
+                "" => bail!(
+                    "the sandbox ended ({status}) and {} is empty: is the disk full? 'howdah up' without --detach says why",
+                    path.display()
+                ),
+                log => bail!("the sandbox ended ({status}):\n{log}"),
+            }
         }
         ensure!(
             now() < deadline,
@@ -150,17 +178,63 @@ async fn detach(args: &UpArgs, dir: &SandboxDir) -> anyhow::Result<u8> {
     }
 }
 
-async fn install_crd(client: &Client) -> anyhow::Result<()> {
+/// Puts the definition of clusters in place. Returns its generation.
+async fn install_crd(client: &Client) -> anyhow::Result<i64> {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let params = PatchParams::apply("howdah").force();
-    crds.patch(
-        howdah_manifest::CRD_NAME,
-        &params,
-        &Patch::Apply(howdah_manifest::crd()),
-    )
-    .await
-    .context("installing the CustomResourceDefinition")?;
-    Ok(())
+    // Whatever another definition says beside ours goes.
+    let present = crds.get_opt(howdah_manifest::CRD_NAME).await?;
+    let written = match present.and_then(|present| present.metadata.resource_version) {
+        None => {
+            let params = PatchParams::apply("howdah").force();
+            let own = Patch::Apply(howdah_manifest::crd());
+            crds.patch(howdah_manifest::CRD_NAME, &params, &own).await
+        }
+        Some(version) => {
+            let mut own: CustomResourceDefinition = serde_json::from_value(howdah_manifest::crd())?;
+            own.metadata.resource_version = Some(version);
+            let params = PostParams {
+                field_manager: Some("howdah".into()),
+                ..PostParams::default()
+            };
+            crds.replace(howdah_manifest::CRD_NAME, &params, &own).await
+        }
+    };
+    let written = written.context("installing the CustomResourceDefinition")?;
+    Ok(written.metadata.generation.unwrap_or(0))
+}
+
+/// Charts and manifests of the old operator bring its own definition along. With it the API would drop what is said of a
+/// cluster, so ours takes its place again.
+async fn keep_definition(client: Client, mut generation: i64, mut stop: watch::Receiver<bool>) {
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let mut changes =
+        std::pin::pin!(watcher::watch_object(crds, howdah_manifest::CRD_NAME).default_backoff());
+    loop {
+        let change = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            change = changes.next() => change,
+        };
+        let Some(change) = change else { return };
+        let seen = match change {
+            Ok(Some(definition)) => definition.metadata.generation.unwrap_or(0),
+            Ok(None) => 0,
+            Err(error) => {
+                tracing::debug!(%error, "the watch of the definition has failed and is tried again");
+                continue;
+            }
+        };
+        if seen == generation {
+            continue;
+        }
+        tracing::warn!(
+            "The CustomResourceDefinition {} was changed or deleted: the one of this version is put back.",
+            howdah_manifest::CRD_NAME
+        );
+        match install_crd(&client).await {
+            Ok(written) => generation = written,
+            Err(error) => tracing::warn!("{error:#}"),
+        }
+    }
 }
 
 /// What was known of the clusters is of the time before this start: it is unknown until the operator has looked.

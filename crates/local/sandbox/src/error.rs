@@ -84,6 +84,25 @@ impl ApiError {
         error
     }
 
+    /// An eviction that a budget forbids for now.
+    pub(crate) fn disrupts(budget: &str, must: usize, healthy: usize) -> Self {
+        let message = "Cannot evict pod as it would violate the pod's disruption budget.";
+        let mut error = Self::new(429, "TooManyRequests", message);
+        error.details = json!({"causes": [{"reason": "DisruptionBudget", "message": format!(
+            "The disruption budget {budget} needs {must} healthy pods and has {healthy} currently"
+        )}]});
+        error
+    }
+
+    /// A change that was not made, since it could not be kept.
+    pub(crate) fn no_space(why: &str) -> Self {
+        Self::new(
+            507,
+            "InsufficientStorage",
+            format!("the sandbox's state cannot be written ({why}): nothing was changed"),
+        )
+    }
+
     pub(crate) fn gone(message: impl Into<String>) -> Self {
         Self::new(410, "Expired", message)
     }

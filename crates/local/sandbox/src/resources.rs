@@ -147,6 +147,7 @@ const BUILT_IN: &[BuiltIn] = &[
     BuiltIn::new("", "serviceaccounts", "ServiceAccount", "sa"),
     BuiltIn::new("", "persistentvolumeclaims", "PersistentVolumeClaim", "pvc").status(),
     BuiltIn::new("", "events", "Event", "ev"),
+    BuiltIn::new("", "endpoints", "Endpoints", "ep"),
     BuiltIn::new("apps", "statefulsets", "StatefulSet", "sts")
         .status()
         .scale()

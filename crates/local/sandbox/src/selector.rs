@@ -150,6 +150,28 @@ fn field(part: &str) -> Result<(String, bool, String), ApiError> {
     Ok((path.to_owned(), equal, value.to_owned()))
 }
 
+/// Whether a `LabelSelector` (`matchLabels`, `matchExpressions`) covers an object. An empty one covers all.
+pub(crate) fn matches_label_selector(selector: &Value, object: &Value) -> bool {
+    let label = |name: &str| object["metadata"]["labels"][name].as_str();
+    let equal = selector["matchLabels"].as_object().into_iter().flatten();
+    let expressions = selector["matchExpressions"].as_array().into_iter().flatten();
+    equal
+        .into_iter()
+        .all(|(name, value)| label(name) == value.as_str())
+        && expressions.into_iter().all(|expression| {
+            let have = label(expression["key"].as_str().unwrap_or_default());
+            let mut values = expression["values"].as_array().into_iter().flatten();
+            let listed = values.any(|value| have.is_some() && value.as_str() == have);
+            match expression["operator"].as_str().unwrap_or_default() {
+                "In" => listed,
+                "NotIn" => !listed,
+                "Exists" => have.is_some(),
+                "DoesNotExist" => have.is_none(),
+                _ => false,
+            }
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

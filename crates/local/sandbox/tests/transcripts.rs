@@ -144,7 +144,6 @@ async fn kubectl_gets_the_answers_that_it_got() {
 async fn what_is_not_offered_says_so() {
     let lab = Lab::start().await;
     for (method, path, code, part) in [
-        ("GET", "/openapi/v2", 501, "OpenAPI v2"),
         ("GET", "/apis/batch/v1/jobs", 404, "requested resource"),
         ("POST", "/api/v1/namespaces/default/pods/x/exec", 501, "exec"),
         ("PUT", "/api/v1/namespaces/default/pods", 405, "does not offer"),
@@ -167,10 +166,11 @@ async fn what_is_not_offered_says_so() {
             "POST",
             "/api/v1/namespaces/default/configmaps",
             protobuf,
-            Some("k8s".into()),
+            // An empty Deployment.
+            Some("k8s\0\x0a\x15\x0a\x07apps/v1\x12\x0aDeployment\x12\x00".into()),
         )
         .await;
-    assert_eq!(status, 415);
+    assert_eq!(status, 415, "{answer}");
     assert!(answer["message"].as_str().unwrap().contains("kubectl apply"));
     lab.stop().await;
 }
@@ -234,5 +234,96 @@ async fn lists_are_paged_and_old_revisions_are_gone() {
             .0,
         409
     );
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn what_other_clients_send_is_understood() {
+    const JSON: &str = "application/json";
+    let lab = Lab::start().await;
+    // Python's client sends neither apiVersion nor kind.
+    let secret = json!({"metadata": {"name": "py"}, "stringData": {"a": "b"}}).to_string();
+    let (status, answer) = lab
+        .send("POST", "/api/v1/namespaces/default/secrets", JSON, Some(secret))
+        .await;
+    assert_eq!((status, &answer["kind"]), (201, &json!("Secret")), "{answer}");
+    let wrong = json!({"kind": "ConfigMap", "metadata": {"name": "py2"}}).to_string();
+    let (status, _) = lab
+        .send("POST", "/api/v1/namespaces/default/secrets", JSON, Some(wrong))
+        .await;
+    assert_eq!(status, 400);
+    // Go and helm send protobuf: metadata {name: a} and data {k: v} of a ConfigMap.
+    let map = "k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x0d\x0a\x03\x0a\x01a\x12\x06\x0a\x01k\x12\x01v";
+    let (status, answer) = lab
+        .send(
+            "POST",
+            "/api/v1/namespaces/default/configmaps",
+            "application/vnd.kubernetes.protobuf",
+            Some(map.into()),
+        )
+        .await;
+    assert_eq!((status, &answer["data"]), (201, &json!({"k": "v"})), "{answer}");
+    let (status, answer) = lab
+        .send("GET", "/api/v1/namespaces/default/pods?watch=perhaps", "", None)
+        .await;
+    assert_eq!(status, 400, "{answer}");
+    let review = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}}).to_string();
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let (status, answer) = lab.send("POST", path, JSON, Some(review)).await;
+    assert_eq!(
+        (status, &answer["status"]["allowed"]),
+        (201, &json!(true)),
+        "{answer}"
+    );
+    let (_, node) = lab.send("GET", "/api/v1/nodes/sandbox", "", None).await;
+    for field in ["architecture", "bootID", "machineID", "osImage", "kernelVersion"] {
+        assert!(node["status"]["nodeInfo"][field].is_string(), "{field}: {node}");
+    }
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn an_eviction_heeds_budgets() {
+    const JSON: &str = "application/json";
+    let lab = Lab::start().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"metadata": {"name": "p", "labels": {"a": "b"}},
+        "spec": {"containers": [{"name": "c", "image": "x"}]}});
+    let (status, answer) = lab.send("POST", pods, JSON, Some(pod.to_string())).await;
+    assert_eq!(status, 201, "{answer}");
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    let merge = "application/merge-patch+json";
+    let (status, answer) = lab
+        .send(
+            "PATCH",
+            &format!("{pods}/p/status"),
+            merge,
+            Some(ready.to_string()),
+        )
+        .await;
+    assert_eq!(status, 200, "{answer}");
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let budget = json!({"metadata": {"name": "b"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
+    let (status, answer) = lab.send("POST", budgets, JSON, Some(budget.to_string())).await;
+    assert_eq!(status, 201, "{answer}");
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}}).to_string();
+    let (status, answer) = lab
+        .send(
+            "POST",
+            &format!("{pods}/p/eviction"),
+            JSON,
+            Some(eviction.clone()),
+        )
+        .await;
+    assert_eq!(status, 429, "{answer}");
+    let (_, pod) = lab.send("GET", &format!("{pods}/p"), "", None).await;
+    assert!(pod["metadata"]["deletionTimestamp"].is_null());
+    lab.send("DELETE", &format!("{budgets}/b"), "", None).await;
+    let (status, answer) = lab
+        .send("POST", &format!("{pods}/p/eviction"), JSON, Some(eviction))
+        .await;
+    assert_eq!(status, 201, "{answer}");
     lab.stop().await;
 }

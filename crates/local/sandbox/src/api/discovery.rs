@@ -70,10 +70,15 @@ impl Api {
                 "categories": resource.categories,
             }));
             for (sub, kind, verbs) in subresources(resource) {
-                list.push(json!({
+                let mut entry = json!({
                     "name": format!("{}/{sub}", resource.plural), "singularName": "", "kind": kind,
                     "namespaced": resource.namespaced, "verbs": verbs,
-                }));
+                });
+                if sub == "eviction" {
+                    // Of another group than its path; drain asks for it.
+                    (entry["group"], entry["version"]) = (json!("policy"), json!("v1"));
+                }
+                list.push(entry);
             }
         }
         if list.is_empty() {
@@ -147,17 +152,27 @@ impl Api {
         all.iter()
             .filter(|r| r.group == group && r.version == version)
             .map(|resource| {
-                let kind = |kind: &str| json!({"group": resource.group, "version": resource.version, "kind": kind});
+                let kind =
+                    |kind: &str| json!({"group": resource.group, "version": resource.version, "kind": kind});
                 let subs: Vec<Value> = subresources(resource)
                     .into_iter()
-                    .map(|(sub, name, verbs)| json!({"subresource": sub, "responseKind": kind(name), "verbs": verbs}))
+                    .map(|(sub, name, verbs)| {
+                        let kind = match sub {
+                            "eviction" => json!({"group": "policy", "version": "v1", "kind": name}),
+                            _ => kind(name),
+                        };
+                        json!({"subresource": sub, "responseKind": kind, "verbs": verbs})
+                    })
                     .collect();
                 let mut out = json!({
                     "resource": resource.plural, "responseKind": kind(&resource.kind),
                     "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
                     "singularResource": resource.singular, "verbs": VERBS,
                 });
-                for (name, list) in [("shortNames", &resource.short_names), ("categories", &resource.categories)] {
+                for (name, list) in [
+                    ("shortNames", &resource.short_names),
+                    ("categories", &resource.categories),
+                ] {
                     if !list.is_empty() {
                         out[name] = json!(list);
                     }
@@ -181,6 +196,7 @@ fn subresources(resource: &Resource) -> Vec<(&'static str, &str, &'static [&'sta
     }
     if resource.plural == "pods" {
         out.push(("log", &resource.kind, &["get"]));
+        out.push(("eviction", "Eviction", &["create"]));
     }
     out
 }

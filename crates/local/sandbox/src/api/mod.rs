@@ -3,12 +3,15 @@
 mod catalogue;
 mod delete;
 mod discovery;
+mod eviction;
 mod logs;
 mod metadata;
 mod openapi;
+mod protobuf;
 mod read;
 mod reply;
 mod request;
+mod review;
 mod route;
 mod scale;
 mod table;

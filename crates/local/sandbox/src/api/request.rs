@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use hyper::{HeaderMap, Method};
 
+use super::protobuf;
 use crate::{ApiError, selector::Selector};
 
 /// A request's parts.
@@ -26,8 +27,18 @@ impl Request {
         self.query.get(name).map_or("", String::as_str)
     }
 
-    pub(crate) fn is_set(&self, name: &str) -> bool {
-        matches!(self.query(name), "true" | "1")
+    /// Whether a switch of the query is on.
+    ///
+    /// # Errors
+    /// It is none of the words that Go's `strconv.ParseBool` takes.
+    pub(crate) fn is_set(&self, name: &str) -> Result<bool, ApiError> {
+        match self.query(name) {
+            "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+            other => Err(ApiError::bad_request(format!(
+                "{name}={other} is neither true nor false"
+            ))),
+        }
     }
 
     pub(crate) fn accepts(&self, part: &str) -> bool {
@@ -82,11 +93,7 @@ impl Request {
     pub(crate) fn object(&self) -> Result<serde_json::Value, ApiError> {
         let kind = self.content_type();
         if kind.contains("protobuf") {
-            return Err(ApiError::media_type(
-                kind,
-                "application/json: 'kubectl create KIND' sends protobuf; write \
-                 'kubectl create KIND … --dry-run=client -o yaml | kubectl apply -f -' instead",
-            ));
+            return protobuf::object(&self.body);
         }
         let text =
             std::str::from_utf8(&self.body).map_err(|_| ApiError::bad_request("the body is not UTF-8"))?;

@@ -15,6 +15,9 @@ const MAX_BODY: usize = 3 * 1024 * 1024;
 /// A body that does not arrive in this time is given up.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The media type of OpenAPI v2 in protobuf; no bytes are a document without types.
+const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
 /// What a path of the API names.
 pub(super) struct Target {
     pub(super) resource: Resource,
@@ -69,6 +72,7 @@ fn answer(api: &Api, request: &Request) -> Result<Reply, ApiError> {
         path = request.path.join("/"),
         "request"
     );
+    let method = &request.method;
     match path.as_slice() {
         ["version"] => Ok(Reply::json(&super::discovery::version())),
         ["api"] => Ok(api.core_versions(request)),
@@ -78,7 +82,15 @@ fn answer(api: &Api, request: &Request) -> Result<Reply, ApiError> {
         ["apis", group, version] => api.group_version(group, version),
         ["openapi", "v3"] => Ok(Reply::json(&api.openapi_index())),
         ["openapi", "v3", rest @ ..] => api.openapi(rest),
-        ["openapi", ..] => Err(ApiError::not_implemented("OpenAPI v2; it has v3")),
+        // kubectl validates by it what has no v3 schema, such as a List. A document without types lets it pass, and the
+        // object is checked when it comes.
+        ["openapi", "v2"] => Ok(Reply::with(200, OPENAPI_V2, bytes::Bytes::new())),
+        [
+            "apis",
+            "authorization.k8s.io" | "authentication.k8s.io",
+            "v1",
+            plural,
+        ] if *method == Method::POST => super::review::create(request, plural, user),
         ["api", version, rest @ ..] => resource_request(api, request, "", version, rest),
         ["apis", group, version, rest @ ..] => resource_request(api, request, group, version, rest),
         _ => Err(ApiError::no_such_path(&request.path.join("/"))),
@@ -148,11 +160,14 @@ fn resource_request(
 fn act(api: &Api, request: &Request, target: &Target) -> Result<Reply, ApiError> {
     let sub = target.sub.clone();
     match (&request.method, target.name.is_some(), sub.as_deref()) {
-        (&Method::GET, false, None) if request.is_set("watch") => api.watch(request, target),
+        (&Method::GET, false, None) if request.is_set("watch")? => api.watch(request, target),
         (&Method::GET, false, None) => api.list(request, target),
         (&Method::GET, true, None) => api.get(request, target),
         (&Method::GET, true, Some("status")) if target.resource.status => api.get(request, target),
         (&Method::GET, true, Some("log")) if target.resource.plural == "pods" => api.logs(request, target),
+        (&Method::POST, true, Some("eviction")) if target.resource.plural == "pods" => {
+            api.evict(request, target)
+        }
         (&Method::POST, false, None) => api.create(request, target),
         (&Method::PUT, true, None) => api.update(request, target),
         (&Method::PUT, true, Some("status")) if target.resource.status => api.update(request, target),
@@ -161,8 +176,16 @@ fn act(api: &Api, request: &Request, target: &Target) -> Result<Reply, ApiError>
         (_, true, Some("scale")) if target.resource.scale => api.scale(request, target),
         (&Method::DELETE, true, None) => api.delete(request, target),
         (&Method::DELETE, false, None) => api.delete_all(request, target),
+        (_, _, Some("portforward")) => Err(ApiError::not_implemented(
+            "port-forward; nothing is between this machine and a pod: connect to the address that 'kubectl get pods -o wide' \
+             or 'howdah get CLUSTER' shows, or use 'howdah psql CLUSTER'",
+        )),
+        (_, _, Some("exec" | "attach")) => Err(ApiError::not_implemented(
+            "exec and attach; a pod is a process of this machine: 'howdah psql CLUSTER' opens psql, and 'howdah ctl' does what \
+             patronictl does in a pod",
+        )),
         (_, _, Some(sub)) => Err(ApiError::not_implemented(&format!(
-            "{}/{sub} (logs, status and scale are there; exec, attach and port-forward are not)",
+            "{}/{sub} (logs, status, scale and eviction are there)",
             target.resource.plural
         ))),
         (method, _, None) => Err(ApiError::method(&format!(

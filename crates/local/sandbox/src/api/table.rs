@@ -24,7 +24,7 @@ fn columns(plural: &str) -> Vec<Column> {
         "services" => &[
             ("Type", "string", ".spec.type", 0),
             ("Cluster-IP", "string", ".spec.clusterIP", 0),
-            ("External-IP", "string", "@none", 0),
+            ("External-IP", "string", "@external", 0),
             ("Port(s)", "string", "@ports", 0),
             AGE,
             ("Selector", "string", "@selector", 1),
@@ -45,6 +45,13 @@ fn columns(plural: &str) -> Vec<Column> {
         "poddisruptionbudgets" => &[
             ("Min Available", "string", ".spec.minAvailable", 0),
             ("Max Unavailable", "string", ".spec.maxUnavailable", 0),
+            AGE,
+        ],
+        "endpoints" => &[("Endpoints", "string", "@endpoints", 0), AGE],
+        "endpointslices" => &[
+            ("AddressType", "string", ".addressType", 0),
+            ("Ports", "string", "@sliceports", 0),
+            ("Endpoints", "string", "@slice", 0),
             AGE,
         ],
         "namespaces" => &[("Status", "string", ".status.phase", 0), AGE],
@@ -139,7 +146,11 @@ fn cell(object: &Value, path: &str) -> Value {
                 .find_map(Value::as_str);
             json!(age(time.unwrap_or_default()))
         }
-        "@none" => json!("<none>"),
+        "@external" => json!(match object["spec"]["type"].as_str() {
+            // The sandbox has no load balancer to give an address.
+            Some("LoadBalancer") => "<pending>",
+            _ => "<none>",
+        }),
         "@ready" => {
             let all = object["status"]["containerStatuses"]
                 .as_array()
@@ -178,9 +189,52 @@ fn cell(object: &Value, path: &str) -> Value {
         "@ports" => {
             let ports = object["spec"]["ports"].as_array().into_iter().flatten();
             let told: Vec<String> = ports
-                .map(|port| format!("{}/{}", port["port"], port["protocol"].as_str().unwrap_or("TCP")))
+                .map(|port| {
+                    let node = match port["nodePort"].as_u64() {
+                        Some(node) if node > 0 => format!(":{node}"),
+                        _ => String::new(),
+                    };
+                    let protocol = port["protocol"].as_str().unwrap_or("TCP");
+                    format!("{}{node}/{protocol}", port["port"])
+                })
                 .collect();
             json!(told.join(","))
+        }
+        "@endpoints" => {
+            let subsets = object["subsets"].as_array().into_iter().flatten();
+            let places: Vec<String> = subsets
+                .flat_map(|subset| {
+                    let port = subset["ports"][0]["port"].as_u64().unwrap_or(0);
+                    let addresses = subset["addresses"].as_array().into_iter().flatten();
+                    addresses
+                        .map(move |address| format!("{}:{port}", address["ip"].as_str().unwrap_or_default()))
+                })
+                .collect();
+            json!(if places.is_empty() {
+                "<none>".to_owned()
+            } else {
+                places.join(",")
+            })
+        }
+        "@sliceports" => {
+            let ports = object["ports"].as_array().into_iter().flatten();
+            let ports: Vec<String> = ports.map(|port| port["port"].to_string()).collect();
+            json!(if ports.is_empty() {
+                "<unset>".to_owned()
+            } else {
+                ports.join(",")
+            })
+        }
+        "@slice" => {
+            let endpoints = object["endpoints"].as_array().into_iter().flatten();
+            let places: Vec<&str> = endpoints
+                .filter_map(|endpoint| endpoint["addresses"][0].as_str())
+                .collect();
+            json!(if places.is_empty() {
+                "<unset>".to_owned()
+            } else {
+                places.join(",")
+            })
         }
         "@selector" => {
             let labels = object["spec"]["selector"].as_object().into_iter().flatten();

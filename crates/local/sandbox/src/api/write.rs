@@ -42,7 +42,8 @@ fn lists(resource: &Resource) -> Lists<'_> {
 impl Api {
     /// `POST`
     pub(super) fn create(&self, request: &Request, target: &Target) -> Result<Reply, ApiError> {
-        let object = request.object()?;
+        let mut object = request.object()?;
+        complete(&target.resource, &mut object);
         let change = Change::of(request, target);
         let (object, warnings) = self.add(target, object, &change)?;
         Ok(Reply::created(&object).warn(warnings))
@@ -50,7 +51,8 @@ impl Api {
 
     /// `PUT`
     pub(super) fn update(&self, request: &Request, target: &Target) -> Result<Reply, ApiError> {
-        let body = request.object()?;
+        let mut body = request.object()?;
+        complete(&target.resource, &mut body);
         expect_kind(&target.resource, &body)?;
         let change = Change::of(request, target);
         let warnings = std::cell::RefCell::new(Vec::new());
@@ -115,7 +117,7 @@ impl Api {
         let warnings = prune(&target.resource, &mut applied, change.strict)?;
         // Keys of lists, such as a port's protocol, must be there before items are compared.
         defaults_of_keys(&target.resource, &mut applied);
-        let force = request.is_set("force");
+        let force = request.is_set("force")?;
         let (manager, sub) = (change.manager.clone(), change.subresource());
         let lists = lists(&target.resource);
         change.tracked = true;
@@ -341,6 +343,20 @@ fn well_formed(object: &Value) -> Result<(), ApiError> {
     Err(ApiError::bad_request(
         "metadata, its labels and annotations, spec and status must be mappings",
     ))
+}
+
+/// A body without them has the kind and version of its path, as clients in Python send it.
+fn complete(resource: &Resource, object: &mut Value) {
+    if let Some(map) = object.as_object_mut() {
+        for (key, value) in [
+            ("apiVersion", resource.api_version()),
+            ("kind", resource.kind.clone()),
+        ] {
+            if map.get(key).is_none_or(|have| have.is_null() || have == "") {
+                map.insert(key.into(), json!(value));
+            }
+        }
+    }
 }
 
 fn expect_kind(resource: &Resource, object: &Value) -> Result<(), ApiError> {

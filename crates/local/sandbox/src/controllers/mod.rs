@@ -1,6 +1,7 @@
 //! What keeps objects as they should be. Each controller looks at all it cares for after every change; a sandbox is small.
 
 mod ending;
+mod endpoints;
 mod events;
 mod garbage;
 mod statefulset;
@@ -24,6 +25,7 @@ pub(crate) async fn run(store: Store, mut stop: watch::Receiver<bool>) {
     loop {
         changed.mark_unchanged();
         statefulset::reconcile(&store);
+        endpoints::reconcile(&store);
         garbage::collect(&store);
         events::prune(&store);
         // What they changed themselves wakes them again.

@@ -120,12 +120,14 @@ impl Node {
         }
         let node = json!({
             "kind": "Node", "apiVersion": "v1",
-            "metadata": {"name": NODE, "uid": meta::uuid(), "creationTimestamp": meta::timestamp()},
+            "metadata": {"name": NODE, "uid": meta::uuid(), "creationTimestamp": meta::timestamp(), "labels": {
+                "kubernetes.io/hostname": NODE, "kubernetes.io/os": "linux", "kubernetes.io/arch": architecture(),
+            }},
             "spec": {},
             "status": {
                 "conditions": [{"type": "Ready", "status": "True", "reason": "SandboxReady", "message": "",
                     "lastTransitionTime": meta::timestamp()}],
-                "nodeInfo": {"kubeletVersion": concat!("howdah-", env!("CARGO_PKG_VERSION")), "operatingSystem": "linux"},
+                "nodeInfo": machine(),
             },
         });
         let _ = self.store.write("/nodes", "", NODE, |_| Ok(Write::Put(node)));
@@ -216,4 +218,36 @@ fn current(store: &Store, pod: &Value) -> Option<Arc<Value>> {
     store
         .get("/pods", meta::namespace(pod), meta::name(pod))
         .filter(|now| meta::uid(now) == meta::uid(pod))
+}
+
+/// The processor as Go and Kubernetes name it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// `nodeInfo` of the node. Clients generated from the API's schema demand all of its fields.
+fn machine() -> Value {
+    let read = |path: &str| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.trim().to_owned()
+    };
+    let release = read("/etc/os-release");
+    let pretty = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    let version = concat!("howdah-", env!("CARGO_PKG_VERSION"));
+    json!({
+        "architecture": architecture(),
+        "bootID": read("/proc/sys/kernel/random/boot_id"),
+        "containerRuntimeVersion": format!("processes://{}", env!("CARGO_PKG_VERSION")),
+        "kernelVersion": read("/proc/sys/kernel/osrelease"),
+        "kubeProxyVersion": version,
+        "kubeletVersion": version,
+        "machineID": read("/etc/machine-id"),
+        "operatingSystem": "linux",
+        "osImage": pretty.unwrap_or_default().trim_matches('"'),
+        "systemUUID": read("/etc/machine-id"),
+    })
 }

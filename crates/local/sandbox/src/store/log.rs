@@ -86,9 +86,9 @@ impl Log {
         let (mut objects, mut revision) = (Objects::new(), 1);
         if path.exists() {
             let mut reader = BufReader::new(File::open(&path).map_err(fail)?);
-            let mut first = String::new();
-            reader.read_line(&mut first).map_err(fail)?;
-            let header: Value = serde_json::from_str(&first).unwrap_or_default();
+            let mut first = Vec::new();
+            reader.read_until(b'\n', &mut first).map_err(fail)?;
+            let header: Value = serde_json::from_slice(&first).unwrap_or_default();
             if header[HEADER] != FORMAT {
                 return Err(LogError::Format {
                     have: header[HEADER].to_string(),
@@ -96,9 +96,10 @@ impl Log {
                 });
             }
             revision = header["revision"].as_u64().unwrap_or(1);
-            let mut reader = reader.lines().peekable();
+            // Bytes, since a crash or a bad disk leaves anything behind.
+            let mut reader = reader.split(b'\n').peekable();
             while let Some(line) = reader.next() {
-                let mut entry = match serde_json::from_str::<Value>(&line.map_err(fail)?) {
+                let mut entry = match serde_json::from_slice::<Value>(&line.map_err(fail)?) {
                     Ok(entry) => entry,
                     // A crash may have cut the last line off.
                     Err(_) if reader.peek().is_none() => break,
@@ -126,26 +127,42 @@ impl Log {
         Ok((log, objects, revision))
     }
 
-    /// Appends a change. It is part of the new file too, if one is being written.
-    pub(super) fn append(&mut self, key: &Key, revision: u64, object: Option<&Value>) -> io::Result<()> {
+    /// Appends a change. It is part of the new file too, if one is being written. A change that `must` be kept is not made when
+    /// it fails; any other is made, and is in the next new file.
+    pub(super) fn append(
+        &mut self,
+        key: &Key,
+        revision: u64,
+        object: Option<&Value>,
+        must: bool,
+    ) -> io::Result<()> {
         let line = line(key, revision, object);
+        let written = if self.dirty {
+            Err(io::Error::other(
+                "an earlier change could not be written; try again",
+            ))
+        } else {
+            // Until it has succeeded it may have been cut off.
+            self.dirty = true;
+            self.file.write_all(line.as_bytes())
+        };
+        self.dirty = written.is_err();
+        if written.is_ok() || !must {
+            self.note(&line);
+        }
+        written
+    }
+
+    fn note(&mut self, line: &str) {
+        self.lines += 1;
         if let Some(compaction) = &mut self.compaction {
-            compaction.since.push_str(&line);
+            compaction.since.push_str(line);
             compaction.lines += 1;
             if compaction.since.len() > SINCE {
                 compaction.given_up = true;
                 compaction.since = String::new();
             }
         }
-        self.lines += 1;
-        if self.dirty {
-            return Ok(());
-        }
-        // Until it has succeeded it may have been cut off.
-        self.dirty = true;
-        self.file.write_all(line.as_bytes())?;
-        self.dirty = false;
-        Ok(())
     }
 
     /// Whether most lines are outdated, or one is cut off, and no new file is being written.

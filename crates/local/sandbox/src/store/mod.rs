@@ -215,24 +215,36 @@ impl Store {
             (Write::Put(object), None) => (Change::Added, object),
             (Write::Delete, Some(before)) => (Change::Deleted, (**before).clone()),
         };
-        inner.revision += 1;
-        let revision = inner.revision;
+        let revision = inner.revision + 1;
         meta::set(
             &mut object,
             &["metadata", "resourceVersion"],
             json!(revision.to_string()),
         );
         let object = Arc::new(object);
+        let modifies = |but: &[&str]| {
+            let before = before.as_ref().filter(|_| change == Change::Modified);
+            before.is_some_and(|before| differs_in(before, &object, but))
+        };
+        let is_note = modifies(&[]);
+        let kept = Some(&*object).filter(|_| change != Change::Deleted);
+        // Leases are renewed and states are told also when the disk is full: databases go on. What a client asks for is refused
+        // instead of being lost with the process.
+        let must = !modifies(&["status"]);
+        if let Err(error) = inner.persist(&key, revision, kept, must) {
+            tracing::error!(%error, "The sandbox's state cannot be written.");
+            if must {
+                inner.compact(revision - 1);
+                return Err(ApiError::no_space(&error.to_string()));
+            }
+        }
+        inner.revision = revision;
         if change == Change::Deleted {
             inner.objects.remove(&key);
-            inner.persist(&key, revision, None);
         } else {
             inner.objects.insert(key.clone(), Arc::clone(&object));
-            inner.persist(&key, revision, Some(&object));
         }
-        let is_note = before
-            .as_ref()
-            .is_some_and(|before| change == Change::Modified && annotates(before, &object));
+        inner.compact(revision);
         let opened = inner.opened;
         let ring = inner.rings.entry(resource.to_owned()).or_insert_with(|| Ring {
             events: VecDeque::new(),
@@ -263,8 +275,8 @@ impl Store {
     }
 }
 
-/// Whether two versions of an object differ in annotations alone, and in what every write changes.
-fn annotates(before: &Value, after: &Value) -> bool {
+/// Whether two versions of an object differ in annotations alone, in what every write changes, and in the parts `but`.
+fn differs_in(before: &Value, after: &Value, but: &[&str]) -> bool {
     const NOTES: [&str; 3] = ["annotations", "managedFields", "resourceVersion"];
     let (Some(before), Some(after)) = (before.as_object(), after.as_object()) else {
         return false;
@@ -282,24 +294,38 @@ fn annotates(before: &Value, after: &Value) -> bool {
     else {
         return false;
     };
-    same(before, after, &["metadata"]) && same(meta_before, meta_after, &NOTES)
+    let parts = [&["metadata"], but].concat();
+    same(before, after, &parts) && same(meta_before, meta_after, &NOTES)
 }
 
 impl Inner {
-    /// A log that cannot be written (a full disk) is reported and tried again with the next change; the sandbox goes on, as
-    /// its databases do.
-    fn persist(&mut self, key: &Key, revision: u64, object: Option<&Value>) {
+    /// Puts a change on the disk before it counts. After a failure a new file takes the place of the old one, and until it has,
+    /// nothing is kept.
+    fn persist(
+        &mut self,
+        key: &Key,
+        revision: u64,
+        object: Option<&Value>,
+        must: bool,
+    ) -> std::io::Result<()> {
+        let Some(log) = &mut self.log else {
+            return Ok(());
+        };
+        let finished = log.finish_compaction();
+        finished.and(log.append(key, revision, object, must))
+    }
+
+    /// Begins a new file when the old one has grown, or is broken.
+    fn compact(&mut self, revision: u64) {
         let Some(log) = &mut self.log else { return };
-        let appended = log.append(key, revision, object);
-        let mut written = appended.and(log.finish_compaction());
-        if log.wants_compaction(self.objects.len()) {
-            let objects = &self.objects;
-            let snapshot = objects
-                .iter()
-                .map(|(key, object)| (key.clone(), Arc::clone(object)));
-            written = written.and(log.begin_compaction(snapshot.collect(), revision));
+        if !log.wants_compaction(self.objects.len()) {
+            return;
         }
-        if let Err(error) = written {
+        let objects = &self.objects;
+        let snapshot = objects
+            .iter()
+            .map(|(key, object)| (key.clone(), Arc::clone(object)));
+        if let Err(error) = log.begin_compaction(snapshot.collect(), revision) {
             tracing::error!(%error, "The sandbox's state cannot be written.");
         }
     }
