@@ -18,6 +18,9 @@ pub(crate) fn error(name: &str, value: &str) -> Option<String> {
     if value.contains('\0') {
         return Some("holds a NUL character".into());
     }
+    if name == "log_directory" && value.trim().is_empty() {
+        return Some("is empty: PostgreSQL would write its log into the root directory".into());
+    }
     if !IDENTIFIERS.contains(&name) {
         return None;
     }
@@ -101,5 +104,6 @@ mod tests {
                 .contains("'file'")
         );
         assert_eq!(error("archive_command", "a b"), None);
+        assert!(error("log_directory", "").is_some());
     }
 }

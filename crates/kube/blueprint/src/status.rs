@@ -78,7 +78,7 @@ pub fn stages(manifest: &Manifest, observed: &Observed) -> Vec<Stage> {
     let mut out = vec![
         stage(
             "objects",
-            pods == wanted,
+            pods == wanted && trouble.is_none(),
             trouble.unwrap_or_else(|| format!("{pods} of {wanted} pods")),
         ),
         stage("bootstrap", observed.initialized || wanted == 0, String::new()),

@@ -41,11 +41,11 @@ fn is_kept(name: &str) -> bool {
 pub fn run() -> anyhow::Result<u8> {
     let env: Environment = std::env::vars().collect();
     let mut facts = machine::look(&env)?;
-    fs::create_dir_all(&facts.run_dir).with_context(|| format!("{}", facts.run_dir.display()))?;
+    facts.run_dir = machine::run_dir(&env, &facts)?;
     facts.certificate = Some(
         match (env.get("SSL_CERTIFICATE_FILE"), env.get("SSL_PRIVATE_KEY_FILE")) {
             (Some(certificate), Some(key)) => (facts.path(certificate), facts.path(key)),
-            _ => certificate::own(&facts.path("/run/certs"), &facts.hostname)?,
+            _ => certificate::own(&machine::certificates(&facts), &facts.hostname)?,
         },
     );
     let outcome = configure(&env, &facts)?;

@@ -53,6 +53,52 @@ pub(crate) fn look(env: &Environment) -> anyhow::Result<Facts> {
     Ok(facts)
 }
 
+/// The directory of sockets, passwords and certificates: the usual one, or the first that this user can write. A pod may run as
+/// any user, and its root may be read-only.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn run_dir(env: &Environment, facts: &Facts) -> anyhow::Result<PathBuf> {
+    if env.get("HOWDAH_RUN_DIR").is_some() {
+        let dir = facts.run_dir.clone();
+        fs::create_dir_all(&dir).with_context(|| format!("{}", dir.display()))?;
+        return Ok(dir);
+    }
+    let pgroot = env.or("PGROOT", "/home/postgres/pgdata/pgroot");
+    let places = [
+        facts.run_dir.clone(),
+        facts.path("/run/howdah"),
+        facts.path(pgroot).join("run"),
+    ];
+    let mut refused = Vec::new();
+    for place in &places {
+        match writable(place) {
+            Ok(()) => return Ok(place.clone()),
+            Err(error) => refused.push(format!("{}: {error}", place.display())),
+        }
+    }
+    anyhow::bail!(
+        "no directory can be written for sockets and certificates: {}",
+        refused.join("; ")
+    )
+}
+
+/// Where the image has its certificates, or below the directory of run-time files.
+pub(crate) fn certificates(facts: &Facts) -> PathBuf {
+    let usual = facts.path("/run/certs");
+    match writable(&usual) {
+        Ok(()) => usual,
+        Err(_) => facts.run_dir.join("certs"),
+    }
+}
+
+fn writable(dir: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let probe = dir.join(format!(".howdah-{}", std::process::id()));
+    fs::write(&probe, "")?;
+    fs::remove_file(&probe)
+}
+
 fn hostname(env: &Environment) -> String {
     match env.get("HOSTNAME") {
         Some(name) => name.to_owned(),

@@ -321,8 +321,11 @@ impl Pass<'_> {
             return out;
         };
         let spec = &self.manifest.spec;
-        // The major that runs is the data's; the image may not have had the one that was asked for at first.
-        let running = self.major().or_else(|| env_of(set, "PGVERSION"));
+        // The major that runs is the data's. Where the image did not have the one that was asked for at first, the members say
+        // so themselves.
+        let first = env_of(set, "PGVERSION");
+        let asked_first = first.as_ref() == Some(&spec.postgresql.version);
+        let running = self.major().or(first).filter(|_| !asked_first);
         if let Some(running) = running.filter(|running| *running != spec.postgresql.version) {
             out.push(format!(
                 "postgresql.version ({} is asked for, the cluster was made with {running}; major upgrades are not supported yet)",
@@ -432,7 +435,11 @@ impl Pass<'_> {
 
     fn step(&self, seen: &Seen, statefulset: &StatefulSet, configured: bool) -> Step {
         let Some(revision) = Seen::revision(statefulset) else {
-            return Step::Wait("the StatefulSet's controller has not seen its newest template yet".into());
+            return Step::Wait(if self.observed.initialized {
+                "the StatefulSet's controller has not seen its newest template yet".into()
+            } else {
+                "the pods are made".into()
+            });
         };
         let wanted = self.manifest.spec.number_of_instances;
         let step = next_step(wanted, &revision, &seen.pods, &seen.rows);

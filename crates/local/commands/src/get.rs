@@ -69,8 +69,10 @@ async fn addresses(context: &Context, args: &GetArgs, spec: &Value) -> anyhow::R
         );
         primary = primary.or(address);
     }
+    let Some(address) = primary else {
+        return Ok(());
+    };
     let (database, user) = entry(spec, &args.cluster);
-    let address = primary.as_deref().unwrap_or("-");
     println!("Connect    postgresql://{user}@{address}:5432/{database}?sslmode=require");
     let namespace = match args.place.namespace.as_str() {
         "default" => String::new(),

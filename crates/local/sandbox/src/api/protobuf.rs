@@ -241,6 +241,45 @@ const DELETE_OPTIONS: &[Field] = &[
     one(6, "ignoreStoreReadErrorWithClusterBreakingPotential", Flag),
 ];
 
+const ACCESS_REVIEW: &[Field] = &[
+    one(1, "metadata", Message(META)),
+    one(
+        2,
+        "spec",
+        Message(&[
+            one(
+                1,
+                "resourceAttributes",
+                Message(&[
+                    one(1, "namespace", Text),
+                    one(2, "verb", Text),
+                    one(3, "group", Text),
+                    one(4, "version", Text),
+                    one(5, "resource", Text),
+                    one(6, "subresource", Text),
+                    one(7, "name", Text),
+                    one(8, "fieldSelector", Ignored),
+                    one(9, "labelSelector", Ignored),
+                ]),
+            ),
+            one(
+                2,
+                "nonResourceAttributes",
+                Message(&[one(1, "path", Text), one(2, "verb", Text)]),
+            ),
+        ]),
+    ),
+    one(3, "status", Ignored),
+];
+
+const RULES_REVIEW: &[Field] = &[
+    one(1, "metadata", Message(META)),
+    one(2, "spec", Message(&[one(1, "namespace", Text)])),
+    one(3, "status", Ignored),
+];
+
+const SELF_REVIEW: &[Field] = &[one(1, "metadata", Message(META)), one(2, "status", Ignored)];
+
 const EVICTION: &[Field] = &[
     one(1, "metadata", Message(META)),
     one(2, "deleteOptions", Message(DELETE_OPTIONS)),
@@ -259,6 +298,9 @@ fn fields_of(kind: &str) -> Option<&'static [Field]> {
         "Lease" => LEASE,
         "DeleteOptions" => DELETE_OPTIONS,
         "Eviction" => EVICTION,
+        "SelfSubjectAccessReview" => ACCESS_REVIEW,
+        "SelfSubjectRulesReview" => RULES_REVIEW,
+        "SelfSubjectReview" => SELF_REVIEW,
         _ => return None,
     })
 }

@@ -1,5 +1,6 @@
 use std::{
     fs,
+    io::{Read, Seek, SeekFrom},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::PathBuf,
     process::Stdio,
@@ -90,6 +91,7 @@ pub(super) async fn run(node: &Node, pod: &Value, stop: watch::Receiver<bool>) {
         restarts: 0,
         pause: Duration::ZERO,
         last: None,
+        last_words: None,
         stop,
     };
     let found = life.find();
@@ -101,6 +103,36 @@ pub(super) async fn run(node: &Node, pod: &Value, stop: watch::Receiver<bool>) {
     node.addresses.release(&life.address);
 }
 
+/// As much of the end of a log is looked through for the reason of a failure.
+const WORDS: u64 = 16 * 1024;
+/// A reason is cut here.
+const LONGEST_WORDS: usize = 400;
+
+/// The last line of a log that tells of an error, or the last line.
+async fn last_words(log: PathBuf) -> Option<String> {
+    let read = move || {
+        let mut file = fs::File::open(log).ok()?;
+        let length = file.metadata().ok()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(WORDS))).ok()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        reason_in(&String::from_utf8_lossy(&bytes))
+    };
+    tokio::task::spawn_blocking(read).await.ok()?
+}
+
+fn reason_in(log: &str) -> Option<String> {
+    const WORDS: [&str; 5] = ["FATAL", "PANIC", "ERROR", "Error:", "CRITICAL"];
+    let lines = || log.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines()
+        .find(|line| WORDS.iter().any(|word| line.contains(word)))
+        .or_else(|| lines().next())?;
+    // The time and the program of a line are known here.
+    let from = WORDS.iter().filter_map(|word| line.find(word)).min().unwrap_or(0);
+    let words: String = line[from..].chars().take(LONGEST_WORDS).collect();
+    Some(words.trim_end_matches(['.', ' ']).to_owned())
+}
+
 struct Life<'a> {
     node: &'a Node,
     pod: Value,
@@ -108,6 +140,8 @@ struct Life<'a> {
     restarts: u64,
     pause: Duration,
     last: Option<Ended>,
+    /// What the container said last before it failed.
+    last_words: Option<String>,
     stop: watch::Receiver<bool>,
 }
 
@@ -417,6 +451,21 @@ impl Life<'_> {
             Some(signal) => format!("the container was ended by signal {signal}"),
             None => format!("the container ended with exit code {}", ended.code),
         };
+        let log = log_file(
+            &self.node.dir.pods(),
+            meta::uid(&self.pod),
+            self.container()["name"].as_str().unwrap_or_default(),
+            false,
+        );
+        self.last_words = if ended.signal.is_none() && ended.code != 0 {
+            last_words(log).await
+        } else {
+            None
+        };
+        let told = match &self.last_words {
+            Some(words) => format!("{told}: {words}"),
+            None => told,
+        };
         record(&self.node.store, &self.pod, "Warning", "BackOff", &told);
         if now().since(began) >= SETTLED {
             self.pause = Duration::ZERO;
@@ -431,7 +480,10 @@ impl Life<'_> {
             let seconds = self.pause.as_secs();
             self.say(&Container::Waiting {
                 reason: "CrashLoopBackOff",
-                message: format!("back-off {seconds}s restarting failed container"),
+                message: match &self.last_words {
+                    Some(words) => format!("back-off {seconds}s restarting failed container: {words}"),
+                    None => format!("back-off {seconds}s restarting failed container"),
+                },
             });
         }
         self.pause = (self.pause * 2).clamp(Duration::from_secs(10), LONGEST);
@@ -469,5 +521,18 @@ impl Life<'_> {
         if let Err(error) = gone {
             tracing::debug!(%error, "a pod was not removed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reason_in;
+
+    #[test]
+    fn the_reason_is_the_last_error_of_a_log() {
+        let log = "2026-11-26 10:00:00,1 INFO: a\n2026-11-26 10:00:01,1 ERROR: no room\nbye\n\n";
+        assert_eq!(reason_in(log).unwrap(), "ERROR: no room");
+        assert_eq!(reason_in("one\ntwo\n").unwrap(), "two");
+        assert_eq!(reason_in("\n"), None);
     }
 }

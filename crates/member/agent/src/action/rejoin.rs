@@ -50,6 +50,8 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream, copy: bool) -> 
         // pg_rewind starts the server for a moment where that has crashed.
         let dir = outside.server.dir.clone();
         blocking("looking for a dead postmaster", move || {
+            // A volume that was mounted again with fsGroup has rights with which that server does not start.
+            dir.create()?;
             dir.remove_stale_pid_file()
         })
         .await??;
