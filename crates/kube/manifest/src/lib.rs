@@ -37,7 +37,7 @@ pub use spec::{
     Volume, role_flags,
 };
 pub use status::{Condition, MemberStatus, Status, phase};
-pub use support::{Support, support, unsupported};
+pub use support::{Support, spec_paths, support, unsupported};
 
 /// The API group.
 pub const GROUP: &str = "acid.zalan.do";

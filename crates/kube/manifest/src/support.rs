@@ -58,6 +58,12 @@ pub fn support(path: &str) -> Support {
     }
 }
 
+/// The paths of all fields below `spec`, with `*` for chosen names.
+#[must_use]
+pub fn spec_paths() -> Vec<String> {
+    spec_schema().paths()
+}
+
 /// The paths below `spec` that are set to something and not acted on. Values that ask for nothing (`false`, an empty
 /// list, `tls.secretName: ""`) need no action and are not named.
 #[must_use]

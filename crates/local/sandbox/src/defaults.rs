@@ -3,6 +3,8 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
+use crate::meta;
+
 fn default(object: &mut Value, name: &str, value: Value) {
     // What is of another type than it should be is refused by the type check.
     if object.is_object() && object[name].is_null() {
@@ -46,10 +48,18 @@ fn service(spec: &mut Value) {
     default(spec, "ipFamilies", json!(["IPv4"]));
     default(spec, "ipFamilyPolicy", json!("SingleStack"));
     default(spec, "internalTrafficPolicy", json!("Cluster"));
+    let on_nodes = matches!(spec["type"].as_str(), Some("NodePort" | "LoadBalancer"));
     for port in items(spec, "ports") {
         default(port, "protocol", json!("TCP"));
         let number = port["port"].clone();
         default(port, "targetPort", number);
+        if on_nodes {
+            // Of Kubernetes' range. One that is taken already is reported by an event of the Service.
+            let any = 30_000 + meta::random() % 2768;
+            default(port, "nodePort", json!(any));
+        } else if let Some(port) = port.as_object_mut() {
+            port.shift_remove("nodePort");
+        }
     }
 }
 

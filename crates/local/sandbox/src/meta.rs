@@ -19,6 +19,13 @@ pub(crate) fn suffix(length: usize) -> String {
         .collect()
 }
 
+/// A random number.
+pub(crate) fn random() -> u32 {
+    let mut bytes = [0u8; 4];
+    let _ = getrandom::fill(&mut bytes);
+    u32::from_ne_bytes(bytes)
+}
+
 /// A random UUID.
 pub(crate) fn uuid() -> String {
     let mut b = [0u8; 16];

@@ -327,3 +327,35 @@ async fn an_eviction_heeds_budgets() {
     assert_eq!(status, 201, "{answer}");
     lab.stop().await;
 }
+
+#[tokio::test]
+async fn services_keep_what_they_were_given() {
+    const JSON: &str = "application/json";
+    let lab = Lab::start().await;
+    let services = "/api/v1/namespaces/default/services";
+    let service = |kind: &str| {
+        json!({"metadata": {"name": "s"}, "spec": {"type": kind, "ports": [{"port": 5432}], "selector": {"a": "b"}}})
+            .to_string()
+    };
+    let (status, made) = lab.send("POST", services, JSON, Some(service("NodePort"))).await;
+    assert_eq!(status, 201, "{made}");
+    let node = made["spec"]["ports"][0]["nodePort"].as_u64().unwrap();
+    assert!((30_000..32_768).contains(&node), "{node}");
+    // The node listens on it; without a pod the connection is closed.
+    let deadline = now() + Duration::from_secs(10);
+    while tokio::net::TcpStream::connect(("127.0.0.1", u16::try_from(node).unwrap()))
+        .await
+        .is_err()
+    {
+        assert!(now() < deadline, "nothing listens on {node}");
+        howdah_http::sleep_until(now() + Duration::from_millis(20)).await;
+    }
+    let path = format!("{services}/s");
+    let (status, kept) = lab.send("PUT", &path, JSON, Some(service("LoadBalancer"))).await;
+    assert_eq!(status, 200, "{kept}");
+    assert_eq!(kept["spec"]["ports"][0]["nodePort"], node);
+    assert_eq!(kept["spec"]["clusterIP"], made["spec"]["clusterIP"]);
+    let (_, plain) = lab.send("PUT", &path, JSON, Some(service("ClusterIP"))).await;
+    assert!(plain["spec"]["ports"][0]["nodePort"].is_null(), "{plain}");
+    lab.stop().await;
+}

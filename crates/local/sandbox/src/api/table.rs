@@ -147,8 +147,9 @@ fn cell(object: &Value, path: &str) -> Value {
             json!(age(time.unwrap_or_default()))
         }
         "@external" => json!(match object["spec"]["type"].as_str() {
-            // The sandbox has no load balancer to give an address.
-            Some("LoadBalancer") => "<pending>",
+            Some("LoadBalancer") => object["status"]["loadBalancer"]["ingress"][0]["ip"]
+                .as_str()
+                .unwrap_or("<pending>"),
             _ => "<none>",
         }),
         "@ready" => {

@@ -282,6 +282,9 @@ impl Api {
                     ));
                 }
                 keep_fixed(before, &mut after);
+                if resource.kind == "Service" {
+                    keep_allocated(before, &mut after);
+                }
                 isolate_status(resource, change.status, before, &mut after);
                 defaults::fill(&resource.kind, &mut after);
                 allowed(resource, before, &after)?;
@@ -506,6 +509,28 @@ fn keep_fixed(before: &Value, after: &mut Value) {
             }
         } else {
             meta::set(after, &["metadata", fixed], value.clone());
+        }
+    }
+}
+
+/// A replacement that does not name the addresses and node ports that a Service got keeps them.
+fn keep_allocated(before: &Value, after: &mut Value) {
+    if after["spec"]["type"] == "ExternalName" || !after["spec"].is_object() {
+        return;
+    }
+    for key in ["clusterIP", "clusterIPs"] {
+        if after["spec"][key].is_null() && !before["spec"][key].is_null() {
+            after["spec"][key] = before["spec"][key].clone();
+        }
+    }
+    let ports = after["spec"].get_mut("ports").and_then(Value::as_array_mut);
+    for port in ports.into_iter().flatten().filter(|port| port.is_object()) {
+        let mut earlier = before["spec"]["ports"].as_array().into_iter().flatten();
+        let same = earlier.find(|earlier| earlier["port"] == port["port"]);
+        if let Some(node) = same.map(|same| &same["nodePort"]).filter(|node| !node.is_null())
+            && port["nodePort"].is_null()
+        {
+            port["nodePort"] = node.clone();
         }
     }
 }

@@ -19,6 +19,7 @@ type ByLabel = BTreeMap<(String, String, String), Vec<Arc<Value>>>;
 pub(super) fn reconcile(store: &Store) {
     let pods = by_label(store);
     for service in store.all("/services", None) {
+        balance(store, &service);
         let Some(selector) = service["spec"]["selector"].as_object().filter(|s| !s.is_empty()) else {
             continue;
         };
@@ -27,6 +28,36 @@ pub(super) fn reconcile(store: &Store) {
         put(store, ENDPOINTS, &service, name, &endpoints(&service, &selected));
         let slice = format!("{name}-sandbox");
         put(store, SLICES, &service, &slice, &slice_of(&service, &selected));
+    }
+}
+
+/// The address of a load balancer is that of the Service itself, which every program of this machine can reach.
+fn balance(store: &Store, service: &Value) {
+    let is_wanted = service["spec"]["type"] == "LoadBalancer";
+    let wanted = match &service["spec"]["clusterIP"] {
+        Value::String(address) if is_wanted => json!({"ingress": [{"ip": address}]}),
+        _ => json!({}),
+    };
+    let have = &service["status"]["loadBalancer"];
+    if *have == wanted || (have.is_null() && !is_wanted) {
+        return;
+    }
+    let uid = meta::uid(service);
+    let written = store.write(
+        "/services",
+        meta::namespace(service),
+        meta::name(service),
+        |before| {
+            let Some(before) = before.filter(|before| meta::uid(before) == uid) else {
+                return Ok(Write::Nothing);
+            };
+            let mut after = before.clone();
+            meta::set(&mut after, &["status", "loadBalancer"], wanted);
+            Ok(Write::Put(after))
+        },
+    );
+    if let Err(error) = written {
+        tracing::debug!(%error, "the address of a load balancer was not written");
     }
 }
 

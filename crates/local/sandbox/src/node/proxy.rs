@@ -52,7 +52,8 @@ pub(super) async fn run(store: Store, mut stop: watch::Receiver<bool>) {
     tasks.shutdown().await;
 }
 
-/// A Service's uid, address and port, and where its port leads.
+/// A Service's uid, address and port, and where its port leads. Node ports are on the loopback address alone: a sandbox is not
+/// for other machines.
 fn ports(store: &Store) -> BTreeMap<Key, u64> {
     let mut out = BTreeMap::new();
     for service in store.all("/services", None) {
@@ -64,7 +65,11 @@ fn ports(store: &Store) -> BTreeMap<Key, u64> {
         };
         for port in service["spec"]["ports"].as_array().into_iter().flatten() {
             if let (Some(from), Some(to)) = (port["port"].as_u64(), port["targetPort"].as_u64()) {
-                out.insert((meta::uid(&service).to_owned(), address.to_owned(), from), to);
+                let uid = meta::uid(&service).to_owned();
+                if let Some(node) = port["nodePort"].as_u64().filter(|node| *node > 0) {
+                    out.insert((uid.clone(), "127.0.0.1".to_owned(), node), to);
+                }
+                out.insert((uid, address.to_owned(), from), to);
             }
         }
     }

@@ -1,0 +1,105 @@
+//! The table of fields in the documentation is what the code says. `HOWDAH_WRITE=1 cargo test -p howdah-manifest --test docs`
+//! writes it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use howdah_manifest::{Support, spec_paths, support};
+
+const BEGIN: &str = "<!-- fields: written by a test -->\n";
+const END: &str = "<!-- end of fields -->\n";
+
+/// Fields of which only some values are acted on, or that are acted on in one way only.
+const REMARKS: &[(&str, &str)] = &[
+    (
+        "postgresql.version",
+        "of a new cluster; a later change is named (no major upgrades yet)",
+    ),
+    ("volume.size", "of a new cluster; a later change is named"),
+    ("patroni.slots", "physical ones; logical ones are named"),
+    ("patroni.synchronous_node_count", "1; more is named"),
+    (
+        "clone",
+        "**refused for a new cluster**; left over in the manifest of an old one it is named",
+    ),
+    (
+        "standby",
+        "**refused for a new cluster**; in the manifest of an old one it is named",
+    ),
+    (
+        "users",
+        "made and changed; nothing is dropped or taken away, and what stays is named",
+    ),
+    (
+        "enableMasterLoadBalancer",
+        "the sandbox gives the Service's own address as the external one",
+    ),
+    (
+        "enableReplicaLoadBalancer",
+        "the sandbox gives the Service's own address as the external one",
+    ),
+    ("enableMasterNodePort", "the sandbox listens on 127.0.0.1"),
+    ("enableReplicaNodePort", "the sandbox listens on 127.0.0.1"),
+    (
+        "nodeAffinity",
+        "handed to Kubernetes; the sandbox has one node and does not look at it",
+    ),
+];
+
+fn table() -> String {
+    let mut tops: BTreeMap<String, Vec<(String, Support)>> = BTreeMap::new();
+    for path in spec_paths() {
+        let top = path.split('.').next().unwrap().to_owned();
+        let how = support(&path);
+        tops.entry(top).or_default().push((path, how));
+    }
+    let mut out = String::from("| field of `spec` | |\n|---|---|\n");
+    let mut row = |path: &str, how: Support| {
+        let remark = REMARKS
+            .iter()
+            .find(|(name, _)| *name == path)
+            .map(|(_, text)| *text);
+        let text = match (how, remark) {
+            (Support::Applied, None) => "acted on".to_owned(),
+            (Support::Applied, Some(remark)) => format!("acted on: {remark}"),
+            (Support::NotYet, None) => "named".to_owned(),
+            (Support::NotYet, Some(remark)) => remark.to_owned(),
+        };
+        out.push_str(&format!("| `{path}` | {text} |\n"));
+    };
+    for (top, paths) in &tops {
+        let remarked = paths
+            .iter()
+            .any(|(path, _)| path != top && REMARKS.iter().any(|(name, _)| name == path));
+        let first = paths.first().unwrap().1;
+        if !remarked && paths.iter().all(|(_, how)| *how == first) {
+            row(top, first);
+        } else {
+            for (path, how) in paths {
+                row(path, *how);
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn the_documentation_has_every_field_as_it_is() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../docs/coming-from-postgres-operator.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once(BEGIN).unwrap();
+    let (have, after) = rest.split_once(END).unwrap();
+    let wanted = table();
+    for (name, _) in REMARKS {
+        assert!(wanted.contains(&format!("`{name}`")), "{name} is no field");
+    }
+    if std::env::var_os("HOWDAH_WRITE").is_some() {
+        fs::write(&path, format!("{before}{BEGIN}{wanted}{END}{after}")).unwrap();
+        return;
+    }
+    assert_eq!(
+        have, wanted,
+        "write it with HOWDAH_WRITE=1 cargo test -p howdah-manifest --test docs"
+    );
+}
