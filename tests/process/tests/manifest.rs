@@ -319,8 +319,8 @@ async fn a_manifest_with_errors_changes_nothing() {
         ("version: \"18\"", "version: \"9.6\"", "14, 15"),
         (
             "version: \"18\"",
-            "version: \"18\"\n    parameters:\n      port: \"1\"",
-            "set by the agent",
+            "version: \"18\"\n    parameters:\n      work_mem: 8MBB",
+            "'8MBB' is not an integer",
         ),
     ] {
         std::fs::write(file.path(), MANIFEST.replace(change, line)).unwrap();

@@ -20,6 +20,8 @@ enum Kind {
     /// Base64 in JSON.
     Bytes,
     Number,
+    /// A number of which zero means that it is not set.
+    Count,
     Flag,
     Message(&'static [Field]),
     /// From text to text.
@@ -29,6 +31,8 @@ enum Kind {
     /// Seconds and nanoseconds.
     Time,
     IntOrText,
+    /// Likewise, and zero means that it is not set.
+    Target,
     /// Read and dropped.
     Ignored,
 }
@@ -44,7 +48,9 @@ const fn list(number: u64, name: &'static str, kind: Kind) -> Field {
     Field(number, name, kind, true)
 }
 
-use Kind::{Bytes, BytesMap, Flag, Ignored, IntOrText, Map as TextMap, Message, Number, Text, Time};
+use Kind::{
+    Bytes, BytesMap, Count, Flag, Ignored, IntOrText, Map as TextMap, Message, Number, Target, Text, Time,
+};
 
 const OWNER: &[Field] = &[
     one(1, "kind", Text),
@@ -62,7 +68,7 @@ const META: &[Field] = &[
     one(4, "selfLink", Text),
     one(5, "uid", Text),
     one(6, "resourceVersion", Text),
-    one(7, "generation", Number),
+    one(7, "generation", Count),
     one(8, "creationTimestamp", Time),
     one(9, "deletionTimestamp", Time),
     one(10, "deletionGracePeriodSeconds", Number),
@@ -115,8 +121,8 @@ const PORT: &[Field] = &[
     one(1, "name", Text),
     one(2, "protocol", Text),
     one(3, "port", Number),
-    one(4, "targetPort", IntOrText),
-    one(5, "nodePort", Number),
+    one(4, "targetPort", Target),
+    one(5, "nodePort", Count),
     one(6, "appProtocol", Text),
 ];
 
@@ -136,11 +142,16 @@ const SERVICE: &[Field] = &[
             list(9, "loadBalancerSourceRanges", Text),
             one(10, "externalName", Text),
             one(11, "externalTrafficPolicy", Text),
+            one(12, "healthCheckNodePort", Count),
             one(13, "publishNotReadyAddresses", Flag),
+            one(14, "sessionAffinityConfig", Ignored),
             one(17, "ipFamilyPolicy", Text),
             list(18, "clusterIPs", Text),
             list(19, "ipFamilies", Text),
+            one(20, "allocateLoadBalancerNodePorts", Flag),
+            one(21, "loadBalancerClass", Text),
             one(22, "internalTrafficPolicy", Text),
+            one(23, "trafficDistribution", Text),
         ]),
     ),
     one(3, "status", Ignored),
@@ -417,7 +428,7 @@ fn message(bytes: &[u8], fields: &[Field], place: &str, depth: usize) -> Result<
                 Value::Array(items) => items.push(value),
                 other => *other = value,
             }
-        } else if *many || !is_default(*kind, &value) {
+        } else if !is_default(*kind, &value) {
             // Go writes fields that are not set as empty ones.
             out.insert((*name).to_owned(), value);
         }
@@ -429,6 +440,7 @@ fn is_default(kind: Kind, value: &Value) -> bool {
     match (kind, value) {
         (Kind::Text, Value::String(text)) => text.is_empty(),
         (Kind::Message(_), Value::Object(map)) => map.is_empty(),
+        (Kind::Count | Kind::Target, value) => *value == 0,
         _ => false,
     }
 }
@@ -440,7 +452,7 @@ fn value(wire: &Wire<'_>, kind: Kind, place: &str, depth: usize) -> Result<Optio
         (Kind::Text, Wire::Bytes(bytes)) => json!(text(bytes)?),
         (Kind::Bytes, Wire::Bytes(bytes)) => json!(STANDARD.encode(bytes)),
         // Numbers are signed, in two's complement.
-        (Kind::Number, Wire::Number(number)) => json!(number.cast_signed()),
+        (Kind::Number | Kind::Count, Wire::Number(number)) => json!(number.cast_signed()),
         (Kind::Flag, Wire::Number(number)) => json!(*number != 0),
         (Kind::Message(fields), Wire::Bytes(bytes)) => message(bytes, fields, place, depth + 1)?,
         (Kind::Time, Wire::Bytes(bytes)) => {
@@ -463,7 +475,7 @@ fn value(wire: &Wire<'_>, kind: Kind, place: &str, depth: usize) -> Result<Optio
                     .to_string()
             )
         }
-        (Kind::IntOrText, Wire::Bytes(bytes)) => {
+        (Kind::IntOrText | Kind::Target, Wire::Bytes(bytes)) => {
             let (mut is_text, mut number, mut word) = (false, 0, String::new());
             let mut reader = Reader(bytes);
             while let Some((field, wire)) = reader.field()? {
