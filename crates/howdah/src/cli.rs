@@ -39,6 +39,20 @@ pub enum Command {
     Entrypoint,
     /// Look at a cluster and change it, with patronictl's commands and output.
     Ctl(howdah_ctl::CtlArgs),
+    /// Print the completions for a shell.
+    #[command(
+        after_help = "Example:\n  howdah completions bash > ~/.local/share/bash-completion/completions/howdah"
+    )]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, one for each command.
+    #[command(after_help = "Example:\n  howdah man ~/.local/share/man/man1 && man howdah-apply")]
+    Man {
+        /// The directory for them.
+        dir: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

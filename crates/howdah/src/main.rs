@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use cli::{AgentArgs, Cli, Command};
 use howdah_agent::ConfigFile;
 
@@ -27,6 +27,12 @@ fn main() -> ExitCode {
         }
         Command::Entrypoint => howdah_entrypoint::run(),
         Command::Cluster(command) => cluster(command),
+        Command::Completions { shell } => {
+            howdah_guard::end_at_closed_pipes();
+            clap_complete::generate(shell, &mut Cli::command(), "howdah", &mut io::stdout());
+            Ok(0)
+        }
+        Command::Man { dir } => manual(&dir),
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -36,6 +42,14 @@ fn main() -> ExitCode {
             ExitCode::from(howdah_commands::exit_code(&error))
         }
     }
+}
+
+/// Writes the manual pages.
+fn manual(dir: &Path) -> anyhow::Result<u8> {
+    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    clap_mangen::generate_to(Cli::command(), dir).with_context(|| dir.display().to_string())?;
+    println!("Written to {}.", dir.display());
+    Ok(0)
 }
 
 /// Checks the configuration, then becomes the guard, which starts this binary again as the agent.
