@@ -3,6 +3,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use howdah_operator::postgresql_api;
 use howdah_sandbox::SandboxDir;
+use http::{HeaderValue, header::USER_AGENT};
 use kube::{
     Api, Client, Config,
     api::DynamicObject,
@@ -55,9 +56,13 @@ impl Context {
     }
 }
 
+const AGENT: &str = concat!("howdah/", env!("CARGO_PKG_VERSION"));
+
 /// A client with the credentials of a kubeconfig.
 pub(crate) async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
     let read = Kubeconfig::read_from(kubeconfig).with_context(|| format!("{}", kubeconfig.display()))?;
-    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+    let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+    // By it the API names who owns a field where a request does not say.
+    config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
     Ok(Client::try_from(config)?)
 }

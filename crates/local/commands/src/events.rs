@@ -12,7 +12,7 @@ use kube::{
 use crate::{
     cli::EventsArgs,
     context::Context,
-    output::{age, one_line, table},
+    output::{age, one_line, wrapped_table},
 };
 
 /// Prints what has happened to a cluster, the oldest first.
@@ -29,7 +29,7 @@ pub(crate) async fn events(args: &EventsArgs) -> anyhow::Result<u8> {
     }
     let mut rows = vec![["AGE", "EVENT", "WHAT"].map(str::to_owned).to_vec()];
     rows.extend(events.iter().map(row));
-    print!("{}", table(&rows));
+    print!("{}", wrapped_table(&rows));
     if !args.follow {
         return Ok(0);
     }

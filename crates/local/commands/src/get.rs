@@ -9,7 +9,7 @@ use crate::{
     cli::GetArgs,
     context::Context,
     events::{of_cluster, row},
-    output::{age, bytes, document, one_line, table, text, without_managers},
+    output::{age, bytes, document, one_line, table, text, without_managers, wrapped_table},
 };
 
 /// As many of the last events are shown.
@@ -141,7 +141,7 @@ fn conditions(status: &Status) -> String {
             one_line(&condition.message),
         ]);
     }
-    table(&rows)
+    wrapped_table(&rows)
 }
 
 async fn events(context: &Context, args: &GetArgs, cluster: &Value) -> anyhow::Result<u8> {
@@ -151,7 +151,7 @@ async fn events(context: &Context, args: &GetArgs, cluster: &Value) -> anyhow::R
     let mut rows = vec![["AGE", "EVENT", "WHAT"].map(str::to_owned).to_vec()];
     rows.extend(events.iter().skip(events.len().saturating_sub(EVENTS)).map(row));
     if rows.len() > 1 {
-        print!("{}", table(&rows));
+        print!("{}", wrapped_table(&rows));
     }
     Ok(0)
 }

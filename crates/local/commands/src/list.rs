@@ -57,6 +57,15 @@ pub(crate) async fn list(args: &ListArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// The primary without the name of its cluster, which stands in the same row.
+fn primary(cluster: &str, leader: Option<&str>) -> String {
+    let Some(leader) = leader else {
+        return "-".to_owned();
+    };
+    let short = leader.strip_prefix(cluster).filter(|rest| rest.starts_with('-'));
+    short.map_or_else(|| leader.to_owned(), |rest| format!("…{rest}"))
+}
+
 fn row(item: &Value) -> Vec<String> {
     let (metadata, spec) = (&item["metadata"], &item["spec"]);
     let status = Status::read(&item["status"]);
@@ -88,7 +97,7 @@ fn row(item: &Value) -> Vec<String> {
         } else {
             status.phase.clone()
         },
-        status.leader.clone().unwrap_or_else(|| "-".to_owned()),
+        primary(&text(&metadata["name"]), status.leader.as_deref()),
         age(metadata["creationTimestamp"].as_str()),
     ]
 }

@@ -27,6 +27,60 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     out
 }
 
+/// A table whose last column is wrapped between words where the standard output is a terminal.
+pub(crate) fn wrapped_table(rows: &[Vec<String>]) -> String {
+    let terminal = std::io::stdout();
+    if !std::io::IsTerminal::is_terminal(&terminal) {
+        return table(rows);
+    }
+    let width = rustix::termios::tcgetwinsize(&terminal).map_or(80, |size| usize::from(size.ws_col));
+    table(&wrapped(rows, width))
+}
+
+/// Rows whose last cells leave a table of this width; what does not fit is in rows below.
+fn wrapped(rows: &[Vec<String>], width: usize) -> Vec<Vec<String>> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let before: usize = (0..columns.saturating_sub(1))
+        .map(|column| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0) + 2
+        })
+        .sum();
+    let room = width.saturating_sub(before).max(20);
+    let mut out = Vec::new();
+    for row in rows {
+        let Some((last, first)) = row.split_last().filter(|_| row.len() == columns) else {
+            out.push(row.clone());
+            continue;
+        };
+        let mut lines = vec![String::new()];
+        for word in last.split(' ') {
+            if let Some(line) = lines.last_mut() {
+                if line.is_empty() {
+                    line.push_str(word);
+                    continue;
+                }
+                if line.chars().count() + 1 + word.chars().count() <= room {
+                    line.push(' ');
+                    line.push_str(word);
+                    continue;
+                }
+            }
+            lines.push(word.to_owned());
+        }
+        for (number, line) in lines.into_iter().enumerate() {
+            let mut cells = if number == 0 {
+                first.to_vec()
+            } else {
+                vec![String::new(); first.len()]
+            };
+            cells.push(line);
+            out.push(cells);
+        }
+    }
+    out
+}
+
 /// A text of several lines in one, for a cell of a table.
 pub(crate) fn one_line(text: &str) -> String {
     let lines: Vec<&str> = text
@@ -83,5 +137,20 @@ pub(crate) fn text(value: &Value) -> String {
         Value::String(text) if !text.is_empty() => text.clone(),
         Value::Number(number) => number.to_string(),
         _ => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_column_is_wrapped_between_words() {
+        let rows = [["A", "a long text of words here"], ["BB", "short"]];
+        let rows: Vec<Vec<String>> = rows.iter().map(|row| row.map(str::to_owned).to_vec()).collect();
+        assert_eq!(
+            table(&wrapped(&rows, 24)),
+            "A   a long text of words\n    here\nBB  short\n"
+        );
     }
 }

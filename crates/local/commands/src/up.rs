@@ -90,6 +90,9 @@ async fn serve(args: &UpArgs, dir: &SandboxDir) -> anyhow::Result<u8> {
     };
     dir.prepare()?;
     Server::announce(dir, false)?;
+    if let Some(ids) = run_as {
+        check_way(dir.root(), &args.pod_user, ids)?;
+    }
     let program = Program {
         path: program(dir, run_as.is_some())?,
         args: vec!["entrypoint".into()],
@@ -277,6 +280,25 @@ fn program(dir: &SandboxDir, copy: bool) -> anyhow::Result<PathBuf> {
     // Swapped in: pods that run have the old file open.
     fs::rename(&next, &path)?;
     Ok(path)
+}
+
+/// Pods run as another user, who must be able to come to their directories.
+fn check_way(root: &Path, name: &str, (user, group): (u32, u32)) -> anyhow::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    for dir in root.ancestors().skip(1) {
+        let metadata = fs::metadata(dir).with_context(|| format!("{}", dir.display()))?;
+        let needed = match (metadata.uid() == user, metadata.gid() == group) {
+            (true, _) => 0o100,
+            (false, true) => 0o010,
+            (false, false) => 0o001,
+        };
+        ensure!(
+            metadata.mode() & needed != 0,
+            "pods run as '{name}', who may not pass through {}: 'chmod a+x' it, or name another place in HOWDAH_STATE",
+            dir.display()
+        );
+    }
+    Ok(())
 }
 
 /// User and group of a name.

@@ -54,11 +54,8 @@ impl SandboxDir {
             if rustix::process::geteuid().is_root() {
                 return PathBuf::from("/var/lib/howdah");
             }
-            let home = || {
-                var("HOME")
-                    .unwrap_or_else(|| PathBuf::from("/tmp"))
-                    .join(".local/state")
-            };
+            // Without a home the path is relative, which `prepare` refuses: a directory that others can write is no place.
+            let home = || var("HOME").unwrap_or_default().join(".local/state");
             var("XDG_STATE_HOME").unwrap_or_else(home).join("howdah")
         });
         SandboxDir { root }
@@ -147,7 +144,10 @@ impl SandboxDir {
         let network = free.ok_or_else(|| {
             let error = io::Error::new(
                 io::ErrorKind::AddrInUse,
-                "no loopback network is free for a sandbox",
+                format!(
+                    "port {PORT} is taken on every loopback network: does a program listen on it on all addresses? 'ss -ltnp' \
+                     shows which"
+                ),
             );
             StateError::Io(path.clone(), error)
         })?;
