@@ -134,14 +134,13 @@ async fn a_correction_reaches_a_member_that_does_not_start() {
     let sandbox = Sandbox::start().unwrap();
     sandbox.apply(&manifest("acid-a", 2, V15)).unwrap();
     let patch = |value: &str| {
-        let patch =
-            format!("{{\"spec\":{{\"postgresql\":{{\"parameters\":{{\"shared_buffers\":\"{value}\"}}}}}}}}");
+        let patch = format!("{{\"spec\":{{\"postgresql\":{{\"parameters\":{{\"ssl_ca_file\":{value}}}}}}}}}");
         sandbox
             .kubectl(&["patch", "pg", "acid-a", "--type=merge", "-p", &patch])
             .unwrap();
     };
-    // Right by itself, and more than this machine has.
-    patch("900GB");
+    // Right by itself, and not there.
+    patch("\"/nowhere.crt\"");
     until("a replica does not start", SOON, async || {
         let cluster = sandbox.cluster("acid-a").unwrap();
         cluster["status"]["members"]
@@ -150,14 +149,14 @@ async fn a_correction_reaches_a_member_that_does_not_start() {
     })
     .await
     .unwrap();
-    patch("64MB");
+    patch("null");
     until("both members have the corrected value", SOON, async || {
         let cluster = sandbox.cluster("acid-a").unwrap();
         condition(&cluster, "Ready").0
             && cluster["status"]["observedGeneration"] == cluster["metadata"]["generation"]
             && sandbox
-                .sql("acid-a", "postgres", "SHOW shared_buffers")
-                .is_ok_and(|value| value == "64MB")
+                .sql("acid-a", "postgres", "SHOW ssl_ca_file")
+                .is_ok_and(|value| value.is_empty())
     })
     .await
     .unwrap();

@@ -69,7 +69,7 @@ pub(crate) fn parse_bool(value: &str) -> Option<bool> {
     }
 }
 
-/// A number with an optional unit, converted to the base unit `unit`. Integers may be hexadecimal or octal.
+/// A number with an optional unit, converted to the base unit `unit` and rounded to an integer. It may be hexadecimal or octal.
 #[must_use]
 pub fn parse_number(value: &str, unit: &str) -> Option<f64> {
     parse_integer(value, unit)
@@ -85,16 +85,16 @@ pub(crate) fn parse_integer(value: &str, unit: &str) -> Option<f64> {
     } else if digits.starts_with('0') {
         8
     } else {
-        return parse_real(value, unit).map(f64::round);
+        return parse_real(value, unit).map(f64::round_ties_even);
     };
     let body = if radix == 16 { &digits[2..] } else { digits };
     let end = body.find(|c: char| !c.is_digit(radix)).unwrap_or(body.len());
     let (number, suffix) = body.split_at(end);
     if radix == 8 && suffix.starts_with(['.', 'e', 'E']) {
-        return parse_real(value, unit).map(f64::round);
+        return parse_real(value, unit).map(f64::round_ties_even);
     }
     let number = i64::from_str_radix(number, radix).ok()? as f64;
-    in_unit(signed(number), suffix, unit).map(f64::round)
+    in_unit(signed(number), suffix, unit).map(f64::round_ties_even)
 }
 
 /// The value of a real parameter in its base unit.
@@ -133,8 +133,38 @@ fn in_unit(number: f64, suffix: &str, unit: &str) -> Option<f64> {
         return None;
     }
     let (given, base) = (unit_scale(suffix)?, unit_scale(unit)?);
-    (given.0 == base.0).then(|| number * given.1 / base.1)
+    if given.0 != base.0 {
+        return None;
+    }
+    // PostgreSQL rounds a fraction to the next smaller unit first: 30.1GB is 30822MB.
+    let smaller = UNITS
+        .iter()
+        .filter(|(_, dimension, size)| *dimension == given.0 && *size < given.1)
+        .map(|(_, _, size)| *size)
+        .fold(0.0, f64::max);
+    let whole = number * given.1;
+    let rounded = if smaller > 0.0 {
+        (whole / smaller).round_ties_even() * smaller
+    } else {
+        whole
+    };
+    Some(rounded / base.1)
 }
+
+/// Units with their dimension, and their size in bytes or milliseconds.
+const UNITS: [(&str, char, f64); 11] = [
+    ("B", 'B', 1.0),
+    ("kB", 'B', 1024.0),
+    ("MB", 'B', 1024.0 * 1024.0),
+    ("GB", 'B', 1024.0 * 1024.0 * 1024.0),
+    ("TB", 'B', 1024.0 * 1024.0 * 1024.0 * 1024.0),
+    ("us", 's', 0.001),
+    ("ms", 's', 1.0),
+    ("s", 's', 1000.0),
+    ("min", 's', 60_000.0),
+    ("h", 's', 3_600_000.0),
+    ("d", 's', 86_400_000.0),
+];
 
 /// A unit's dimension (`'B'` for memory, `'s'` for time) and its size in bytes or milliseconds. The unit may have a
 /// count before it, as in `8kB`.
@@ -147,21 +177,8 @@ pub fn unit_scale(unit: &str) -> Option<(char, f64)> {
     } else {
         count.parse().ok()?
     };
-    let (dimension, size) = match name {
-        "B" => ('B', 1.0),
-        "kB" => ('B', 1024.0),
-        "MB" => ('B', 1024.0 * 1024.0),
-        "GB" => ('B', 1024.0 * 1024.0 * 1024.0),
-        "TB" => ('B', 1024.0 * 1024.0 * 1024.0 * 1024.0),
-        "us" => ('s', 0.001),
-        "ms" => ('s', 1.0),
-        "s" => ('s', 1000.0),
-        "min" => ('s', 60_000.0),
-        "h" => ('s', 3_600_000.0),
-        "d" => ('s', 86_400_000.0),
-        _ => return None,
-    };
-    Some((dimension, count * size))
+    let (_, dimension, size) = UNITS.iter().find(|(unit, _, _)| *unit == name)?;
+    Some((*dimension, count * size))
 }
 
 #[cfg(test)]
@@ -185,6 +202,8 @@ mod tests {
             (GucKind::Real, "ms", "20us", "0.02"),
             (GucKind::Real, "", "0100", "100"),
             (GucKind::Bool, "", "t", "on"),
+            (GucKind::Integer, "", "64.5", "64"),
+            (GucKind::Integer, "8kB", "1.7GB", "222848"),
         ] {
             assert!(same_value(kind, unit, a, b), "{a} = {b} {unit}");
         }

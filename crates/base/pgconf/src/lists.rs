@@ -14,7 +14,7 @@ const IDENTIFIERS: &[&str] = &[
 ];
 
 /// What is wrong with the value of a string parameter, as far as its form says.
-pub(crate) fn error(name: &str, value: &str) -> Option<String> {
+pub(crate) fn error(name: &str, value: &str, major: u32) -> Option<String> {
     if value.contains('\0') {
         return Some("holds a NUL character".into());
     }
@@ -30,7 +30,8 @@ pub(crate) fn error(name: &str, value: &str) -> Option<String> {
         ));
     };
     let words: &[&str] = match name {
-        "log_destination" => &["stderr", "csvlog", "jsonlog", "syslog", "eventlog"],
+        "log_destination" if major < 15 => &["stderr", "csvlog", "syslog"],
+        "log_destination" => &["stderr", "csvlog", "jsonlog", "syslog"],
         _ => return None,
     };
     let other = items
@@ -48,18 +49,19 @@ fn identifiers(text: &str) -> Option<Vec<String>> {
     }
     loop {
         let (item, after) = match rest.strip_prefix('"') {
+            // An empty name in quotes is one: '""' is how PostgreSQL itself writes an empty search_path.
             Some(quoted) => in_quotes(quoted)?,
             None => {
                 let end = rest
                     .find(|c: char| c == ',' || c.is_ascii_whitespace())
                     .unwrap_or(rest.len());
                 let (word, after) = rest.split_at(end);
+                if word.is_empty() {
+                    return None;
+                }
                 (word.to_owned(), after)
             }
         };
-        if item.is_empty() {
-            return None;
-        }
         items.push(item);
         let after = after.trim_start();
         if after.is_empty() {
@@ -92,18 +94,18 @@ mod tests {
 
     #[test]
     fn lists_are_read_as_postgresql_reads_them() {
-        for good in ["", "a", " a , b ", "\"a b\", c", "\"a\"\"b\"", "$user"] {
-            assert_eq!(error("search_path", good), None, "{good}");
+        for good in ["", "a", " a , b ", "\"a b\", c", "\"a\"\"b\"", "\"\"", "$user"] {
+            assert_eq!(error("search_path", good, 15), None, "{good}");
         }
-        for bad in ["a b", "a,", ",a", "\"a", "\"a\" b", "\"\""] {
-            assert!(error("search_path", bad).is_some(), "{bad}");
+        for bad in ["a b", "a,", ",a", "\"a", "\"a\" b"] {
+            assert!(error("search_path", bad, 15).is_some(), "{bad}");
         }
         assert!(
-            error("log_destination", "stderr, file")
+            error("log_destination", "stderr, file", 15)
                 .unwrap()
                 .contains("'file'")
         );
-        assert_eq!(error("archive_command", "a b"), None);
-        assert!(error("log_directory", "").is_some());
+        assert_eq!(error("archive_command", "a b", 15), None);
+        assert!(error("log_directory", "", 15).is_some());
     }
 }

@@ -86,12 +86,7 @@ impl ManagedGuc {
                 super::parse_number(value, "MB").is_some_and(|n| n >= min as f64)
             }
             Accepts::Words(words) => words.contains(&value.to_ascii_lowercase().as_str()),
-            Accepts::Bool => {
-                matches!(
-                    value.to_ascii_lowercase().as_str(),
-                    "on" | "off" | "true" | "false" | "yes" | "no" | "1" | "0"
-                )
-            }
+            Accepts::Bool => super::guc::parse_bool(value).is_some(),
         }
     }
 }

@@ -149,8 +149,8 @@ pub fn parameter_names(major: u32) -> impl Iterator<Item = &'static str> {
 /// What depends on the machine (a library, a file, a locale, the memory) is not looked at: PostgreSQL alone knows.
 #[must_use]
 pub fn parameter_error(name: &str, value: &str, major: u32) -> Option<Wrong> {
-    // `role` and its like belong to sessions, and extensions to themselves.
-    if name.contains('.') {
+    // What extensions bring is known to them alone. The last one is in no view, and may still be written as 'off'.
+    if name.contains('.') || name.eq_ignore_ascii_case("default_with_oids") {
         return None;
     }
     let Some(found) = parameter(name, major) else {
@@ -163,7 +163,7 @@ pub fn parameter_error(name: &str, value: &str, major: u32) -> Option<Wrong> {
     if found.context == Context::Internal {
         return Some(Wrong::ReadOnly);
     }
-    found.value_error(value).map(Wrong::Value)
+    found.value_error(value, major).map(Wrong::Value)
 }
 
 /// Why no catalogued major would take this value, where the major of the servers is not known.
@@ -178,9 +178,9 @@ pub fn wrong_everywhere(name: &str, value: &str) -> Option<Wrong> {
 }
 
 impl Parameter {
-    /// Why this value is not one of the parameter.
+    /// Why this value is not one that the parameter has in a server of this major.
     #[must_use]
-    pub fn value_error(&self, value: &str) -> Option<String> {
+    pub fn value_error(&self, value: &str, major: u32) -> Option<String> {
         match self.kind {
             GucKind::Bool => {
                 let other = parse_bool(value).is_none();
@@ -196,7 +196,7 @@ impl Parameter {
             }
             GucKind::Enum => (!self.takes_word(value))
                 .then(|| format!("'{value}' is not one of {}", self.words.join(", "))),
-            GucKind::String => lists::error(self.name, value),
+            GucKind::String => lists::error(self.name, value, major),
         }
     }
 
@@ -227,12 +227,9 @@ impl Parameter {
         let is = |word: &&str| word.eq_ignore_ascii_case(&lower);
         let hidden: &[&str] = match self.name {
             "wal_level" => &["archive", "hot_standby"],
-            "client_min_messages" | "log_min_messages" | "log_min_error_statement" => {
-                &["debug", "info", "fatal", "panic"]
-            }
-            "trace_recovery_messages" => &["debug"],
-            "password_encryption" => &[],
-            "ssl_min_protocol_version" | "ssl_max_protocol_version" => &[""],
+            "client_min_messages" | "trace_recovery_messages" => &["debug", "info"],
+            "log_min_messages" | "log_min_error_statement" => &["debug"],
+            "ssl_max_protocol_version" => &[""],
             _ if self.words.contains(&"on") => &["true", "false", "yes", "no", "1", "0"],
             _ => &[],
         };

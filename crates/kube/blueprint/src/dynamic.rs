@@ -44,8 +44,6 @@ pub(crate) fn is_local(name: &str) -> bool {
 #[must_use]
 pub fn applied_names(manifest: &Manifest) -> BTreeSet<String> {
     let parameters = manifest.spec.postgresql.parameters.keys();
-    // A wrong value leaves the one before in force, which is still ours to take back.
-    let parameters = parameters.chain(manifest.wrong_parameters.keys());
     let slots = manifest.spec.patroni.slots.keys();
     parameters
         .filter(|name| !is_local(name))
@@ -125,7 +123,9 @@ pub fn change(
         }
     }
     let wanted = applied_names(manifest);
-    let gone = || before.iter().filter(|name| !wanted.contains(*name));
+    // A wrong value leaves the one before in force.
+    let stays = |name: &String| wanted.contains(name) || manifest.wrong_parameters.contains_key(name);
+    let gone = || before.iter().filter(|name| !stays(name));
     for slot in gone().filter_map(|name| name.strip_prefix(SLOT)) {
         if slots.contains_key(slot) {
             slot_change.insert(slot.to_owned(), Value::Null);

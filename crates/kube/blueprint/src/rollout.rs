@@ -75,7 +75,8 @@ pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview]) 
     if let Some(pod) = pods.iter().filter(stale).find(|pod| !pod.running) {
         return replace(pod, "it does not run, and its template has changed");
     }
-    // Nor is one whose PostgreSQL does not start: what its template says now may be the cure, and it has nothing to lose.
+    // Nor is one whose PostgreSQL does not start: what its template says now may be the cure. One that has crashed or was
+    // stopped is another matter: its agent starts it again, or somebody wants it so.
     let down = |pod: &&Pod| member(&pod.name).is_some_and(|row| is_down(&row.state));
     if let Some(pod) = pods.iter().filter(stale).find(down) {
         return replace(pod, "its PostgreSQL does not run, and its template has changed");
@@ -116,6 +117,7 @@ pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview]) 
     restart(rows)
 }
 
+/// It was tried to start it, and it did not.
 fn is_down(state: &MemberState) -> bool {
     matches!(
         state,
@@ -124,8 +126,6 @@ fn is_down(state: &MemberState) -> bool {
                 | PgState::RestartFailed
                 | PgState::InitdbFailed
                 | PgState::CustomBootstrapFailed
-                | PgState::Stopped
-                | PgState::Crashed
         )
     )
 }
@@ -343,6 +343,17 @@ mod tests {
                 "wait: c-1 does not stream yet, before the next member is touched"
             ]
         );
+        // What has crashed is started by its agent, which is faster and loses nothing.
+        for state in [PgState::Crashed, PgState::Stopped] {
+            let rows = vec![
+                row(0, Leader, MemberState::Server(state), 0),
+                row(1, Replica, STREAMING, 0),
+            ];
+            assert_eq!(
+                run(2, vec![pod(0, "old"), pod(1, "new")], rows),
+                ["wait: no member takes writes yet, before the next member is touched"]
+            );
+        }
         // Also where no primary is left that the others could wait for.
         let rows = vec![row(0, Leader, FAILED, 0), row(1, Replica, FAILED, 0)];
         assert_eq!(

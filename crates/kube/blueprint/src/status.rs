@@ -25,6 +25,10 @@ pub struct Observed {
     pub databases: Option<usize>,
     /// Things that were not done, with their reasons.
     pub skipped: Vec<String>,
+    /// Roles and databases were compared, now or by an earlier pass whose findings are in `skipped`.
+    pub compared: bool,
+    /// What is worth knowing and nothing that the manifest asks for.
+    pub remarks: Vec<String>,
     /// What the members say that their machine lacks and the manifest does not ask for.
     pub machine: Vec<String>,
     /// Changes that this cluster cannot take while it lives, such as a smaller volume.
@@ -141,7 +145,6 @@ pub fn status(
     };
     let mut unapplied = manifest.unsupported.clone();
     unapplied.extend(observed.not_changed.iter().cloned());
-    let fully = unapplied.is_empty() && observed.skipped.is_empty();
     let mut left_out = Vec::new();
     if !unapplied.is_empty() {
         left_out.push(format!("not acted on: {}", unapplied.join(", ")));
@@ -156,10 +159,15 @@ pub fn status(
     left_out.extend(manifest.wrong_parameters.iter().map(|(name, why)| {
         format!("spec.postgresql.parameters.{name}: {why}; it is left out, and the value before stays")
     }));
-    // The members say how they differ; while none runs, what they said last still holds.
-    let silent = observed.looked && observed.rows.is_empty();
-    for note in before.notes.iter().filter(|_| silent) {
-        if !left_out.contains(note) {
+    // The members say how they differ; while none runs, what they said last still holds. What follows from the manifest itself
+    // is known now.
+    let silent = !observed.looked || observed.rows.is_empty();
+    let was_fully = before
+        .condition("FullyApplied")
+        .is_some_and(|c| c.status == "True");
+    let of_manifest = |note: &str| note.starts_with("spec.") || note.starts_with("not acted on: ");
+    for note in before.notes.iter().filter(|_| silent && !was_fully) {
+        if !left_out.contains(note) && !of_manifest(note) {
             left_out.push(note.clone());
         }
     }
@@ -192,11 +200,11 @@ pub fn status(
     } else {
         conditions.set("Ready", false, "InProgress", &doing);
     }
-    let fully = fully
-        && manifest.skipped.is_empty()
-        && manifest.wrong_parameters.is_empty()
-        && (!silent || before.notes.is_empty());
-    if fully {
+    let compared = observed.compared || manifest.spec.number_of_instances == 0;
+    if left_out.is_empty() && !compared {
+        let message = "roles and databases were not compared yet";
+        conditions.set("FullyApplied", false, "NotCompared", message);
+    } else if left_out.is_empty() {
         conditions.set(
             "FullyApplied",
             true,
@@ -228,7 +236,10 @@ pub fn status(
             before.leader.clone()
         },
         version: observed.version.clone().or_else(|| before.version.clone()),
-        notes: left_out,
+        notes: left_out
+            .into_iter()
+            .chain(observed.remarks.iter().cloned())
+            .collect(),
         machine: if silent {
             before.machine.clone()
         } else {

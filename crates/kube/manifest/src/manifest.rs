@@ -165,6 +165,14 @@ impl Manifest {
     }
 }
 
+/// Whether a spec asks for the data of a backup or another cluster.
+#[must_use]
+pub fn asks_for_other_data(spec: &Value) -> bool {
+    FROM_ELSEWHERE
+        .iter()
+        .any(|field| !crate::support::asks_for_nothing(&spec[field]))
+}
+
 /// Fields by which a new cluster gets its data from a backup or another cluster.
 pub(crate) const FROM_ELSEWHERE: &[&str] = &["clone", "standby"];
 

@@ -82,6 +82,14 @@ impl OperatorError {
         }
     }
 
+    /// Whether the database has refused a statement for what it asks.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            OperatorError::Database { source, .. } => source.code().is_some() && !self.is_passing(),
+            _ => false,
+        }
+    }
+
     /// The whole chain in one line.
     pub(crate) fn in_one_line(&self) -> String {
         let mut text = self.to_string();

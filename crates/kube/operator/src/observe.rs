@@ -59,7 +59,7 @@ pub(crate) struct Mark {
 const MANY_BYTES: u64 = 16 * 1024 * 1024;
 
 impl Seen {
-    /// Nothing of the cluster exists: neither objects nor volumes nor a word of its agents.
+    /// Nothing of the cluster exists: neither objects nor volumes nor the state of its agents.
     pub(crate) fn is_new(&self) -> bool {
         let initialized = self.view.initialize.as_ref().is_some_and(|id| !id.is_empty());
         self.statefulset.is_none() && self.claims.is_empty() && self.pods.is_empty() && !initialized

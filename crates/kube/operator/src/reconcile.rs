@@ -209,6 +209,11 @@ impl Pass<'_> {
         let statefulset = apply::cluster(context, manifest, &live, &seen, self.memory).await?;
 
         let database = self.databases(&passwords).await;
+        // Without a primary, or after a failure, what was found last still holds.
+        if let Some(pass) = self.memory.database.as_ref().filter(|_| !self.observed.compared) {
+            self.observed.skipped.extend(pass.skipped.iter().cloned());
+            self.observed.compared = true;
+        }
         self.forget_asked(&seen);
         let changed = matches!(configured, Ok(Configured::Changed));
         let step = self.not_again(self.step(&seen, &statefulset, changed));
@@ -302,14 +307,28 @@ impl Pass<'_> {
                 .skipped
                 .push(format!("spec.env.{name}: the operator sets this variable itself"));
         }
-        let own = credentials(manifest, settings);
+        let names = Names(&manifest.name);
+        let of_users = manifest.spec.users.keys().map(|user| names.secret(user));
+        let known: BTreeSet<String> = credentials(manifest, settings)
+            .into_iter()
+            .map(|credential| credential.secret)
+            .chain(of_users)
+            .chain(
+                settings
+                    .protected_role_names
+                    .iter()
+                    .map(|role| names.secret(role)),
+            )
+            // Upstream's role for the connection pooler is in no manifest.
+            .chain([names.secret("pooler")])
+            .collect();
         let foreign = seen
             .secrets
             .keys()
-            .filter(|name| name.ends_with(Names::SECRET) && !own.iter().any(|one| one.secret == **name));
+            .filter(|name| name.ends_with(Names::SECRET) && !known.contains(*name));
         for secret in foreign {
-            self.observed.skipped.push(format!(
-                "Secret {secret} is of no user of the manifest: it stays, and so does its role"
+            self.observed.remarks.push(format!(
+                "Secret {secret} belongs to no user of the manifest any more: it stays, and so does its role"
             ));
         }
     }
@@ -429,6 +448,7 @@ impl Pass<'_> {
         self.observed.databases = Some(pass.databases);
         self.observed.version = Some(pass.version.clone());
         self.observed.skipped.extend(pass.skipped.iter().cloned());
+        self.observed.compared = true;
         self.memory.database = Some(pass);
         Ok(())
     }

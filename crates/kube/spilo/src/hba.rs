@@ -3,7 +3,7 @@ use crate::Environment;
 /// The first of the image's lines, by which the agent, backups and users in the pod come in through the socket.
 const LOCAL: &str = "local   all             all                                   trust";
 
-/// A user's own lines, with the image's line for the socket before them if they have none: the agent comes in by it.
+/// A user's own lines, with the image's line for the socket before them if they have none: the agent connects through it.
 pub(crate) fn with_local(lines: &[String]) -> Option<Vec<String>> {
     let opens = |line: &String| {
         let first = line.split_whitespace().next().unwrap_or_default();

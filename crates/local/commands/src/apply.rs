@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
 use howdah_manifest::{
-    KIND,
+    KIND, asks_for_other_data,
     lint::{Finding, Severity, lint},
 };
 use kube::{
@@ -112,9 +112,7 @@ impl Manifests {
             return Ok(());
         }
         for object in self.objects.iter().filter(|object| kind_of(object) == KIND) {
-            let asks = ["clone", "standby"]
-                .iter()
-                .any(|field| !object.data["spec"][field].is_null());
+            let asks = asks_for_other_data(&object.data["spec"]);
             let name = object.metadata.name.as_deref().unwrap_or_default();
             let namespace = object
                 .metadata
@@ -137,24 +135,21 @@ fn kind_of(object: &DynamicObject) -> &str {
     object.types.as_ref().map_or("", |types| types.kind.as_str())
 }
 
-/// The objects of a List, without what a server wrote into them; any other object as it is.
-fn items(document: Value) -> Vec<Value> {
+/// An object, or those of a List, without what a server wrote into them.
+fn items(mut document: Value) -> Vec<Value> {
     let is_list = document["kind"]
         .as_str()
         .is_some_and(|kind| kind.ends_with("List"));
-    let Some(items) = document["items"].as_array().filter(|_| is_list) else {
-        return vec![document];
-    };
-    let mut items = items.clone();
-    for item in &mut items {
-        if let Some(object) = item.as_object_mut() {
-            object.remove("status");
-        }
-        if let Some(metadata) = item["metadata"].as_object_mut() {
-            metadata.retain(|key, _| !OF_THE_SERVER.contains(&key.as_str()));
-        }
+    if let Some(listed) = document["items"].as_array().filter(|_| is_list) {
+        return listed.iter().cloned().flat_map(items).collect();
     }
-    items
+    if let Some(object) = document.as_object_mut() {
+        object.remove("status");
+    }
+    if let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|key, _| !OF_THE_SERVER.contains(&key.as_str()));
+    }
+    vec![document]
 }
 
 /// An object whose kind the server knows.
@@ -193,7 +188,7 @@ async fn planned(
         let gvk = GroupVersionKind::gvk(group, version, &kind);
         let key = (api_version.clone(), kind.clone());
         if !kinds.contains_key(&key) {
-            kinds.insert(key.clone(), pinned_kind(client, &gvk).await.ok());
+            kinds.insert(key.clone(), find(client, &gvk).await?);
         }
         let of_files = defined
             .iter()
@@ -246,6 +241,19 @@ async fn planned(
     Ok(planned)
 }
 
+/// How the server serves a kind; `None` when it does not.
+async fn find(
+    client: &Client,
+    gvk: &GroupVersionKind,
+) -> anyhow::Result<Option<(ApiResource, ApiCapabilities)>> {
+    match pinned_kind(client, gvk).await {
+        Ok(found) => Ok(Some(found)),
+        Err(kube::Error::Discovery(_)) => Ok(None),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("asking for the kind {}", gvk.kind)),
+    }
+}
+
 /// Group and kind that a CustomResourceDefinition brings, and whether its objects live in namespaces.
 fn definition(object: &DynamicObject) -> Option<(String, String, bool)> {
     let spec = object
@@ -265,9 +273,9 @@ impl Planned {
         let resource = match self.resource {
             Resource::Known(resource) => resource,
             Resource::Later(gvk) => {
-                let found = pinned_kind(client, &gvk).await;
+                let found = find(client, &gvk).await?;
                 found
-                    .map_err(|_| anyhow::anyhow!("{kind} is not served yet: apply {kind}/{name} once more"))?
+                    .with_context(|| format!("{kind} is not served yet: apply {kind}/{name} once more"))?
                     .0
             }
         };
@@ -323,7 +331,10 @@ mod tests {
             items(list),
             [json!({"kind": "postgresql", "metadata": {"name": "a", "labels": {"x": "y"}}, "spec": {}})]
         );
-        let one = json!({"kind": "ConfigMap", "metadata": {"name": "a", "uid": "u"}});
-        assert_eq!(items(one.clone()), [one]);
+        let one = json!({"kind": "ConfigMap", "metadata": {"name": "a", "resourceVersion": "7"}, "data": {"a": "b"}});
+        let bare = json!({"kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a": "b"}});
+        assert_eq!(items(one.clone()), std::slice::from_ref(&bare));
+        let nested = json!({"kind": "List", "items": [{"kind": "List", "items": [one]}]});
+        assert_eq!(items(nested), [bare]);
     }
 }

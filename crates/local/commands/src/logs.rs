@@ -88,7 +88,7 @@ async fn by_time(logs: Vec<(String, Lines)>) -> anyhow::Result<u8> {
         let first = open
             .iter_mut()
             .filter(|log| log.next.is_some())
-            .min_by(|a, b| time(a.next.as_deref()).cmp(time(b.next.as_deref())));
+            .min_by_key(|log| time(log.next.as_deref()));
         let Some(log) = first else {
             return Ok(0);
         };
@@ -103,8 +103,8 @@ async fn by_time(logs: Vec<(String, Lines)>) -> anyhow::Result<u8> {
     }
 }
 
-/// The time that a line begins with, in a form that sorts: `2026-11-26 10:00:00.123` or with `T` and `,`. Empty without one.
-fn time(line: Option<&str>) -> &str {
+/// The time that a line begins with, as `2026-11-26 10:00:00.123`, which sorts. Empty without one.
+fn time(line: Option<&str>) -> String {
     let line = line.unwrap_or_default();
     let shape = b"dddd-dd-dd dd:dd:dd";
     let fits = |(have, wanted): (u8, &u8)| match wanted {
@@ -113,12 +113,12 @@ fn time(line: Option<&str>) -> &str {
         other => have == *other,
     };
     if line.len() < shape.len() || !line.bytes().zip(shape).all(fits) {
-        return "";
+        return String::new();
     }
     let fraction = line[shape.len()..]
         .find(|c: char| !c.is_ascii_digit() && c != '.' && c != ',')
         .map_or(line.len(), |end| shape.len() + end);
-    &line[..fraction]
+    line[..fraction].replace('T', " ").replace(',', ".")
 }
 
 #[cfg(test)]
@@ -129,9 +129,9 @@ mod tests {
     fn times_of_lines() {
         assert_eq!(
             time(Some("2026-11-26 10:00:00,123 INFO: x")),
-            "2026-11-26 10:00:00,123"
+            "2026-11-26 10:00:00.123"
         );
-        assert_eq!(time(Some("2026-11-26T10:00:00.5Z x")), "2026-11-26T10:00:00.5");
+        assert_eq!(time(Some("2026-11-26T10:00:00.5Z x")), "2026-11-26 10:00:00.5");
         assert_eq!(time(Some("\tDETAIL: 2026")), "");
         assert_eq!(time(None), "");
     }

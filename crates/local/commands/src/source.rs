@@ -88,6 +88,12 @@ async fn fetched(address: &str) -> anyhow::Result<String> {
         .request(Method::GET, &url, None, now() + PATIENCE)
         .await
         .with_context(|| address.to_owned())?;
+    if (300..400).contains(&answer.status) {
+        bail!(
+            "{address}: the server leads elsewhere (status {}): give the final address",
+            answer.status
+        );
+    }
     if answer.status != 200 {
         bail!("{address}: the server answered with status {}", answer.status);
     }

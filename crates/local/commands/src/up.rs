@@ -36,6 +36,8 @@ use crate::{
 const START: Duration = Duration::from_secs(30);
 /// Pods have this long to end when the sandbox is stopped (their own grace).
 const STOP: Duration = Duration::from_secs(330);
+/// The pause after a definition that could not be written.
+const AGAIN: Duration = Duration::from_secs(2);
 /// How often it is looked whether the other process has got so far.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -184,7 +186,7 @@ async fn detach(args: &UpArgs, dir: &SandboxDir) -> anyhow::Result<u8> {
 /// Puts the definition of clusters in place. Returns its generation.
 async fn install_crd(client: &Client) -> anyhow::Result<i64> {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    // Whatever another definition says beside ours goes.
+    // Anything beyond our definition is removed.
     let present = crds.get_opt(howdah_manifest::CRD_NAME).await?;
     let written = match present.and_then(|present| present.metadata.resource_version) {
         None => {
@@ -233,9 +235,18 @@ async fn keep_definition(client: Client, mut generation: i64, mut stop: watch::R
             "The CustomResourceDefinition {} was changed or deleted: the one of this version is put back.",
             howdah_manifest::CRD_NAME
         );
-        match install_crd(&client).await {
-            Ok(written) => generation = written,
-            Err(error) => tracing::warn!("{error:#}"),
+        loop {
+            match install_crd(&client).await {
+                Ok(written) => {
+                    generation = written;
+                    break;
+                }
+                Err(error) => tracing::warn!("{error:#}"),
+            }
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = sleep_until(now() + AGAIN) => {}
+            }
         }
     }
 }

@@ -48,7 +48,11 @@ fn service(spec: &mut Value) {
     default(spec, "ipFamilies", json!(["IPv4"]));
     default(spec, "ipFamilyPolicy", json!("SingleStack"));
     default(spec, "internalTrafficPolicy", json!("Cluster"));
-    let on_nodes = matches!(spec["type"].as_str(), Some("NodePort" | "LoadBalancer"));
+    let on_nodes = match spec["type"].as_str() {
+        Some("NodePort") => true,
+        Some("LoadBalancer") => spec["allocateLoadBalancerNodePorts"] != false,
+        _ => false,
+    };
     for port in items(spec, "ports") {
         default(port, "protocol", json!("TCP"));
         let number = port["port"].clone();

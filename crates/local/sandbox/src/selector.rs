@@ -150,8 +150,12 @@ fn field(part: &str) -> Result<(String, bool, String), ApiError> {
     Ok((path.to_owned(), equal, value.to_owned()))
 }
 
-/// Whether a `LabelSelector` (`matchLabels`, `matchExpressions`) covers an object. An empty one covers all.
+/// Whether a `LabelSelector` (`matchLabels`, `matchExpressions`) covers an object. An empty one covers all; without one nothing
+/// is covered.
 pub(crate) fn matches_label_selector(selector: &Value, object: &Value) -> bool {
+    if !selector.is_object() {
+        return false;
+    }
     let label = |name: &str| object["metadata"]["labels"][name].as_str();
     let equal = selector["matchLabels"].as_object().into_iter().flatten();
     let expressions = selector["matchExpressions"].as_array().into_iter().flatten();

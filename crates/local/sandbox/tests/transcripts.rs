@@ -263,10 +263,16 @@ async fn what_other_clients_send_is_understood() {
         )
         .await;
     assert_eq!((status, &answer["data"]), (201, &json!({"k": "v"})), "{answer}");
-    let (status, answer) = lab
-        .send("GET", "/api/v1/namespaces/default/pods?watch=perhaps", "", None)
-        .await;
-    assert_eq!(status, 400, "{answer}");
+    for (query, watches) in [
+        ("watch=True", true),
+        ("watch", true),
+        ("watch=0", false),
+        ("watch=False", false),
+    ] {
+        let path = format!("/api/v1/namespaces/default/pods?{query}&timeoutSeconds=1");
+        let (_, answer) = lab.send("GET", &path, "", None).await;
+        assert_eq!(answer["kind"] != "PodList", watches, "{query}: {answer}");
+    }
     let review = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}}).to_string();
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     let (status, answer) = lab.send("POST", path, JSON, Some(review)).await;

@@ -4,7 +4,7 @@ use std::{
     process::Command,
 };
 
-use howdah_pgconf::{Context, parameter};
+use howdah_pgconf::{CATALOGUED, Context, parameter};
 use howdah_types::PgVersion;
 
 use crate::PgError;
@@ -19,6 +19,9 @@ pub struct Programs {
     /// The GUCs that this server knows; a setting of another version is left out instead of stopping the start.
     pub gucs: BTreeSet<String>,
 }
+
+/// Debian's servers describe it, and others do not have it.
+const DEBIAN_ONLY: &str = "extension_destdir";
 
 /// Where Debian puts each major.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -94,8 +97,10 @@ impl Programs {
     /// keeps out of its sample file (`zero_damaged_pages`) are not in its own description, but in the catalogue.
     #[must_use]
     pub fn knows(&self, guc: &str) -> bool {
-        let settable =
-            parameter(guc, self.version.major()).is_some_and(|found| found.context != Context::Internal);
+        let major = self.version.major();
+        let settable = (CATALOGUED.0..=CATALOGUED.1).contains(&major)
+            && guc != DEBIAN_ONLY
+            && parameter(guc, major).is_some_and(|found| found.context != Context::Internal);
         guc.contains('.') || self.gucs.is_empty() || self.gucs.contains(&guc.to_lowercase()) || settable
     }
 

@@ -41,6 +41,10 @@ pub(super) fn statefulset(manifest: &Manifest, settings: &Settings, live: &Live)
     let mut metadata = metadata(manifest, settings, &name);
     let mut applied = applied_names(manifest);
     applied.extend(live.still_applied.iter().cloned());
+    // The value before a wrong one is still ours to take back, if it was.
+    let earlier = live.applied_names();
+    let wrong = manifest.wrong_parameters.keys();
+    applied.extend(wrong.filter(|name| earlier.contains(*name)).cloned());
     metadata.annotations = Some(BTreeMap::from([(
         APPLIED_ANNOTATION.to_owned(),
         serde_json::json!(applied).to_string(),

@@ -102,10 +102,9 @@ async fn carry_out(
     for statement in statements {
         tracing::info!(cluster = manifest.name, "{}", statement.what);
         match session.run_for(&statement.sql, &statement.what).await {
-            Err(OperatorError::Database { what, source })
-                if statement.optional && source.message().is_some() =>
-            {
-                refused.push(format!("{what}: {source}"));
+            // A server that stops or has lost its role at this moment says nothing about the statement.
+            Err(error) if statement.optional && error.is_refusal() => {
+                refused.push(error.in_one_line());
             }
             other => other?,
         }

@@ -1,12 +1,18 @@
 use serde_json::{Value, json};
 
 use super::{Api, reply::Reply, request::Request, route::Target};
-use crate::{ApiError, meta, selector::matches_label_selector};
+use crate::{
+    ApiError,
+    meta::{self, is_ready},
+    selector::matches_label_selector,
+};
 
 impl Api {
     /// `POST /pods/NAME/eviction`: a deletion that budgets may forbid.
     pub(super) fn evict(&self, request: &Request, target: &Target) -> Result<Reply, ApiError> {
         let eviction = request.object()?;
+        // Budgets are counted and a pod is ended in one step: evictions come several at a time.
+        let _one_at_a_time = self.evictions.lock();
         let pod = self.fetch(target)?;
         if !meta::is_ending(&pod) && is_ready(&pod) {
             self.within_budgets(&pod)?;
@@ -65,13 +71,6 @@ impl Api {
         }
         Ok(())
     }
-}
-
-fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-    conditions
-        .into_iter()
-        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 /// A number, or a percentage of all, rounded up.

@@ -11,7 +11,11 @@ use howdah_clock::now;
 use howdah_http::sleep_until;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use jiff::{
+    Timestamp,
+    civil::DateTime,
+    tz::{Offset, TimeZone},
+};
 use tokio::sync::watch;
 
 use super::{Api, reply::Reply, request::Request, route::Target};
@@ -38,7 +42,7 @@ impl Api {
     /// `GET /pods/NAME/log`
     pub(super) fn logs(&self, request: &Request, target: &Target) -> Result<Reply, ApiError> {
         let since = since(request)?;
-        if request.is_set("timestamps")? && request.is_set("follow")? {
+        if request.is_set("timestamps") && request.is_set("follow") {
             return Err(ApiError::not_implemented(
                 "logs with timestamps that are followed; lines begin with the time of the program that wrote them",
             ));
@@ -55,12 +59,7 @@ impl Api {
                 meta::name(&pod)
             )));
         }
-        let path = log_file(
-            &self.pods,
-            meta::uid(&pod),
-            container,
-            request.is_set("previous")?,
-        );
+        let path = log_file(&self.pods, meta::uid(&pod), container, request.is_set("previous"));
         let fail = |error: std::io::Error| {
             ApiError::bad_request(format!("container \"{container}\" has no log: {error}"))
         };
@@ -71,20 +70,18 @@ impl Api {
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(fail)?;
         let at = from + text.len() as u64;
-        if let Some(since) = since {
-            text = after(&text, since).to_vec();
-        }
-        if let Ok(lines) = request.query("tailLines").parse::<usize>() {
-            text = last_lines(&text, lines).to_vec();
-        }
-        if request.is_set("timestamps")? {
-            text = with_times(&text);
-        }
-        if let Ok(limit) = request.query("limitBytes").parse::<usize>() {
-            text.truncate(limit);
-        }
+        let written = file
+            .metadata()
+            .and_then(|metadata| metadata.modified())
+            .map_err(fail)?;
+        text = asked(
+            &text,
+            Timestamp::try_from(written).unwrap_or_default(),
+            since,
+            request,
+        );
         let first = Bytes::from(text);
-        if !request.is_set("follow")? {
+        if !request.is_set("follow") {
             return Ok(Reply::with(200, "text/plain", first));
         }
         let follow = Follow {
@@ -145,6 +142,27 @@ impl Follow {
     }
 }
 
+/// Of a log that was `written` last at some time, what a client asks for.
+fn asked(text: &[u8], written: Timestamp, since: Option<Timestamp>, request: &Request) -> Vec<u8> {
+    let mut lines = timed(text, written);
+    lines.retain(|(time, _)| since.is_none_or(|since| *time >= since));
+    if let Ok(count) = request.query("tailLines").parse::<usize>() {
+        lines.drain(..lines.len().saturating_sub(count));
+    }
+    let with_times = request.is_set("timestamps");
+    let mut out = Vec::with_capacity(text.len());
+    for (time, line) in lines {
+        if with_times {
+            out.extend_from_slice(format!("{time:.9} ").as_bytes());
+        }
+        out.extend_from_slice(line);
+    }
+    if let Ok(limit) = request.query("limitBytes").parse::<usize>() {
+        out.truncate(limit);
+    }
+    out
+}
+
 /// From when on a client wants lines.
 fn since(request: &Request) -> Result<Option<Timestamp>, ApiError> {
     let time = request.query("sinceTime");
@@ -165,16 +183,26 @@ fn since(request: &Request) -> Result<Option<Timestamp>, ApiError> {
     Timestamp::from_second(from).map(Some).map_err(|_| bad())
 }
 
-/// The lines that were written at `since` or later, by the times that programs begin their lines with.
-fn after(text: &[u8], since: Timestamp) -> &[u8] {
-    let mut at = 0;
-    for line in text.split_inclusive(|byte| *byte == b'\n') {
-        if time_of(line).is_some_and(|time| time >= since) {
-            return &text[at..];
-        }
-        at += line.len();
-    }
-    &[]
+/// `+02`, `+0200` or `-02:00`.
+fn offset(text: &str) -> Option<Offset> {
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    let hours: i32 = digits.get(..2)?.parse().ok()?;
+    let minutes: i32 = digits.get(2..4).map_or(Some(0), |minutes| minutes.parse().ok())?;
+    let seconds = (hours * 60 + minutes) * 60;
+    Offset::from_seconds(if text.starts_with('-') { -seconds } else { seconds }).ok()
+}
+
+/// Lines with the time that each is of: its own, or that of the line before. Lines before the first time have that one, or
+/// `otherwise` where no line has any.
+fn timed(text: &[u8], otherwise: Timestamp) -> Vec<(Timestamp, &[u8])> {
+    let lines = || text.split_inclusive(|byte| *byte == b'\n');
+    let mut last = lines().find_map(time_of).unwrap_or(otherwise);
+    lines()
+        .map(|line| {
+            last = time_of(line).unwrap_or(last);
+            (last, line)
+        })
+        .collect()
 }
 
 /// The time that a line begins with: `2026-11-26 10:00:00[.,]123 [UTC]`, or with `T` and `Z`. One that names no zone is of the
@@ -189,69 +217,57 @@ fn time_of(line: &[u8]) -> Option<Timestamp> {
     let time: DateTime = format!("{date}T{}", time.trim_end_matches(['.', ',']).replace(',', "."))
         .parse()
         .ok()?;
-    let zone = if zone.starts_with('Z') || zone.starts_with(" UTC") {
-        TimeZone::UTC
-    } else {
-        TimeZone::system()
+    // An offset, or a name; of names only those of UTC are known.
+    let zone = match zone.trim_start() {
+        zone if zone.starts_with('Z') || zone.starts_with("UTC") || zone.starts_with("GMT") => TimeZone::UTC,
+        zone if zone.starts_with(['+', '-']) => {
+            let end = zone
+                .find(|c: char| c.is_whitespace() || c == ']')
+                .unwrap_or(zone.len());
+            offset(&zone[..end]).map_or_else(TimeZone::system, TimeZone::fixed)
+        }
+        _ => TimeZone::system(),
     };
     Some(time.to_zoned(zone).ok()?.timestamp())
-}
-
-/// Lines with a time before each, in the form of Kubernetes; a line without one has that of the line before.
-fn with_times(text: &[u8]) -> Vec<u8> {
-    let mut last = Timestamp::UNIX_EPOCH;
-    let mut out = Vec::with_capacity(text.len() * 2);
-    for line in text.split_inclusive(|byte| *byte == b'\n') {
-        last = time_of(line).unwrap_or(last);
-        out.extend_from_slice(format!("{last:.9} ").as_bytes());
-        out.extend_from_slice(line);
-    }
-    out
-}
-
-fn last_lines(text: &[u8], count: usize) -> &[u8] {
-    let body = text.strip_suffix(b"\n").unwrap_or(text);
-    let ends: Vec<usize> = body
-        .iter()
-        .enumerate()
-        .filter(|(_, b)| **b == b'\n')
-        .map(|(i, _)| i)
-        .collect();
-    if count == 0 {
-        return &[];
-    }
-    match ends.len().checked_sub(count) {
-        Some(index) => &text[ends[index] + 1..],
-        None => text,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn lines_after_a_time() {
-        let log = b"2026-11-26 10:00:00.123 UTC INFO: a\n\tDETAIL: b\n2026-11-26 10:00:05.000 UTC [7] LOG:  c\n2026-11-26T10:00:06Z d\n";
-        let from = |time: &str| String::from_utf8(after(log, time.parse().unwrap()).to_vec()).unwrap();
-        assert!(from("2026-11-26T10:00:01Z").starts_with("2026-11-26 10:00:05.000 UTC [7]"));
-        assert_eq!(from("2026-11-26T10:00:06Z"), "2026-11-26T10:00:06Z d\n");
-        assert_eq!(from("2026-11-26T11:00:00Z"), "");
-        let told = String::from_utf8(with_times(log)).unwrap();
-        assert!(
-            told.starts_with("2026-11-26T10:00:00.123000000Z 2026-11-26 10:00:00.123 UTC INFO: a\n"),
-            "{told}"
-        );
-        assert_eq!(
-            told.lines().nth(1).unwrap(),
-            "2026-11-26T10:00:00.123000000Z \tDETAIL: b"
-        );
+    fn read(log: &str, query: &str) -> String {
+        let request = Request {
+            method: hyper::Method::GET,
+            path: Vec::new(),
+            query: super::super::request::parse_query(query),
+            headers: hyper::HeaderMap::new(),
+            body: Vec::new(),
+        };
+        let since = since(&request).unwrap();
+        let written = "2026-11-26T12:00:00Z".parse().unwrap();
+        String::from_utf8(asked(log.as_bytes(), written, since, &request)).unwrap()
     }
 
     #[test]
-    fn the_last_lines() {
-        for (count, wanted) in [(0, ""), (1, "c\n"), (2, "b\nc\n"), (9, "a\nb\nc\n")] {
-            assert_eq!(last_lines(b"a\nb\nc\n", count), wanted.as_bytes());
-        }
+    fn lines_are_chosen_by_time_and_number() {
+        let log = "2026-11-26 10:00:00.123 UTC INFO: a\n\tDETAIL: b\n2026-11-26 11:00:05.000+01:00 c\n2026-11-26T10:00:06Z d\n";
+        let from = |time: &str| read(log, &format!("sinceTime={time}"));
+        assert!(from("2026-11-26T10:00:01Z").starts_with("2026-11-26 11:00:05"));
+        assert_eq!(from("2026-11-26T10:00:06Z"), "2026-11-26T10:00:06Z d\n");
+        assert_eq!(from("2026-11-26T11:00:00Z"), "");
+        assert_eq!(read(log, "tailLines=1"), "2026-11-26T10:00:06Z d\n");
+        assert_eq!(read(log, "tailLines=0"), "");
+        assert_eq!(read(log, "tailLines=9"), log);
+        assert_eq!(read(log, "limitBytes=10"), "2026-11-26");
+        let told = read(log, "timestamps=true&tailLines=3");
+        assert!(
+            told.starts_with("2026-11-26T10:00:00.123000000Z \tDETAIL: b\n"),
+            "{told}"
+        );
+        // Without any time the file's own counts.
+        assert_eq!(
+            read("a\n", "timestamps=true"),
+            "2026-11-26T12:00:00.000000000Z a\n"
+        );
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Api {
     /// Cluster addresses for Services.
     pub(crate) addresses: crate::node::Addresses,
     pub(crate) stop: watch::Receiver<bool>,
+    /// Held by an eviction.
+    evictions: Arc<Mutex<()>>,
     /// All resources, and the state of the definitions that they were read from.
     catalogue: Arc<Mutex<Option<Catalogue>>>,
 }
@@ -59,6 +61,7 @@ impl Api {
             pods,
             addresses,
             stop,
+            evictions: Arc::default(),
             catalogue: Arc::default(),
         }
     }

@@ -30,6 +30,8 @@ enum Kind {
     BytesMap,
     /// Seconds and nanoseconds.
     Time,
+    /// Likewise; clients demand six decimals.
+    MicroTime,
     IntOrText,
     /// Likewise, and zero means that it is not set.
     Target,
@@ -49,7 +51,8 @@ const fn list(number: u64, name: &'static str, kind: Kind) -> Field {
 }
 
 use Kind::{
-    Bytes, BytesMap, Count, Flag, Ignored, IntOrText, Map as TextMap, Message, Number, Target, Text, Time,
+    Bytes, BytesMap, Count, Flag, Ignored, IntOrText, Map as TextMap, Message, MicroTime, Number, Target,
+    Text, Time,
 };
 
 const OWNER: &[Field] = &[
@@ -76,6 +79,9 @@ const META: &[Field] = &[
     one(12, "annotations", TextMap),
     list(13, "ownerReferences", Message(OWNER)),
     list(14, "finalizers", Text),
+    // clusterName, which clients of Kubernetes 1.24 and earlier write.
+    one(15, "clusterName", Ignored),
+    one(16, "initializers", Ignored),
     list(17, "managedFields", Ignored),
 ];
 
@@ -107,7 +113,11 @@ const CONFIG_MAP: &[Field] = &[
 const NAMESPACE: &[Field] = &[
     one(1, "metadata", Message(META)),
     one(2, "spec", Message(&[list(1, "finalizers", Text)])),
-    one(3, "status", Message(&[one(1, "phase", Text)])),
+    one(
+        3,
+        "status",
+        Message(&[one(1, "phase", Text), list(2, "conditions", Ignored)]),
+    ),
 ];
 
 const SERVICE_ACCOUNT: &[Field] = &[
@@ -232,9 +242,11 @@ const LEASE: &[Field] = &[
         Message(&[
             one(1, "holderIdentity", Text),
             one(2, "leaseDurationSeconds", Number),
-            one(3, "acquireTime", Time),
-            one(4, "renewTime", Time),
+            one(3, "acquireTime", MicroTime),
+            one(4, "renewTime", MicroTime),
             one(5, "leaseTransitions", Number),
+            one(6, "strategy", Text),
+            one(7, "preferredHolder", Text),
         ]),
     ),
 ];
@@ -455,7 +467,7 @@ fn value(wire: &Wire<'_>, kind: Kind, place: &str, depth: usize) -> Result<Optio
         (Kind::Number | Kind::Count, Wire::Number(number)) => json!(number.cast_signed()),
         (Kind::Flag, Wire::Number(number)) => json!(*number != 0),
         (Kind::Message(fields), Wire::Bytes(bytes)) => message(bytes, fields, place, depth + 1)?,
-        (Kind::Time, Wire::Bytes(bytes)) => {
+        (Kind::Time | Kind::MicroTime, Wire::Bytes(bytes)) => {
             let (mut seconds, mut nanos) = (0, 0);
             let mut reader = Reader(bytes);
             while let Some((number, wire)) = reader.field()? {
@@ -469,11 +481,11 @@ fn value(wire: &Wire<'_>, kind: Kind, place: &str, depth: usize) -> Result<Optio
             if seconds == 0 && nanos == 0 {
                 return Ok(None);
             }
-            json!(
-                jiff::Timestamp::new(seconds, nanos)
-                    .map_err(|_| wrong())?
-                    .to_string()
-            )
+            let time = jiff::Timestamp::new(seconds, nanos).map_err(|_| wrong())?;
+            json!(match kind {
+                Kind::MicroTime => format!("{time:.6}"),
+                _ => format!("{time:.0}"),
+            })
         }
         (Kind::IntOrText | Kind::Target, Wire::Bytes(bytes)) => {
             let (mut is_text, mut number, mut word) = (false, 0, String::new());

@@ -27,18 +27,10 @@ impl Request {
         self.query.get(name).map_or("", String::as_str)
     }
 
-    /// Whether a switch of the query is on.
-    ///
-    /// # Errors
-    /// It is none of the words that Go's `strconv.ParseBool` takes.
-    pub(crate) fn is_set(&self, name: &str) -> Result<bool, ApiError> {
-        match self.query(name) {
-            "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-            other => Err(ApiError::bad_request(format!(
-                "{name}={other} is neither true nor false"
-            ))),
-        }
+    /// Whether a switch of the query is on. As in Kubernetes only 0 and false turn it off; its name alone turns it on.
+    pub(crate) fn is_set(&self, name: &str) -> bool {
+        let value = self.query.get(name);
+        value.is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
     }
 
     pub(crate) fn accepts(&self, part: &str) -> bool {

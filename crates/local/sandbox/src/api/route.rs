@@ -160,7 +160,7 @@ fn resource_request(
 fn act(api: &Api, request: &Request, target: &Target) -> Result<Reply, ApiError> {
     let sub = target.sub.clone();
     match (&request.method, target.name.is_some(), sub.as_deref()) {
-        (&Method::GET, false, None) if request.is_set("watch")? => api.watch(request, target),
+        (&Method::GET, false, None) if request.is_set("watch") => api.watch(request, target),
         (&Method::GET, false, None) => api.list(request, target),
         (&Method::GET, true, None) => api.get(request, target),
         (&Method::GET, true, Some("status")) if target.resource.status => api.get(request, target),

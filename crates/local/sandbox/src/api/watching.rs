@@ -58,7 +58,7 @@ impl Api {
             .unwrap_or(LONGEST)
             .min(LONGEST);
         let from = request.query("resourceVersion");
-        let initial = request.is_set("sendInitialEvents")? || matches!(from, "" | "0");
+        let initial = request.is_set("sendInitialEvents") || matches!(from, "" | "0");
         // Before the list, so that nothing is missed between the two.
         let selector = request.selector()?;
         let changed = self.store.subscribe_to(&target.resource.id(), &selector.labels());
@@ -69,7 +69,7 @@ impl Api {
             selector,
             form: request.form(),
             include: request.query("includeObject").to_owned(),
-            bookmarks: request.is_set("allowWatchBookmarks")?,
+            bookmarks: request.is_set("allowWatchBookmarks"),
             revision: match from {
                 "" => 0,
                 from => from.parse().map_err(|_| {
@@ -85,7 +85,7 @@ impl Api {
             over: false,
         };
         if initial {
-            watch.tell_everything(request.is_set("sendInitialEvents")?);
+            watch.tell_everything(request.is_set("sendInitialEvents"));
         } else {
             watch.catch_up();
         }

@@ -117,7 +117,7 @@ impl Api {
         let warnings = prune(&target.resource, &mut applied, change.strict)?;
         // Keys of lists, such as a port's protocol, must be there before items are compared.
         defaults_of_keys(&target.resource, &mut applied);
-        let force = request.is_set("force")?;
+        let force = request.is_set("force");
         let (manager, sub) = (change.manager.clone(), change.subresource());
         let lists = lists(&target.resource);
         change.tracked = true;

@@ -89,13 +89,6 @@ fn selected(pods: &ByLabel, namespace: &str, selector: &Map<String, Value>) -> V
         .collect()
 }
 
-fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-    conditions
-        .into_iter()
-        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-}
-
 fn target(pod: &Value) -> Value {
     json!({"kind": "Pod", "namespace": meta::namespace(pod), "name": meta::name(pod), "uid": meta::uid(pod)})
 }
@@ -117,7 +110,7 @@ fn ports(service: &Value) -> Vec<Value> {
 
 fn endpoints(service: &Value, pods: &[Arc<Value>]) -> Value {
     let addresses = |ready: bool| -> Vec<Value> {
-        let fitting = pods.iter().filter(|pod| is_ready(pod) == ready);
+        let fitting = pods.iter().filter(|pod| meta::is_ready(pod) == ready);
         fitting
             .map(|pod| json!({"ip": pod["status"]["podIP"], "nodeName": pod["spec"]["nodeName"], "targetRef": target(pod)}))
             .collect()
@@ -141,7 +134,7 @@ fn slice_of(service: &Value, pods: &[Arc<Value>]) -> Value {
     let endpoints: Vec<Value> = pods
         .iter()
         .map(|pod| {
-            let ready = is_ready(pod);
+            let ready = meta::is_ready(pod);
             json!({
                 "addresses": [pod["status"]["podIP"]], "nodeName": pod["spec"]["nodeName"], "targetRef": target(pod),
                 "conditions": {"ready": ready, "serving": ready, "terminating": false},

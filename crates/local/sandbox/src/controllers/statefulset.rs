@@ -41,7 +41,7 @@ fn one(store: &Store, set: &Value) -> Result<(), ApiError> {
     let mut held = false;
     for ordinal in 0..wanted {
         match pods.iter().find(|(n, _)| *n == ordinal) {
-            Some((_, pod)) => held |= ordered && (!is_ready(pod) || meta::is_ending(pod)),
+            Some((_, pod)) => held |= ordered && (!meta::is_ready(pod) || meta::is_ending(pod)),
             None => {
                 if let Some(ending) = claims(store, set, ordinal)? {
                     // As upstream's controller: a pod that took it would lose its data with it.
@@ -114,13 +114,6 @@ fn adopt(store: &Store, set: &Value) -> Result<(), ApiError> {
 
 fn label(pod: &Value) -> &str {
     pod["metadata"]["labels"][REVISION].as_str().unwrap_or_default()
-}
-
-fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-    conditions
-        .into_iter()
-        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 /// The name of the template as it is now.
@@ -259,7 +252,7 @@ fn end(store: &Store, pod: &Value) -> Result<(), ApiError> {
 }
 
 fn status(store: &Store, set: &Value, revision: &str, pods: &[(u64, Arc<Value>)]) -> Result<(), ApiError> {
-    let ready = pods.iter().filter(|(_, pod)| is_ready(pod)).count();
+    let ready = pods.iter().filter(|(_, pod)| meta::is_ready(pod)).count();
     let updated = pods.iter().filter(|(_, pod)| label(pod) == revision).count();
     let uid = meta::uid(set).to_owned();
     store.write(SETS, meta::namespace(set), meta::name(set), |before| {

@@ -133,13 +133,7 @@ fn backends(store: &Store, service: &Value, port: u64) -> Vec<SocketAddr> {
     store
         .all("/pods", Some(meta::namespace(service)))
         .iter()
-        .filter(|pod| meta::has_labels(pod, selector) && !meta::is_ending(pod))
-        .filter(|pod| {
-            let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-            conditions
-                .into_iter()
-                .any(|c| c["type"] == "Ready" && c["status"] == "True")
-        })
+        .filter(|pod| meta::has_labels(pod, selector) && !meta::is_ending(pod) && meta::is_ready(pod))
         .filter_map(|pod| {
             format!("{}:{port}", pod["status"]["podIP"].as_str()?)
                 .parse()

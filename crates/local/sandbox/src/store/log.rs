@@ -5,7 +5,11 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
+    time::Duration,
 };
+
+use howdah_clock::now;
+use howdah_types::BootTime;
 
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -58,8 +62,13 @@ pub(super) struct Log {
     lines: usize,
     /// A write has failed: the file may end in the middle of a line, and a new one takes its place.
     dirty: bool,
+    /// When a new file was begun last: on a full disk it is not tried again with every change.
+    tried: Option<BootTime>,
     compaction: Option<Compaction>,
 }
+
+/// The pause between two tries to replace a broken file.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A new file that is being written.
 struct Compaction {
@@ -122,6 +131,7 @@ impl Log {
             path,
             lines,
             dirty: false,
+            tried: None,
             compaction: None,
         };
         Ok((log, objects, revision))
@@ -153,6 +163,12 @@ impl Log {
         written
     }
 
+    /// Writes elsewhere from now on.
+    #[cfg(test)]
+    pub(super) fn write_to(&mut self, file: File) {
+        self.file = file;
+    }
+
     fn note(&mut self, line: &str) {
         self.lines += 1;
         if let Some(compaction) = &mut self.compaction {
@@ -165,13 +181,20 @@ impl Log {
         }
     }
 
+    /// Whether the last line may be cut off: nothing is appended until a new file is in place.
+    pub(super) fn is_broken(&self) -> bool {
+        self.dirty
+    }
+
     /// Whether most lines are outdated, or one is cut off, and no new file is being written.
     pub(super) fn wants_compaction(&self, objects: usize) -> bool {
-        self.compaction.is_none() && (self.dirty || (self.lines > 1024 && self.lines > objects * 4))
+        let is_broken = self.dirty && self.tried.is_none_or(|tried| tried + PAUSE <= now());
+        self.compaction.is_none() && (is_broken || (self.lines > 1024 && self.lines > objects * 4))
     }
 
     /// Begins to write a new file with these objects.
     pub(super) fn begin_compaction(&mut self, objects: Snapshot, revision: u64) -> io::Result<()> {
+        self.tried = Some(now());
         let next = self.path.with_extension("next");
         let writer = std::thread::Builder::new()
             .name("store-compaction".to_owned())

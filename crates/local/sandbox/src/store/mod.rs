@@ -222,21 +222,17 @@ impl Store {
             json!(revision.to_string()),
         );
         let object = Arc::new(object);
-        let modifies = |but: &[&str]| {
-            let before = before.as_ref().filter(|_| change == Change::Modified);
-            before.is_some_and(|before| differs_in(before, &object, but))
-        };
-        let is_note = modifies(&[]);
+        let is_note = change == Change::Modified
+            && before
+                .as_ref()
+                .is_some_and(|before| differs_in(before, &object, &[], &NOTES));
         let kept = Some(&*object).filter(|_| change != Change::Deleted);
-        // Leases are renewed and states are told also when the disk is full: databases go on. What a client asks for is refused
-        // instead of being lost with the process.
-        let must = !modifies(&["status"]);
-        if let Err(error) = inner.persist(&key, revision, kept, must) {
-            tracing::error!(%error, "The sandbox's state cannot be written.");
-            if must {
-                inner.compact(revision - 1);
-                return Err(ApiError::no_space(&error.to_string()));
-            }
+        let must = change != Change::Modified || !is_news(resource, before.as_deref(), &object);
+        if let Err(error) = inner.persist(&key, revision, kept, must)
+            && must
+        {
+            inner.compact(revision - 1);
+            return Err(ApiError::no_space(&error.to_string()));
         }
         inner.revision = revision;
         if change == Change::Deleted {
@@ -275,9 +271,27 @@ impl Store {
     }
 }
 
-/// Whether two versions of an object differ in annotations alone, in what every write changes, and in the parts `but`.
-fn differs_in(before: &Value, after: &Value, but: &[&str]) -> bool {
-    const NOTES: [&str; 3] = ["annotations", "managedFields", "resourceVersion"];
+/// Whether a change is what programs say of themselves again and again: it is made although the disk is full, so that databases
+/// go on. Agents keep their state in the annotations of ConfigMaps and pods, mark the primary by a label of its pod, and renew
+/// leases. Whatever else a client asks for is refused instead of being lost with the process.
+fn is_news(resource: &str, before: Option<&Value>, after: &Value) -> bool {
+    let Some(before) = before else { return false };
+    match resource {
+        "/pods"
+        | "/endpoints"
+        | "/nodes"
+        | "coordination.k8s.io/leases"
+        | "discovery.k8s.io/endpointslices" => true,
+        "/configmaps" => differs_in(before, after, &[], &NOTES),
+        _ => differs_in(before, after, &["status"], &NOTES[1..]),
+    }
+}
+
+/// What agents write, and what every write changes.
+const NOTES: [&str; 3] = ["annotations", "managedFields", "resourceVersion"];
+
+/// Whether two versions of an object differ in these of its parts and of its metadata alone.
+fn differs_in(before: &Value, after: &Value, parts: &[&str], of_metadata: &[&str]) -> bool {
     let (Some(before), Some(after)) = (before.as_object(), after.as_object()) else {
         return false;
     };
@@ -294,8 +308,8 @@ fn differs_in(before: &Value, after: &Value, but: &[&str]) -> bool {
     else {
         return false;
     };
-    let parts = [&["metadata"], but].concat();
-    same(before, after, &parts) && same(meta_before, meta_after, &NOTES)
+    let parts = [&["metadata"], parts].concat();
+    same(before, after, &parts) && same(meta_before, meta_after, of_metadata)
 }
 
 impl Inner {
@@ -311,8 +325,19 @@ impl Inner {
         let Some(log) = &mut self.log else {
             return Ok(());
         };
-        let finished = log.finish_compaction();
-        finished.and(log.append(key, revision, object, must))
+        if let Err(error) = log.finish_compaction() {
+            // The old file goes on.
+            tracing::error!(%error, "A new file of the sandbox's state could not be written.");
+        }
+        let was_broken = log.is_broken();
+        let written = log.append(key, revision, object, must);
+        match &written {
+            Err(error) if !was_broken => {
+                tracing::error!(%error, "The sandbox's state cannot be written: changes are refused.");
+            }
+            Ok(()) | Err(_) => {}
+        }
+        written
     }
 
     /// Begins a new file when the old one has grown, or is broken.
@@ -338,6 +363,43 @@ mod tests {
     fn put(store: &Store, name: &str, value: Value) {
         let object = json!({"metadata": {"name": name}, "data": value});
         store.write("/x", "ns", name, |_| Ok(Write::Put(object))).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_refused_and_leases_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let map = |name: &str, note: &str, data: &str| {
+            let object =
+                json!({"metadata": {"name": name, "annotations": {"renewed": note}}, "data": {"a": data}});
+            store.write("/configmaps", "ns", name, |_| Ok(Write::Put(object)))
+        };
+        map("a", "1", "x").unwrap();
+        // Every write to it says that the disk is full; so does the new file.
+        let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        store.inner.lock().log.as_mut().unwrap().write_to(full());
+        std::fs::create_dir(dir.path().join("store.next")).unwrap();
+        assert_eq!(map("b", "1", "x").unwrap_err().code, 507);
+        assert_eq!(map("a", "2", "y").unwrap_err().code, 507);
+        assert!(store.get("/configmaps", "ns", "b").is_none());
+        map("a", "2", "x").unwrap();
+        let renewed = |store: &Store| {
+            store.get("/configmaps", "ns", "a").unwrap()["metadata"]["annotations"]["renewed"].clone()
+        };
+        assert_eq!(renewed(&store), "2");
+        // There is room again: after a while a new file takes the place of the broken one.
+        std::fs::remove_dir(dir.path().join("store.next")).unwrap();
+        let limit = now() + Duration::from_secs(20);
+        while map("c", "1", "x").is_err() {
+            assert!(now() < limit, "it never recovers");
+            howdah_http::sleep_until(now() + Duration::from_millis(20)).await;
+        }
+        drop(store);
+        let again = Store::open(dir.path()).unwrap();
+        assert!(again.get("/configmaps", "ns", "b").is_none());
+        assert!(again.get("/configmaps", "ns", "c").is_some());
+        assert_eq!(renewed(&again), "2");
+        assert_eq!(again.get("/configmaps", "ns", "a").unwrap()["data"]["a"], "x");
     }
 
     #[test]
