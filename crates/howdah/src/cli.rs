@@ -82,8 +82,21 @@ const SHORT: &[&str] = &[
     "history",
 ];
 
+/// Options of `ctl` that say where a cluster is.
+const PLACES: &[&str] = &[
+    "-c",
+    "--config-file",
+    "-d",
+    "--dcs-url",
+    "--dcs",
+    "--kubeconfig",
+    "--context",
+];
+
 /// Puts the right subcommand in when the binary was called by another name.
-pub fn as_called(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+///
+/// The short commands are for the sandbox, as all beside them are, unless an option names another place.
+pub fn as_called(args: impl Iterator<Item = OsString>, sandbox: &Path) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.collect();
     let name = args
         .first()
@@ -100,6 +113,15 @@ pub fn as_called(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
         args.insert(1, subcommand.into());
     } else if args.get(1).is_some_and(of_ctl) {
         args.insert(1, "ctl".into());
+        let names_place = args.iter().any(|arg| {
+            let text = arg.to_string_lossy();
+            PLACES
+                .iter()
+                .any(|place| text == *place || text.starts_with(&format!("{place}=")))
+        });
+        if !names_place {
+            args.splice(2..2, ["--kubeconfig".into(), sandbox.into()]);
+        }
     }
     args
 }
@@ -116,11 +138,16 @@ mod tests {
 
     #[test]
     fn other_names_are_other_commands() {
-        let args = as_called(["/usr/bin/patronictl", "list"].into_iter().map(OsString::from));
+        let called = |words: &[&str]| as_called(words.iter().map(OsString::from), Path::new("/s"));
+        let args = called(&["/usr/bin/patronictl", "list"]);
         assert_eq!(args, ["/usr/bin/patronictl", "ctl", "list"]);
-        let args = as_called(["howdah", "switchover", "a"].into_iter().map(OsString::from));
-        assert_eq!(args, ["howdah", "ctl", "switchover", "a"]);
-        let args = as_called(["howdah", "list"].into_iter().map(OsString::from));
+        let args = called(&["howdah", "switchover", "a"]);
+        assert_eq!(args, ["howdah", "ctl", "--kubeconfig", "/s", "switchover", "a"]);
+        for own in ["--context=b", "-c", "--kubeconfig"] {
+            let args = called(&["howdah", "pause", own, "x", "a"]);
+            assert_eq!(args, ["howdah", "ctl", "pause", own, "x", "a"]);
+        }
+        let args = called(&["howdah", "list"]);
         assert_eq!(args, ["howdah", "list"]);
     }
 }

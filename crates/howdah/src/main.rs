@@ -17,7 +17,10 @@ use cli::{AgentArgs, Cli, Command};
 use howdah_agent::ConfigFile;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse_from(cli::as_called(std::env::args_os()));
+    let cli = Cli::parse_from(cli::as_called(
+        std::env::args_os(),
+        &howdah_commands::kubeconfig_of_sandbox(),
+    ));
     let result = match cli.command {
         Command::Agent(args) => agent(&args),
         Command::AgentWorker(args) => worker(args),

@@ -10,7 +10,7 @@
 use std::{process::Command, time::Duration};
 
 use howdah_http::Method;
-use howdah_testkit::{Flavour, Lab, LabOptions, until};
+use howdah_testkit::{Flavour, Lab, LabOptions, connect, until};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -287,6 +287,51 @@ async fn an_ended_agent_leaves_no_process_and_hands_over() {
         "{}",
         lab.logs()
     );
+}
+
+#[tokio::test]
+async fn an_ended_primary_that_no_replica_has_followed_comes_back_with_its_rows() {
+    let mut lab = Lab::running(
+        LabOptions::howdah(2)
+            .unwrap()
+            .dynamic(json!({"howdah": {"ttl": 8}})),
+    )
+    .await
+    .unwrap();
+    let primary = lab.wait_primary(SOON).await.unwrap();
+    let (client, _notices) = connect(&lab.members[primary].address()).await.unwrap();
+    let role: String = client
+        .query_one("SELECT usename::text FROM pg_stat_replication", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let cut = format!(
+        "ALTER ROLE \"{role}\" NOLOGIN; SELECT pg_terminate_backend(pid) FROM pg_stat_replication; \
+         CREATE TABLE late AS SELECT generate_series(1, 1000) AS n"
+    );
+    client.batch_execute(&cut).await.unwrap();
+    drop(client);
+    let guard = lab.members[primary].guard_pid().unwrap();
+    let term = Command::new("kill").args(["-TERM", &guard.to_string()]).status();
+    assert!(term.unwrap().success());
+    lab.members[primary].wait_exit(SOON).await.unwrap();
+    lab.members[primary].start().unwrap();
+    let again = until("it leads again", SOON, async || {
+        lab.primary().await == Some(primary)
+    });
+    assert!(again.await.is_ok(), "{}", lab.logs());
+    let (client, _notices) = connect(&lab.members[primary].address()).await.unwrap();
+    let rows: i64 = client
+        .query_one("SELECT count(*) FROM late", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(rows, 1000, "{}", lab.logs());
+    client
+        .batch_execute(&format!("ALTER ROLE \"{role}\" LOGIN"))
+        .await
+        .unwrap();
+    lab.wait_healthy(SOON).await.unwrap();
 }
 
 #[tokio::test]

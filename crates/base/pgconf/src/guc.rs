@@ -57,7 +57,8 @@ pub fn normalised(kind: GucKind, unit: &str, value: &str) -> String {
 }
 
 /// A boolean as PostgreSQL reads it: `on`, `off`, 1, 0, and what begins `true`, `false`, `yes`, `no` or `off`.
-pub(crate) fn parse_bool(value: &str) -> Option<bool> {
+#[must_use]
+pub fn parse_bool(value: &str) -> Option<bool> {
     let lower = value.to_ascii_lowercase();
     let begins = |word: &str| !lower.is_empty() && word.starts_with(&lower);
     match lower.as_str() {

@@ -27,7 +27,7 @@ mod timeline;
 pub use conninfo::{Conninfo, pgpass_line};
 pub use control::{ControlData, ControlError, DbState, controldata_field};
 pub use files::{ConfFile, lines_file, quote_value};
-pub use guc::{GucKind, normalised, parse_number, same_value, unit_scale};
+pub use guc::{GucKind, normalised, parse_bool, parse_number, same_value, unit_scale};
 pub use hba::{hba_errors, hba_include};
 pub use history::{Divergence, HistoryLine, divergence, parse_history, share_history};
 pub use managed::{AGENT_OWNED, MANAGED, ManagedGuc, managed_values};

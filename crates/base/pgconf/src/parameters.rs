@@ -150,7 +150,11 @@ pub fn parameter_names(major: u32) -> impl Iterator<Item = &'static str> {
 #[must_use]
 pub fn parameter_error(name: &str, value: &str, major: u32) -> Option<Wrong> {
     // What extensions bring is known to them alone. The last one is in no view, and may still be written as 'off'.
-    if name.contains('.') || name.eq_ignore_ascii_case("default_with_oids") {
+    if name.contains('.') {
+        let why = "with a dot a name has two parts, each of letters, digits, _ and $, and not beginning with a digit";
+        return (!is_custom(name)).then(|| Wrong::Value(why.into()));
+    }
+    if name.eq_ignore_ascii_case("default_with_oids") {
         return None;
     }
     let Some(found) = parameter(name, major) else {
@@ -164,6 +168,18 @@ pub fn parameter_error(name: &str, value: &str, major: u32) -> Option<Wrong> {
         return Some(Wrong::ReadOnly);
     }
     found.value_error(value, major).map(Wrong::Value)
+}
+
+/// Whether a name with a dot can stand in a configuration file (the `QUALIFIED_ID` of guc-file.l).
+fn is_custom(name: &str) -> bool {
+    let is_identifier = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii())
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii())
+    };
+    let parts: Vec<&str> = name.split('.').collect();
+    parts.len() == 2 && parts.iter().all(|part| is_identifier(part))
 }
 
 /// Why no catalogued major would take this value, where the major of the servers is not known.
@@ -305,6 +321,8 @@ mod tests {
             ("search_path", "a b", "comma"),
             ("block_size", "8192", "computes"),
             ("my_typo_mem", "1", "no parameter"),
+            ("a.b.c", "1", "two parts"),
+            ("x.y z", "1", "two parts"),
         ] {
             for major in 14..=18 {
                 let found = wrong(name, value, major);

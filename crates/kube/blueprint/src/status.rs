@@ -1,5 +1,6 @@
 use howdah_manifest::{Condition, Manifest, MemberStatus, Status, phase};
-use howdah_overview::{MemberOverview, MemberRole};
+use howdah_overview::{MemberOverview, MemberRole, MemberState};
+use howdah_types::PgState;
 use serde_json::{Value, json};
 
 use crate::{Pod, Step};
@@ -158,6 +159,13 @@ pub fn status(
     );
     left_out.extend(manifest.wrong_parameters.iter().map(|(name, why)| {
         format!("spec.postgresql.parameters.{name}: {why}; it is left out, and the value before stays")
+    }));
+    let failed = |row: &&MemberOverview| row.state == MemberState::Server(PgState::StartFailed);
+    left_out.extend(observed.rows.iter().filter(failed).map(|row| {
+        format!(
+            "{}: PostgreSQL does not start with what the manifest asks for",
+            row.name
+        )
     }));
     // The members say how they differ; while none runs, what they said last still holds. What follows from the manifest itself
     // is known now.

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use howdah_pgconf::{Wrong, parameter_error};
+use howdah_pgconf::{Wrong, parameter_error, parse_bool};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -207,8 +207,39 @@ fn take_wrong(spec: &mut PostgresqlSpec) -> BTreeMap<String, String> {
             }
             Some(Wrong::Unknown { .. }) | None => true,
         });
+    if let Some(why) = no_plain_connections(spec) {
+        spec.postgresql.parameters.remove("ssl");
+        wrong.insert("ssl".into(), why.into());
+    }
     wrong
 }
+
+/// Why TLS cannot be switched off: the image's lines of `pg_hba.conf`, and a user's own if they are like them, take no connection
+/// without it. Neither clients nor replicas nor the operator would get in, and no correction would reach the members.
+fn no_plain_connections(spec: &PostgresqlSpec) -> Option<&'static str> {
+    let off = spec
+        .postgresql
+        .parameters
+        .get("ssl")
+        .is_some_and(|value| parse_bool(value) == Some(false));
+    let env = spec.env.as_deref().unwrap_or_default();
+    (off && !takes_plain_connections(&spec.patroni.pg_hba, env)).then_some(NO_PLAIN)
+}
+
+/// Whether a cluster with these lines and variables takes connections without TLS.
+pub(crate) fn takes_plain_connections(pg_hba: &[String], env: &[Value]) -> bool {
+    let plain = |line: &String| {
+        let mut words = line.split_whitespace();
+        let is_plain = matches!(words.next(), Some("host" | "hostnossl"));
+        is_plain && words.last() != Some("reject")
+    };
+    let allows = |var: &Value| {
+        var["name"] == "ALLOW_NOSSL" && var["value"].as_str().is_some_and(|value| !value.is_empty())
+    };
+    env.iter().any(allows) || pg_hba.iter().any(plain)
+}
+
+pub(crate) const NO_PLAIN: &str = "no line of pg_hba.conf takes connections without TLS, so nobody could connect: add lines of type 'host' to patroni.pg_hba first";
 
 fn skipped(spec: &PostgresqlSpec) -> Vec<String> {
     let mut out: Vec<String> = spec
@@ -285,6 +316,26 @@ mod tests {
         );
         assert!(read("clone", Value::Null).needs_other_data().is_none());
         assert!(read("standby", json!({})).needs_other_data().is_none());
+    }
+
+    #[test]
+    fn tls_stays_on_where_nothing_else_is_let_in() {
+        let wrong = |more: Value| {
+            let mut spec = spec();
+            spec.insert(
+                "postgresql".into(),
+                json!({"version": "15", "parameters": {"ssl": "OFF"}}),
+            );
+            spec.extend(more.as_object().cloned().unwrap());
+            let manifest = Manifest::read(&Manifest::object("acid-x", spec)).unwrap();
+            manifest.wrong_parameters.contains_key("ssl")
+        };
+        assert!(wrong(json!({})));
+        assert!(wrong(
+            json!({"patroni": {"pg_hba": ["hostssl all all all md5", "host all all all reject"]}})
+        ));
+        assert!(!wrong(json!({"patroni": {"pg_hba": ["host all all all md5"]}})));
+        assert!(!wrong(json!({"env": [{"name": "ALLOW_NOSSL", "value": "true"}]})));
     }
 
     #[test]

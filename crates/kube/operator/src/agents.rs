@@ -75,12 +75,40 @@ impl<'a> Agents<'a> {
     }
 }
 
+/// The parameters that an agent's refusal of a configuration names, each in a line of its own.
+fn refused_parameters(text: &str) -> Vec<String> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("parameter ")?.split_once(" = "))
+        .map(|(name, _)| name.to_owned())
+        .collect()
+}
+
 fn accepted(member: &str, answer: &Response) -> Result<(), OperatorError> {
     if (200..300).contains(&answer.status) {
         return Ok(());
     }
+    let text = answer.text();
+    let names = refused_parameters(&text);
+    if answer.status == 400 && !names.is_empty() {
+        return Err(OperatorError::Parameters { names, reason: text });
+    }
     Err(OperatorError::Agent {
         member: member.to_owned(),
-        reason: format!("{}: {}", answer.status, answer.text()),
+        reason: format!("{}: {text}", answer.status),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refused_parameters;
+
+    #[test]
+    fn refused_parameters_are_found_by_name() {
+        let text = "parameter timezone = 'Mars': invalid value\nparameter a.b = 'x = y': no\n";
+        assert_eq!(refused_parameters(text), ["timezone", "a.b"]);
+        assert_eq!(
+            refused_parameters("postgresql.pg_hba: line 1 is wrong"),
+            Vec::<String>::new()
+        );
+    }
 }

@@ -20,6 +20,14 @@ pub enum OperatorError {
         /// How it failed.
         source: howdah_sql::SqlError,
     },
+    /// A member's agent has refused parameters: their names, and its words.
+    #[error("{reason}")]
+    Parameters {
+        /// Which it refuses.
+        names: Vec<String>,
+        /// Why.
+        reason: String,
+    },
     /// A member's agent.
     #[error("the agent of {member}: {reason}")]
     Agent {

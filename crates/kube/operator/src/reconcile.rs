@@ -22,7 +22,7 @@ use kube::{
     runtime::controller::Action,
 };
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     OperatorError,
@@ -389,8 +389,21 @@ impl Pass<'_> {
         {
             return Ok(Configured::Changed);
         }
-        let names: Vec<&str> = change.keys().map(String::as_str).collect();
-        agents.configure(&change).await?;
+        let mut sent = change.clone();
+        match agents.configure(&sent).await {
+            // What PostgreSQL alone knows to be wrong, such as a time zone, must not keep the rest back.
+            Err(OperatorError::Parameters { names, reason }) if leave_out(&mut sent, &names) => {
+                self.observed
+                    .skipped
+                    .extend(reason.lines().map(|line| format!("{line}; it is left out")));
+                if sent.is_empty() {
+                    return Ok(Configured::Same);
+                }
+                agents.configure(&sent).await?;
+            }
+            other => other?,
+        }
+        let names: Vec<&str> = sent.keys().map(String::as_str).collect();
         self.memory.configured = Some((change.clone(), now()));
         let message = format!(
             "the configuration of the members was changed: {}",
@@ -545,6 +558,24 @@ impl Pass<'_> {
         self.wake = NOW;
         Ok(())
     }
+}
+
+/// Takes parameters out of a change of the dynamic configuration. Whether any was in it.
+fn leave_out(change: &mut Map<String, Value>, names: &[String]) -> bool {
+    let Some(parameters) = change
+        .get_mut("postgresql")
+        .and_then(|section| section.get_mut("parameters"))
+        .and_then(Value::as_object_mut)
+    else {
+        return false;
+    };
+    let before = parameters.len();
+    parameters.retain(|name, _| !names.iter().any(|refused| refused.eq_ignore_ascii_case(name)));
+    let found = parameters.len() < before;
+    if parameters.is_empty() {
+        change.remove("postgresql");
+    }
+    found
 }
 
 fn env_of(set: &StatefulSet, name: &str) -> Option<String> {

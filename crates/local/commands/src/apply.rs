@@ -47,6 +47,9 @@ pub(crate) async fn apply(args: &ApplyArgs) -> anyhow::Result<u8> {
             .await?;
     }
     let objects: Vec<DynamicObject> = files.into_iter().flat_map(|file| file.objects).collect();
+    if objects.is_empty() {
+        return Err(Failure::Manifest("the files hold no object; nothing was changed".into()).into());
+    }
     let planned = planned(&context.client, objects, args.namespace.as_deref()).await?;
     eprintln!("Applying to the {}.", context.described());
     let mut clusters = Vec::new();

@@ -24,6 +24,19 @@ pub enum Failure {
     NotRunning,
 }
 
+/// An error without the structures that the Kubernetes client writes around the server's sentence.
+pub(crate) fn in_words(error: anyhow::Error) -> anyhow::Error {
+    let mut words: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        if let Some(kube::Error::Api(status)) = cause.downcast_ref::<kube::Error>() {
+            words.push(status.message.clone());
+            return anyhow::anyhow!("{}", words.join(": "));
+        }
+        words.push(cause.to_string());
+    }
+    error
+}
+
 /// The exit code of a command that ended with this error.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> u8 {

@@ -43,6 +43,12 @@ pub fn sandbox_kubeconfig() -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
+/// Where the kubeconfig of the sandbox of this user is, or will be.
+#[must_use]
+pub fn kubeconfig_of_sandbox() -> PathBuf {
+    SandboxDir::of_user().kubeconfig()
+}
+
 /// Runs one of the commands. Returns the exit code.
 ///
 /// # Errors
@@ -53,7 +59,7 @@ pub fn run(command: ClusterCommand) -> anyhow::Result<u8> {
         .enable_all()
         .build()
         .context("starting")?;
-    runtime.block_on(async {
+    let ran = runtime.block_on(async {
         match command {
             ClusterCommand::Up(args) => up::up(&args).await,
             ClusterCommand::Down(args) => up::down(&args).await,
@@ -68,5 +74,6 @@ pub fn run(command: ClusterCommand) -> anyhow::Result<u8> {
             ClusterCommand::Crd => lint::crd(),
             ClusterCommand::Kubeconfig => lint::kubeconfig(),
         }
-    })
+    });
+    ran.map_err(failure::in_words)
 }

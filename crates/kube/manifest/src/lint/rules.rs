@@ -1,12 +1,12 @@
 use howdah_yaml::{Node, Value};
 use std::collections::BTreeSet;
 
-use howdah_pgconf::{AGENT_OWNED, Wrong, hba_errors, parameter_error, parameter_names};
+use howdah_pgconf::{AGENT_OWNED, Wrong, hba_errors, parameter_error, parameter_names, parse_bool};
 
 use super::{Finding, Severity, shape::nearest};
 use crate::{
     FlagError, Quantity, is_database_name, is_dns_label, is_reserved_role, is_role_name, is_schema_name,
-    manifest::{FROM_ELSEWHERE, not_empty, one_secret},
+    manifest::{FROM_ELSEWHERE, NO_PLAIN, not_empty, one_secret, takes_plain_connections},
     names::{MAX_NAME, RECOMMENDED_NAME, shares_secret},
     role_flags,
     support::asks_for_nothing,
@@ -200,6 +200,19 @@ fn name(document: &Node, say: Say<'_>) {
     }
 }
 
+/// Whether some line of `pg_hba.conf` takes connections without TLS.
+fn takes_plain(spec: &Node) -> bool {
+    let lines = match spec.at(&["patroni", "pg_hba"]).map(|node| &node.value) {
+        Some(Value::List(items)) => items.iter().map(Node::shown).collect(),
+        _ => Vec::new(),
+    };
+    let env = match spec.get("env").map(|node| &node.value) {
+        Some(Value::List(items)) => items.iter().map(Node::json).collect(),
+        _ => Vec::new(),
+    };
+    takes_plain_connections(&lines, &env)
+}
+
 /// Names and values, as servers of the manifest's major take them. Those that the agent sets have no effect: the old
 /// operator and Patroni pass over them too.
 fn parameters(spec: &Node, say: Say<'_>) {
@@ -208,6 +221,17 @@ fn parameters(spec: &Node, say: Say<'_>) {
         return;
     };
     let parameters = spec.at(&["postgresql", "parameters"]);
+    if let Some(ssl) = parameters.and_then(|parameters| parameters.get("ssl")) {
+        let off = parse_bool(&ssl.shown()) == Some(false);
+        if off && !takes_plain(spec) {
+            say(
+                Severity::Error,
+                ssl.line,
+                "spec.postgresql.parameters.ssl",
+                NO_PLAIN.into(),
+            );
+        }
+    }
     for (name, line, value) in parameters.map(Node::entries).unwrap_or_default() {
         let path = format!("spec.postgresql.parameters.{name}");
         if AGENT_OWNED.contains(&name.to_ascii_lowercase().as_str()) {

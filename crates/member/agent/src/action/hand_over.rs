@@ -26,13 +26,34 @@ const PREFER: Duration = Duration::from_millis(300);
 /// stopped. An agent that hangs, or does not know its position just now, is waited for.
 const SILENT_ROUNDS: u32 = 25;
 
-/// Hands over to `candidate`, or to the best candidate. Unless it `may_lose`, leadership is kept when no member confirms that it
-/// has everything, and PostgreSQL starts again. `stops` is called when it no longer takes sessions: the checkpoint before that may
+/// What becomes of leadership when no other member confirms that it has everything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unconfirmed {
+    /// It is kept, and PostgreSQL starts again: nobody may lose anything by a switchover.
+    Keep,
+    /// It is given away: a failover was asked for.
+    GiveAway,
+    /// The lease runs out, unless no other member is there at all. This member is ending, and may be back before that with what
+    /// the others lack; they take over if it is not.
+    RunOut,
+}
+
+/// Who has received the last record.
+enum Received {
+    /// This member.
+    By(MemberName),
+    /// None of those that answer.
+    Lacking,
+    /// No other member is there.
+    Alone,
+}
+
+/// Hands over to `candidate`, or to the best candidate. `stops` is called when it no longer takes sessions: the checkpoint before that may
 /// take minutes, in which it is the primary.
 pub(crate) async fn hand_over(
     outside: &Outside,
     candidate: Option<&MemberName>,
-    may_lose: bool,
+    unconfirmed: Unconfirmed,
     stops: impl Fn(),
 ) -> Outcome {
     // While sessions still work: the less the shutdown checkpoint has to write, the shorter the outage.
@@ -62,14 +83,24 @@ pub(crate) async fn hand_over(
         }
     }
     let control = outside.server.dir.control()?;
-    let mut keeps = !may_lose;
+    let mut keeps = unconfirmed == Unconfirmed::Keep;
+    let mut runs_out = false;
     if control.state == DbState::ShutDown {
         let received = wait_received(outside, candidate, &control).await;
-        keeps &= received.is_none();
-        if let Some(name) = received {
-            name_successor(outside, name).await;
-        } else if may_lose {
-            tracing::warn!("No replica has confirmed the last WAL record; handing over all the same.");
+        keeps &= !matches!(received, Received::By(_));
+        match (received, unconfirmed) {
+            (Received::By(name), _) => name_successor(outside, name).await,
+            (Received::Lacking | Received::Alone, Unconfirmed::Keep) => {}
+            (Received::Lacking, Unconfirmed::RunOut) => {
+                tracing::warn!(
+                    "No replica has confirmed the last WAL record: the lease is not given back, so that this member can be back \
+                     before another one takes over without it."
+                );
+                runs_out = true;
+            }
+            (Received::Lacking, Unconfirmed::GiveAway) | (Received::Alone, _) => {
+                tracing::warn!("No replica has confirmed the last WAL record; handing over all the same.");
+            }
         }
         if !keeps {
             publish(outside, control.checkpoint).await;
@@ -90,15 +121,14 @@ pub(crate) async fn hand_over(
         let why = "no replica has confirmed the last WAL record: this member goes on as primary";
         return Err(anyhow::anyhow!(why).into());
     }
+    if runs_out {
+        return Ok(());
+    }
     Ok(outside.release().await?)
 }
 
 /// Waits until the candidate, or some replica that may lead, has received the shutdown checkpoint; which one it is.
-async fn wait_received(
-    outside: &Outside,
-    candidate: Option<&MemberName>,
-    control: &ControlData,
-) -> Option<MemberName> {
+async fn wait_received(outside: &Outside, candidate: Option<&MemberName>, control: &ControlData) -> Received {
     let mut possible: Vec<(MemberName, String, i64)> = outside
         .view
         .members
@@ -133,12 +163,16 @@ async fn wait_received(
                     && peer.timeline.is_some_and(|theirs| theirs >= control.timeline)
             };
             if peer.as_ref().is_some_and(has_all) && (Some(*priority) == highest || now() >= prefer_until) {
-                return Some(name.clone());
+                return Received::By(name.clone());
             }
         }
         tokio::time::sleep(LOOK).await;
     }
-    None
+    if possible.is_empty() || silent >= SILENT_ROUNDS {
+        Received::Alone
+    } else {
+        Received::Lacking
+    }
 }
 
 /// A member that has everything is named, so that no other replica, which may lack the end, takes the lease first.

@@ -11,6 +11,7 @@ mod start;
 
 use std::time::Duration;
 
+use hand_over::Unconfirmed;
 use howdah_guard::StopMode;
 use howdah_ha::Action;
 use howdah_types::{PgState, Role};
@@ -78,7 +79,12 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
         }
         Action::HandOver { candidate, may_lose } => {
             let stops = || stage(PgState::Stopping, Role::Primary);
-            hand_over::hand_over(&outside, candidate.as_ref(), *may_lose, stops).await
+            let unconfirmed = if *may_lose {
+                Unconfirmed::GiveAway
+            } else {
+                Unconfirmed::Keep
+            };
+            hand_over::hand_over(&outside, candidate.as_ref(), unconfirmed, stops).await
         }
         Action::StopPrimary => {
             stage(PgState::Stopping, Role::Demoted);
@@ -107,7 +113,7 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
         }
         Action::Shutdown { hand_over: true } => {
             let stops = || stage(PgState::Stopping, Role::Primary);
-            hand_over::hand_over(&outside, None, true, stops).await
+            hand_over::hand_over(&outside, None, Unconfirmed::RunOut, stops).await
         }
         Action::Shutdown { hand_over: false } => {
             stage(PgState::Stopping, Role::Replica);
