@@ -228,3 +228,59 @@ async fn a_timeline_of_the_same_number_is_not_the_same() {
     let log = lab.members[second].log();
     assert!(log.contains("Our WAL has left the leader's history"), "{log}");
 }
+
+#[tokio::test]
+async fn a_member_that_is_ahead_on_the_same_timeline_is_copied() {
+    let dynamic = json!({"howdah": {"ttl": 5}, "loop_wait": 2, "postgresql": base()});
+    let mut lab = Lab::running(LabOptions::howdah(2).unwrap().dynamic(dynamic))
+        .await
+        .unwrap();
+    let first = lab.wait_primary(PATIENCE).await.unwrap();
+    let second = 1 - first;
+    let run = async |lab: &Lab, member: usize, sql: &str| {
+        let address = lab.members[member].address();
+        let (client, _) = howdah_testkit::connect(&address).await.unwrap();
+        client.batch_execute(sql).await.unwrap();
+    };
+    let leads = async |lab: &Lab, member: usize| {
+        let led = howdah_testkit::until("it leads", PATIENCE, async || lab.primary().await == Some(member));
+        assert!(led.await.is_ok(), "{}", lab.logs());
+    };
+    // Both have the same WAL, and each is promoted without having seen the other one.
+    run(&lab, first, "CHECKPOINT").await;
+    let (client, _) = howdah_testkit::connect(&lab.members[first].address())
+        .await
+        .unwrap();
+    howdah_testkit::until("both are level", PATIENCE, async || {
+        let level = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()";
+        client
+            .query_one(level, &[])
+            .await
+            .is_ok_and(|row| row.get::<_, i64>(0) == 1)
+    })
+    .await
+    .unwrap();
+    lab.members[first].kill_node();
+    lab.members[second].kill_node();
+    lab.members[second].start().unwrap();
+    leads(&lab, second).await;
+    run(
+        &lab,
+        second,
+        "CREATE TABLE other AS SELECT generate_series(1, 5000) AS n",
+    )
+    .await;
+    lab.members[second].kill_node();
+    lab.members[first].start().unwrap();
+    leads(&lab, first).await;
+    run(&lab, first, "CREATE TABLE kept AS SELECT 1 AS n").await;
+    lab.members[second].start().unwrap();
+    lab.wait_healthy(PATIENCE).await.unwrap();
+    let (client, _) = howdah_testkit::connect(&lab.members[second].address())
+        .await
+        .unwrap();
+    let rows = client.batch_execute("SELECT FROM kept").await;
+    assert!(rows.is_ok(), "{rows:?}\n{}", lab.logs());
+    let log = lab.members[second].log();
+    assert!(log.contains("Our WAL has left the leader's history"), "{log}");
+}

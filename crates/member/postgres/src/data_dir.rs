@@ -65,6 +65,12 @@ impl DataDir {
         !self.path.join("PG_VERSION").exists() && !self.path.join("global/pg_control").exists()
     }
 
+    /// It is a copy that no server has recovered yet: its control file is that of the server it was copied from.
+    #[must_use]
+    pub fn has_backup_label(&self) -> bool {
+        self.path.join("backup_label").exists()
+    }
+
     /// The control file. PostgreSQL writes it in one piece, which a reader may see half done.
     ///
     /// # Errors

@@ -29,7 +29,8 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream, copy: bool) -> 
         tracing::warn!(leader = %leader.name, "A rewind was not finished.");
         return copy_again(outside, leader).await;
     }
-    let foreign = is_foreign(outside, running, timeline, &history).await?;
+    let foreign = is_foreign(outside, running, timeline, &history).await?
+        || (running && is_ahead(outside, leader, timeline).await?);
     if !foreign && !diverged(outside, running, timeline, &history).await? {
         if !running {
             return start::replica(outside, Some(leader)).await;
@@ -163,10 +164,41 @@ async fn is_foreign(
             .await?
             .timeline
     } else {
-        outside.server.dir.control()?.timeline
+        let control = outside.server.dir.control()?;
+        // A timeline has one primary, and it is not the leader that we are about to follow: ours was begun by a promotion of our
+        // own. Its history may be equal to the leader's, where both were promoted at the same position. A copy has the control
+        // file of its source, and a label.
+        let was_primary = matches!(
+            control.state,
+            DbState::InProduction | DbState::InCrashRecovery | DbState::ShuttingDown | DbState::ShutDown
+        );
+        if was_primary && control.timeline == leader && !outside.server.dir.has_backup_label() {
+            return Ok(true);
+        }
+        control.timeline
     };
     let (ours, _) = outside.server.history(timeline);
     Ok(timeline == leader && !share_history(&ours, history))
+}
+
+/// Whether this replica has replayed WAL of the leader's timeline that the leader does not have. A leader sends only what it has
+/// flushed, so ours is of another promotion to the same number, at the same position: the histories of both are equal.
+async fn is_ahead(outside: &Outside, leader: &Upstream, timeline: Timeline) -> anyhow::Result<bool> {
+    let deadline = now() + Duration::from_secs(5);
+    let local: Session = outside.connect().await?;
+    let ours = Sample::take(&local, &outside.server.dir, deadline).await?;
+    // Asked after ours: what the leader has written meanwhile cannot make us look ahead.
+    let session = outside.server.connect_to(&source(leader), deadline).await?;
+    let row = session
+        .row("SELECT pg_current_wal_flush_lsn()", deadline)
+        .await
+        .context("reading the leader's position")?;
+    let theirs: Lsn = row
+        .get(0)
+        .unwrap_or_default()
+        .parse()
+        .map_err(anyhow::Error::msg)?;
+    Ok(ours.in_recovery && ours.timeline == timeline && ours.replayed > theirs)
 }
 
 async fn diverged(
