@@ -249,6 +249,7 @@ fn cell(object: &Value, path: &str) -> Value {
             let text = |key: &str| involved[key].as_str().unwrap_or_default().to_lowercase();
             json!(format!("{}/{}", text("kind"), text("name")))
         }
+        "@noderready" if object["spec"]["unschedulable"] == true => json!("Ready,SchedulingDisabled"),
         "@noderready" => json!("Ready"),
         path => match path.strip_prefix("@date") {
             Some(path) => json!(age(at(object, path).as_str().unwrap_or_default())),

@@ -49,11 +49,13 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream, copy: bool) -> 
     // pg_rewind believes that one number is one timeline.
     if outside.dynamic.use_pg_rewind && !foreign {
         // pg_rewind starts the server for a moment where that has crashed.
-        let dir = outside.server.dir.clone();
-        blocking("looking for a dead postmaster", move || {
+        let server = outside.server.clone();
+        blocking("preparing the rewind", move || {
             // A volume that was mounted again with fsGroup has rights with which that server does not start.
-            dir.create()?;
-            dir.remove_stale_pid_file()
+            server.dir.create()?;
+            server.dir.remove_stale_pid_file()?;
+            // A pod that was made again has none yet.
+            server.write_pgpass()
         })
         .await??;
         // While this stands, the data is neither of the old history nor of the new one.
