@@ -223,7 +223,8 @@ impl Fault {
             )
     }
 
-    /// Whether the same member leads afterwards, in the same term.
+    /// Whether the same member leads afterwards, in the same term. A frozen agent is noticed after 5 s, which a lease of 6 s does
+    /// not outlast: whether PostgreSQL is stopped before that depends on when it was frozen.
     #[must_use]
     pub fn keeps_leadership(self) -> bool {
         matches!(
@@ -231,7 +232,6 @@ impl Fault {
             Fault::Postmaster
                 | Fault::Backend
                 | Fault::Agent
-                | Fault::AgentFrozen
                 | Fault::GuardFrozen
                 | Fault::WalSenders
                 | Fault::StoreSlow
