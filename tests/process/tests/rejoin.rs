@@ -192,6 +192,20 @@ fn signal(name: &str, pid: u32) {
     assert!(done.unwrap().success());
 }
 
+/// Runs SQL on one member.
+async fn run(lab: &Lab, member: usize, sql: &str) {
+    let address = lab.members[member].address();
+    let (client, _) = howdah_testkit::connect(&address).await.unwrap();
+    let done = client.batch_execute(sql).await;
+    assert!(done.is_ok(), "{sql}: {done:?}\n{}", lab.logs());
+}
+
+/// Waits until this member leads.
+async fn leads(lab: &Lab, member: usize) {
+    let led = howdah_testkit::until("it leads", PATIENCE, async || lab.primary().await == Some(member));
+    assert!(led.await.is_ok(), "{}", lab.logs());
+}
+
 /// Two members are promoted, each while the other is down: both call their timeline 2.
 #[tokio::test]
 async fn a_timeline_of_the_same_number_is_not_the_same() {
@@ -201,16 +215,6 @@ async fn a_timeline_of_the_same_number_is_not_the_same() {
         .unwrap();
     let first = lab.wait_primary(PATIENCE).await.unwrap();
     let second = 1 - first;
-    let run = async |lab: &Lab, member: usize, sql: &str| {
-        let address = lab.members[member].address();
-        let (client, _) = howdah_testkit::connect(&address).await.unwrap();
-        client.batch_execute(sql).await.unwrap();
-    };
-    let leads = async |lab: &Lab, member: usize| {
-        howdah_testkit::until("it leads", PATIENCE, async || lab.primary().await == Some(member))
-            .await
-            .unwrap();
-    };
     // The second one forks before this, the first one after it.
     lab.members[second].kill_node();
     run(&lab, first, "CREATE TABLE kept AS SELECT 1 AS n").await;
@@ -237,15 +241,6 @@ async fn a_member_that_is_ahead_on_the_same_timeline_is_copied() {
         .unwrap();
     let first = lab.wait_primary(PATIENCE).await.unwrap();
     let second = 1 - first;
-    let run = async |lab: &Lab, member: usize, sql: &str| {
-        let address = lab.members[member].address();
-        let (client, _) = howdah_testkit::connect(&address).await.unwrap();
-        client.batch_execute(sql).await.unwrap();
-    };
-    let leads = async |lab: &Lab, member: usize| {
-        let led = howdah_testkit::until("it leads", PATIENCE, async || lab.primary().await == Some(member));
-        assert!(led.await.is_ok(), "{}", lab.logs());
-    };
     // Both have the same WAL, and each is promoted without having seen the other one.
     run(&lab, first, "CHECKPOINT").await;
     let (client, _) = howdah_testkit::connect(&lab.members[first].address())
@@ -276,11 +271,7 @@ async fn a_member_that_is_ahead_on_the_same_timeline_is_copied() {
     run(&lab, first, "CREATE TABLE kept AS SELECT 1 AS n").await;
     lab.members[second].start().unwrap();
     lab.wait_healthy(PATIENCE).await.unwrap();
-    let (client, _) = howdah_testkit::connect(&lab.members[second].address())
-        .await
-        .unwrap();
-    let rows = client.batch_execute("SELECT FROM kept").await;
-    assert!(rows.is_ok(), "{rows:?}\n{}", lab.logs());
+    run(&lab, second, "SELECT FROM kept").await;
     let log = lab.members[second].log();
     assert!(log.contains("Our WAL has left the leader's history"), "{log}");
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use howdah_manifest::Manifest;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use serde_json::{Map, Value, json};
 
 /// An annotation of the StatefulSet: the names of the parameters and slots that were last applied. One that is removed
@@ -38,6 +39,16 @@ const LOCAL: &[&str] = &[
 /// Whether a parameter is local to the pods.
 pub(crate) fn is_local(name: &str) -> bool {
     LOCAL.contains(&name)
+}
+
+/// The names that the StatefulSet remembers as applied last.
+#[must_use]
+pub fn remembered_names(statefulset: Option<&StatefulSet>) -> BTreeSet<String> {
+    let annotations = statefulset.and_then(|set| set.metadata.annotations.as_ref());
+    annotations
+        .and_then(|all| all.get(APPLIED_ANNOTATION))
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
 }
 
 /// The names to remember: what of a manifest goes into the dynamic configuration and may be removed again.

@@ -21,7 +21,9 @@ pub mod sql;
 mod status;
 
 pub use credentials::{Credential, credentials};
-pub use dynamic::{APPLIED_ANNOTATION, applied_names, change as dynamic_change, wanted as dynamic_wanted};
+pub use dynamic::{
+    APPLIED_ANNOTATION, applied_names, change as dynamic_change, remembered_names, wanted as dynamic_wanted,
+};
 pub use names::Names;
 pub use objects::{
     Live, Objects, POSTGRES_CONTAINER, TEMPLATE_VERSION, base_labels, objects, overruled_env, secret,

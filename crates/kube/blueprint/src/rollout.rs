@@ -76,7 +76,7 @@ pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview]) 
         return replace(pod, "it does not run, and its template has changed");
     }
     // Nor is one whose PostgreSQL does not start: what its template says now may be the cure. One that has crashed or was
-    // stopped is another matter: its agent starts it again, or somebody wants it so.
+    // stopped is another matter: its agent starts it again, or it was stopped on purpose.
     let down = |pod: &&Pod| member(&pod.name).is_some_and(|row| is_down(&row.state));
     if let Some(pod) = pods.iter().filter(stale).find(down) {
         return replace(pod, "its PostgreSQL does not run, and its template has changed");
@@ -117,7 +117,7 @@ pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview]) 
     restart(rows)
 }
 
-/// It was tried to start it, and it did not.
+/// A start was tried and has failed.
 fn is_down(state: &MemberState) -> bool {
     matches!(
         state,

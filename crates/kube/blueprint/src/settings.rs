@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use howdah_manifest::PROTECTED_ROLES;
+
 /// The operator's settings; upstream's defaults (v2) of the keys that are acted on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -73,7 +75,7 @@ impl Default for Settings {
             external_traffic_policy: text("Cluster"),
             default_requests: BTreeMap::new(),
             default_limits: BTreeMap::new(),
-            protected_role_names: vec![text("admin"), text("cron_admin")],
+            protected_role_names: PROTECTED_ROLES.map(text).to_vec(),
         }
     }
 }

@@ -161,12 +161,13 @@ pub fn status(
         format!("spec.postgresql.parameters.{name}: {why}; it is left out, and the value before stays")
     }));
     let failed = |row: &&MemberOverview| row.state == MemberState::Server(PgState::StartFailed);
-    left_out.extend(observed.rows.iter().filter(failed).map(|row| {
-        format!(
-            "{}: PostgreSQL does not start with what the manifest asks for",
-            row.name
-        )
-    }));
+    left_out.extend(
+        observed
+            .rows
+            .iter()
+            .filter(failed)
+            .map(|row| format!("{}: PostgreSQL does not start", row.name)),
+    );
     // The members say how they differ; while none runs, what they said last still holds. What follows from the manifest itself
     // is known now.
     let silent = !observed.looked || observed.rows.is_empty();

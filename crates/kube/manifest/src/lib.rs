@@ -27,8 +27,8 @@ pub use crd::{CRD_NAME, crd};
 pub use fields::{OLD_NAMES, spec_schema};
 pub use manifest::{Manifest, ManifestError, asks_for_other_data};
 pub use names::{
-    MAX_NAME, RECOMMENDED_NAME, in_secret_name, is_database_name, is_dns_label, is_reserved_role,
-    is_role_name, is_schema_name,
+    MAX_NAME, PROTECTED_ROLES, RECOMMENDED_NAME, in_secret_name, is_database_name, is_dns_label,
+    is_reserved_role, is_role_name, is_schema_name,
 };
 pub use quantity::Quantity;
 pub use schema::{Kind, Schema};

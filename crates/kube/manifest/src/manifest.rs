@@ -239,7 +239,7 @@ pub(crate) fn takes_plain_connections(pg_hba: &[String], env: &[Value]) -> bool 
     env.iter().any(allows) || pg_hba.iter().any(plain)
 }
 
-pub(crate) const NO_PLAIN: &str = "no line of pg_hba.conf takes connections without TLS, so nobody could connect: add lines of type 'host' to patroni.pg_hba first";
+pub(crate) const NO_PLAIN: &str = "no line of pg_hba.conf takes connections without TLS, so no client could connect: add lines of type 'host' to patroni.pg_hba first";
 
 fn skipped(spec: &PostgresqlSpec) -> Vec<String> {
     let mut out: Vec<String> = spec

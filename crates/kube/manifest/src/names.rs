@@ -25,6 +25,9 @@ pub fn is_role_name(name: &str) -> bool {
         })
 }
 
+/// Upstream's default of `protected_role_names`: no manifest gets a role of these names.
+pub const PROTECTED_ROLES: [&str; 2] = ["admin", "cron_admin"];
+
 /// Names that PostgreSQL keeps for itself: `pg_…`, `public` and `none`.
 #[must_use]
 pub fn is_reserved_role(name: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use howdah_blueprint::{APPLIED_ANNOTATION, Names, POSTGRES_CONTAINER, Pod, ROLL_ANNOTATION, Settings};
+use howdah_blueprint::{Names, POSTGRES_CONTAINER, Pod, ROLL_ANNOTATION, Settings, remembered_names};
 use howdah_dcs::{HowdahMark, View, kubernetes::Layout};
 use howdah_overview::{MemberOverview, members};
 use howdah_types::Scope;
@@ -72,11 +72,7 @@ impl Seen {
 
     /// The names of the dynamic configuration that were applied last.
     pub(crate) fn applied_names(&self) -> BTreeSet<String> {
-        let set = self.statefulset.as_ref();
-        let annotation = set.and_then(|set| set.metadata.annotations.as_ref()?.get(APPLIED_ANNOTATION));
-        annotation
-            .and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or_default()
+        remembered_names(self.statefulset.as_ref())
     }
 
     /// Shows whether another client has changed the objects: generation or version of each.

@@ -4,7 +4,8 @@
 //! ```text
 //!   cli.rs ─► up.rs (sandbox + operator in one process)  down.rs
 //!         └─► context.rs (which Kubernetes: explicit, and printed) ─► apply.rs + progress.rs, list.rs, get.rs, psql.rs,
-//!                                                                     logs.rs, delete.rs
+//!                                                                     events.rs, logs.rs, delete.rs
+//!         └─► source.rs (files, directories, URLs) ─► apply.rs, lint.rs
 //!         └─► lint.rs, crd and kubeconfig need no server
 //! ```
 //!

@@ -41,21 +41,6 @@ pub struct Live {
     pub major: Option<String>,
 }
 
-impl Live {
-    /// The names of the dynamic configuration that were applied last.
-    #[must_use]
-    pub fn applied_names(&self) -> BTreeSet<String> {
-        let annotations = self
-            .statefulset
-            .as_ref()
-            .and_then(|set| set.metadata.annotations.as_ref());
-        annotations
-            .and_then(|all| all.get(crate::APPLIED_ANNOTATION))
-            .and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or_default()
-    }
-}
-
 /// The objects to apply, in this order. Secrets are made apart: an existing one wins.
 #[derive(Clone, Debug)]
 pub struct Objects {

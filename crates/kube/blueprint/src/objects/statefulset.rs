@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{base_labels, environment::environment, full_labels, metadata, resources::resources};
-use crate::{APPLIED_ANNOTATION, Live, Names, Settings, applied_names};
+use crate::{APPLIED_ANNOTATION, Live, Names, Settings, applied_names, remembered_names};
 
 /// The newest version of the pod template. A cluster keeps the version that it was made with until its user causes a
 /// roll: an upgrade of the operator restarts nothing.
@@ -42,7 +42,7 @@ pub(super) fn statefulset(manifest: &Manifest, settings: &Settings, live: &Live)
     let mut applied = applied_names(manifest);
     applied.extend(live.still_applied.iter().cloned());
     // The value before a wrong one is still ours to take back, if it was.
-    let earlier = live.applied_names();
+    let earlier = remembered_names(live.statefulset.as_ref());
     let wrong = manifest.wrong_parameters.keys();
     applied.extend(wrong.filter(|name| earlier.contains(*name)).cloned());
     metadata.annotations = Some(BTreeMap::from([(

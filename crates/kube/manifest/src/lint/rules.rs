@@ -7,13 +7,10 @@ use super::{Finding, Severity, shape::nearest};
 use crate::{
     FlagError, Quantity, is_database_name, is_dns_label, is_reserved_role, is_role_name, is_schema_name,
     manifest::{FROM_ELSEWHERE, NO_PLAIN, not_empty, one_secret, takes_plain_connections},
-    names::{MAX_NAME, RECOMMENDED_NAME, shares_secret},
+    names::{MAX_NAME, PROTECTED_ROLES, RECOMMENDED_NAME, shares_secret},
     role_flags,
     support::asks_for_nothing,
 };
-
-/// Upstream's default of `protected_role_names`.
-const PROTECTED: &[&str] = &["admin", "cron_admin"];
 
 /// Rules beyond keys and types.
 pub(super) fn check(document: &Node, findings: &mut Vec<Finding>) {
@@ -156,7 +153,7 @@ fn host_based_authentication(node: &Node, say: Say<'_>) {
     });
     let includes = types.iter().any(|word| word.starts_with("include"));
     if !lines.is_empty() && !replicates && !includes {
-        let message = "no line lets replicas in: add 'hostssl replication standby all md5'";
+        let message = "no line accepts replicas: add 'hostssl replication standby all md5'";
         say(
             Severity::Warning,
             node.line,
@@ -287,7 +284,7 @@ fn roles_and_databases(spec: &Node, say: Say<'_>) {
                 message.into(),
             );
         }
-        if PROTECTED.contains(&name.as_str()) {
+        if PROTECTED_ROLES.contains(&name.as_str()) {
             let message = "is a protected name (protected_role_names): neither role nor Secret is made";
             say(
                 Severity::Warning,

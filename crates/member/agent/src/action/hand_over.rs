@@ -29,7 +29,7 @@ const SILENT_ROUNDS: u32 = 25;
 /// What becomes of leadership when no other member confirms that it has everything.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unconfirmed {
-    /// It is kept, and PostgreSQL starts again: nobody may lose anything by a switchover.
+    /// It is kept, and PostgreSQL starts again: a switchover loses nothing.
     Keep,
     /// It is given away: a failover was asked for.
     GiveAway,
