@@ -9,14 +9,18 @@
 
 use std::{
     fs,
+    io::Write,
     path::Path,
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use howdah_testkit::Sandbox;
 
 const MANIFEST: &str = include_str!("../../../examples/minimal-postgres-manifest.yaml");
 const NAME: &str = "acid-minimal-cluster";
+
+const SOON: Duration = Duration::from_secs(20);
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
@@ -143,16 +147,191 @@ async fn kubectl_creates_evicts_and_asks() {
         "-p",
         patch,
     ]);
-    howdah_testkit::until(
-        "our definition is back",
-        std::time::Duration::from_secs(10),
-        async || {
-            let path = "jsonpath={.spec.versions[0].schema.openAPIV3Schema.properties.status}";
-            run(&["get", "crd", "postgresqls.acid.zalan.do", "-o", path]).contains("preserve-unknown-fields")
-        },
-    )
+    howdah_testkit::until("our definition is back", Duration::from_secs(10), async || {
+        let path = "jsonpath={.spec.versions[0].schema.openAPIV3Schema.properties.status}";
+        run(&["get", "crd", "postgresqls.acid.zalan.do", "-o", path]).contains("preserve-unknown-fields")
+    })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn kubectl_executes_and_forwards_over_both_protocols() {
+    let sandbox = Sandbox::start().unwrap();
+    sandbox.apply(MANIFEST).unwrap();
+    let pod = format!("{NAME}-0");
+    let password = sandbox
+        .kubectl(&[
+            "get",
+            "secret",
+            "postgres.acid-minimal-cluster.credentials.postgresql.acid.zalan.do",
+            "-o",
+            "go-template={{.data.password | base64decode}}",
+        ])
+        .unwrap();
+    for web_sockets in ["true", "false"] {
+        let kubectl = |args: &[&str]| {
+            let mut command = program("HOWDAH_KUBECTL", "kubectl");
+            command
+                .args(args)
+                .env("KUBECONFIG", sandbox.state().join("kubeconfig"))
+                .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", web_sockets)
+                .env("KUBECTL_PORT_FORWARD_WEBSOCKETS", web_sockets);
+            command
+        };
+        let output = kubectl(&["exec", &pod, "--", "sh", "-c", "echo out; echo err >&2; exit 3"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "out\n");
+        assert!(String::from_utf8_lossy(&output.stderr).starts_with("err\n"));
+
+        let mut query = kubectl(&["exec", "-i", &pod, "--", "psql", "-At"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        query.stdin.take().unwrap().write_all(b"select 40 + 2").unwrap();
+        assert_eq!(text(&query.wait_with_output().unwrap()), "42\n");
+
+        let members = kubectl(&["exec", &pod, "--", "patronictl", "list"])
+            .output()
+            .unwrap();
+        assert!(text(&members).contains("Leader"), "{}", text(&members));
+        let version = kubectl(&[
+            "exec",
+            &pod,
+            "--",
+            "cat",
+            "/home/postgres/pgdata/pgroot/data/PG_VERSION",
+        ])
+        .output()
+        .unwrap();
+        assert_eq!(text(&version), "15\n");
+        // More than any buffer on the way holds.
+        let output = kubectl(&["exec", &pod, "--", "head", "-c", "20000000", "/dev/zero"])
+            .output()
+            .unwrap();
+        assert_eq!(output.stdout.len(), 20_000_000);
+
+        // A terminal, as script(1) has one.
+        let path = std::env::var_os("HOWDAH_KUBECTL").unwrap_or_else(|| "kubectl".into());
+        let line = format!(
+            "stty rows 33 cols 99; {} exec -it {pod} -- sh -c 'tty; stty size; exit 4'",
+            path.to_string_lossy()
+        );
+        let output = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .stdin(Stdio::null())
+            .env("KUBECONFIG", sandbox.state().join("kubeconfig"))
+            .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", web_sockets)
+            .output()
+            .unwrap();
+        let shown = text(&output);
+        assert!(shown.contains("/dev/pts/") && shown.contains("33 99"), "{shown}");
+        assert_eq!(output.status.code(), Some(4), "{shown}");
+
+        // A client that leaves ends its program.
+        let mut left = kubectl(&["exec", &pod, "--", "sleep", "8642"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let sleeps = || {
+            let processes = fs::read_dir("/proc").unwrap().flatten();
+            let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+            lines.filter(|line| line == b"sleep\x008642\0").count()
+        };
+        howdah_testkit::until("the program runs", SOON, async || sleeps() > 0)
+            .await
+            .unwrap();
+        left.kill().unwrap();
+        left.wait().unwrap();
+        howdah_testkit::until("the program has ended", SOON, async || sleeps() == 0)
+            .await
+            .unwrap();
+
+        let port = howdah_testkit::free_port().unwrap();
+        let mut forward = kubectl(&["port-forward", &pod, &format!("{port}:5432")])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let sql = |sql: &str| {
+            Command::new("psql")
+                .args(["-Atc", sql])
+                .arg(format!(
+                    "host=127.0.0.1 port={port} user=postgres dbname=postgres"
+                ))
+                .env("PGPASSWORD", password.trim())
+                .output()
+                .unwrap()
+        };
+        howdah_testkit::until("the port is forwarded", SOON, async || {
+            text(&sql("select 1")) == "1\n"
+        })
+        .await
+        .unwrap();
+        // One connection after the other, and several megabytes.
+        for _ in 0..5 {
+            assert_eq!(sql("select repeat('x', 3000000)").stdout.len(), 3_000_001);
+        }
+        forward.kill().unwrap();
+        forward.wait().unwrap();
+    }
+    let clients = std::env::var_os("HOWDAH_PYTHON_CLIENTS").expect("script/test installs them");
+    for version in ["31", "37"] {
+        let python = Path::new(&clients).parent().unwrap().join("bin/python");
+        let output = Command::new(python)
+            .args(["-c", PYTHON_STREAMS])
+            .arg(sandbox.state().join("kubeconfig"))
+            .arg(&pod)
+            .env("PYTHONPATH", Path::new(&clients).join(version))
+            .output()
+            .unwrap();
+        assert_eq!(text(&output), "42\nabc 5\nb'S'\n", "client {version}");
+    }
+    // An agent's token opens no other pod.
+    let token = sandbox.state().join("credentials/pods.token");
+    let told = sandbox
+        .kubectl(&[
+            "exec",
+            &pod,
+            "--kubeconfig=/dev/null",
+            &format!("--server={}", server(&sandbox)),
+            "--insecure-skip-tls-verify",
+            &format!("--token={}", fs::read_to_string(token).unwrap()),
+            "--",
+            "id",
+        ])
+        .unwrap_err()
+        .to_string();
+    assert!(told.contains("cannot enter pods"), "{told}");
+}
+
+/// Runs a query; feeds a program; asks PostgreSQL through a forwarded port whether it takes TLS.
+const PYTHON_STREAMS: &str = r#"
+import sys
+from kubernetes import client, config, stream
+config.load_kube_config(sys.argv[1])
+core = client.CoreV1Api()
+def run(command, **more):
+    return stream.stream(core.connect_get_namespaced_pod_exec, sys.argv[2], "default", command=command,
+                         stdout=True, stderr=True, tty=False, **more)
+print(run(["psql", "-Atc", "select 40 + 2"], stdin=False).strip())
+shell = run(["sh", "-c", "read x; echo $x; exit 5"], stdin=True, _preload_content=False)
+shell.write_stdin("abc\n")
+shell.run_forever(timeout=10)
+print(shell.read_stdout().strip(), shell.returncode)
+forwarded = stream.portforward(core.connect_get_namespaced_pod_portforward, sys.argv[2], "default", ports="5432")
+socket = forwarded.socket(5432)
+socket.sendall(bytes([0, 0, 0, 8, 4, 210, 22, 47]))
+print(socket.recv(1))
+socket.close()
+"#;
+
+fn server(sandbox: &Sandbox) -> String {
+    let config = ["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"];
+    sandbox.kubectl(&config).unwrap()
 }
 
 const PYTHON: &str = r#"

@@ -18,6 +18,7 @@ mod error;
 mod pinned;
 mod places;
 mod server;
+mod switch;
 mod tls;
 mod url;
 
@@ -27,5 +28,6 @@ pub use error::HttpError;
 pub use hyper::Method;
 pub use rustls::{ClientConfig, ServerConfig};
 pub use server::{Peer, Reply, ServerTls, serve};
+pub use switch::{Raw, Switch};
 pub use tls::{Pem, TlsError, client_tls, client_tls_of, server_tls, use_ring};
 pub use url::{Url, basic_auth};

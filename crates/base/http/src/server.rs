@@ -9,6 +9,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -17,7 +18,11 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::places::{Place, Places};
+use crate::{
+    Switch,
+    places::{Place, Places},
+    switch::Switched,
+};
 
 /// What a handler returns that knows its whole answer; others may return any body.
 pub type Reply = hyper::Response<Full<Bytes>>;
@@ -128,22 +133,37 @@ async fn connection<H, F, B>(
 
 async fn http<S, H, F, B>(io: TokioIo<S>, peer: Peer, handler: H)
 where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>, Peer) -> F,
     F: Future<Output = hyper::Response<B>>,
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
-    let service = service_fn(|request| {
+    // What the connection becomes after an answer with status 101. It is served here, by the connection's own task.
+    let next: Mutex<Option<Switched>> = Mutex::new(None);
+    let service = service_fn(|mut request| {
+        let upgraded = hyper::upgrade::on(&mut request);
         let reply = handler(request, peer);
-        async move { Ok::<_, Infallible>(reply.await) }
+        let next = &next;
+        async move {
+            let mut reply = reply.await;
+            if let Some(switch) = reply.extensions_mut().remove::<Switch>() {
+                *next.lock() = switch.after(upgraded);
+            }
+            Ok::<_, Infallible>(reply)
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(16 * 1024)
         .serve_connection(io, service)
+        .with_upgrades()
         .await;
     if let Err(error) = served {
         tracing::trace!(%error, address = %peer.address, "HTTP connection ended");
+    }
+    let switched = next.into_inner();
+    if let Some(switched) = switched {
+        switched.await;
     }
 }

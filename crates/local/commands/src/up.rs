@@ -98,6 +98,16 @@ async fn serve(args: &UpArgs, dir: &SandboxDir) -> anyhow::Result<u8> {
     let program = Program {
         path: program(dir, run_as.is_some())?,
         args: vec!["entrypoint".into()],
+        names: ["howdah", "patroni", "patronictl"].map(str::to_owned).to_vec(),
+        // As in the image: psql finds the pod's server, and patronictl its configuration.
+        shell: [
+            ("HOME", "{run}"),
+            ("PGHOST", "{run}"),
+            ("PGUSER", "postgres"),
+            ("PATRONICTL_CONFIG_FILE", "{run}/postgres.yml"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec(),
     };
     let sandbox = Sandbox {
         dir: dir.clone(),

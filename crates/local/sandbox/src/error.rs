@@ -37,6 +37,10 @@ impl ApiError {
         )
     }
 
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(403, "Forbidden", message)
+    }
+
     pub(crate) fn not_found(kind: &str, name: &str) -> Self {
         let mut error = Self::new(404, "NotFound", format!("{kind} \"{name}\" not found"));
         error.details = json!({"name": name, "kind": kind});

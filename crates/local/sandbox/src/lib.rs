@@ -10,6 +10,8 @@
 //!               store/ (objects, revisions, a ring of events, a log on disk)
 //!                      ▲
 //!   controllers/ (StatefulSet, claims, Services, garbage) ── node/ (pods as processes, addresses, proxies, logs)
+//!                                                              ▲
+//!                                   streams/ (exec and port-forward over WebSocket and SPDY)
 //! ```
 //!
 //! Must not know PostgreSQL: images map to programs that the caller names.
@@ -30,6 +32,7 @@ mod selector;
 mod server;
 mod state;
 mod store;
+mod streams;
 
 use error::ApiError;
 use store::Store;

@@ -148,16 +148,9 @@ pub async fn start(sandbox: Sandbox) -> Result<Running, StartError> {
     let (stop, stopped) = watch::channel(false);
     let (api_stop, api_stopped) = watch::channel(false);
     let tokens = vec![
-        (admin, "admin".to_owned()),
+        (admin, api::ADMIN.to_owned()),
         (pods.clone(), "system:serviceaccount".to_owned()),
     ];
-    let api = Api::new(
-        store.clone(),
-        tokens,
-        dir.pods(),
-        addresses.clone(),
-        api_stopped.clone(),
-    );
     let node = Arc::new(Node {
         store: store.clone(),
         images: sandbox.images,
@@ -169,6 +162,7 @@ pub async fn start(sandbox: Sandbox) -> Result<Running, StartError> {
         removals: Removals::start(dir.gone()).map_err(|error| StateError::Io(dir.gone(), error))?,
         dir,
     });
+    let api = Api::new(Arc::clone(&node), tokens, api_stopped.clone());
     let api = Served::start(listener, tls, api, api_stopped.clone())
         .map_err(|error| StartError::Listen(address, error))?;
     Ok(Running {

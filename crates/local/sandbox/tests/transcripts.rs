@@ -145,7 +145,8 @@ async fn what_is_not_offered_says_so() {
     let lab = Lab::start().await;
     for (method, path, code, part) in [
         ("GET", "/apis/batch/v1/jobs", 404, "requested resource"),
-        ("POST", "/api/v1/namespaces/default/pods/x/exec", 501, "exec"),
+        ("POST", "/api/v1/namespaces/default/pods/x/attach", 501, "attach"),
+        ("POST", "/api/v1/namespaces/default/pods/x/exec", 404, "not found"),
         ("PUT", "/api/v1/namespaces/default/pods", 405, "does not offer"),
         (
             "GET",

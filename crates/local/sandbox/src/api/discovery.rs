@@ -197,6 +197,8 @@ fn subresources(resource: &Resource) -> Vec<(&'static str, &str, &'static [&'sta
     if resource.plural == "pods" {
         out.push(("log", &resource.kind, &["get"]));
         out.push(("eviction", "Eviction", &["create"]));
+        out.push(("exec", "PodExecOptions", &["create", "get"]));
+        out.push(("portforward", "PodPortForwardOptions", &["create", "get"]));
     }
     out
 }

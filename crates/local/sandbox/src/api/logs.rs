@@ -59,7 +59,12 @@ impl Api {
                 meta::name(&pod)
             )));
         }
-        let path = log_file(&self.pods, meta::uid(&pod), container, request.is_set("previous"));
+        let path = log_file(
+            &self.node.dir.pods(),
+            meta::uid(&pod),
+            container,
+            request.is_set("previous"),
+        );
         let fail = |error: std::io::Error| {
             ApiError::bad_request(format!("container \"{container}\" has no log: {error}"))
         };
@@ -105,6 +110,7 @@ impl Api {
             content_type: "text/plain".into(),
             warnings: Vec::new(),
             body: StreamBody::new(stream).boxed_unsync(),
+            switch: None,
         })
     }
 }

@@ -14,19 +14,23 @@ mod request;
 mod review;
 mod route;
 mod scale;
+mod sessions;
 mod table;
 mod watching;
 mod write;
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::{Store, resources::Resource};
+use crate::{Store, node::Node, resources::Resource};
 
 pub(crate) use delete::{IN_USE, protect};
 pub(crate) use route::route;
+
+/// The name of whoever has the sandbox's kubeconfig.
+pub(crate) const ADMIN: &str = "admin";
 
 type Catalogue = (u64, Arc<Vec<Resource>>);
 
@@ -36,10 +40,8 @@ pub(crate) struct Api {
     pub(crate) store: Store,
     /// Who may come: a token, and the name it stands for.
     pub(crate) tokens: Arc<Vec<(String, String)>>,
-    /// Where the node keeps its pods, for their logs.
-    pub(crate) pods: PathBuf,
-    /// Cluster addresses for Services.
-    pub(crate) addresses: crate::node::Addresses,
+    /// Runs the pods: their logs and programs, and cluster addresses.
+    pub(crate) node: Arc<Node>,
     pub(crate) stop: watch::Receiver<bool>,
     /// Held by an eviction.
     evictions: Arc<Mutex<()>>,
@@ -48,18 +50,11 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(
-        store: Store,
-        tokens: Vec<(String, String)>,
-        pods: PathBuf,
-        addresses: crate::node::Addresses,
-        stop: watch::Receiver<bool>,
-    ) -> Self {
+    pub(crate) fn new(node: Arc<Node>, tokens: Vec<(String, String)>, stop: watch::Receiver<bool>) -> Self {
         Api {
-            store,
+            store: node.store.clone(),
             tokens: Arc::new(tokens),
-            pods,
-            addresses,
+            node,
             stop,
             evictions: Arc::default(),
             catalogue: Arc::default(),

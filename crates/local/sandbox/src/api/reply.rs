@@ -1,8 +1,9 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
+use howdah_http::Switch;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use hyper::Response;
+use hyper::{Response, http::response};
 use serde_json::Value;
 
 use crate::ApiError;
@@ -16,6 +17,8 @@ pub(crate) struct Reply {
     pub(crate) content_type: String,
     pub(crate) warnings: Vec<String>,
     pub(crate) body: Body,
+    /// An answer that ends HTTP on this connection, and what follows.
+    pub(crate) switch: Option<(response::Builder, Switch)>,
 }
 
 impl Reply {
@@ -36,6 +39,14 @@ impl Reply {
             content_type: content_type.to_owned(),
             warnings: Vec::new(),
             body: Full::new(bytes).boxed_unsync(),
+            switch: None,
+        }
+    }
+
+    pub(crate) fn switching(answer: response::Builder, switch: Switch) -> Self {
+        Reply {
+            switch: Some((answer, switch)),
+            ..Self::text("")
         }
     }
 
@@ -56,6 +67,13 @@ impl Reply {
     }
 
     pub(crate) fn into_response(self) -> Response<Body> {
+        let empty = || Full::new(Bytes::new()).boxed_unsync();
+        if let Some((answer, switch)) = self.switch {
+            return answer
+                .extension(switch)
+                .body(empty())
+                .unwrap_or_else(|_| Response::new(empty()));
+        }
         let mut builder = Response::builder()
             .status(self.status)
             .header("content-type", self.content_type)
@@ -64,7 +82,6 @@ impl Reply {
             let text = warning.replace(['"', '\\', '\n'], "'");
             builder = builder.header("warning", format!("299 - \"{text}\""));
         }
-        let fallback = || Response::new(Full::new(Bytes::new()).boxed_unsync());
-        builder.body(self.body).unwrap_or_else(|_| fallback())
+        builder.body(self.body).unwrap_or_else(|_| Response::new(empty()))
     }
 }

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use hyper::{HeaderMap, Method};
 
 use super::protobuf;
@@ -9,7 +7,8 @@ use crate::{ApiError, selector::Selector};
 pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) path: Vec<String>,
-    pub(crate) query: BTreeMap<String, String>,
+    /// Names and values in their order; a name may come several times.
+    pub(crate) query: Vec<(String, String)>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
 }
@@ -24,12 +23,23 @@ pub(crate) enum Form {
 
 impl Request {
     pub(crate) fn query(&self, name: &str) -> &str {
-        self.query.get(name).map_or("", String::as_str)
+        self.last(name).map_or("", String::as_str)
+    }
+
+    /// All values of a name.
+    pub(crate) fn query_all(&self, name: &str) -> Vec<String> {
+        let named = self.query.iter().filter(|(known, _)| known == name);
+        named.map(|(_, value)| value.clone()).collect()
+    }
+
+    fn last(&self, name: &str) -> Option<&String> {
+        let mut named = self.query.iter().filter(|(known, _)| known == name);
+        named.next_back().map(|(_, value)| value)
     }
 
     /// Whether a switch of the query is on. As in Kubernetes only 0 and false turn it off; its name alone turns it on.
     pub(crate) fn is_set(&self, name: &str) -> bool {
-        let value = self.query.get(name);
+        let value = self.last(name);
         value.is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
     }
 
@@ -99,7 +109,7 @@ impl Request {
 }
 
 /// Splits a query and undoes its escapes.
-pub(crate) fn parse_query(query: &str) -> BTreeMap<String, String> {
+pub(crate) fn parse_query(query: &str) -> Vec<(String, String)> {
     query
         .split('&')
         .filter(|pair| !pair.is_empty())
@@ -140,7 +150,14 @@ mod tests {
     #[test]
     fn queries_are_unescaped() {
         let query = parse_query("labelSelector=app%3Dx%2Cb+in+%28c%29&watch=true&broken=%zz");
-        assert_eq!(query["labelSelector"], "app=x,b in (c)");
-        assert_eq!(query["broken"], "%zz");
+        let pairs: Vec<(&str, &str)> = query.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(
+            pairs,
+            [
+                ("labelSelector", "app=x,b in (c)"),
+                ("watch", "true"),
+                ("broken", "%zz")
+            ]
+        );
     }
 }

@@ -91,8 +91,8 @@ fn answer(api: &Api, request: &Request) -> Result<Reply, ApiError> {
             "v1",
             plural,
         ] if *method == Method::POST => super::review::create(request, plural, user),
-        ["api", version, rest @ ..] => resource_request(api, request, "", version, rest),
-        ["apis", group, version, rest @ ..] => resource_request(api, request, group, version, rest),
+        ["api", version, rest @ ..] => resource_request(api, request, user, "", version, rest),
+        ["apis", group, version, rest @ ..] => resource_request(api, request, user, group, version, rest),
         _ => Err(ApiError::no_such_path(&request.path.join("/"))),
     }
 }
@@ -123,6 +123,7 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 fn resource_request(
     api: &Api,
     request: &Request,
+    user: &str,
     group: &str,
     version: &str,
     rest: &[&str],
@@ -154,10 +155,10 @@ fn resource_request(
         name,
         sub,
     };
-    act(api, request, &target)
+    act(api, request, user, &target)
 }
 
-fn act(api: &Api, request: &Request, target: &Target) -> Result<Reply, ApiError> {
+fn act(api: &Api, request: &Request, user: &str, target: &Target) -> Result<Reply, ApiError> {
     let sub = target.sub.clone();
     match (&request.method, target.name.is_some(), sub.as_deref()) {
         (&Method::GET, false, None) if request.is_set("watch") => api.watch(request, target),
@@ -176,16 +177,17 @@ fn act(api: &Api, request: &Request, target: &Target) -> Result<Reply, ApiError>
         (_, true, Some("scale")) if target.resource.scale => api.scale(request, target),
         (&Method::DELETE, true, None) => api.delete(request, target),
         (&Method::DELETE, false, None) => api.delete_all(request, target),
-        (_, _, Some("portforward")) => Err(ApiError::not_implemented(
-            "port-forward; nothing is between this machine and a pod: connect to the address that 'kubectl get pods -o wide' \
-             or 'howdah get CLUSTER' shows, or use 'howdah psql CLUSTER'",
-        )),
-        (_, _, Some("exec" | "attach")) => Err(ApiError::not_implemented(
-            "exec and attach; a pod is a process of this machine: 'howdah psql CLUSTER' opens psql, and 'howdah ctl' does what \
-             patronictl does in a pod",
+        (&Method::GET | &Method::POST, true, Some("exec")) if target.resource.plural == "pods" => {
+            api.exec(request, user, target)
+        }
+        (&Method::GET | &Method::POST, true, Some("portforward")) if target.resource.plural == "pods" => {
+            api.forward(request, user, target)
+        }
+        (_, _, Some("attach")) => Err(ApiError::not_implemented(
+            "attach; 'kubectl logs -f' follows what a pod says, and 'kubectl exec' runs a program in it",
         )),
         (_, _, Some(sub)) => Err(ApiError::not_implemented(&format!(
-            "{}/{sub} (logs, status, scale and eviction are there)",
+            "{}/{sub} (logs, exec, portforward, status, scale and eviction are there)",
             target.resource.plural
         ))),
         (method, _, None) => Err(ApiError::method(&format!(

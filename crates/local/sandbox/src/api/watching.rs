@@ -98,6 +98,7 @@ impl Api {
             content_type: "application/json".into(),
             warnings: Vec::new(),
             body: StreamBody::new(stream).boxed_unsync(),
+            switch: None,
         })
     }
 }

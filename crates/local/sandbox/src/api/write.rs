@@ -230,7 +230,7 @@ impl Api {
             "Service"
                 if object["spec"]["clusterIP"].is_null() && object["spec"]["type"] != "ExternalName" =>
             {
-                let address = self.addresses.service().map_err(ApiError::internal)?;
+                let address = self.node.addresses.service().map_err(ApiError::internal)?;
                 object["spec"]["clusterIP"] = json!(address);
                 object["spec"]["clusterIPs"] = json!([address]);
             }

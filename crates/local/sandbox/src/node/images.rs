@@ -7,6 +7,11 @@ pub struct Program {
     pub path: PathBuf,
     /// Its arguments.
     pub args: Vec<String>,
+    /// Other names of the file, by which programs that are executed in a pod call it.
+    pub names: Vec<String>,
+    /// The environment of programs that are executed in a pod, besides the container's. `{root}` stands for the directory of
+    /// its absolute paths, `{run}` for that of its sockets.
+    pub shell: Vec<(String, String)>,
 }
 
 /// Which images there are: parts of names, and the programs that run for them.

@@ -13,6 +13,7 @@ mod processes;
 mod proxy;
 mod removals;
 mod status;
+mod surroundings;
 mod volumes;
 
 use std::{
@@ -30,6 +31,7 @@ pub(crate) use addresses::Addresses;
 pub use images::{Images, Program};
 pub(crate) use processes::end_all_in;
 pub(crate) use removals::Removals;
+pub(crate) use surroundings::Surroundings;
 
 /// The name of the only node.
 pub(crate) const NODE: &str = "sandbox";

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Node, current, environment, log_file,
+    Node, current, log_file,
     probe::{self, Probe},
     processes,
     status::{Container, Ended},
@@ -282,39 +282,22 @@ impl Life<'_> {
         meta::set(&mut self.pod, &["status", "podIP"], json!(self.address));
         let container = self.container().clone();
         let root = node.root(&self.pod, &container).map_err(config)?;
-        let env = environment::resolve(&node.store, &self.pod, &container).map_err(config)?;
+        let surroundings = node.surroundings(&self.pod, &container, &root).map_err(config)?;
+        node.tools(&self.pod, &program).map_err(config)?;
         let name = container["name"].as_str().unwrap_or_default();
         let log = log_file(&node.dir.pods(), meta::uid(&self.pod), name, false);
         let _ = fs::rename(&log, log_file(&node.dir.pods(), meta::uid(&self.pod), name, true));
         let failed = |error: std::io::Error| ("RunContainerError", format!("{}: {error}", log.display()));
         let file = fs::File::create(&log).map_err(failed)?;
         let errors = file.try_clone().map_err(failed)?;
-        let mut command = std::process::Command::new(&program.path);
+        let mut command = surroundings.command(&program.path);
         command
             .args(&program.args)
-            .env_clear()
-            .envs(&env)
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            )
-            .env("HOSTNAME", meta::name(&self.pod))
-            .env("KUBERNETES_SERVICE_HOST", node.api.ip().to_string())
-            .env("KUBERNETES_SERVICE_PORT", node.api.port().to_string())
-            .env("HOWDAH_POD_ROOT", &root)
-            .env("HOWDAH_RUN_DIR", node.dir.run_dir(meta::uid(&self.pod)))
-            .current_dir(self.home())
             .stdin(Stdio::null())
             .stdout(Stdio::from(file))
             .stderr(Stdio::from(errors))
             // A Ctrl-C in the sandbox's terminal is not for the pods: the sandbox ends them in order.
             .process_group(0);
-        if let Some(limit) = container["resources"]["limits"]["memory"].as_str() {
-            command.env("HOWDAH_MEMORY_LIMIT", limit);
-        }
-        if let Some((user, group)) = node.run_as {
-            command.uid(user).gid(group);
-        }
         let child = Command::from(command).spawn().map_err(|error| {
             (
                 "RunContainerError",

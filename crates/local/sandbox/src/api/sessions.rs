@@ -1,0 +1,144 @@
+//! Exec and port-forward: what a request asks for, before its connection leaves HTTP.
+
+use std::path::Path;
+
+use howdah_http::Switch;
+use serde_json::Value;
+
+use super::{Api, reply::Reply, request::Request, route::Target};
+use crate::{
+    ApiError, meta,
+    streams::{Exec, Forward, Purpose, Session, negotiate},
+};
+
+/// As many ports of one request can be forwarded over numbered channels.
+const PORTS: usize = 100;
+
+impl Api {
+    /// `GET` or `POST /pods/NAME/exec`
+    pub(super) fn exec(&self, request: &Request, user: &str, target: &Target) -> Result<Reply, ApiError> {
+        let pod = self.running(request, user, target)?;
+        let line = request.query_all("command");
+        if line.iter().all(String::is_empty) {
+            return Err(ApiError::bad_request(
+                "you must specify at least one command for the container",
+            ));
+        }
+        let (stdin, stdout, stderr, tty) = (
+            request.is_set("stdin"),
+            request.is_set("stdout"),
+            request.is_set("stderr"),
+            request.is_set("tty"),
+        );
+        if !stdin && !stdout && !stderr {
+            return Err(ApiError::bad_request(
+                "one of stdin, stdout and stderr must be wanted",
+            ));
+        }
+        let surroundings = self.node.shell(&pod).map_err(ApiError::internal)?;
+        let line = line
+            .into_iter()
+            .map(|word| inside(&surroundings.root, word))
+            .collect();
+        let (protocol, answer) = negotiate(&request.headers, Purpose::Exec)?;
+        let session = Session::Exec(Exec {
+            line,
+            surroundings,
+            stdin,
+            stdout,
+            stderr,
+            tty,
+        });
+        Ok(Reply::switching(
+            answer,
+            Switch::to(|raw| session.serve(raw, protocol)),
+        ))
+    }
+
+    /// `GET` or `POST /pods/NAME/portforward`
+    pub(super) fn forward(&self, request: &Request, user: &str, target: &Target) -> Result<Reply, ApiError> {
+        let pod = self.running(request, user, target)?;
+        let mut ports = Vec::new();
+        for word in request
+            .query_all("ports")
+            .iter()
+            .flat_map(|value| value.split(','))
+        {
+            let port = word.parse().ok().filter(|port| *port > 0);
+            ports.push(port.ok_or_else(|| ApiError::bad_request(format!("\"{word}\" is no port")))?);
+        }
+        if ports.len() > PORTS {
+            return Err(ApiError::bad_request(format!("more than {PORTS} ports")));
+        }
+        let (protocol, answer) = negotiate(&request.headers, Purpose::Forward)?;
+        let session = Session::Forward(Forward {
+            pod: meta::name(&pod).to_owned(),
+            address: pod["status"]["podIP"].as_str().unwrap_or_default().to_owned(),
+            ports,
+        });
+        Ok(Reply::switching(
+            answer,
+            Switch::to(|raw| session.serve(raw, protocol)),
+        ))
+    }
+
+    /// The pod of a session, if it runs and the client may enter it.
+    fn running(&self, request: &Request, user: &str, target: &Target) -> Result<Value, ApiError> {
+        // Whoever has a pod's token may change objects, as agents must; entering other pods is no part of that.
+        if user != super::ADMIN {
+            return Err(ApiError::forbidden(format!(
+                "\"{user}\" cannot enter pods: use the kubeconfig that 'howdah kubeconfig' names"
+            )));
+        }
+        let pod = self.fetch(target)?;
+        let container = &pod["spec"]["containers"][0];
+        let named = request.query("container");
+        if !named.is_empty() && container["name"] != named {
+            return Err(ApiError::bad_request(format!(
+                "container {named} is not valid for pod {}",
+                meta::name(&pod)
+            )));
+        }
+        if pod["status"]["containerStatuses"][0]["state"]["running"].is_null() {
+            let state = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+            return Err(ApiError::bad_request(format!(
+                "container {} of pod {} does not run: {}",
+                container["name"].as_str().unwrap_or_default(),
+                meta::name(&pod),
+                state["message"].as_str().unwrap_or("it has not started")
+            )));
+        }
+        Ok(pod)
+    }
+}
+
+/// A word of a command line that names a file of the pod by its absolute path, as the path that it has on this machine. Other
+/// files are the machine's: programs, libraries.
+fn inside(root: &Path, word: String) -> String {
+    let Some(relative) = word.strip_prefix('/') else {
+        return word;
+    };
+    let there = root.join(relative);
+    let climbs = relative.split('/').any(|part| part == "..");
+    match there.to_str() {
+        Some(path) if !climbs && there.exists() => path.to_owned(),
+        _ => word,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inside;
+
+    #[test]
+    fn paths_of_the_pod_are_found_and_others_are_the_machine_s() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("home/postgres")).unwrap();
+        let inside = |word: &str| inside(root.path(), word.to_owned());
+        let home = root.path().join("home/postgres");
+        assert_eq!(inside("/home/postgres"), home.to_str().unwrap());
+        for word in ["/bin/sh", "home/postgres", "-c", "/home/../home/postgres", ""] {
+            assert_eq!(inside(word), word);
+        }
+    }
+}
