@@ -129,7 +129,8 @@ pub struct Core {
 }
 
 impl Core {
-    /// A guard at its start, before any agent. An agent that is silent for `hang_after` is killed.
+    /// A guard at its start, before any agent. An agent that is silent for `hang_after` is killed, earlier near
+    /// the end of a lease.
     #[must_use]
     pub fn new(hang_after: Duration, now: BootTime) -> Self {
         Core {
@@ -191,7 +192,7 @@ impl Core {
     pub fn next_tick(&self, now: BootTime) -> BootTime {
         let agent = match self.agent {
             Agent::Down { spawn_at } => spawn_at,
-            Agent::Up { heard, .. } => heard + self.hang_after,
+            Agent::Up { heard, .. } => self.silence_ends(heard),
         };
         let agent = match self.leaving {
             Some(Leaving {
@@ -254,10 +255,14 @@ impl Core {
 
     fn tick(&mut self, now: BootTime) -> Orders {
         let fence = self.tick_lease(now);
+        let silence_ends = match self.agent {
+            Agent::Up { heard, .. } => self.silence_ends(heard),
+            Agent::Down { .. } => BootTime::FAR_FUTURE,
+        };
         let agent = match &mut self.agent {
             Agent::Down { .. } if self.leaving.is_some() => self.tick_leaving(now),
             Agent::Down { spawn_at } if now >= *spawn_at => Some(Order::SpawnAgent),
-            Agent::Up { heard, .. } if now.since(*heard) >= self.hang_after => {
+            Agent::Up { heard, .. } if now >= silence_ends => {
                 // If it does not die of that, it is killed again after the same time.
                 *heard = now;
                 Some(Order::KillAgent)
@@ -265,6 +270,19 @@ impl Core {
             Agent::Up { .. } | Agent::Down { .. } => None,
         };
         [fence, agent]
+    }
+
+    /// Until when an agent's silence is borne: for `hang_after`, and less while the right to write ends so soon that the next
+    /// agent could not renew it in time.
+    fn silence_ends(&self, heard: BootTime) -> BootTime {
+        let usual = heard + self.hang_after;
+        match self.armed {
+            Some(arm) if self.may_write() && self.fence == Fence::No => {
+                let in_time = arm.stop_at - self.hang_after * 3 / 10;
+                usual.min(in_time.max(heard + self.hang_after * 2 / 5))
+            }
+            Some(_) | None => usual,
+        }
     }
 
     /// Told once, the agent ends in order and hands over; told twice, it is not waited for, and PostgreSQL still gets a
@@ -784,5 +802,21 @@ mod tests {
             (state.pid, state.term, state.lease, state.may_write),
             (42, Some(1), 7, true)
         );
+    }
+
+    #[test]
+    fn near_the_end_of_a_lease_silence_is_borne_for_less() {
+        // PostgreSQL stops at 8 - 4: the next agent must renew before. Silent since 1, the agent is killed after two seconds
+        // and not after five.
+        let mut core = primary(8);
+        let _ = core.step(Input::AgentStarted, at(1));
+        assert_eq!(core.next_tick(at(1)), at(3));
+        assert_eq!(core.step(Input::Tick, at(2)), NOTHING);
+        assert_eq!(core.step(Input::Tick, at(3)), [None, Some(Order::KillAgent)]);
+        // A replica has no such haste.
+        let mut core = Core::new(HANG, at(0));
+        ask(&mut core, arm(1, 8), 0).unwrap();
+        let _ = core.step(Input::AgentStarted, at(1));
+        assert_eq!(core.step(Input::Tick, at(3)), NOTHING);
     }
 }

@@ -29,7 +29,7 @@ use crate::{
 /// Tells the agent which descriptor leads to the guard.
 pub const GUARD_FD_ENV: &str = "HOWDAH_GUARD_FD";
 
-/// An agent that is silent for this long is killed, and another one is started.
+/// An agent that is silent for this long is killed, and another one is started; near the end of a lease, two fifths of it.
 const HANG_AFTER: Duration = Duration::from_secs(5);
 
 /// Arguments of a PostgreSQL command line at the most.
@@ -196,8 +196,10 @@ impl<'a> Guard<'a> {
             Order::KillAgent => {
                 if let Some((pid, _)) = &self.agent {
                     say!(
-                        "the agent does not answer, or was told to end twice: killing it (silence is borne for {}s)",
-                        HANG_AFTER.as_secs()
+                        "the agent does not answer, or was told to end twice: killing it (silence is borne for {}s, and for {}s \
+                         near the end of a lease)",
+                        HANG_AFTER.as_secs(),
+                        (HANG_AFTER * 2 / 5).as_secs()
                     );
                     let _ = kill_process(*pid, Signal::KILL);
                 }
