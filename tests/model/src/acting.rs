@@ -6,16 +6,16 @@ use howdah_config::{Dynamic, SyncMode};
 use howdah_dcs::{Cond, Document, Key, KeyOp, Outcome};
 use howdah_guard::{Input, Request as Ask, StartMode, StopMode};
 use howdah_ha::{
-    Action, Command, CommitLevel, Dcs, Effect, Here, KeeperInput, LeaseState, Me, Means, Peer, Peers,
-    Postgres, Reason, Running, RunningAction, Snapshot, Step, Stopped, Unguarded, WalSender, decide,
-    may_begin, may_go_on,
+    Action, Command, CommitLevel, Dcs, Effect, Here, KeeperInput, LeaderWal, LeaseState, Me, Means, OwnEnd,
+    OwnWal, Peer, Peers, Postgres, Reason, Relation, Running, RunningAction, Snapshot, Step, Stopped,
+    Unconfirmed, Unguarded, WalSender, decide, may_begin, may_go_on, relate,
 };
-use howdah_pgconf::{DbState, TimelineEvidence};
+use howdah_pgconf::{DbState, HistoryLine, TimelineEvidence};
 use howdah_types::{BootTime, Lsn, MemberName, SystemId, Tags, Timeline};
 
 use crate::{
     Choice, Settings, World,
-    member::{Doing, Entry, Node, ttl},
+    member::{Doing, Entry, Node, Pg, RECORD, ttl},
     settings::TICKS,
     world::MEMBERS,
 };
@@ -151,7 +151,7 @@ impl World {
                 timeline: Timeline(pg.control_timeline),
                 checkpoint: node.lsn(),
                 standby: pg.standby,
-                damaged: false,
+                damaged: pg.rewinding,
             });
         }
         // One that is stuck is seen as streaming by both ends, at every look: that is the worst case.
@@ -171,6 +171,7 @@ impl World {
             in_recovery: !pg.primary,
             timeline: self.reported_timeline(i),
             checkpoint_timeline: Timeline(pg.control_timeline),
+            origins: pg.origins.clone(),
             lsn: node.lsn(),
             streaming: self.streams(i).is_some() || self.is_stuck(i).is_some(),
             upstream: pg
@@ -212,8 +213,7 @@ impl World {
             && other.pg.serves(self.tick)
             && other.pg.system == node.pg.system
             && node.no_receiver_until <= self.tick;
-        let continues = other.pg.wal.starts_with(&node.pg.wal) && other.pg.timeline >= node.pg.timeline;
-        (reachable && continues && other.pg.primary).then_some(upstream)
+        (reachable && node.pg.may_stream_from(&other.pg) && other.pg.primary).then_some(upstream)
     }
 
     /// The primary whose history a replica's WAL has left: the receiver gets the end of the old timeline again and again.
@@ -226,7 +226,7 @@ impl World {
         let other = &self.nodes[upstream];
         let reachable =
             self.connected(i) && self.connected(upstream) && other.pg.serves(self.tick) && other.pg.primary;
-        let left = node.pg.timeline < other.pg.timeline && !other.pg.wal.starts_with(&node.pg.wal);
+        let left = node.pg.timeline < other.pg.timeline && !node.pg.may_stream_from(&other.pg);
         (reachable && left).then_some(upstream)
     }
 
@@ -523,14 +523,33 @@ impl World {
             Action::Bootstrap => self.bootstrap(i, *phase, settings),
             Action::Clone { from, .. } => self.copy(i, usize::from(from.port), settings),
             Action::HandOver { candidate, may_lose } => {
-                self.hand_over(i, candidate.as_ref(), *may_lose, phase, settings)
+                let unconfirmed = if *may_lose {
+                    Unconfirmed::GiveAway
+                } else {
+                    Unconfirmed::Keep
+                };
+                self.hand_over(i, candidate.as_ref(), unconfirmed, phase, settings)
+            }
+            Action::Shutdown { hand_over } => {
+                let done = if *hand_over {
+                    self.hand_over(i, None, Unconfirmed::RunOut, phase, settings)
+                } else {
+                    self.stop_cleanly(i, settings);
+                    true
+                };
+                if done {
+                    self.node_ends(i);
+                }
+                done
             }
             Action::StopPrimary => {
                 self.guard(i, Input::Request(Ask::Stop(StopMode::Immediate)), settings);
                 self.postgres_dies(i, settings);
                 true
             }
-            Action::Rejoin { leader, .. } => self.rejoin(i, usize::from(leader.port), settings),
+            Action::Rejoin { leader, copy } => {
+                self.rejoin(i, usize::from(leader.port), *copy, *phase, settings)
+            }
             _ => true,
         }
     }
@@ -560,27 +579,103 @@ impl World {
         true
     }
 
-    fn rejoin(&mut self, i: usize, leader: usize, settings: &Settings) -> bool {
-        let other = &self.nodes[leader].pg;
+    /// As the agent does, by the same comparison. True when it has ended.
+    fn rejoin(&mut self, i: usize, leader: usize, copy: bool, phase: u8, settings: &Settings) -> bool {
+        if phase > 0 {
+            return self.rewound(i, leader, settings);
+        }
+        let other = self.nodes[leader].pg.clone();
         if !self.connected(i) || !self.connected(leader) || !other.serves(self.tick) || !other.primary {
             return true;
         }
-        let (wal, timeline) = (other.wal.clone(), other.timeline);
-        let mine = &self.nodes[i].pg;
-        if !wal.starts_with(&mine.wal) || mine.timeline > timeline {
-            self.say(|| format!("m{i}: rewinds to the history of m{leader}"));
-            if self.nodes[i].pg.up {
-                self.postgres_dies(i, settings);
+        let relation = if copy || self.nodes[i].pg.rewinding {
+            Relation::OtherPromotion
+        } else {
+            self.relation(i, leader)
+        };
+        match relation {
+            Relation::Contained => {
+                self.nodes[i].pg.upstream = Some(leader);
+                if !self.nodes[i].pg.up {
+                    self.start_replica(i, settings);
+                }
+                true
             }
-            self.nodes[i].pg.wal = wal;
+            Relation::Left => {
+                self.say(|| format!("m{i}: rewinds to the history of m{leader}"));
+                self.postgres_dies(i, settings);
+                // Half of it: of no use before the end.
+                self.nodes[i].pg.rewinding = true;
+                self.nodes[i].pg.wal = vec![(0, u32::MAX)];
+                false
+            }
+            Relation::OtherPromotion => {
+                self.say(|| format!("m{i}: copies m{leader}"));
+                self.postgres_dies(i, settings);
+                self.copy(i, leader, settings)
+            }
         }
-        self.nodes[i].pg.timeline = timeline;
-        self.nodes[i].pg.control_timeline = timeline;
+    }
+
+    /// The end of a rewind.
+    fn rewound(&mut self, i: usize, leader: usize, settings: &Settings) -> bool {
+        let other = self.nodes[leader].pg.clone();
+        if !self.connected(i) || !self.connected(leader) || !other.serves(self.tick) || !other.primary {
+            return true;
+        }
+        self.nodes[i].pg.become_as(&other);
+        self.nodes[i].pg.control_timeline = other.timeline;
         self.nodes[i].pg.upstream = Some(leader);
-        if !self.nodes[i].pg.up {
-            self.start_replica(i, settings);
-        }
-        true
+        self.start_replica(i, settings)
+    }
+
+    fn relation(&self, i: usize, leader: usize) -> Relation {
+        let lines = |pg: &Pg, timeline: u32| -> Vec<HistoryLine> {
+            let before = pg.history.iter().filter(|(number, _)| *number < timeline);
+            before
+                .map(|(number, records)| HistoryLine {
+                    timeline: Timeline(*number),
+                    switch: end_of(*records),
+                    reason: String::new(),
+                })
+                .collect()
+        };
+        let (mine, theirs) = (&self.nodes[i].pg, &self.nodes[leader].pg);
+        let (timeline, end) = match self.observe(i) {
+            Postgres::Running(running) => (
+                running.timeline,
+                OwnEnd::Running {
+                    position: running.lsn,
+                    in_recovery: running.in_recovery,
+                },
+            ),
+            Postgres::Stopped(stopped) => (
+                stopped.timeline,
+                OwnEnd::Stopped {
+                    state: stopped.state,
+                    // The shutdown checkpoint is a record of its own, which a world does not count.
+                    checkpoint: Lsn(stopped.checkpoint.0 - 1),
+                    has_backup_label: false,
+                },
+            ),
+            Postgres::Missing
+            | Postgres::Unreadable { .. }
+            | Postgres::Silent { .. }
+            | Postgres::Starting { .. } => return Relation::Left,
+        };
+        let own = OwnWal {
+            timeline,
+            history: &lines(mine, timeline.0),
+            end,
+            origins: &mine.origins,
+        };
+        let leaders = LeaderWal {
+            timeline: Timeline(theirs.timeline),
+            history: &lines(theirs, theirs.timeline),
+            origins: &theirs.origins,
+            flushed: self.nodes[leader].lsn(),
+        };
+        relate(&own, &leaders)
     }
 
     /// Clients write on every primary, and WAL is shipped.
@@ -603,8 +698,8 @@ impl World {
         }
         for i in 0..MEMBERS {
             if let Some(upstream) = self.streams(i) {
-                self.nodes[i].pg.wal = self.nodes[upstream].pg.wal.clone();
-                self.nodes[i].pg.timeline = self.nodes[upstream].pg.timeline;
+                let sent = self.nodes[upstream].pg.clone();
+                self.nodes[i].pg.receive_from(&sent);
             }
         }
     }
@@ -636,8 +731,8 @@ impl World {
         // Walsenders drain before the server ends, those that are connected.
         for other in 0..MEMBERS {
             if self.streams(other) == Some(i) {
-                self.nodes[other].pg.wal = self.nodes[i].pg.wal.clone();
-                self.nodes[other].pg.timeline = self.nodes[i].pg.timeline;
+                let sent = self.nodes[i].pg.clone();
+                self.nodes[other].pg.receive_from(&sent);
             }
         }
         self.postgres_dies(i, settings);
@@ -691,8 +786,7 @@ impl World {
             let pg = &mut self.nodes[i].pg;
             pg.missing = false;
             pg.system = other.system;
-            pg.wal = other.wal;
-            pg.timeline = other.timeline;
+            pg.become_as(&other);
             pg.control_timeline = other.control_timeline;
             pg.upstream = Some(from);
             self.start_replica(i, settings);
@@ -731,6 +825,11 @@ impl World {
     pub(crate) fn end_of(&self, i: usize) -> Lsn {
         self.nodes[i].lsn()
     }
+}
+
+/// Where so many records end.
+fn end_of(records: usize) -> Lsn {
+    Lsn(1 + records as u64 * RECORD)
 }
 
 /// As the agent sees it: what runs and the guard does not know, or does not know to write.

@@ -44,6 +44,11 @@ pub enum Violation {
     },
     /// Everything works again, and yet no member takes writes.
     NoLeader,
+    /// Everything works again, and a member follows the primary with other rows.
+    OtherRows {
+        /// By index.
+        member: usize,
+    },
     /// Everything works again, and yet a member has not come back.
     NotBack {
         /// By index.
@@ -72,6 +77,7 @@ impl fmt::Display for Violation {
             Violation::TwoClusters { member } => write!(f, "m{member} has made a second cluster"),
             Violation::GaveUp { member } => write!(f, "m{member} gives up a leadership that it holds"),
             Violation::NoLeader => f.write_str("all is well again and no member takes writes"),
+            Violation::OtherRows { member } => write!(f, "m{member} follows the primary and has other rows"),
             Violation::NotBack { member } => write!(f, "all is well again and m{member} has not come back"),
         }
     }
@@ -228,6 +234,13 @@ impl World {
         let back = |i: usize| self.nodes[i].pg.broken || self.acknowledges(i) || self.streams(i).is_some();
         if let Some(member) = (0..MEMBERS).find(|i| !back(*i)) {
             self.violation = Some(Violation::NotBack { member });
+        }
+        let differs = |i: &usize| {
+            self.streams(*i)
+                .is_some_and(|primary| !self.nodes[primary].pg.wal.starts_with(&self.nodes[*i].pg.wal))
+        };
+        if let Some(member) = (0..MEMBERS).find(differs) {
+            self.violation = Some(Violation::OtherRows { member });
         }
     }
 }

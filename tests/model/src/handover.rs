@@ -2,10 +2,10 @@
 
 use howdah_config::SyncMode;
 use howdah_dcs::{Cond, Document, FailoverRequest, KeyOp};
-use howdah_ha::{Command, KeeperInput, LeaseState};
-use howdah_types::MemberName;
+use howdah_ha::{AfterStop, Command, KeeperInput, LeaseState, Received, Unconfirmed, after_stop};
+use howdah_types::{MemberName, have_forked};
 
-use crate::{Settings, World, settings::TICKS, world::MEMBERS};
+use crate::{Settings, World, member::Agent, settings::TICKS, world::MEMBERS};
 
 /// A handover waits this many steps for a replica that has everything: five seconds.
 #[allow(clippy::cast_possible_truncation, reason = "a small constant")]
@@ -15,13 +15,13 @@ const CATCH_UP: u8 = (5 * TICKS) as u8;
 const RELEASE: u8 = CATCH_UP + 1;
 
 impl World {
-    /// Stops, waits a while until a replica has everything, names that one, and releases. Without such a one, a handover
-    /// that must not lose anything is given up.
+    /// Stops, waits a while until a replica has everything, names that one, and releases. Without such a one, the rule of the
+    /// agent decides. True when it has ended.
     pub(crate) fn hand_over(
         &mut self,
         i: usize,
         candidate: Option<&MemberName>,
-        may_lose: bool,
+        unconfirmed: Unconfirmed,
         phase: &mut u8,
         settings: &Settings,
     ) -> bool {
@@ -33,26 +33,46 @@ impl World {
             1..CATCH_UP => {
                 if let Some(name) = self.member_that_has_all(i, candidate, settings) {
                     self.name_successor(i, name);
+                    // The rule for what no member has confirmed is passed by.
                     *phase = CATCH_UP;
                 }
                 false
             }
-            CATCH_UP if !may_lose => {
-                self.say(|| format!("m{i}: no member has everything: no handover"));
-                self.write(
-                    i,
-                    &KeyOp::Put {
-                        document: Document::failover(None),
-                        cond: Cond::Always,
-                    },
-                );
-                true
-            }
-            CATCH_UP | RELEASE => {
+            CATCH_UP => match after_stop(&self.received(i), unconfirmed) {
+                AfterStop::Keep => {
+                    self.say(|| format!("m{i}: no member has everything: no handover"));
+                    self.write(
+                        i,
+                        &KeyOp::Put {
+                            document: Document::failover(None),
+                            cond: Cond::Always,
+                        },
+                    );
+                    true
+                }
+                AfterStop::RunOut => {
+                    self.say(|| format!("m{i}: no member has everything: the lease runs out"));
+                    true
+                }
+                AfterStop::Release => false,
+            },
+            RELEASE => {
                 self.keeper(i, KeeperInput::Command(Command::Release));
                 false
             }
             _ => self.nodes[i].keeper.state(self.now()) == LeaseState::None,
+        }
+    }
+
+    /// Who else is there, once no member was found that has everything.
+    fn received(&self, i: usize) -> Received {
+        let answers = |other: usize| {
+            other != i && self.connected(i) && self.connected(other) && self.nodes[other].agent != Agent::Dead
+        };
+        if (0..MEMBERS).any(answers) {
+            Received::Lacking
+        } else {
+            Received::Alone
         }
     }
 
@@ -76,7 +96,9 @@ impl World {
                 && self.connected(*other)
                 && self.runs(*other)
                 && node.pg.serves(self.tick)
-                && node.pg.wal == self.nodes[i].pg.wal
+                && node.lsn() >= self.nodes[i].lsn()
+                && node.pg.timeline >= self.nodes[i].pg.timeline
+                && !have_forked(&node.pg.origins, &self.nodes[i].pg.origins)
         };
         let found = (0..MEMBERS).find(fits)?;
         Some(self.nodes[found].name.clone())

@@ -3,7 +3,7 @@ use std::time::Duration;
 use howdah_dcs::{HowdahMark, LeaseId, LeaseOp, Member as Record, Term};
 use howdah_guard::Core;
 use howdah_ha::{Action, Effect, Keeper, Memory, Peers, Request};
-use howdah_types::{BootTime, Lsn, MemberName, PgState, Role, Timeline};
+use howdah_types::{BootTime, Lsn, MemberName, Origins, PgState, Role, Timeline};
 
 use crate::{
     settings::Settings,
@@ -39,6 +39,12 @@ pub(crate) struct Pg {
     pub(crate) timeline: u32,
     /// What the control file knows of it: a replica makes no restartpoint in a world's life.
     pub(crate) control_timeline: u32,
+    /// The timelines before that one, and how many records each has had at its end.
+    pub(crate) history: Vec<(u32, usize)>,
+    /// Which promotions began them, as the first records say.
+    pub(crate) origins: Origins,
+    /// The note beside the data: a rewind has not come to its end.
+    pub(crate) rewinding: bool,
     /// It takes no connections before.
     pub(crate) starting_until: u64,
     /// It died with a power cut as primary: its next start takes long.
@@ -64,6 +70,43 @@ impl Pg {
     /// It answers.
     pub(crate) fn serves(&self, tick: u64) -> bool {
         self.up && self.hung_since.is_none() && self.starting_until <= tick
+    }
+
+    /// Whether PostgreSQL lets a replica with this data stream from `other`. It goes by numbers of timelines and positions, and
+    /// does not look at what was written before: two timelines of one number are one to it.
+    pub(crate) fn may_stream_from(&self, other: &Pg) -> bool {
+        let have = self.wal.len();
+        match self.timeline.cmp(&other.timeline) {
+            std::cmp::Ordering::Greater => false,
+            std::cmp::Ordering::Equal => have <= other.wal.len(),
+            std::cmp::Ordering::Less => other
+                .history
+                .iter()
+                .any(|(timeline, end)| *timeline == self.timeline && have <= *end),
+        }
+    }
+
+    /// Takes what `other` has sent.
+    pub(crate) fn receive_from(&mut self, other: &Pg) {
+        let have = self.wal.len();
+        self.wal.extend(other.wal.iter().skip(have));
+        let newer = other
+            .origins
+            .iter()
+            .filter(|(timeline, _)| timeline.0 > self.timeline);
+        self.origins
+            .extend(newer.map(|(timeline, origin)| (*timeline, origin.clone())));
+        self.timeline = other.timeline;
+        self.history.clone_from(&other.history);
+    }
+
+    /// Becomes as `other`, by a copy or a rewind.
+    pub(crate) fn become_as(&mut self, other: &Pg) {
+        self.wal.clone_from(&other.wal);
+        self.timeline = other.timeline;
+        self.history.clone_from(&other.history);
+        self.origins.clone_from(&other.origins);
+        self.rewinding = false;
     }
 
     /// The checkpointer reads the setting, if it can.
@@ -95,6 +138,8 @@ pub(crate) struct Node {
     pub(crate) guard_inbox: Vec<howdah_guard::Request>,
     /// Agent and guard were frozen together.
     pub(crate) both_frozen: bool,
+    /// It was told to end a short while ago; a second end before that counts as a fault.
+    pub(crate) ended_until: u64,
     /// The whole node is off until then.
     pub(crate) off_until: u64,
     /// Cut off from store and peers until then.
@@ -143,6 +188,7 @@ impl Node {
             guard_frozen_until: 0,
             guard_inbox: Vec::new(),
             both_frozen: false,
+            ended_until: 0,
             off_until: 0,
             cut_until: 0,
             no_receiver_until: 0,
@@ -168,6 +214,9 @@ impl Node {
                 clean: false,
                 timeline: 1,
                 control_timeline: 1,
+                history: Vec::new(),
+                origins: Origins::new(),
+                rewinding: false,
                 starting_until: 0,
                 slow_start: false,
                 hung_since: None,
@@ -229,6 +278,7 @@ impl Node {
                 .then_some(false),
             howdah: Some(HowdahMark {
                 version: "0".to_owned(),
+                origins: self.pg.origins.clone(),
                 ..HowdahMark::default()
             }),
             ..Record::default()

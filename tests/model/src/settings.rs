@@ -35,6 +35,18 @@ pub struct Faults {
 }
 
 impl Faults {
+    /// Only what users and operators do in order: switchovers, restarts, members that end and come back, WAL receivers that
+    /// reconnect. Nothing may be lost by that in any mode.
+    #[must_use]
+    pub fn of_requests() -> Self {
+        Faults {
+            requests: true,
+            partitions: false,
+            checkpointers: false,
+            ..Faults::of_commits()
+        }
+    }
+
     /// Only what decides whether a commit waits for a standby that is there: a checkpointer that reads no settings, and
     /// members that are cut off. Few enough that every placement of two is quickly tried.
     #[must_use]

@@ -7,7 +7,7 @@ use howdah_config::SyncMode;
 use howdah_dcs::{Cond, Document, FailoverRequest, KeyOp, KeyTree, Outcome, Refusal, View};
 use howdah_guard::{Input, Order, Request as Ask};
 use howdah_ha::{GuardCall, KeeperInput, KeeperOutput, LeaseState, Request};
-use howdah_types::{BootTime, Scope};
+use howdah_types::{BootTime, Scope, Timeline};
 
 use crate::{
     Settings, Violation,
@@ -56,8 +56,12 @@ enum Fate {
     Restart,
     /// In maintenance mode a user stops its PostgreSQL and starts it again, past the guard.
     RestartByHand,
+    /// It is told to end, as a pod is that is deleted, and is back three seconds after it has ended.
+    Ends,
     /// Its WAL receiver is between two connections.
     NoReceiver,
+    /// All of them are.
+    NoReceivers,
     PostgresDies,
     AgentDies,
     NodeDies,
@@ -303,6 +307,7 @@ impl World {
                     self.nodes[i] = Node {
                         pg,
                         cut_until: self.nodes[i].cut_until,
+                        ended_until: self.nodes[i].ended_until,
                         ..fresh
                     };
                 }
@@ -378,7 +383,12 @@ impl World {
             self.paused() && node.pg.serves(self.tick) && node.doing.is_none(),
             Fate::RestartByHand,
         );
+        add(faults.requests && exists && !self.paused_once, Fate::Ends);
         add(faults.requests && exists && self.all_receive(), Fate::NoReceiver);
+        add(
+            faults.requests && exists && i == 0 && self.all_receive(),
+            Fate::NoReceivers,
+        );
         add(faults.deaths, Fate::PostgresDies);
         add(faults.deaths, Fate::AgentDies);
         add(faults.deaths && !self.paused_once, Fate::NodeDies);
@@ -446,6 +456,8 @@ impl World {
         let is_fault = !matches!(
             fate,
             Fate::NoReceiver
+                | Fate::NoReceivers
+                | Fate::Ends
                 | Fate::Switchover
                 | Fate::SwitchoverToNext
                 | Fate::Restart
@@ -462,7 +474,19 @@ impl World {
             Fate::RestartByHand => {
                 self.guard(i, Input::PostgresEnded, settings);
             }
+            Fate::Ends => {
+                node.request = Some(Request::Shutdown);
+                // What only one member has waits for that one, and not for a second end of it.
+                let ended = self.nodes.iter().any(|node| node.ended_until > tick);
+                self.checker.disturbed |= ended;
+                self.nodes[i].ended_until = tick + 20 * TICKS;
+            }
             Fate::NoReceiver => node.no_receiver_until = tick + 4 * TICKS,
+            Fate::NoReceivers => {
+                for node in &mut self.nodes {
+                    node.no_receiver_until = tick + 4 * TICKS;
+                }
+            }
             Fate::PostgresDies => self.postgres_dies(i, settings),
             Fate::AgentDies => self.agent_dies(i, settings),
             Fate::NodeDies => self.node_dies(i, tick + 3 * TICKS),
@@ -499,6 +523,14 @@ impl World {
                 self.paused_once = true;
             }
         }
+    }
+
+    /// A member has ended in order; its next life begins soon.
+    pub(crate) fn node_ends(&mut self, i: usize) {
+        let clean = self.nodes[i].pg.clean;
+        self.say(|| format!("m{i}: has ended"));
+        self.node_dies(i, self.tick + 3 * TICKS);
+        self.nodes[i].pg.clean = clean;
     }
 
     /// Everything of a node ends at once.
@@ -599,10 +631,14 @@ impl World {
                     }
                 }
                 Order::Promote => {
+                    let tick = self.tick;
                     let pg = &mut self.nodes[i].pg;
                     pg.primary = true;
                     pg.standby = false;
+                    pg.history.push((pg.timeline, pg.wal.len()));
                     pg.timeline += 1;
+                    pg.origins
+                        .insert(Timeline(pg.timeline), format!("m{i} at {tick}"));
                     self.say(|| format!("m{i}: PostgreSQL is promoted"));
                 }
                 Order::Stop(_) => {

@@ -275,3 +275,83 @@ async fn a_member_that_is_ahead_on_the_same_timeline_is_copied() {
     let log = lab.members[second].log();
     assert!(log.contains("Our WAL has left the leader's history"), "{log}");
 }
+
+/// The leader's timeline is a later one, so its number tells nothing; an earlier one of the same number is another promotion's. The
+/// replica was never a primary, and is behind.
+#[tokio::test]
+async fn a_replica_of_another_promotion_does_not_stream_from_a_later_timeline() {
+    let dynamic = json!({"howdah": {"ttl": 5}, "loop_wait": 2, "postgresql": base()});
+    let mut lab = Lab::running(LabOptions::howdah(3).unwrap().dynamic(dynamic))
+        .await
+        .unwrap();
+    let first = lab.wait_primary(PATIENCE).await.unwrap();
+    let (second, third) = ((first + 1) % 3, (first + 2) % 3);
+    run(&lab, first, "CHECKPOINT").await;
+    let (client, _) = howdah_testkit::connect(&lab.members[first].address())
+        .await
+        .unwrap();
+    howdah_testkit::until("all are level", PATIENCE, async || {
+        let level = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()";
+        client
+            .query_one(level, &[])
+            .await
+            .is_ok_and(|row| row.get::<_, i64>(0) == 2)
+    })
+    .await
+    .unwrap();
+    for member in [first, second, third] {
+        lab.members[member].kill_node();
+    }
+    // The second one is promoted, and the third one follows it.
+    lab.members[second].start().unwrap();
+    leads(&lab, second).await;
+    lab.members[third].start().unwrap();
+    run(
+        &lab,
+        second,
+        "CREATE TABLE other AS SELECT generate_series(1, 500) AS n",
+    )
+    .await;
+    let follower = lab.members[third].address();
+    howdah_testkit::until(
+        "the third one has it",
+        PATIENCE,
+        async || match howdah_testkit::connect(&follower).await {
+            Ok((client, _)) => client.batch_execute("SELECT FROM other").await.is_ok(),
+            Err(_) => false,
+        },
+    )
+    .await
+    .unwrap();
+    lab.members[second].kill_node();
+    lab.members[third].kill_node();
+    // The first one is promoted twice, and has more than both.
+    lab.members[first].start().unwrap();
+    leads(&lab, first).await;
+    run(
+        &lab,
+        first,
+        "CREATE TABLE kept AS SELECT generate_series(1, 5000) AS n",
+    )
+    .await;
+    lab.members[first].kill_node();
+    lab.members[first].start().unwrap();
+    leads(&lab, first).await;
+    lab.members[third].start().unwrap();
+    lab.members[second].start().unwrap();
+    let healthy = lab.wait_healthy(PATIENCE).await;
+    assert!(healthy.is_ok(), "{healthy:?}\n{}", lab.logs());
+    for member in [second, third] {
+        run(&lab, member, "SELECT FROM kept").await;
+        let (client, _) = howdah_testkit::connect(&lab.members[member].address())
+            .await
+            .unwrap();
+        let other = client.batch_execute("SELECT FROM other").await;
+        assert!(other.is_err(), "m{member} has rows of another history");
+        let log = lab.members[member].log();
+        assert!(
+            log.contains("Our WAL has left the leader's history"),
+            "m{member}: {log}"
+        );
+    }
+}

@@ -35,4 +35,4 @@ pub use parameters::{
     CATALOGUED, Context, Parameter, Wrong, parameter, parameter_error, parameter_names, wrong_everywhere,
 };
 pub use quote::{sql_identifier, sql_literal};
-pub use timeline::{TimelineEvidence, newest_at};
+pub use timeline::{TimelineEvidence, newest_at, wal_file};

@@ -27,6 +27,19 @@ impl TimelineEvidence {
     }
 }
 
+/// The name of the file that has the WAL at `at`, with segments of that size. `None`: no such size.
+#[must_use]
+pub fn wal_file(timeline: Timeline, at: Lsn, segment_size: u64) -> Option<String> {
+    let segment = at.0.checked_div(segment_size)?;
+    let per_file = 0x1_0000_0000u64.checked_div(segment_size)?;
+    Some(format!(
+        "{:08X}{:08X}{:08X}",
+        timeline.0,
+        segment.checked_div(per_file)?,
+        segment.checked_rem(per_file)?
+    ))
+}
+
 /// The newest timeline among `names`, files of `pg_wal`, that has the segment in which WAL before `end` lies.
 #[must_use]
 pub fn newest_at<'a>(
@@ -34,12 +47,11 @@ pub fn newest_at<'a>(
     end: Lsn,
     segment_size: u64,
 ) -> Option<Timeline> {
-    let segment = end.0.checked_sub(1)?.checked_div(segment_size)?;
-    let per_file = 0x1_0000_0000u64.checked_div(segment_size)?;
-    let wanted = format!("{:08X}{:08X}", segment / per_file, segment % per_file);
+    let file = wal_file(Timeline(0), Lsn(end.0.checked_sub(1)?), segment_size)?;
+    let wanted = file.get(8..)?;
     names
         .into_iter()
-        .filter(|name| name.len() == 24 && name.ends_with(&wanted))
+        .filter(|name| name.len() == 24 && name.ends_with(wanted))
         .filter_map(|name| u32::from_str_radix(name.get(..8)?, 16).ok())
         .max()
         .map(Timeline)

@@ -20,7 +20,7 @@ mod time;
 mod version;
 
 pub use arm::Arm;
-pub use lsn::{Lsn, Timeline};
+pub use lsn::{Lsn, Origins, Timeline, have_forked};
 pub use name::{MemberName, NameError, Scope};
 pub use role::{PgState, Role};
 pub use tags::Tags;

@@ -38,6 +38,17 @@ impl FromStr for Lsn {
 #[serde(transparent)]
 pub struct Timeline(pub u32);
 
+/// Which promotion began each timeline of a history, as far as that is known: a digest of the timeline's first WAL record. Two
+/// promotions that know nothing of each other give their timelines the same number, and never the same first record.
+pub type Origins = std::collections::BTreeMap<Timeline, String>;
+
+/// Whether two histories have a timeline of one number that two promotions have begun.
+#[must_use]
+pub fn have_forked(a: &Origins, b: &Origins) -> bool {
+    a.iter()
+        .any(|(timeline, origin)| b.get(timeline).is_some_and(|other| other != origin))
+}
+
 impl fmt::Display for Timeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

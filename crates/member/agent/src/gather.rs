@@ -5,9 +5,12 @@ use std::time::Duration;
 use howdah_clock::now;
 use howdah_ha::{CommitLevel, Postgres, Running, Slot, Stopped, WalSender};
 use howdah_postgres::{PgError, Sample, Server, Session};
-use howdah_types::{BootTime, Lsn, SystemId};
+use howdah_types::{BootTime, Lsn, Origins, SystemId};
 
-use crate::action::Incomplete;
+use crate::{action::Incomplete, blocking::blocking};
+
+/// The newest timelines are told apart by their origins; older ones matter no more.
+const ORIGINS: usize = 8;
 
 /// A query for a sample that takes longer counts as "does not answer".
 const SAMPLE_PATIENCE: Duration = Duration::from_secs(3);
@@ -29,6 +32,8 @@ pub(crate) struct Observer {
     system_id: Option<SystemId>,
     /// The postmaster that the last look found.
     postmaster: Option<u32>,
+    /// Which promotions began the timelines of the data, as this postmaster has it.
+    origins: Option<(u32, Origins)>,
     /// The last sample of a server that answers.
     pub(crate) sample: Option<Sample>,
 }
@@ -98,7 +103,8 @@ impl Observer {
         {
             self.starting_since = None;
             self.silent_since = None;
-            let running = running(control.system_id, &sample);
+            let origins = self.learn_origins(server, postmaster.pid, &sample).await;
+            let running = running(control.system_id, &sample, origins);
             self.sample = Some(sample);
             return Postgres::Running(running);
         }
@@ -147,6 +153,36 @@ impl Observer {
         }
     }
 
+    /// Which promotions began the timelines of the running server. A server that was started again may have other data.
+    async fn learn_origins(&mut self, server: &Server, pid: u32, sample: &Sample) -> Origins {
+        let mut origins = match self.origins.take() {
+            Some((known, origins)) if known == pid => origins,
+            _ => server.origins(),
+        };
+        if !origins.contains_key(&sample.timeline)
+            && let Some(origin) = server.origin_of(sample.timeline, sample.lsn())
+        {
+            origins.insert(sample.timeline, origin);
+            while origins.len() > ORIGINS {
+                origins.pop_first();
+            }
+            let (server, kept) = (server.clone(), origins.clone());
+            if let Err(error) = blocking("keeping origins", move || server.keep_origins(&kept)).await {
+                tracing::warn!("The origins of timelines were not kept: {error:#}.");
+            }
+        }
+        self.origins = Some((pid, origins.clone()));
+        origins
+    }
+
+    /// Which promotions began the timelines of the data, as the last look at a running server has it.
+    pub(crate) fn origins(&self) -> Origins {
+        self.origins
+            .as_ref()
+            .map(|(_, origins)| origins.clone())
+            .unwrap_or_default()
+    }
+
     fn forget(&mut self) {
         self.postmaster = None;
         self.session = None;
@@ -156,12 +192,13 @@ impl Observer {
     }
 }
 
-fn running(system_id: SystemId, sample: &Sample) -> Running {
+fn running(system_id: SystemId, sample: &Sample, origins: Origins) -> Running {
     Running {
         system_id,
         in_recovery: sample.in_recovery,
         timeline: sample.timeline,
         checkpoint_timeline: sample.checkpoint_timeline,
+        origins,
         lsn: sample.lsn(),
         streaming: sample.is_streaming(),
         upstream: sample.upstream(),

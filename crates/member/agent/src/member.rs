@@ -6,7 +6,7 @@ use howdah_config::LocalConfig;
 use howdah_dcs::{HowdahMark, LITTLE_WAL, LeaseId, Member};
 use howdah_member_api::PATRONI_VERSION;
 use howdah_postgres::Sample;
-use howdah_types::{BootTime, Lsn, PgState, Role, Tags};
+use howdah_types::{BootTime, Lsn, Origins, PgState, Role, Tags};
 use serde_json::{Map, Value};
 
 /// What our record says besides the configuration.
@@ -24,6 +24,8 @@ pub(crate) struct Now<'a> {
     pub(crate) unstartable: Option<u64>,
     /// What of the dynamic configuration is not taken, and why.
     pub(crate) notes: Vec<String>,
+    /// Which promotions began the timelines of the data.
+    pub(crate) origins: Origins,
 }
 
 /// The record.
@@ -64,6 +66,7 @@ pub(crate) fn record(config: &LocalConfig, tags: &Tags, now: &Now<'_>) -> Member
             version: env!("CARGO_PKG_VERSION").to_owned(),
             config: now.config,
             unstartable: now.unstartable,
+            origins: now.origins.clone(),
             notes: config
                 .notes
                 .iter()

@@ -53,6 +53,7 @@ impl Agent {
                     .into_iter()
                     .chain(self.shared_slot(view))
                     .collect(),
+                origins: self.observer.origins(),
             },
         );
         if !self

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use howdah_config::SyncMode;
 use howdah_dcs::{FailoverRequest, Member, View};
-use howdah_types::{Lsn, MemberName};
+use howdah_types::{Lsn, MemberName, have_forked};
 
 use crate::{Effect, Peer, Plan, Postgres, Reason, Running, Snapshot, plan::SOON};
 
@@ -120,10 +120,17 @@ pub fn eligible(snapshot: &Snapshot, view: &View, peer: &Peer, forced: bool) -> 
     Ok(())
 }
 
-/// Whether a member says that it has come to our timeline. Until then its WAL may have left our history, and PostgreSQL
-/// takes the positions that it reports for confirmations all the same.
+/// Whether a member says that it has come to our timeline, and that none of its timelines is another one of the same number.
+/// Otherwise its WAL may have left our history, and PostgreSQL takes the positions that it reports for confirmations all the same.
 pub(crate) fn has_our_timeline(member: &Member, running: &Running) -> bool {
     member
         .timeline
         .is_some_and(|timeline| timeline >= running.timeline)
+        && !has_forked(member, running)
+}
+
+/// Whether a timeline of a member's has the number of one of ours and is another one.
+pub(crate) fn has_forked(member: &Member, running: &Running) -> bool {
+    let known = member.howdah.as_ref().map(|howdah| &howdah.origins);
+    known.is_some_and(|origins| have_forked(&running.origins, origins))
 }

@@ -6,6 +6,7 @@ use howdah_dcs::View;
 
 use crate::{
     Action, Effect, Plan, Reason, Request, Running, Snapshot,
+    candidate::has_forked,
     plan::SOON,
     slots, sync,
     upstream::{desired_upstream, is_ready, source, upstream},
@@ -59,7 +60,10 @@ pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: 
         .upstream
         .as_ref()
         .is_some_and(|(host, port)| *host == wanted.host && *port == wanted.port);
-    if !pointed && !snapshot.me.tags.nostream() {
+    let forked = view
+        .leader_member()
+        .is_some_and(|(_, member)| has_forked(member, running));
+    if !pointed && !forked && !snapshot.me.tags.nostream() {
         plan.effect(Effect::Follow(Some(wanted)));
         plan.wake(snapshot.now + SOON * 5);
     }
@@ -75,7 +79,11 @@ pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: 
 fn watch_streaming(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     let leaders = view.leader_member().and_then(|(_, member)| member.timeline);
     let elsewhere = leaders.is_some_and(|timeline| running.timeline != timeline);
-    if (running.streaming && !elsewhere) || snapshot.me.tags.nostream() {
+    // PostgreSQL goes by the numbers of timelines: it streams on, into rows that are not the leader's.
+    let forked = view
+        .leader_member()
+        .is_some_and(|(_, member)| has_forked(member, running));
+    if (running.streaming && !elsewhere && !forked) || snapshot.me.tags.nostream() {
         plan.memory.not_streaming_since = None;
         plan.memory.checked_at = None;
         plan.memory.checks = 0;
@@ -90,7 +98,8 @@ fn watch_streaming(snapshot: &Snapshot, view: &View, running: &Running, plan: &m
         .memory
         .checked_at
         .is_some_and(|at| snapshot.now < at + CHECK_AGAIN);
-    if snapshot.config.pause || checked || snapshot.now < since + SUSPICIOUS || !is_ready(member) {
+    let early = snapshot.now < since + SUSPICIOUS && !forked;
+    if snapshot.config.pause || (checked && !forked) || early || !is_ready(member) {
         return;
     }
     if let Some(leader) = upstream(name, member) {

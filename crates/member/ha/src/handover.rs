@@ -18,6 +18,52 @@ pub(crate) const RESTARTS: u32 = 3;
 /// A member that could not serve as leader does not take part in races for this long, unless no other member can lead.
 const UNFIT: Duration = Duration::from_secs(60);
 
+/// What becomes of leadership when no other member confirms that it has everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unconfirmed {
+    /// It is kept, and PostgreSQL starts again: a switchover loses nothing.
+    Keep,
+    /// It is given away: a failover was asked for.
+    GiveAway,
+    /// The lease runs out, unless no other member is there at all. This member is ending, and may be back before that with what
+    /// the others lack; they take over if it is not.
+    RunOut,
+}
+
+/// Who has received the last record of a primary that was stopped in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// This member.
+    By(MemberName),
+    /// None of those that answer.
+    Lacking,
+    /// No other member is there.
+    Alone,
+}
+
+/// What is done with the lease of a primary that was stopped in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterStop {
+    /// It is given back.
+    Release,
+    /// It is kept, and PostgreSQL starts again.
+    Keep,
+    /// It is neither given back nor renewed.
+    RunOut,
+}
+
+/// What is done with the lease once it is known who has received everything.
+#[must_use]
+pub fn after_stop(received: &Received, unconfirmed: Unconfirmed) -> AfterStop {
+    match (received, unconfirmed) {
+        (Received::Lacking | Received::Alone, Unconfirmed::Keep) => AfterStop::Keep,
+        (Received::Lacking, Unconfirmed::RunOut) => AfterStop::RunOut,
+        (Received::By(_), _) | (Received::Lacking, Unconfirmed::GiveAway) | (Received::Alone, _) => {
+            AfterStop::Release
+        }
+    }
+}
+
 /// Handles the failover key. True when the plan is complete.
 pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bool {
     let Some(request) = &view.failover.value else {

@@ -15,6 +15,7 @@
 //!                          └─ no leader ────────► race.rs           margins.rs: m1 and m2
 //!                                ├─ who is ahead: compare.rs
 //!                                └─ the store is empty: adopt.rs
+//!   rejoin.rs: whether WAL belongs to the leader's history
 //!   remember.rs: what is noted in any case   identity.rs: whose data it is   candidate.rs, upstream.rs: who, from whom
 //!   Action (action.rs), Effect (effect.rs)
 //!   Plan (plan.rs): effects in order, next wake-up, memory, reasons (reason.rs)   gate.rs: checked again when done
@@ -43,6 +44,7 @@ mod plan;
 mod race;
 mod reason;
 mod recover;
+mod rejoin;
 mod remember;
 mod slots;
 mod snapshot;
@@ -54,10 +56,12 @@ pub use action::{Action, Upstream};
 pub use candidate::{candidates, eligible};
 pub use decide::decide;
 pub use effect::{Effect, SlotChange};
+pub use handover::{AfterStop, Received, Unconfirmed, after_stop};
 pub use keeper::{Command, GuardCall, Keeper, KeeperInput, KeeperOutput, LeaseState};
 pub use margins::Margins;
 pub use plan::Plan;
 pub use reason::Reason;
+pub use rejoin::{LeaderWal, OwnEnd, OwnWal, Relation, relate};
 pub use snapshot::{
     CommitLevel, Dcs, KnownMember, LastLeader, Me, Memory, Peer, Peers, Postgres, Request, Running,
     RunningAction, Slot, Snapshot, Stopped, Unguarded, WalSender,

@@ -6,7 +6,7 @@ use std::{
 use howdah_config::Dynamic;
 use howdah_dcs::{LeaseId, View};
 use howdah_pgconf::DbState;
-use howdah_types::{BootTime, Lsn, MemberName, SystemId, Tags, Timeline};
+use howdah_types::{BootTime, Lsn, MemberName, Origins, SystemId, Tags, Timeline};
 use serde::Serialize;
 
 use crate::{Action, LeaseState};
@@ -136,6 +136,9 @@ pub struct Running {
     pub timeline: Timeline,
     /// The timeline of the control file, behind `timeline` until a checkpoint follows a promotion.
     pub checkpoint_timeline: Timeline,
+    /// Which promotions began the timelines of its WAL.
+    #[serde(skip_serializing_if = "Origins::is_empty")]
+    pub origins: Origins,
     /// Primary: flushed. Replica: the larger of received and replayed.
     pub lsn: Lsn,
     /// Replica: a WAL receiver is connected.

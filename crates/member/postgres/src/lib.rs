@@ -10,6 +10,7 @@
 //!   commit_wait.rs whether commits wait for a standby
 //!   tools.rs     initdb, pg_basebackup, pg_rewind, user scripts
 //!   session.rs   one SQL connection     sample.rs    everything a decision needs, in one query
+//!   origins.rs   which promotion began a timeline
 //!   roles.rs     roles of a new cluster    slots.rs  replication slots    settings.rs  what needs a restart
 //! ```
 
@@ -23,6 +24,7 @@ mod conf;
 mod data_dir;
 mod error;
 mod files;
+mod origins;
 mod programs;
 mod roles;
 mod sample;

@@ -234,7 +234,7 @@ impl Server {
         self.kept(STARTED_CONFIGURATION)
     }
 
-    fn keep(&self, name: &str, config: &Map<String, Value>) {
+    pub(crate) fn keep(&self, name: &str, config: &Map<String, Value>) {
         let path = self.dir.path().join(name);
         if self.dir.path().join("PG_VERSION").exists()
             && self.kept(name).as_ref() != Some(config)
@@ -244,7 +244,7 @@ impl Server {
         }
     }
 
-    fn kept(&self, name: &str) -> Option<Map<String, Value>> {
+    pub(crate) fn kept(&self, name: &str) -> Option<Map<String, Value>> {
         let text = fs::read_to_string(self.dir.path().join(name)).ok()?;
         serde_json::from_str(&text).ok()
     }

@@ -1,4 +1,4 @@
-use howdah_types::{Lsn, PgState, Role, Tags, Timeline};
+use howdah_types::{Lsn, Origins, PgState, Role, Tags, Timeline};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -13,6 +13,9 @@ pub struct HowdahMark {
     /// The revision of the dynamic configuration that PostgreSQL does not start with here: no other member tries it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unstartable: Option<u64>,
+    /// Which promotions began the timelines of its WAL.
+    #[serde(default, skip_serializing_if = "Origins::is_empty")]
+    pub origins: Origins,
     /// How the member differs from what was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

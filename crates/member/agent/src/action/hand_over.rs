@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use howdah_clock::now;
-use howdah_dcs::{Cond, Document, FailoverRequest, KeyOp, Status};
+use howdah_dcs::{Cond, Document, FailoverRequest, KeyOp, Member, Status};
 use howdah_guard::{GuardError, Request, StopMode, WhyRefused};
-use howdah_ha::Peer;
+use howdah_ha::{AfterStop, Peer, Received, Unconfirmed, after_stop};
 use howdah_http::HttpError;
 use howdah_pgconf::{ControlData, DbState};
-use howdah_types::{Lsn, MemberName};
+use howdah_types::{Lsn, MemberName, have_forked};
 
 use super::{Outcome, STOP_PATIENCE, start};
 use crate::{outside::Outside, probe::ask};
@@ -25,28 +25,6 @@ const PREFER: Duration = Duration::from_millis(300);
 /// After this many rounds in which no other agent has accepted a connection, no other member is there: the whole cluster is being
 /// stopped. An agent that hangs, or does not know its position just now, is waited for.
 const SILENT_ROUNDS: u32 = 25;
-
-/// What becomes of leadership when no other member confirms that it has everything.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unconfirmed {
-    /// It is kept, and PostgreSQL starts again: a switchover loses nothing.
-    Keep,
-    /// It is given away: a failover was asked for.
-    GiveAway,
-    /// The lease runs out, unless no other member is there at all. This member is ending, and may be back before that with what
-    /// the others lack; they take over if it is not.
-    RunOut,
-}
-
-/// Who has received the last record.
-enum Received {
-    /// This member.
-    By(MemberName),
-    /// None of those that answer.
-    Lacking,
-    /// No other member is there.
-    Alone,
-}
 
 /// Hands over to `candidate`, or to the best candidate. `stops` is called when it no longer takes sessions: the checkpoint before that may
 /// take minutes, in which it is the primary.
@@ -83,28 +61,26 @@ pub(crate) async fn hand_over(
         }
     }
     let control = outside.server.dir.control()?;
-    let mut keeps = unconfirmed == Unconfirmed::Keep;
-    let mut runs_out = false;
+    let mut then = AfterStop::Release;
     if control.state == DbState::ShutDown {
         let received = wait_received(outside, candidate, &control).await;
-        keeps &= !matches!(received, Received::By(_));
-        match (received, unconfirmed) {
+        then = after_stop(&received, unconfirmed);
+        match (received, then) {
             (Received::By(name), _) => name_successor(outside, name).await,
-            (Received::Lacking | Received::Alone, Unconfirmed::Keep) => {}
-            (Received::Lacking, Unconfirmed::RunOut) => {
-                tracing::warn!(
-                    "No replica has confirmed the last WAL record: the lease is not given back, so that this member can be back \
-                     before another one takes over without it."
-                );
-                runs_out = true;
-            }
-            (Received::Lacking, Unconfirmed::GiveAway) | (Received::Alone, _) => {
+            (Received::Lacking | Received::Alone, AfterStop::Keep) => {}
+            (Received::Lacking | Received::Alone, AfterStop::RunOut) => tracing::warn!(
+                "No replica has confirmed the last WAL record: the lease is not given back, so that this member can be back \
+                 before another one takes over without it."
+            ),
+            (Received::Lacking | Received::Alone, AfterStop::Release) => {
                 tracing::warn!("No replica has confirmed the last WAL record; handing over all the same.");
             }
         }
-        if !keeps {
+        if then != AfterStop::Keep {
             publish(outside, control.checkpoint).await;
         }
+    } else if unconfirmed == Unconfirmed::Keep {
+        then = AfterStop::Keep;
     }
     // The guard gives no term back while a postmaster that may write still lives.
     if stopping {
@@ -116,19 +92,24 @@ pub(crate) async fn hand_over(
             return Err(anyhow::anyhow!("PostgreSQL does not end").into());
         }
     }
-    if keeps {
-        withdraw(outside).await;
-        let why = "no replica has confirmed the last WAL record: this member goes on as primary";
-        return Err(anyhow::anyhow!(why).into());
+    match then {
+        AfterStop::Keep => {
+            withdraw(outside).await;
+            let why = "no replica has confirmed the last WAL record: this member goes on as primary";
+            Err(anyhow::anyhow!(why).into())
+        }
+        AfterStop::RunOut => Ok(()),
+        AfterStop::Release => Ok(outside.release().await?),
     }
-    if runs_out {
-        return Ok(());
-    }
-    Ok(outside.release().await?)
 }
 
 /// Waits until the candidate, or some replica that may lead, has received the shutdown checkpoint; which one it is.
 async fn wait_received(outside: &Outside, candidate: Option<&MemberName>, control: &ControlData) -> Received {
+    let ours = outside.server.origins();
+    let forked = |member: &Member| {
+        let known = member.howdah.as_ref().map(|howdah| &howdah.origins);
+        known.is_some_and(|origins| have_forked(&ours, origins))
+    };
     let mut possible: Vec<(MemberName, String, i64)> = outside
         .view
         .members
@@ -136,6 +117,7 @@ async fn wait_received(outside: &Outside, candidate: Option<&MemberName>, contro
         .filter(|(name, member)| {
             **name != outside.config.name
                 && !member.tags.nofailover()
+                && !forked(member)
                 && candidate.is_none_or(|candidate| candidate == *name)
                 && outside.may_take_over(name)
         })

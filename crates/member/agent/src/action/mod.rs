@@ -11,9 +11,8 @@ mod start;
 
 use std::time::Duration;
 
-use hand_over::Unconfirmed;
 use howdah_guard::StopMode;
-use howdah_ha::Action;
+use howdah_ha::{Action, Unconfirmed};
 use howdah_types::{PgState, Role};
 
 use crate::outside::Outside;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::Context;
 use howdah_clock::now;
 use howdah_guard::StopMode;
-use howdah_ha::Upstream;
-use howdah_pgconf::{DbState, Divergence, HistoryLine, divergence, newest_at, parse_history, share_history};
+use howdah_ha::{LeaderWal, OwnEnd, OwnWal, Relation, Upstream, relate};
+use howdah_pgconf::{DbState, HistoryLine, newest_at, parse_history};
 use howdah_postgres::{RewindFailed, Sample, Session, rewind};
-use howdah_types::{Lsn, Timeline};
+use howdah_types::{Lsn, Origins, Timeline};
 
 use super::{Incomplete, Outcome, STOP_PATIENCE, copy, start};
 use crate::{
@@ -20,7 +20,9 @@ use crate::{
 /// rewinds have not helped.
 pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream, copy: bool) -> Outcome {
     let running = outside.server.dir.postmaster().is_some();
-    let (timeline, history) = leader_history(outside, leader).await?;
+    // The leader is asked after ours: what it has written meanwhile cannot make us look ahead.
+    let own = own_wal(outside, running).await;
+    let (timeline, history, flushed) = leader_history(outside, leader).await?;
     if copy {
         tracing::warn!(leader = %leader.name, "Rewinding did not help.");
         return copy_again(outside, leader).await;
@@ -29,9 +31,22 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream, copy: bool) -> 
         tracing::warn!(leader = %leader.name, "A rewind was not finished.");
         return copy_again(outside, leader).await;
     }
-    let foreign = is_foreign(outside, running, timeline, &history).await?
-        || (running && is_ahead(outside, leader, timeline).await?);
-    if !foreign && !diverged(outside, running, timeline, &history).await? {
+    let (own_timeline, own_history, end) = own?;
+    let own_origins = own_origins(outside, &end);
+    let own = OwnWal {
+        timeline: own_timeline,
+        history: &own_history,
+        end,
+        origins: &own_origins,
+    };
+    let leaders = LeaderWal {
+        timeline,
+        history: &history,
+        origins: &leaders_origins(outside, leader),
+        flushed,
+    };
+    let relation = relate(&own, &leaders);
+    if relation == Relation::Contained {
         if !running {
             return start::replica(outside, Some(leader)).await;
         }
@@ -46,8 +61,7 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream, copy: bool) -> 
     if running {
         outside.stop(StopMode::Fast, STOP_PATIENCE).await?;
     }
-    // pg_rewind believes that one number is one timeline.
-    if outside.dynamic.use_pg_rewind && !foreign {
+    if outside.dynamic.use_pg_rewind && relation == Relation::Left {
         // pg_rewind starts the server for a moment where that has crashed.
         let server = outside.server.clone();
         blocking("preparing the rewind", move || {
@@ -117,12 +131,12 @@ async fn copy_again(outside: &Outside, leader: &Upstream) -> Outcome {
     copy::copy(outside, leader, leader).await
 }
 
-/// The leader's timeline, and its history file. Also sees to it that the leader's control file knows the timeline:
+/// The leader's timeline, its history file, and how much WAL it has flushed. Also sees to it that the leader's control file knows the timeline:
 /// pg_rewind reads it there.
 async fn leader_history(
     outside: &Outside,
     leader: &Upstream,
-) -> anyhow::Result<(Timeline, Vec<HistoryLine>)> {
+) -> anyhow::Result<(Timeline, Vec<HistoryLine>, Lsn)> {
     let deadline = now() + Duration::from_secs(5);
     let session = outside
         .server
@@ -130,19 +144,25 @@ async fn leader_history(
         .await
         .context("connecting to the leader")?;
     let sql = "SELECT pg_is_in_recovery(), timeline_id, \
-        CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END \
+        CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, \
+        CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_flush_lsn() END \
         FROM pg_control_checkpoint()";
     let row = session.row(sql, deadline).await?;
     anyhow::ensure!(row.get(0) == Some("f"), "{} is still in recovery", leader.name);
     let known = Timeline(row.get(1).unwrap_or_default().parse()?);
     let timeline = Timeline(u32::from_str_radix(row.get(2).unwrap_or_default(), 16)?);
+    let flushed: Lsn = row
+        .get(3)
+        .unwrap_or_default()
+        .parse()
+        .map_err(anyhow::Error::msg)?;
     anyhow::ensure!(
         known == timeline,
         "{} has no checkpoint on timeline {timeline} yet",
         leader.name
     );
     if timeline <= Timeline(1) {
-        return Ok((timeline, Vec::new()));
+        return Ok((timeline, Vec::new(), flushed));
     }
     let file = format!("pg_wal/{:08X}.history", timeline.0);
     let sql = format!("SELECT convert_from(pg_read_binary_file('{file}'), 'UTF8')");
@@ -150,82 +170,53 @@ async fn leader_history(
         .row(&sql, deadline)
         .await
         .context("reading the leader's history")?;
-    Ok((timeline, parse_history(text.get(0).unwrap_or_default())))
+    Ok((timeline, parse_history(text.get(0).unwrap_or_default()), flushed))
 }
 
-/// Whether our timeline has the leader's number and is another one.
-async fn is_foreign(
-    outside: &Outside,
-    running: bool,
-    leader: Timeline,
-    history: &[HistoryLine],
-) -> anyhow::Result<bool> {
-    let timeline = if running {
-        let session: Session = outside.connect().await?;
-        Sample::take(&session, &outside.server.dir, now() + Duration::from_secs(3))
-            .await?
-            .timeline
-    } else {
-        let control = outside.server.dir.control()?;
-        // A timeline has one primary, and it is not the leader that we are about to follow: ours was begun by a promotion of our
-        // own. Its history may be equal to the leader's, where both were promoted at the same position. A copy has the control
-        // file of its source, and a label.
-        let was_primary = matches!(
-            control.state,
-            DbState::InProduction | DbState::InCrashRecovery | DbState::ShuttingDown | DbState::ShutDown
-        );
-        if was_primary && control.timeline == leader && !outside.server.dir.has_backup_label() {
-            return Ok(true);
-        }
-        control.timeline
-    };
-    let (ours, _) = outside.server.history(timeline);
-    Ok(timeline == leader && !share_history(&ours, history))
-}
-
-/// Whether this replica has replayed WAL of the leader's timeline that the leader does not have. A leader sends only what it has
-/// flushed, so ours is of another promotion to the same number, at the same position: the histories of both are equal.
-async fn is_ahead(outside: &Outside, leader: &Upstream, timeline: Timeline) -> anyhow::Result<bool> {
-    let deadline = now() + Duration::from_secs(5);
-    let local: Session = outside.connect().await?;
-    let ours = Sample::take(&local, &outside.server.dir, deadline).await?;
-    // Asked after ours: what the leader has written meanwhile cannot make us look ahead.
-    let session = outside.server.connect_to(&source(leader), deadline).await?;
-    let row = session
-        .row("SELECT pg_current_wal_flush_lsn()", deadline)
-        .await
-        .context("reading the leader's position")?;
-    let theirs: Lsn = row
-        .get(0)
-        .unwrap_or_default()
-        .parse()
-        .map_err(anyhow::Error::msg)?;
-    Ok(ours.in_recovery && ours.timeline == timeline && ours.replayed > theirs)
-}
-
-async fn diverged(
-    outside: &Outside,
-    running: bool,
-    leader: Timeline,
-    history: &[HistoryLine],
-) -> anyhow::Result<bool> {
+/// What is known of our own WAL: its timeline, that timeline's history, and its end.
+async fn own_wal(outside: &Outside, running: bool) -> anyhow::Result<(Timeline, Vec<HistoryLine>, OwnEnd)> {
     let (timeline, end) = if running {
         let session: Session = outside.connect().await?;
         let sample = Sample::take(&session, &outside.server.dir, now() + Duration::from_secs(3)).await?;
-        (sample.timeline, sample.replayed)
+        let end = OwnEnd::Running {
+            position: sample.replayed,
+            in_recovery: sample.in_recovery,
+        };
+        (sample.timeline, end)
     } else {
         let control = outside.server.dir.control()?;
-        match control.state {
-            // Nothing follows the shutdown checkpoint. It belongs to the leader's history if it begins before the
-            // switch: records are whole on both sides.
-            DbState::ShutDown => (control.timeline, Lsn(control.checkpoint.0 + 1)),
-            DbState::ShutDownInRecovery | DbState::InArchiveRecovery => return Ok(false),
-            // Where the WAL of a crashed primary ends is not known without reading it: pg_rewind does.
-            _ if control.timeline == leader => return Ok(false),
-            _ => return Ok(true),
-        }
+        let end = OwnEnd::Stopped {
+            state: control.state,
+            checkpoint: control.checkpoint,
+            has_backup_label: outside.server.dir.has_backup_label(),
+        };
+        (control.timeline, end)
     };
-    Ok(divergence(timeline, end, leader, history) == Divergence::Diverged)
+    let (history, _) = outside.server.history(timeline);
+    Ok((timeline, history, end))
+}
+
+/// Which promotions began our timelines: what is kept, and the newest one of a primary that has ended before it was.
+fn own_origins(outside: &Outside, end: &OwnEnd) -> Origins {
+    let mut origins = outside.server.origins();
+    let was_primary = matches!(end, OwnEnd::Stopped { state, .. }
+        if !matches!(state, DbState::ShutDownInRecovery | DbState::InArchiveRecovery));
+    if was_primary
+        && let Some(newest) = outside.server.dir.newest_history()
+        && !origins.contains_key(&newest)
+        // A promotion writes the first record before it lets anybody write.
+        && let Some(origin) = outside.server.origin_of(newest, Lsn(u64::MAX))
+    {
+        origins.insert(newest, origin);
+    }
+    origins
+}
+
+/// Which promotions began the leader's timelines, as its record says.
+fn leaders_origins(outside: &Outside, leader: &Upstream) -> Origins {
+    let member = outside.view.members.get(&leader.name);
+    let howdah = member.and_then(|member| member.howdah.as_ref());
+    howdah.map(|howdah| howdah.origins.clone()).unwrap_or_default()
 }
 
 /// Whether the leader has removed the WAL that this running replica waits for, and no archive can have it.

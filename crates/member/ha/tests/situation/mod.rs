@@ -62,6 +62,7 @@ fn running(in_recovery: bool) -> Running {
         in_recovery,
         timeline: Timeline(1),
         checkpoint_timeline: Timeline(1),
+        origins: Default::default(),
         lsn: Lsn(100),
         streaming: in_recovery,
         upstream: in_recovery.then(|| ("b".to_owned(), 5432)),
