@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// High availability for PostgreSQL with provable fencing, compatible with Patroni.
 #[derive(Debug, Parser)]
@@ -82,6 +82,19 @@ const SHORT: &[&str] = &[
     "history",
 ];
 
+/// The tree of commands with those that may be written without `ctl`, for completions and manual pages.
+pub fn complete() -> clap::Command {
+    let tree = Cli::command();
+    let short: Vec<clap::Command> = tree
+        .find_subcommand("ctl")
+        .into_iter()
+        .flat_map(clap::Command::get_subcommands)
+        .filter(|command| SHORT.contains(&command.get_name()))
+        .cloned()
+        .collect();
+    tree.subcommands(short)
+}
+
 /// Options of `ctl` that say where a cluster is.
 const PLACES: &[&str] = &[
     "-c",
@@ -129,11 +142,14 @@ pub fn as_called(args: impl Iterator<Item = OsString>, sandbox: &Path) -> Vec<Os
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_tree_is_consistent() {
         Cli::command().debug_assert();
+        let complete = complete();
+        for short in SHORT {
+            assert!(complete.find_subcommand(short).is_some(), "{short}");
+        }
     }
 
     #[test]

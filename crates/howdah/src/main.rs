@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use cli::{AgentArgs, Cli, Command};
 use howdah_agent::ConfigFile;
 
@@ -26,13 +26,14 @@ fn main() -> ExitCode {
         Command::AgentWorker(args) => worker(args),
         Command::Ctl(args) => {
             howdah_guard::end_at_closed_pipes();
-            howdah_ctl::run(args, howdah_commands::sandbox_kubeconfig())
+            howdah_commands::sandbox_is_there(args.kubeconfig.as_deref())
+                .and_then(|()| howdah_ctl::run(args, howdah_commands::sandbox_kubeconfig()))
         }
         Command::Entrypoint => howdah_entrypoint::run(),
         Command::Cluster(command) => cluster(command),
         Command::Completions { shell } => {
             howdah_guard::end_at_closed_pipes();
-            clap_complete::generate(shell, &mut Cli::command(), "howdah", &mut io::stdout());
+            clap_complete::generate(shell, &mut cli::complete(), "howdah", &mut io::stdout());
             Ok(0)
         }
         Command::Man { dir } => manual(&dir),
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
 /// Writes the manual pages.
 fn manual(dir: &Path) -> anyhow::Result<u8> {
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-    clap_mangen::generate_to(Cli::command(), dir).with_context(|| dir.display().to_string())?;
+    clap_mangen::generate_to(cli::complete(), dir).with_context(|| dir.display().to_string())?;
     println!("Written to {}.", dir.display());
     Ok(0)
 }

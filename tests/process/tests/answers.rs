@@ -149,6 +149,14 @@ async fn a_correction_reaches_a_member_that_does_not_start() {
     })
     .await
     .unwrap();
+    // It gets no connections meanwhile, and the primary does.
+    until("its pod is not ready", SOON, async || {
+        let ready = "jsonpath={.items[*].status.containerStatuses[0].ready}";
+        let pods = sandbox.kubectl(&["get", "pods", "-o", ready]).unwrap();
+        pods.contains("false") && pods.contains("true")
+    })
+    .await
+    .unwrap();
     patch("null");
     until("both members have the corrected value", SOON, async || {
         let cluster = sandbox.cluster("acid-a").unwrap();
@@ -181,6 +189,12 @@ async fn reasons_surface_and_unknown_kinds_change_nothing() {
     })
     .await
     .unwrap();
+    let elsewhere =
+        manifest("acid-b", 1, V15).replace("  name: acid-b\n", "  name: acid-b\n  namespace: nowhere\n");
+    fs::write(file.path(), manifest("acid-c", 1, V15) + "---\n" + &elsewhere).unwrap();
+    let told = sandbox.run(&["apply", "-f", path]).unwrap_err().to_string();
+    assert!(told.contains("there is no namespace nowhere"), "{told}");
+    assert!(sandbox.cluster("acid-c").is_err(), "nothing was changed");
     let monitor = "---\napiVersion: monitoring.coreos.com/v1\nkind: ServiceMonitor\nmetadata:\n  name: a\n";
     let map = "---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: postgres-operator\ndata: {a: b}\n";
     fs::write(file.path(), manifest("acid-b", 1, V15) + monitor + map).unwrap();

@@ -137,9 +137,18 @@ fn what_counts_only_at_bootstrap_replaces_no_pod() {
 /// An upgrade of the operator must replace no pod. A change of the template makes a new version of it, keeps the old
 /// one for clusters that have it (`status.templateVersion`), and adds a file here; this one stays.
 #[test]
-fn the_first_version_of_the_template_is_what_it_was() {
-    let set = objects(&manifest(&minimal()), &Settings::default(), &Live::default()).statefulset;
-    let golden: Value = serde_json::from_str(include_str!("golden/template-1.json")).unwrap();
-    assert_eq!(json!(set.spec.unwrap().template), golden);
-    assert_eq!(howdah_blueprint::TEMPLATE_VERSION, 1);
+fn each_version_of_the_template_is_what_it_was() {
+    for (version, golden) in [
+        (1, include_str!("golden/template-1.json")),
+        (2, include_str!("golden/template-2.json")),
+    ] {
+        let live = Live {
+            template: Some(version),
+            ..Live::default()
+        };
+        let set = objects(&manifest(&minimal()), &Settings::default(), &live).statefulset;
+        let golden: Value = serde_json::from_str(golden).unwrap();
+        assert_eq!(json!(set.spec.unwrap().template), golden, "version {version}");
+    }
+    assert_eq!(howdah_blueprint::TEMPLATE_VERSION, 2);
 }

@@ -72,6 +72,8 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
         memory: &mut memory,
         observed: Observed::default(),
         version_before: before.version.clone(),
+        template_before: before.template_version,
+        template_now: before.template_version,
         wake: SOON,
     };
     if let Err(error) = pass.run().await {
@@ -90,12 +92,7 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
     } else {
         pass.memory.failed = None;
     }
-    let (observed, wake) = (pass.observed, pass.wake);
-    let template = if before.template_version == 0 {
-        TEMPLATE_VERSION
-    } else {
-        before.template_version
-    };
+    let (observed, wake, template) = (pass.observed, pass.wake, pass.template_now);
     let after = status(&manifest, &observed, &before, template, &report::timestamp());
     announce(context, &manifest, &before, &after).await;
     let again = pass_after(&observed, memory.unwatched);
@@ -182,6 +179,10 @@ struct Pass<'a> {
     observed: Observed,
     /// The major that the status named before.
     version_before: Option<String>,
+    /// The version of the pod template that the status named before; 0: none.
+    template_before: u32,
+    /// And the version that is used.
+    template_now: u32,
     wake: Duration,
 }
 
@@ -205,7 +206,9 @@ impl Pass<'_> {
             },
             hold_replicas: self.hold(&seen),
             major: self.major(),
+            template: seen.statefulset.as_ref().map(|set| self.template(set)),
         };
+        self.template_now = live.template.unwrap_or(TEMPLATE_VERSION);
         let statefulset = apply::cluster(context, manifest, &live, &seen, self.memory).await?;
 
         let database = self.databases(&passwords).await;
@@ -362,6 +365,20 @@ impl Pass<'_> {
             ));
         }
         out
+    }
+
+    /// The version of the pod template of an existing StatefulSet: as the status says, or, where that was lost, as it looks.
+    fn template(&self, set: &StatefulSet) -> u32 {
+        if self.template_before != 0 {
+            return self.template_before;
+        }
+        let pod = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+        let probed = pod.is_some_and(|pod| {
+            pod.containers
+                .iter()
+                .any(|container| container.readiness_probe.is_some())
+        });
+        if probed { TEMPLATE_VERSION } else { 1 }
     }
 
     /// The major that the servers run, as far as it was seen.

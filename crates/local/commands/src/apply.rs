@@ -1,10 +1,11 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, bail};
 use howdah_manifest::{
     KIND, asks_for_other_data,
     lint::{Finding, Severity, lint},
 };
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client,
     api::{DynamicObject, Patch, PatchParams},
@@ -51,6 +52,7 @@ pub(crate) async fn apply(args: &ApplyArgs) -> anyhow::Result<u8> {
         return Err(Failure::Manifest("the files hold no object; nothing was changed".into()).into());
     }
     let planned = planned(&context.client, objects, args.namespace.as_deref()).await?;
+    refuse_unknown_namespaces(&context.client, &planned).await?;
     eprintln!("Applying to the {}.", context.described());
     let mut clusters = Vec::new();
     for object in planned {
@@ -240,8 +242,37 @@ async fn planned(
         ))
         .into());
     }
-    planned.sort_by_key(|object| object.kind != "CustomResourceDefinition");
+    planned.sort_by_key(|object| !matches!(object.kind.as_str(), "CustomResourceDefinition" | "Namespace"));
     Ok(planned)
+}
+
+/// An object whose namespace does not exist would end the work half-way.
+async fn refuse_unknown_namespaces(client: &Client, planned: &[Planned]) -> anyhow::Result<()> {
+    let api = Api::<Namespace>::all(client.clone());
+    let made = |name: &str| {
+        planned
+            .iter()
+            .any(|object| object.kind == "Namespace" && object.name == name)
+    };
+    let mut known: BTreeSet<&str> = BTreeSet::new();
+    for object in planned {
+        let Some(namespace) = object.namespace.as_deref().filter(|namespace| !made(namespace)) else {
+            continue;
+        };
+        if !known.insert(namespace) {
+            continue;
+        }
+        let found = api.get_opt(namespace).await.context("asking for a namespace")?;
+        if found.is_none() {
+            return Err(Failure::Manifest(format!(
+                "there is no namespace {namespace}, which {}/{} is for; nothing was changed: 'kubectl create namespace \
+                 {namespace}' makes it",
+                object.kind, object.name
+            ))
+            .into());
+        }
+    }
+    Ok(())
 }
 
 /// How the server serves a kind; `None` when it does not.

@@ -14,6 +14,7 @@
 
 mod apply;
 mod cli;
+mod colour;
 mod context;
 mod delete;
 mod events;
@@ -48,6 +49,21 @@ pub fn sandbox_kubeconfig() -> Option<PathBuf> {
 #[must_use]
 pub fn kubeconfig_of_sandbox() -> PathBuf {
     SandboxDir::of_user().kubeconfig()
+}
+
+/// Whether a command that is meant for the sandbox finds it: its kubeconfig is there from the first `howdah up` on.
+///
+/// # Errors
+/// `kubeconfig` is the sandbox's, and was never written.
+pub fn sandbox_is_there(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<()> {
+    let path = kubeconfig_of_sandbox();
+    anyhow::ensure!(
+        kubeconfig != Some(path.as_path()) || path.is_file(),
+        "there is no sandbox in {}: start one with 'howdah up --detach', or say where the cluster is with --config-file or \
+         --kubeconfig",
+        SandboxDir::of_user().root().display()
+    );
+    Ok(())
 }
 
 /// Runs one of the commands. Returns the exit code.

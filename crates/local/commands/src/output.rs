@@ -3,8 +3,14 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::colour;
+
 /// Columns as wide as they need to be, two spaces apart.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    aligned(rows, colour::are_shown())
+}
+
+fn aligned(rows: &[Vec<String>], colours: bool) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter()
@@ -15,11 +21,15 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = String::new();
-    for row in rows {
+    for (number, row) in rows.iter().enumerate() {
         let cells: Vec<String> = row
             .iter()
             .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
+            .map(|(cell, width)| match (colours, number) {
+                (false, _) => format!("{cell:<width$}"),
+                (true, 0) => colour::head(cell, *width),
+                (true, _) => colour::painted(cell, *width),
+            })
             .collect();
         out.push_str(cells.join("  ").trim_end());
         out.push('\n');
@@ -149,7 +159,7 @@ mod tests {
         let rows = [["A", "a long text of words here"], ["BB", "short"]];
         let rows: Vec<Vec<String>> = rows.iter().map(|row| row.map(str::to_owned).to_vec()).collect();
         assert_eq!(
-            table(&wrapped(&rows, 24)),
+            aligned(&wrapped(&rows, 24), false),
             "A   a long text of words\n    here\nBB  short\n"
         );
     }

@@ -39,6 +39,8 @@ pub struct Live {
     pub hold_replicas: Option<u32>,
     /// The major of the servers that run, if it was seen.
     pub major: Option<String>,
+    /// The version of the pod template that the cluster was made with. `None`: it is about to be made, with the newest.
+    pub template: Option<u32>,
 }
 
 /// The objects to apply, in this order. Secrets are made apart: an existing one wins.

@@ -8,14 +8,15 @@ use k8s_openapi::{
             StatefulSetUpdateStrategy,
         },
         core::v1::{
-            Affinity, Container, ContainerPort, EmptyDirVolumeSource, PersistentVolumeClaim,
-            PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec, SecurityContext, Volume,
-            VolumeMount, VolumeResourceRequirements,
+            Affinity, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction, PersistentVolumeClaim,
+            PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SecurityContext,
+            Volume, VolumeMount, VolumeResourceRequirements,
         },
     },
     apimachinery::pkg::{
         api::resource::Quantity,
         apis::meta::v1::{LabelSelector, ObjectMeta},
+        util::intstr::IntOrString,
     },
 };
 use serde::de::DeserializeOwned;
@@ -24,9 +25,31 @@ use serde_json::Value;
 use super::{base_labels, environment::environment, full_labels, metadata, resources::resources};
 use crate::{APPLIED_ANNOTATION, Live, Names, Settings, applied_names, remembered_names};
 
-/// The newest version of the pod template. A cluster keeps the version that it was made with until its user causes a
-/// roll: an upgrade of the operator restarts nothing.
-pub const TEMPLATE_VERSION: u32 = 1;
+/// The newest version of the pod template. A cluster keeps the version that it was made with, until its StatefulSet is made again:
+/// an upgrade of the operator restarts nothing.
+///
+/// 2: a readiness probe. A member whose PostgreSQL does not start is not Ready, and gets no connections from a Service.
+pub const TEMPLATE_VERSION: u32 = 2;
+
+/// Whether PostgreSQL runs. A replica without a primary is ready: it takes readers, and may be the next primary in a moment.
+fn readiness(manifest: &Manifest) -> Probe {
+    let env = manifest.spec.env.as_deref().unwrap_or_default();
+    let tls = env
+        .iter()
+        .any(|var| var["name"] == "SSL_RESTAPI_CERTIFICATE_FILE");
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some("/health".into()),
+            port: IntOrString::Int(8008),
+            scheme: Some(if tls { "HTTPS" } else { "HTTP" }.into()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(10),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(3),
+        ..Probe::default()
+    }
+}
 
 /// The name of the container that PostgreSQL runs in.
 pub const POSTGRES_CONTAINER: &str = "postgres";
@@ -163,6 +186,7 @@ fn container(manifest: &Manifest, settings: &Settings, live: &Live, shm: bool) -
         resources: resources(manifest, settings),
         volume_mounts: Some(mounts),
         liveness_probe: spec.liveness_probe.as_ref().and_then(typed),
+        readiness_probe: (live.template.unwrap_or(TEMPLATE_VERSION) >= 2).then(|| readiness(manifest)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(true),
             privileged: Some(false),

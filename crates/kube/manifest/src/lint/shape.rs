@@ -190,7 +190,14 @@ impl Checker<'_> {
                     );
                 }
             }
-            (Kind::Text { .. } | Kind::Words(_), Value::Integer(_) | Value::Float(_) | Value::Bool(_)) => {
+            (Kind::Text { .. } | Kind::Words(_), Value::Bool(value)) => {
+                self.error(
+                    line,
+                    path,
+                    format!("must be text, and YAML takes this word for {value}: write it in quotes"),
+                );
+            }
+            (Kind::Text { .. } | Kind::Words(_), Value::Integer(_) | Value::Float(_)) => {
                 self.error(
                     line,
                     path,
