@@ -206,6 +206,23 @@ async fn leads(lab: &Lab, member: usize) {
     assert!(led.await.is_ok(), "{}", lab.logs());
 }
 
+/// Waits until so many replicas have replayed everything.
+async fn all_are_level(lab: &Lab, primary: usize, replicas: i64) {
+    run(lab, primary, "CHECKPOINT").await;
+    let (client, _) = howdah_testkit::connect(&lab.members[primary].address())
+        .await
+        .unwrap();
+    howdah_testkit::until("all are level", PATIENCE, async || {
+        let level = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()";
+        client
+            .query_one(level, &[])
+            .await
+            .is_ok_and(|row| row.get::<_, i64>(0) == replicas)
+    })
+    .await
+    .unwrap();
+}
+
 /// Two members are promoted, each while the other is down: both call their timeline 2.
 #[tokio::test]
 async fn a_timeline_of_the_same_number_is_not_the_same() {
@@ -242,19 +259,7 @@ async fn a_member_that_is_ahead_on_the_same_timeline_is_copied() {
     let first = lab.wait_primary(PATIENCE).await.unwrap();
     let second = 1 - first;
     // Both have the same WAL, and each is promoted without having seen the other one.
-    run(&lab, first, "CHECKPOINT").await;
-    let (client, _) = howdah_testkit::connect(&lab.members[first].address())
-        .await
-        .unwrap();
-    howdah_testkit::until("both are level", PATIENCE, async || {
-        let level = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()";
-        client
-            .query_one(level, &[])
-            .await
-            .is_ok_and(|row| row.get::<_, i64>(0) == 1)
-    })
-    .await
-    .unwrap();
+    all_are_level(&lab, first, 1).await;
     lab.members[first].kill_node();
     lab.members[second].kill_node();
     lab.members[second].start().unwrap();
@@ -286,19 +291,7 @@ async fn a_replica_of_another_promotion_does_not_stream_from_a_later_timeline() 
         .unwrap();
     let first = lab.wait_primary(PATIENCE).await.unwrap();
     let (second, third) = ((first + 1) % 3, (first + 2) % 3);
-    run(&lab, first, "CHECKPOINT").await;
-    let (client, _) = howdah_testkit::connect(&lab.members[first].address())
-        .await
-        .unwrap();
-    howdah_testkit::until("all are level", PATIENCE, async || {
-        let level = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()";
-        client
-            .query_one(level, &[])
-            .await
-            .is_ok_and(|row| row.get::<_, i64>(0) == 2)
-    })
-    .await
-    .unwrap();
+    all_are_level(&lab, first, 2).await;
     for member in [first, second, third] {
         lab.members[member].kill_node();
     }

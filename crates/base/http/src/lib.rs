@@ -26,6 +26,7 @@ pub use client::{Client, Connection, Response, StreamBody};
 pub use deadline::{sleep_until, timeout_at};
 pub use error::HttpError;
 pub use hyper::Method;
+pub use places::Limits;
 pub use rustls::{ClientConfig, ServerConfig};
 pub use server::{Peer, Reply, ServerTls, serve};
 pub use switch::{Raw, Switch};

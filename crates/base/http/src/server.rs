@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     Switch,
-    places::{Place, Places},
+    places::{Limits, Place, Places},
     switch::Switched,
 };
 
@@ -45,6 +45,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Serves `handler` on `listener` until `stop` says true; then waits a moment for requests under way.
 pub async fn serve<H, F, B>(
     listener: TcpListener,
+    limits: Limits,
     tls: ServerTls,
     mut stop: watch::Receiver<bool>,
     handler: H,
@@ -53,7 +54,7 @@ pub async fn serve<H, F, B>(
     F: Future<Output = hyper::Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
-    let mut places = Places::new();
+    let mut places = Places::new(limits);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {

@@ -88,6 +88,10 @@ impl ApiError {
         error
     }
 
+    pub(crate) fn too_many(message: impl Into<String>) -> Self {
+        Self::new(429, "TooManyRequests", message)
+    }
+
     /// An eviction that a budget forbids for now.
     pub(crate) fn disrupts(budget: &str, must: usize, healthy: usize) -> Self {
         let message = "Cannot evict pod as it would violate the pod's disruption budget.";

@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use howdah_http::{ServerConfig, server_tls};
+use howdah_http::{Limits, ServerConfig, server_tls};
 use rustix::process::geteuid;
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -21,6 +21,12 @@ use crate::{
     controllers, meta,
     node::{Addresses, Node, Removals, end_all_in},
     state::{PORT, write_private},
+};
+
+/// Every agent holds several connections, and all of them come from the loopback address.
+const LIMITS: Limits = Limits {
+    connections: 4096,
+    from_one_address: 4096,
 };
 
 /// What a sandbox is made of.
@@ -101,10 +107,16 @@ impl Served {
             .name("sandbox-api".to_owned())
             .spawn(move || {
                 let (_settings, tls) = watch::channel(Some(tls));
-                runtime.block_on(howdah_http::serve(listener, tls, stopped, move |request, _| {
-                    let api = api.clone();
-                    async move { api::route(&api, request).await }
-                }));
+                runtime.block_on(howdah_http::serve(
+                    listener,
+                    LIMITS,
+                    tls,
+                    stopped,
+                    move |request, _| {
+                        let api = api.clone();
+                        async move { api::route(&api, request).await }
+                    },
+                ));
                 let _ = tell.send(());
             })?;
         Ok(Served { thread, ended })

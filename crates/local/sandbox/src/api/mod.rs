@@ -22,7 +22,7 @@ mod write;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{Store, node::Node, resources::Resource};
 
@@ -43,6 +43,8 @@ pub(crate) struct Api {
     /// Runs the pods: their logs and programs, and cluster addresses.
     pub(crate) node: Arc<Node>,
     pub(crate) stop: watch::Receiver<bool>,
+    /// A place for each session of exec and port-forward.
+    pub(crate) sessions: Arc<Semaphore>,
     /// Held by an eviction.
     evictions: Arc<Mutex<()>>,
     /// All resources, and the state of the definitions that they were read from.
@@ -56,6 +58,7 @@ impl Api {
             tokens: Arc::new(tokens),
             node,
             stop,
+            sessions: Arc::new(Semaphore::new(sessions::SESSIONS)),
             evictions: Arc::default(),
             catalogue: Arc::default(),
         }

@@ -1,15 +1,20 @@
 //! Exec and port-forward: what a request asks for, before its connection leaves HTTP.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use howdah_http::Switch;
+use hyper::http::response;
 use serde_json::Value;
 
 use super::{Api, reply::Reply, request::Request, route::Target};
 use crate::{
     ApiError, meta,
-    streams::{Exec, Forward, Purpose, Session, negotiate},
+    streams::{Exec, Forward, Protocol, Purpose, Session, negotiate},
 };
+
+/// As many sessions run at a time: each holds a connection and up to a megabyte, and they share a thread with the leases of all
+/// clusters.
+pub(super) const SESSIONS: usize = 128;
 
 /// As many ports of one request can be forwarded over numbered channels.
 const PORTS: usize = 100;
@@ -49,10 +54,7 @@ impl Api {
             stderr,
             tty,
         });
-        Ok(Reply::switching(
-            answer,
-            Switch::to(|raw| session.serve(raw, protocol)),
-        ))
+        self.begin(session, protocol, answer)
     }
 
     /// `GET` or `POST /pods/NAME/portforward`
@@ -76,10 +78,23 @@ impl Api {
             address: pod["status"]["podIP"].as_str().unwrap_or_default().to_owned(),
             ports,
         });
-        Ok(Reply::switching(
-            answer,
-            Switch::to(|raw| session.serve(raw, protocol)),
-        ))
+        self.begin(session, protocol, answer)
+    }
+
+    fn begin(
+        &self,
+        session: Session,
+        protocol: Protocol,
+        answer: response::Builder,
+    ) -> Result<Reply, ApiError> {
+        let place = Arc::clone(&self.sessions)
+            .try_acquire_owned()
+            .map_err(|_| ApiError::too_many(format!("{SESSIONS} sessions of exec and port-forward run")))?;
+        let serve = async move |raw| {
+            session.serve(raw, protocol).await;
+            drop(place);
+        };
+        Ok(Reply::switching(answer, Switch::to(serve)))
     }
 
     /// The pod of a session, if it runs and the client may enter it.

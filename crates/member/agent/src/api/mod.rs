@@ -18,7 +18,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use howdah_config::{LocalConfig, RestApiConfig, VerifyClient};
 use howdah_dcs::Store;
-use howdah_http::{Client, ServerConfig, server_tls};
+use howdah_http::{Client, Limits, ServerConfig, server_tls};
 use howdah_postgres::{Programs, Server};
 use tokio::{net::TcpListener, sync::watch};
 
@@ -143,10 +143,16 @@ pub(crate) async fn start(
             runtime.block_on(async move {
                 match TcpListener::from_std(listener) {
                     Ok(listener) => {
-                        howdah_http::serve(listener, tls_now, stopped, move |request, peer| {
-                            let api = Arc::clone(&api);
-                            async move { routes::route(&api, request, peer).await }
-                        })
+                        howdah_http::serve(
+                            listener,
+                            Limits::default(),
+                            tls_now,
+                            stopped,
+                            move |request, peer| {
+                                let api = Arc::clone(&api);
+                                async move { routes::route(&api, request, peer).await }
+                            },
+                        )
                         .await;
                     }
                     Err(error) => tracing::error!("The REST API cannot listen: {error}."),
