@@ -83,7 +83,7 @@ impl DataDir {
             let bytes = fs::read(&path).map_err(PgError::file(&path))?;
             match ControlData::parse(&bytes) {
                 Err(ControlError::Checksum) if tries < CONTROL_TRIES => std::thread::yield_now(),
-                parsed => return parsed.map_err(|source| PgError::Control { path, source }),
+                parsed => return parsed.map_err(|cause| PgError::Control { path, cause }),
             }
         }
     }
@@ -190,7 +190,7 @@ impl DataDir {
             empty(&outside)?;
         }
         match remove_contents(&self.path) {
-            Err(PgError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(PgError::File { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
     }
@@ -210,7 +210,7 @@ impl DataDir {
             {
                 PgError::NotMovable {
                     path: self.path.clone(),
-                    source: error,
+                    cause: error,
                 }
             }
             _ => PgError::file(&self.path)(error),
@@ -280,7 +280,7 @@ impl DataDir {
 /// Something cannot be removed.
 pub fn empty(dir: &Path) -> Result<(), PgError> {
     match remove_contents(dir) {
-        Err(PgError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(PgError::File { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
 }

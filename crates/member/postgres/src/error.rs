@@ -10,32 +10,32 @@ const CANNOT_CONNECT_NOW: &str = "57P03";
 #[derive(Debug, Error)]
 pub enum PgError {
     /// A file or directory.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     File {
         /// Which.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why; part of the text, so no source of its own that would be told twice.
+        cause: io::Error,
     },
     /// The data directory cannot be moved out of the way.
     #[error(
-        "{path} cannot be moved aside ({source}): it is a mount point, or its parent may not be written. Use a directory \
+        "{path} cannot be moved aside ({cause}): it is a mount point, or its parent may not be written. Use a directory \
          below it as data_dir, or allow the diverged data to be removed \
          (remove_data_directory_on_diverged_timelines, remove_data_directory_on_rewind_failure)"
     )]
     NotMovable {
         /// Which.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why; part of the text, so no source of its own that would be told twice.
+        cause: io::Error,
     },
     /// `pg_control` is not readable as one.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     Control {
         /// Which.
         path: PathBuf,
-        /// Why.
-        source: howdah_pgconf::ControlError,
+        /// Why; part of the text, so no source of its own that would be told twice.
+        cause: howdah_pgconf::ControlError,
     },
     /// The server starts, or recovers after the crash of a backend, and takes no connections meanwhile.
     #[error("{0}")]
@@ -88,7 +88,7 @@ impl PgError {
 
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> PgError {
         let path = path.into();
-        move |source| PgError::File { path, source }
+        move |cause| PgError::File { path, cause }
     }
 }
 

@@ -192,16 +192,16 @@ async fn run_watched(
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|source| PgError::File {
+        .map_err(|cause| PgError::File {
             path: name.into(),
-            source,
+            cause,
         })?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let (from_out, from_err, status) =
         tokio::join!(lines(name, out, |_| {}), lines(name, err, see), child.wait());
-    let status = status.map_err(|source| PgError::File {
+    let status = status.map_err(|cause| PgError::File {
         path: name.into(),
-        source,
+        cause,
     })?;
     if status.success() {
         return Ok(());

@@ -29,9 +29,9 @@ pub(crate) async fn bootstrap(outside: &Outside) -> Outcome {
     let kept = blocking("keeping the failed data directory", move || {
         if std::path::Path::new(&failed).exists() {
             #[expect(clippy::disallowed_methods, reason = "in blocking()")]
-            std::fs::remove_dir_all(&failed).map_err(|source| PgError::File {
+            std::fs::remove_dir_all(&failed).map_err(|cause| PgError::File {
                 path: failed.into(),
-                source,
+                cause,
             })?;
         }
         dir.set_aside("failed")

@@ -117,9 +117,9 @@ impl Incomplete {
         if write(&self.beside).is_ok() {
             return Ok(());
         }
-        write(&self.elsewhere).map_err(|source| PgError::File {
+        write(&self.elsewhere).map_err(|cause| PgError::File {
             path: self.elsewhere.clone(),
-            source,
+            cause,
         })
     }
 
@@ -129,7 +129,7 @@ impl Incomplete {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                     return Err(PgError::File {
                         path: path.clone(),
-                        source,
+                        cause: source,
                     });
                 }
                 _ => {}
