@@ -7,7 +7,7 @@ use hyper::{
     Method, Request,
     body::Incoming,
     client::conn::http1::{SendRequest, handshake},
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION},
 };
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -29,6 +29,8 @@ pub struct Client {
 pub struct Response {
     /// The status code.
     pub status: u16,
+    /// Where a redirection leads: an address, or a path on the same server.
+    pub location: Option<String>,
     /// The body.
     pub body: Bytes,
 }
@@ -58,6 +60,7 @@ pub struct Connection {
 /// A body that is read as it comes.
 pub struct StreamBody {
     body: Incoming,
+    location: Option<String>,
     url: String,
     /// The connection that it comes over.
     _driver: Arc<Driver>,
@@ -203,10 +206,16 @@ impl Connection {
         deadline: BootTime,
     ) -> Result<Response, HttpError> {
         let (status, stream) = self.send(method, path, content_type, body, deadline).await?;
-        let StreamBody { body, url, _driver } = stream;
+        let StreamBody {
+            body,
+            location,
+            url,
+            _driver,
+        } = stream;
         match timeout_at(deadline, Limited::new(body, LARGEST).collect()).await {
             Ok(Ok(body)) => Ok(Response {
                 status,
+                location,
                 body: body.to_bytes(),
             }),
             Ok(Err(error)) => Err(HttpError::Lost {
@@ -276,6 +285,11 @@ impl Connection {
             Ok(Ok(response)) => Ok((
                 response.status().as_u16(),
                 StreamBody {
+                    location: response
+                        .headers()
+                        .get(LOCATION)
+                        .and_then(|value| value.to_str().ok())
+                        .map(str::to_owned),
                     body: response.into_body(),
                     url,
                     _driver: Arc::clone(&self.driver),

@@ -103,3 +103,20 @@ fn the_documentation_has_every_field_as_it_is() {
         "write it with HOWDAH_WRITE=1 cargo test -p howdah-manifest --test docs"
     );
 }
+
+/// What stands in examples/ is what users begin with.
+#[test]
+fn examples_have_no_findings() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../examples");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let findings = howdah_manifest::lint::lint(&text);
+            assert!(findings.is_empty(), "{}: {findings:?}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2);
+}

@@ -9,7 +9,8 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use howdah_clock::now;
-use howdah_http::{Client, Method, Url, client_tls};
+use howdah_http::{Client, Method, Response, Url, client_tls};
+use howdah_types::BootTime;
 
 /// A text with the name of its place.
 pub(crate) struct Source {
@@ -21,6 +22,8 @@ pub(crate) struct Source {
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Debian's bundle of public authorities.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// A server may lead elsewhere so often.
+const REDIRECTIONS: usize = 5;
 /// More is no manifest.
 const LARGEST: usize = 16 << 20;
 
@@ -78,21 +81,27 @@ fn of_directory(dir: &Path) -> anyhow::Result<Vec<Source>> {
 }
 
 async fn fetched(address: &str) -> anyhow::Result<String> {
-    let url = Url::parse(address).with_context(|| address.to_owned())?;
-    let tls = if address.starts_with("https://") {
-        Some(client_tls(Some(Path::new(AUTHORITIES)), None, false).context(AUTHORITIES)?)
-    } else {
-        None
-    };
-    let answer = Client::new(tls)
-        .request(Method::GET, &url, None, now() + PATIENCE)
-        .await
-        .with_context(|| address.to_owned())?;
-    if (300..400).contains(&answer.status) {
-        bail!(
-            "{address}: the server leads elsewhere (status {}): give the final address",
-            answer.status
+    let deadline = now() + PATIENCE;
+    let mut at = address.to_owned();
+    let mut answer = get(&at, deadline).await?;
+    for _ in 0..REDIRECTIONS {
+        let Some(next) = answer
+            .location
+            .as_deref()
+            .filter(|_| (300..400).contains(&answer.status))
+        else {
+            break;
+        };
+        let next = resolved(&at, next)?;
+        ensure!(
+            next.starts_with("https://") || !at.starts_with("https://"),
+            "{address}: the server leads from https to {next}, which anybody on the way can change"
         );
+        at = next;
+        answer = get(&at, deadline).await?;
+    }
+    if (300..400).contains(&answer.status) {
+        bail!("{address}: the server leads elsewhere again and again, at last to {at}");
     }
     if answer.status != 200 {
         bail!("{address}: the server answered with status {}", answer.status);
@@ -105,9 +114,45 @@ async fn fetched(address: &str) -> anyhow::Result<String> {
     String::from_utf8(answer.body.to_vec()).with_context(|| format!("{address}: not text"))
 }
 
+async fn get(address: &str, deadline: BootTime) -> anyhow::Result<Response> {
+    let url = Url::parse(address).with_context(|| address.to_owned())?;
+    let tls = if address.starts_with("https://") {
+        Some(client_tls(Some(Path::new(AUTHORITIES)), None, false).context(AUTHORITIES)?)
+    } else {
+        None
+    };
+    Client::new(tls)
+        .request(Method::GET, &url, None, deadline)
+        .await
+        .with_context(|| address.to_owned())
+}
+
+/// The address that a redirection from `at` leads to.
+fn resolved(at: &str, location: &str) -> anyhow::Result<String> {
+    if location.contains("://") {
+        return Ok(location.to_owned());
+    }
+    let base = Url::parse(at)?.base();
+    match location.strip_prefix('/') {
+        Some(path) => Ok(format!("{base}/{path}")),
+        None => {
+            let folder = at.rsplit_once('/').map_or(at, |(folder, _)| folder);
+            Ok(format!("{folder}/{location}"))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn redirections_lead_on() {
+        let at = "https://a.example/x/y.yaml";
+        assert_eq!(resolved(at, "https://b.example/z").unwrap(), "https://b.example/z");
+        assert_eq!(resolved(at, "/z").unwrap(), "https://a.example:443/z");
+        assert_eq!(resolved(at, "z").unwrap(), "https://a.example/x/z");
+    }
 
     #[tokio::test]
     async fn a_directory_stands_for_its_manifests_by_name() {
