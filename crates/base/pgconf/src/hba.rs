@@ -98,10 +98,94 @@ fn error_in(line: &str) -> Option<String> {
     match fields.next() {
         None => Some("the authentication method is missing".to_owned()),
         Some(method) if METHODS.contains(&method.to_ascii_lowercase().as_str()) => {
-            let option = fields.find(|option| !option.contains('='))?;
-            Some(format!("'{option}' is no option (name=value)"))
+            let method = method.to_ascii_lowercase();
+            does_not_fit(kind, &method)
+                .or_else(|| fields.find_map(|option| option_error(kind, &method, option)))
         }
         Some(method) => Some(format!("'{method}' is no authentication method")),
+    }
+}
+
+/// Methods that a type of connection does not have.
+fn does_not_fit(kind: &str, method: &str) -> Option<String> {
+    match (kind, method) {
+        ("local", "gss") => Some("gss is not for local connections".to_owned()),
+        ("local", "peer") | ("hostssl", "cert") => None,
+        (_, "peer") => Some(format!(
+            "peer is for local connections only; '{kind}' needs a password or a certificate"
+        )),
+        (_, "cert") => Some(format!("cert needs hostssl, and the line is for '{kind}'")),
+        _ => None,
+    }
+}
+
+/// Options of the methods that have some (PostgreSQL 14 to 18); `clientcert` and `map` are told apart below.
+const OPTIONS: &[(&str, &[&str])] = &[
+    ("pam", &["pamservice", "pam_use_hostname"]),
+    (
+        "ldap",
+        &[
+            "ldapurl",
+            "ldaptls",
+            "ldapscheme",
+            "ldapserver",
+            "ldapport",
+            "ldapbinddn",
+            "ldapbindpasswd",
+            "ldapsearchattribute",
+            "ldapsearchfilter",
+            "ldapbasedn",
+            "ldapprefix",
+            "ldapsuffix",
+        ],
+    ),
+    (
+        "radius",
+        &[
+            "radiusservers",
+            "radiusports",
+            "radiussecrets",
+            "radiusidentifiers",
+        ],
+    ),
+    ("gss", &["krb_realm", "include_realm"]),
+    (
+        "sspi",
+        &["krb_realm", "include_realm", "compat_realm", "upn_username"],
+    ),
+    (
+        "oauth",
+        &["issuer", "scope", "validator", "delegate_ident_mapping"],
+    ),
+];
+
+/// Methods that look a name of the system up.
+const MAPPED: &[&str] = &["ident", "peer", "gss", "sspi", "cert", "oauth"];
+
+fn option_error(kind: &str, method: &str, option: &str) -> Option<String> {
+    let Some((name, value)) = option.split_once('=') else {
+        return Some(format!("'{option}' is no option (name=value)"));
+    };
+    match name {
+        "map" if MAPPED.contains(&method) => None,
+        "map" => Some(format!("the option map is not for {method}")),
+        "clientcert" | "clientname" if kind != "hostssl" => Some(format!(
+            "the option {name} needs hostssl, and the line is for '{kind}'"
+        )),
+        "clientcert" if !matches!(value, "verify-ca" | "verify-full") => {
+            Some(format!("clientcert={value}: verify-ca or verify-full"))
+        }
+        "clientcert" if method == "cert" && value == "verify-ca" => {
+            Some("clientcert=verify-ca is too little for cert".to_owned())
+        }
+        "clientname" if !matches!(value, "CN" | "DN") => Some(format!("clientname={value}: CN or DN")),
+        "clientcert" | "clientname" => None,
+        _ => {
+            let known = OPTIONS
+                .iter()
+                .any(|(of, names)| *of == method && names.contains(&name));
+            (!known).then(|| format!("'{name}' is no option of {method}"))
+        }
     }
 }
 
@@ -179,6 +263,9 @@ mod tests {
             "host replication standby all md5",
             "hostssl \"my db\" \"a b\" ::1/128 cert clientcert=verify-full map=m",
             "host a, b, c u1,u2 .example.com gss include_realm=0",
+            "local all all ident map=x",
+            "local all all peer",
+            "hostssl all all all md5 clientname=CN",
             "host all all samenet ldap ldapserver=h ldapprefix=\"cn=\"",
             "include_dir hba.d",
             "hostnossl all all all reject",
@@ -198,6 +285,17 @@ mod tests {
             ("host all all all", "method is missing"),
             ("host all", "user is missing"),
             ("local all all", "method is missing"),
+            ("host all all all peer", "local connections only"),
+            ("host all all all cert", "needs hostssl"),
+            ("local all all gss", "not for local"),
+            ("local all all cert", "needs hostssl"),
+            ("hostssl all all all md5 map=m", "not for md5"),
+            ("host all all all md5 clientcert=verify-ca", "needs hostssl"),
+            ("hostssl all all all md5 clientcert=1", "verify-ca or verify-full"),
+            (
+                "hostssl all all all scram-sha-256 pamservice=x",
+                "no option of scram-sha-256",
+            ),
             ("host all all 10.0.0.0/8 md5 nonsense", "no option"),
             ("1", "no connection type"),
             ("{\"a\":1}", "no connection type"),

@@ -149,7 +149,10 @@ mod tests {
     #[test]
     fn redirections_lead_on() {
         let at = "https://a.example/x/y.yaml";
-        assert_eq!(resolved(at, "https://b.example/z").unwrap(), "https://b.example/z");
+        assert_eq!(
+            resolved(at, "https://b.example/z").unwrap(),
+            "https://b.example/z"
+        );
         assert_eq!(resolved(at, "/z").unwrap(), "https://a.example:443/z");
         assert_eq!(resolved(at, "z").unwrap(), "https://a.example/x/z");
     }
