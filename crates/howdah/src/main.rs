@@ -26,7 +26,12 @@ fn main() -> ExitCode {
         Command::AgentWorker(args) => worker(args),
         Command::Ctl(args) => {
             howdah_guard::end_at_closed_pipes();
-            howdah_commands::sandbox_is_there(args.kubeconfig.as_deref())
+            let place = (
+                args.kubeconfig.as_deref(),
+                args.cluster(),
+                args.namespace.as_deref(),
+            );
+            howdah_commands::look_in_sandbox(place.0, place.1, place.2)
                 .and_then(|()| howdah_ctl::run(args, howdah_commands::sandbox_kubeconfig()))
         }
         Command::Entrypoint => howdah_entrypoint::run(),
@@ -93,6 +98,7 @@ fn agent(args: &AgentArgs) -> anyhow::Result<u8> {
 
 /// Only the server logs; the other commands print.
 fn cluster(command: howdah_commands::ClusterCommand) -> anyhow::Result<u8> {
+    howdah_guard::pass_no_descriptors_on();
     let is_server = matches!(&command, howdah_commands::ClusterCommand::Up(args) if !args.detach);
     logging::start(if is_server { "INFO" } else { "ERROR" })?;
     if !is_server {

@@ -208,6 +208,21 @@ async fn kubectl_executes_and_forwards_over_both_protocols() {
         .output()
         .unwrap();
         assert_eq!(text(&version), "15\n");
+        // From the pod's path, and a command line that no buffer for a head was made for.
+        let copy = tempfile::NamedTempFile::new().unwrap();
+        let from = format!("{pod}:/home/postgres/pgdata/pgroot/data/PG_VERSION");
+        let output = kubectl(&["cp", &from, copy.path().to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert_eq!(
+            fs::read_to_string(copy.path()).unwrap(),
+            "15\n",
+            "{}",
+            text(&output)
+        );
+        let word = "a".repeat(50_000);
+        let output = kubectl(&["exec", &pod, "--", "echo", &word]).output().unwrap();
+        assert_eq!(text(&output), word + "\n");
         // More than any buffer on the way holds.
         let output = kubectl(&["exec", &pod, "--", "head", "-c", "20000000", "/dev/zero"])
             .output()
@@ -231,8 +246,9 @@ async fn kubectl_executes_and_forwards_over_both_protocols() {
         assert!(shown.contains("/dev/pts/") && shown.contains("33 99"), "{shown}");
         assert_eq!(output.status.code(), Some(4), "{shown}");
 
-        // A client that leaves ends its program.
-        let mut left = kubectl(&["exec", &pod, "--", "sleep", "8642"])
+        // A client that leaves ends its program, also one that reads nothing of what the client has sent.
+        let mut left = kubectl(&["exec", "-i", &pod, "--", "sleep", "8642"])
+            .stdin(fs::File::open("/dev/zero").unwrap())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -245,6 +261,7 @@ async fn kubectl_executes_and_forwards_over_both_protocols() {
         howdah_testkit::until("the program runs", SOON, async || sleeps() > 0)
             .await
             .unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
         left.kill().unwrap();
         left.wait().unwrap();
         howdah_testkit::until("the program has ended", SOON, async || sleeps() == 0)

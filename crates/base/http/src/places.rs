@@ -12,6 +12,8 @@ pub struct Limits {
     /// Of them, those from one address: what it opens beyond that is closed at once, so that others are answered. Behind a
     /// proxy many clients have one address.
     pub from_one_address: usize,
+    /// Bytes of a request's head.
+    pub head: usize,
 }
 
 impl Default for Limits {
@@ -20,6 +22,7 @@ impl Default for Limits {
         Limits {
             connections: 512,
             from_one_address: 256,
+            head: 16 * 1024,
         }
     }
 }

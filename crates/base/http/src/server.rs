@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     Switch,
     places::{Limits, Place, Places},
+    raw::Carrier,
     switch::Switched,
 };
 
@@ -69,7 +70,7 @@ pub async fn serve<H, F, B>(
         let (tls, handler) = (tls.borrow().clone(), handler.clone());
         connections.spawn(async move {
             let _place = place;
-            connection(stream, address, tls, handler).await;
+            connection(stream, limits.head, address, tls, handler).await;
         });
     }
     let _ = tokio::time::timeout(Duration::from_secs(1), async {
@@ -93,6 +94,7 @@ async fn accept(listener: &TcpListener, places: &mut Places) -> Option<(TcpStrea
 
 async fn connection<H, F, B>(
     stream: TcpStream,
+    head: usize,
     address: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
     handler: H,
@@ -107,7 +109,7 @@ async fn connection<H, F, B>(
             address,
             has_certificate: false,
         };
-        return http(TokioIo::new(stream), peer, handler).await;
+        return http(TokioIo::new(stream), head, peer, handler).await;
     };
     let handshake = TlsAcceptor::from(config).accept(stream);
     match tokio::time::timeout(HEAD_TIMEOUT, handshake).await {
@@ -119,6 +121,7 @@ async fn connection<H, F, B>(
                 .is_some_and(|c| !c.is_empty());
             http(
                 TokioIo::new(stream),
+                head,
                 Peer {
                     address,
                     has_certificate,
@@ -132,9 +135,9 @@ async fn connection<H, F, B>(
     }
 }
 
-async fn http<S, H, F, B>(io: TokioIo<S>, peer: Peer, handler: H)
+async fn http<S, H, F, B>(io: TokioIo<S>, head: usize, peer: Peer, handler: H)
 where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    S: Carrier,
     H: Fn(Request<Incoming>, Peer) -> F,
     F: Future<Output = hyper::Response<B>>,
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
@@ -148,7 +151,7 @@ where
         async move {
             let mut reply = reply.await;
             if let Some(switch) = reply.extensions_mut().remove::<Switch>() {
-                *next.lock() = switch.after(upgraded);
+                *next.lock() = switch.after::<S>(upgraded);
             }
             Ok::<_, Infallible>(reply)
         }
@@ -156,7 +159,7 @@ where
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(16 * 1024)
+        .max_buf_size(head)
         .serve_connection(io, service)
         .with_upgrades()
         .await;

@@ -1,11 +1,10 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 
-/// A connection after it has left HTTP.
-pub type Raw = TokioIo<Upgraded>;
+use crate::{Raw, raw::Carrier};
 
 /// What is left to be served of a connection.
 pub(crate) type Switched = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -28,13 +27,17 @@ impl Switch {
         Switch(Arc::new(Mutex::new(Some(serve))))
     }
 
-    /// What is to be served once the answer is out.
-    pub(crate) fn after(self, upgraded: OnUpgrade) -> Option<Switched> {
+    /// What is to be served once the answer is out, of a connection that `S` carries.
+    pub(crate) fn after<S: Carrier>(self, upgraded: OnUpgrade) -> Option<Switched> {
         let serve = self.0.lock().take()?;
         Some(Box::pin(async move {
-            match upgraded.await {
-                Ok(raw) => serve(TokioIo::new(raw)).await,
-                Err(error) => tracing::debug!(%error, "a connection did not leave HTTP"),
+            let upgraded = match upgraded.await {
+                Ok(upgraded) => upgraded,
+                Err(error) => return tracing::debug!(%error, "a connection did not leave HTTP"),
+            };
+            match upgraded.downcast::<TokioIo<S>>() {
+                Ok(parts) => serve(Raw::new(parts.read_buf, parts.io.into_inner())).await,
+                Err(_) => tracing::error!("a connection is carried by something else than it was made of"),
             }
         }))
     }

@@ -8,6 +8,7 @@
 
 use std::{
     fs::{self, Metadata},
+    net::SocketAddrV4,
     path::PathBuf,
 };
 
@@ -109,6 +110,36 @@ fn number(text: &str, name: &str) -> Option<u64> {
     rest.split_ascii_whitespace().next()?.parse().ok()
 }
 
+/// Whether the socket at the other end of a connection of this machine has been closed: its owner is gone, or it has said that
+/// nothing more comes. What it sent before may still be on its way, as long as nobody reads it here. `None`: that socket is not of
+/// this machine, or not of IPv4.
+#[must_use]
+pub fn other_end_has_closed(ours: SocketAddrV4, theirs: SocketAddrV4) -> Option<bool> {
+    if !theirs.ip().is_loopback() {
+        return None;
+    }
+    let sockets = fs::read_to_string("/proc/net/tcp").ok()?;
+    Some(has_closed(&sockets, ours, theirs))
+}
+
+/// The state of an open connection, and of one whose other end has closed first.
+const OPEN: [&str; 2] = ["01", "08"];
+
+fn has_closed(sockets: &str, ours: SocketAddrV4, theirs: SocketAddrV4) -> bool {
+    let shown = |address: SocketAddrV4| {
+        let ip = u32::from_ne_bytes(address.ip().octets());
+        format!("{ip:08X}:{:04X}", address.port())
+    };
+    let (local, remote) = (shown(theirs), shown(ours));
+    let open = sockets.lines().any(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        fields.next() == Some(local.as_str())
+            && fields.next() == Some(remote.as_str())
+            && fields.next().is_some_and(|state| OPEN.contains(&state))
+    });
+    !open
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,5 +167,24 @@ mod tests {
     #[test]
     fn numbers_are_found_by_their_whole_name() {
         assert_eq!(number("VmRSSx: 1 kB\nVmRSS:\t 12 kB\n", "VmRSS"), Some(12));
+    }
+
+    #[test]
+    fn a_socket_that_was_closed_with_unread_data_is_seen() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let address = |address: std::net::SocketAddr| match address {
+            std::net::SocketAddr::V4(address) => address,
+            std::net::SocketAddr::V6(_) => unreachable!(),
+        };
+        let ours = address(server.local_addr().unwrap());
+        let theirs = address(client.local_addr().unwrap());
+        assert_eq!(other_end_has_closed(ours, theirs), Some(false));
+        // More than both buffers hold.
+        client.set_nonblocking(true).unwrap();
+        while std::io::Write::write(&mut &client, &[0; 65536]).is_ok() {}
+        drop(client);
+        assert_eq!(other_end_has_closed(ours, theirs), Some(true));
     }
 }

@@ -51,19 +51,35 @@ pub fn kubeconfig_of_sandbox() -> PathBuf {
     SandboxDir::of_user().kubeconfig()
 }
 
-/// Whether a command that is meant for the sandbox finds it: its kubeconfig is there from the first `howdah up` on.
+/// Whether a command of `ctl` that is meant for the sandbox finds it running, and the cluster in it; nothing is looked for when
+/// `kubeconfig` is another one.
 ///
 /// # Errors
-/// `kubeconfig` is the sandbox's, and was never written.
-pub fn sandbox_is_there(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<()> {
-    let path = kubeconfig_of_sandbox();
-    anyhow::ensure!(
-        kubeconfig != Some(path.as_path()) || path.is_file(),
-        "there is no sandbox in {}: start one with 'howdah up --detach', or say where the cluster is with --config-file or \
-         --kubeconfig",
-        SandboxDir::of_user().root().display()
-    );
-    Ok(())
+/// It does not run, or has no such cluster.
+pub fn look_in_sandbox(
+    kubeconfig: Option<&std::path::Path>,
+    cluster: Option<&str>,
+    namespace: Option<&str>,
+) -> anyhow::Result<()> {
+    if kubeconfig != Some(kubeconfig_of_sandbox().as_path()) {
+        return Ok(());
+    }
+    let looked = runtime()?.block_on(async {
+        let context = context::Context::open().await?;
+        if let Some(cluster) = cluster {
+            context.cluster(cluster, namespace.unwrap_or("default")).await?;
+        }
+        Ok(())
+    });
+    looked.map_err(failure::in_words)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    howdah_http::use_ring();
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting")
 }
 
 /// Runs one of the commands. Returns the exit code.
@@ -71,12 +87,7 @@ pub fn sandbox_is_there(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<
 /// # Errors
 /// What went wrong and what to do next; [`exit_code`] tells the code.
 pub fn run(command: ClusterCommand) -> anyhow::Result<u8> {
-    howdah_http::use_ring();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting")?;
-    let ran = runtime.block_on(async {
+    let ran = runtime()?.block_on(async {
         match command {
             ClusterCommand::Up(args) => up::up(&args).await,
             ClusterCommand::Down(args) => up::down(&args).await,

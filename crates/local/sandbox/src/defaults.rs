@@ -90,6 +90,8 @@ fn statefulset(spec: &mut Value) {
 }
 
 fn pod(spec: &mut Value) {
+    // kubectl debug takes it for given.
+    default(spec, "securityContext", json!({}));
     default(spec, "restartPolicy", json!("Always"));
     default(spec, "dnsPolicy", json!("ClusterFirst"));
     default(spec, "terminationGracePeriodSeconds", json!(30));

@@ -27,6 +27,8 @@ use crate::{
 const LIMITS: Limits = Limits {
     connections: 4096,
     from_one_address: 4096,
+    // The command line of an exec stands in its address.
+    head: 1024 * 1024,
 };
 
 /// What a sandbox is made of.

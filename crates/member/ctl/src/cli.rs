@@ -30,6 +30,26 @@ pub struct CtlArgs {
     pub command: CtlCommand,
 }
 
+impl CtlArgs {
+    /// The cluster that the command names.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&str> {
+        match &self.command {
+            CtlCommand::List(args) => args.cluster_names.first().map(String::as_str),
+            CtlCommand::Switchover(args) => args.cluster_name.as_deref(),
+            CtlCommand::Failover(args) => args.cluster_name.as_deref(),
+            CtlCommand::Restart(args) => Some(&args.members.cluster_name),
+            CtlCommand::Reload(args) => Some(&args.members.cluster_name),
+            CtlCommand::Reinit(args) => Some(&args.members.cluster_name),
+            CtlCommand::Flush(args) => Some(&args.cluster_name),
+            CtlCommand::Pause(args) | CtlCommand::Resume(args) => args.cluster_name.as_deref(),
+            CtlCommand::ShowConfig(args) => args.cluster_name.as_deref(),
+            CtlCommand::EditConfig(args) => args.cluster_name.as_deref(),
+            CtlCommand::History(args) => args.cluster_name.as_deref(),
+        }
+    }
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum CtlCommand {

@@ -36,7 +36,7 @@ pub use handover::{Handover, StopMode};
 pub use howdah_types::Arm;
 pub use protocol::{MAX_MESSAGE, Message, Reply, Request, StartMode, WhyRefused};
 pub use run::{GUARD_FD_ENV, run};
-pub use sys::end_at_closed_pipes;
+pub use sys::{end_at_closed_pipes, pass_no_descriptors_on};
 
 /// The agent's end of the socket to its guard, if a guard started this process. The second call gives `None`.
 #[must_use]

@@ -1,7 +1,7 @@
 //! System calls that have no safe wrapper: fork and exec, and a descriptor for signals.
 
 use std::{
-    ffi::{CStr, c_char, c_int},
+    ffi::{CStr, c_char, c_int, c_uint},
     io,
     marker::PhantomData,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
@@ -44,6 +44,22 @@ pub fn end_at_closed_pipes() {
     // SAFETY: no handler is installed, only the default restored, before any other thread runs.
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
+/// Descriptors that the caller has left open beyond the first three are not for what is started from here: a server in the
+/// background would hold the caller's locks and pipes. Kernels before 5.11 do not know how; nothing is changed then.
+pub fn pass_no_descriptors_on() {
+    const FIRST: c_uint = 3;
+    // JUSTIFICATION: no library that we use marks descriptors that it does not own.
+    // SAFETY: only the flag close-on-exec is set; no descriptor is closed or changed otherwise.
+    unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            FIRST,
+            c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        );
     }
 }
 

@@ -40,11 +40,17 @@ impl Api {
                 "one of stdin, stdout and stderr must be wanted",
             ));
         }
-        let surroundings = self.node.shell(&pod).map_err(ApiError::internal)?;
-        let line = line
-            .into_iter()
-            .map(|word| inside(&surroundings.root, word))
-            .collect();
+        let mut surroundings = self.node.shell(&pod).map_err(ApiError::internal)?;
+        let line = match packed(&surroundings.root, &line) {
+            Some(line) => {
+                surroundings.directory.clone_from(&surroundings.root);
+                line
+            }
+            None => line
+                .into_iter()
+                .map(|word| inside(&surroundings.root, word))
+                .collect(),
+        };
         let (protocol, answer) = negotiate(&request.headers, Purpose::Exec)?;
         let session = Session::Exec(Exec {
             line,
@@ -141,9 +147,26 @@ fn inside(root: &Path, word: String) -> String {
     }
 }
 
+/// The command line of `kubectl cp` from a pod, `tar cf - PATH…`, for paths of the pod: the names in the archive are the paths
+/// without their first slash, so that tar must work in the pod's root.
+fn packed(root: &Path, line: &[String]) -> Option<Vec<String>> {
+    let [tar, cf, dash, paths @ ..] = line else {
+        return None;
+    };
+    if (tar.as_str(), cf.as_str(), dash.as_str()) != ("tar", "cf", "-") || paths.is_empty() {
+        return None;
+    }
+    let mut out = vec![tar.clone(), cf.clone(), dash.clone()];
+    for path in paths {
+        (inside(root, path.clone()) != *path).then_some(())?;
+        out.push(path.trim_start_matches('/').to_owned());
+    }
+    Some(out)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::inside;
+    use super::{inside, packed};
 
     #[test]
     fn paths_of_the_pod_are_found_and_others_are_the_machine_s() {
@@ -155,5 +178,16 @@ mod tests {
         for word in ["/bin/sh", "home/postgres", "-c", "/home/../home/postgres", ""] {
             assert_eq!(inside(word), word);
         }
+        let line = |words: &[&str]| -> Vec<String> { words.iter().map(|word| (*word).to_owned()).collect() };
+        let copy = packed(root.path(), &line(&["tar", "cf", "-", "/home/postgres"]));
+        assert_eq!(copy.unwrap(), line(&["tar", "cf", "-", "home/postgres"]));
+        assert_eq!(
+            packed(root.path(), &line(&["tar", "cf", "-", "/etc/passwd"])),
+            None
+        );
+        assert_eq!(
+            packed(root.path(), &line(&["tar", "xf", "-", "/home/postgres"])),
+            None
+        );
     }
 }

@@ -57,6 +57,18 @@ impl Session {
 
     /// Serves a connection that has left HTTP until either side is done.
     pub(crate) async fn serve(self, raw: Raw, protocol: Protocol) {
+        let hangup = match raw.hangup() {
+            Ok(hangup) => hangup,
+            Err(error) => return tracing::warn!(%error, "A session was not begun."),
+        };
+        // A program that does not read keeps what the client has sent from being read, and its end from being seen.
+        tokio::select! {
+            () = self.talk(raw, protocol) => {}
+            () = hangup.seen() => {}
+        }
+    }
+
+    async fn talk(self, raw: Raw, protocol: Protocol) {
         let (reading, writing) = match protocol {
             Protocol::Spdy => {
                 let (read, write) = tokio::io::split(raw);
