@@ -28,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("overview", &["types", "dcs"]),
     ("member-api", &["types", "dcs", "overview"]),
     ("guard", &["types", "clock"]),
-    ("http", &["types", "clock"]),
+    ("http", &["types", "clock", "proc"]),
     ("sql", &["types", "clock", "http"]),
     ("dcs-etcd", &["types", "clock", "dcs", "http"]),
     ("dcs-kube", &["types", "clock", "dcs", "http"]),
