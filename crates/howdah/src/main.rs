@@ -98,7 +98,9 @@ fn agent(args: &AgentArgs) -> anyhow::Result<u8> {
 
 /// Only the server logs; the other commands print.
 fn cluster(command: howdah_commands::ClusterCommand) -> anyhow::Result<u8> {
-    howdah_guard::pass_no_descriptors_on();
+    if matches!(command, howdah_commands::ClusterCommand::Up(_)) {
+        howdah_guard::pass_no_descriptors_on();
+    }
     let is_server = matches!(&command, howdah_commands::ClusterCommand::Up(args) if !args.detach);
     logging::start(if is_server { "INFO" } else { "ERROR" })?;
     if !is_server {

@@ -18,6 +18,8 @@ pub struct Faults {
     /// A user requests a switchover, a replica's WAL receiver reconnects. These are no faults: while there are no others,
     /// nothing may be lost in any mode.
     pub requests: bool,
+    /// Members are told to end and are back soon; all WAL receivers reconnect at once. No faults either.
+    pub ends: bool,
     /// Agent and guard freeze together: not covered in asynchronous mode.
     pub both_freeze: bool,
     /// The guard alone freezes.
@@ -41,6 +43,7 @@ impl Faults {
     pub fn of_requests() -> Self {
         Faults {
             requests: true,
+            ends: true,
             partitions: false,
             checkpointers: false,
             ..Faults::of_commits()
@@ -57,6 +60,7 @@ impl Faults {
             deaths: false,
             freezes: false,
             requests: false,
+            ends: false,
             both_freeze: false,
             guards: false,
             wipes: false,
@@ -122,6 +126,7 @@ impl Settings {
                 deaths: true,
                 freezes: true,
                 requests: true,
+                ends: true,
                 both_freeze: false,
                 guards: true,
                 wipes: true,

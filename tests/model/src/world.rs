@@ -383,10 +383,10 @@ impl World {
             self.paused() && node.pg.serves(self.tick) && node.doing.is_none(),
             Fate::RestartByHand,
         );
-        add(faults.requests && exists && !self.paused_once, Fate::Ends);
+        add(faults.ends && exists && !self.paused_once, Fate::Ends);
         add(faults.requests && exists && self.all_receive(), Fate::NoReceiver);
         add(
-            faults.requests && exists && i == 0 && self.all_receive(),
+            faults.ends && exists && i == 0 && self.all_receive(),
             Fate::NoReceivers,
         );
         add(faults.deaths, Fate::PostgresDies);

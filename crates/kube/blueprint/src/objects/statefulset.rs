@@ -34,9 +34,7 @@ pub const TEMPLATE_VERSION: u32 = 2;
 /// Whether PostgreSQL runs. A replica without a primary is ready: it takes readers, and may be the next primary in a moment.
 fn readiness(manifest: &Manifest) -> Probe {
     let env = manifest.spec.env.as_deref().unwrap_or_default();
-    let tls = env
-        .iter()
-        .any(|var| var["name"] == "SSL_RESTAPI_CERTIFICATE_FILE");
+    let tls = env.iter().any(|var| var["name"] == "PATRONI_RESTAPI_CERTFILE");
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some("/health".into()),
