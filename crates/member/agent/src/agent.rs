@@ -168,6 +168,7 @@ impl Agent {
             ..plan.clone()
         };
         self.publish(view.as_deref(), &snapshot);
+        self.asked.published();
         self.asked.decided(&plan);
         let view_for_effects = view
             .clone()
@@ -202,6 +203,7 @@ impl Agent {
         let view = self.cluster.view.clone();
         let snapshot = self.snapshot(view.as_deref(), postgres);
         self.publish(view.as_deref(), &snapshot);
+        self.asked.published();
         self.due |= changed || snapshot.request.is_some() || self.pending.check;
     }
 

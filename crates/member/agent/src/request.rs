@@ -6,31 +6,43 @@ pub(crate) type Answer = oneshot::Sender<Result<(), String>>;
 
 /// The request to this member that is not answered yet: one at a time.
 #[derive(Default)]
-pub(crate) struct Asked(Option<(Request, Option<Answer>)>);
+pub(crate) struct Asked {
+    waiting: Option<(Request, Option<Answer>)>,
+    /// Who is told the outcome once what the API shows has it too.
+    outcome: Option<(Answer, Result<(), String>)>,
+}
 
 impl Asked {
     pub(crate) fn current(&self) -> Option<&Request> {
-        self.0.as_ref().map(|(request, _)| request)
+        self.waiting.as_ref().map(|(request, _)| request)
     }
 
     /// Takes a request that a caller waits for; refused while another one waits.
     pub(crate) fn take(&mut self, request: Request, answer: Answer) -> bool {
-        if self.0.is_some() {
+        if self.waiting.is_some() {
             let _ = answer.send(Err("another request is waiting".to_owned()));
             return false;
         }
-        self.0 = Some((request, Some(answer)));
+        self.waiting = Some((request, Some(answer)));
         true
     }
 
     /// A request of the agent's own, in the place of what waits, which is answered with `why`.
     pub(crate) fn replace(&mut self, request: Request, why: &str) {
+        self.published();
         self.end(Err(why.to_owned()));
-        self.0 = Some((request, None));
+        self.waiting = Some((request, None));
     }
 
     fn end(&mut self, result: Result<(), String>) {
-        if let Some((_, Some(answer))) = self.0.take() {
+        if let Some((_, Some(answer))) = self.waiting.take() {
+            let _ = answer.send(result);
+        }
+    }
+
+    /// What the API shows is of after the last action: whoever waited for that one is told.
+    pub(crate) fn published(&mut self) {
+        if let Some((answer, result)) = self.outcome.take() {
             let _ = answer.send(result);
         }
     }
@@ -50,15 +62,16 @@ impl Asked {
         }
     }
 
-    /// An action has ended: the request that it has served is answered.
+    /// An action has ended: the request that it has served is answered with the next [`Asked::published`]. Before, health checks
+    /// would still see the server that was restarted.
     pub(crate) fn served(&mut self, action: &Action, result: Result<(), String>) {
         let fits = match self.current() {
             Some(Request::Restart) => action.starts_postgres(),
             Some(Request::Reinitialize { .. }) => matches!(action, Action::Reinitialize { .. }),
             Some(Request::Shutdown) | None => false,
         };
-        if fits {
-            self.end(result);
+        if fits && let Some((_, Some(answer))) = self.waiting.take() {
+            self.outcome = Some((answer, result));
         }
     }
 }
@@ -83,6 +96,8 @@ mod tests {
         assert!(refused.try_recv().unwrap().is_err());
         assert!(answered.try_recv().is_err());
         first.served(&Action::StartReplica { follow: None }, Ok(()));
+        assert!(answered.try_recv().is_err(), "not before it can be seen");
+        first.published();
         assert_eq!(answered.try_recv().unwrap(), Ok(()));
     }
 
