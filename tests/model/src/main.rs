@@ -88,7 +88,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
             if *of_commits {
                 settings.faults = Faults::of_commits();
             }
-            // With every other event these more than double the ways; `--of-requests` has them, and so has every simulation.
+            // Beside every other event these lead to many more ways; `--of-requests` has them, and so has every simulation.
             settings.faults.ends &= *faults < 2;
             if world.of_requests {
                 settings.faults = Faults::of_requests();
