@@ -26,12 +26,8 @@ fn main() -> ExitCode {
         Command::AgentWorker(args) => worker(args),
         Command::Ctl(args) => {
             howdah_guard::end_at_closed_pipes();
-            let place = (
-                args.kubeconfig.as_deref(),
-                args.cluster(),
-                args.namespace.as_deref(),
-            );
-            howdah_commands::look_in_sandbox(place.0, place.1, place.2)
+            let (kubeconfig, namespace) = (args.kubeconfig.as_deref(), args.namespace.as_deref());
+            howdah_commands::look_in_sandbox(kubeconfig, args.cluster(), namespace)
                 .and_then(|()| howdah_ctl::run(args, howdah_commands::sandbox_kubeconfig()))
         }
         Command::Entrypoint => howdah_entrypoint::run(),

@@ -8,6 +8,8 @@
 //!   error.rs   NotSent | Lost | Timeout                            server.rs  accept loop, one service per connection
 //! ```
 //!
+//! A connection may leave HTTP (`switch.rs`, `raw.rs`): what serves it then runs in the connection's own task.
+//!
 //! Must not depend on what is talked about: no cluster, no store, no agent.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]

@@ -131,6 +131,7 @@ pub(crate) fn has_our_timeline(member: &Member, running: &Running) -> bool {
 
 /// Whether a timeline of a member's has the number of one of ours and is another one.
 pub(crate) fn has_forked(member: &Member, running: &Running) -> bool {
-    let known = member.howdah.as_ref().map(|howdah| &howdah.origins);
-    known.is_some_and(|origins| have_forked(&running.origins, origins))
+    member
+        .origins()
+        .is_some_and(|origins| have_forked(&running.origins, origins))
 }

@@ -67,7 +67,7 @@ pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: 
         plan.effect(Effect::Follow(Some(wanted)));
         plan.wake(snapshot.now + SOON * 5);
     }
-    watch_streaming(snapshot, view, running, plan);
+    watch_streaming(snapshot, view, running, forked, plan);
     sync::as_replica(snapshot, running, plan);
     if snapshot.action.is_none() && !snapshot.config.pause {
         slots::replica(snapshot, view, running, plan);
@@ -76,13 +76,12 @@ pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: 
 
 /// A replica that does not stream may have WAL that the leader has not. So may one that seems to stream and does not come
 /// to the leader's timeline: its receiver gets the end of the old timeline again and again, and breaks off each time.
-fn watch_streaming(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
+///
+/// So may one of which a timeline has the number of one of the leader's and is another one (`forked`): PostgreSQL goes by numbers and
+/// streams on, into rows that are not the leader's.
+fn watch_streaming(snapshot: &Snapshot, view: &View, running: &Running, forked: bool, plan: &mut Plan) {
     let leaders = view.leader_member().and_then(|(_, member)| member.timeline);
     let elsewhere = leaders.is_some_and(|timeline| running.timeline != timeline);
-    // PostgreSQL goes by the numbers of timelines: it streams on, into rows that are not the leader's.
-    let forked = view
-        .leader_member()
-        .is_some_and(|(_, member)| has_forked(member, running));
     if (running.streaming && !elsewhere && !forked) || snapshot.me.tags.nostream() {
         plan.memory.not_streaming_since = None;
         plan.memory.checked_at = None;

@@ -96,6 +96,12 @@ fn tags_are_empty(tags: &Tags) -> bool {
 }
 
 impl Member {
+    /// Which promotions began the timelines of its WAL; `None` of a member of Patroni's.
+    #[must_use]
+    pub fn origins(&self) -> Option<&Origins> {
+        self.howdah.as_ref().map(|howdah| &howdah.origins)
+    }
+
     /// The record as it is written. It has names for keys and no value that JSON has no form for; should that ever change,
     /// an empty object says that nothing is known of the member.
     #[must_use]

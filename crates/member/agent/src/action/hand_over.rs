@@ -107,8 +107,9 @@ pub(crate) async fn hand_over(
 async fn wait_received(outside: &Outside, candidate: Option<&MemberName>, control: &ControlData) -> Received {
     let ours = outside.server.origins();
     let forked = |member: &Member| {
-        let known = member.howdah.as_ref().map(|howdah| &howdah.origins);
-        known.is_some_and(|origins| have_forked(&ours, origins))
+        member
+            .origins()
+            .is_some_and(|origins| have_forked(&ours, origins))
     };
     let mut possible: Vec<(MemberName, String, i64)> = outside
         .view

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use howdah_clock::now;
+use howdah_dcs::Member;
 use howdah_guard::StopMode;
 use howdah_ha::{LeaderWal, OwnEnd, OwnWal, Relation, Upstream, relate};
 use howdah_pgconf::{DbState, HistoryLine, newest_at, parse_history};
@@ -215,8 +216,7 @@ fn own_origins(outside: &Outside, end: &OwnEnd) -> Origins {
 /// Which promotions began the leader's timelines, as its record says.
 fn leaders_origins(outside: &Outside, leader: &Upstream) -> Origins {
     let member = outside.view.members.get(&leader.name);
-    let howdah = member.and_then(|member| member.howdah.as_ref());
-    howdah.map(|howdah| howdah.origins.clone()).unwrap_or_default()
+    member.and_then(Member::origins).cloned().unwrap_or_default()
 }
 
 /// Whether the leader has removed the WAL that this running replica waits for, and no archive can have it.
