@@ -305,11 +305,14 @@ async fn an_ended_primary_that_no_replica_has_followed_comes_back_with_its_rows(
         .await
         .unwrap()
         .get(0);
-    let cut = format!(
-        "ALTER ROLE \"{role}\" NOLOGIN; SELECT pg_terminate_backend(pid) FROM pg_stat_replication; \
-         CREATE TABLE late AS SELECT generate_series(1, 1000) AS n"
-    );
-    client.batch_execute(&cut).await.unwrap();
+    // One transaction each: a replica that reconnects before the role is locked for others would have the table.
+    for statement in [
+        &*format!("ALTER ROLE \"{role}\" NOLOGIN"),
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_replication",
+        "CREATE TABLE late AS SELECT generate_series(1, 1000) AS n",
+    ] {
+        client.batch_execute(statement).await.unwrap();
+    }
     drop(client);
     let guard = lab.members[primary].guard_pid().unwrap();
     let term = Command::new("kill").args(["-TERM", &guard.to_string()]).status();
