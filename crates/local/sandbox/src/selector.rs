@@ -81,6 +81,21 @@ impl Selector {
     }
 }
 
+/// The parts of an object that selectors look at: labels, and [`FIELDS`].
+pub(crate) fn selectable(object: &Value) -> Value {
+    let mut out = Value::Null;
+    if let Some(labels) = object["metadata"].get("labels") {
+        meta::set(&mut out, &["metadata", "labels"], labels.clone());
+    }
+    for field in FIELDS {
+        let path: Vec<&str> = field.split('.').collect();
+        if let Value::String(text) = path.iter().fold(object, |at, key| &at[*key]) {
+            meta::set(&mut out, &path, Value::String(text.clone()));
+        }
+    }
+    out
+}
+
 /// Splits at commas outside of parentheses.
 fn split(text: &str) -> Vec<&str> {
     let (mut parts, mut depth, mut from) = (Vec::new(), 0, 0);
@@ -194,8 +209,10 @@ mod tests {
             ("other", "", false),
             ("app=y", "", false),
         ] {
+            let selector = Selector::parse(labels, fields).unwrap();
+            assert_eq!(selector.matches(&object), matches, "{labels} {fields}");
             assert_eq!(
-                Selector::parse(labels, fields).unwrap().matches(&object),
+                selector.matches(&selectable(&object)),
                 matches,
                 "{labels} {fields}"
             );

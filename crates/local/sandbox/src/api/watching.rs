@@ -1,4 +1,4 @@
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use howdah_clock::now;
@@ -141,7 +141,8 @@ impl Watch {
         let (revision, objects) = self.store.list(&self.resource.id(), self.namespace.as_deref());
         for object in objects {
             if self.selector.matches(&object) {
-                self.push("ADDED", &object);
+                let line = self.shown("ADDED", &object);
+                self.queue.push_back(line);
             }
         }
         self.revision = revision;
@@ -185,31 +186,44 @@ impl Watch {
             return;
         }
         let was = event
-            .before
+            .face_before
             .as_ref()
             .is_some_and(|before| self.selector.matches(before));
-        let is = event.change != Change::Deleted && self.selector.matches(&event.object);
-        match (was, is) {
-            (false, true) => self.push("ADDED", &event.object),
-            (true, true) => self.push("MODIFIED", &event.object),
-            (true, false) => self.push("DELETED", &event.object),
-            (false, false) => {}
-        }
+        let is = event.change != Change::Deleted && self.selector.matches(&event.face);
+        let kind = match (was, is) {
+            (false, true) => "ADDED",
+            (true, true) => "MODIFIED",
+            (true, false) => "DELETED",
+            (false, false) => return,
+        };
+        let line = match self.form {
+            Form::Plain => line(kind, &event.text),
+            // The store wrote the text itself.
+            Form::MetadataOnly | Form::Table => match serde_json::from_str(&event.text) {
+                Ok(object) => self.shown(kind, &object),
+                Err(error) => {
+                    tracing::error!(%error, "the text of an object is no JSON");
+                    return;
+                }
+            },
+        };
+        self.queue.push_back(line);
     }
 
-    fn push(&mut self, kind: &str, object: &Arc<Value>) {
-        let line = match self.form {
+    /// The line of an object in the form that the client wants.
+    fn shown(&self, kind: &str, object: &Value) -> Bytes {
+        match self.form {
             Form::Plain => line(kind, object),
             Form::MetadataOnly => line(kind, &metadata_only(object)),
             Form::Table => {
                 let revision = crate::meta::text(object, "resourceVersion");
+                let object = std::slice::from_ref(object);
                 line(
                     kind,
-                    &table::table(&self.resource, &[(**object).clone()], revision, &self.include),
+                    &table::table(&self.resource, object, revision, &self.include),
                 )
             }
-        };
-        self.queue.push_back(line);
+        }
     }
 
     fn bookmark(&mut self, end: bool) {
@@ -224,6 +238,6 @@ impl Watch {
     }
 }
 
-fn line(kind: &str, object: &Value) -> Bytes {
+fn line(kind: &str, object: &impl std::fmt::Display) -> Bytes {
     Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n"))
 }

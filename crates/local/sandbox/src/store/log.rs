@@ -143,7 +143,7 @@ impl Log {
         &mut self,
         key: &Key,
         revision: u64,
-        object: Option<&Value>,
+        object: Option<&str>,
         must: bool,
     ) -> io::Result<()> {
         let line = line(key, revision, object);
@@ -265,7 +265,8 @@ fn write_all<'a>(
     let mut text = format!("{}\n", json!({ HEADER: FORMAT, "revision": revision }));
     let mut lines = 0;
     for (key, object) in objects {
-        text.push_str(&line(key, crate::meta::revision(object), Some(object)));
+        let json = object.to_string();
+        text.push_str(&line(key, crate::meta::revision(object), Some(&json)));
         lines += 1;
     }
     let mut file = File::create(path)?;
@@ -274,10 +275,11 @@ fn write_all<'a>(
     Ok((file, lines))
 }
 
-fn line(key: &Key, revision: u64, object: Option<&Value>) -> String {
-    let mut entry = json!({"revision": revision, "key": [key.0, key.1, key.2]});
-    if let Some(object) = object {
-        entry["object"] = object.clone();
+/// A line; `object` is JSON.
+fn line(key: &Key, revision: u64, object: Option<&str>) -> String {
+    let key = json!([key.0, key.1, key.2]);
+    match object {
+        Some(object) => format!("{{\"revision\":{revision},\"key\":{key},\"object\":{object}}}\n"),
+        None => format!("{{\"revision\":{revision},\"key\":{key}}}\n"),
     }
-    format!("{entry}\n")
 }

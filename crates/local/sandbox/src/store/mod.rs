@@ -16,15 +16,14 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
-use crate::{ApiError, meta};
+use crate::{ApiError, meta, selector::selectable};
 use log::{Log, LogError};
 pub(crate) use watched::Label;
 use watched::Watched;
 
 /// How many changes of its resource a watch may be behind before its client has to list again, however fast they come.
 const RING: usize = 4096;
-/// Of changes that are older than [`KEPT`], only this many are kept: each holds a whole object, and a client that was away
-/// for longer lists again.
+/// Of changes that are older than [`KEPT`], only this many are kept: a client that was away for longer lists again.
 const OLD: usize = 8;
 /// How long every change is kept: longer than a client whose last bookmark is a minute old takes to connect again.
 const KEPT: Duration = Duration::from_secs(90);
@@ -40,7 +39,7 @@ pub(crate) enum Change {
     Deleted,
 }
 
-/// One change.
+/// One change. The object is kept as text: as a tree it takes ten times as much memory, and a watch sends text.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) revision: u64,
@@ -48,10 +47,12 @@ pub(crate) struct Event {
     at: BootTime,
     pub(crate) change: Change,
     pub(crate) namespace: String,
-    /// After the change; before it, with the revision of the deletion, when it was deleted.
-    pub(crate) object: Arc<Value>,
-    /// Before the change.
-    pub(crate) before: Option<Arc<Value>>,
+    /// The object in JSON: after the change; before it, with the revision of the deletion, when it was deleted.
+    pub(crate) text: Arc<str>,
+    /// What selectors look at, in that version of the object.
+    pub(crate) face: Arc<Value>,
+    /// The same before the change.
+    pub(crate) face_before: Option<Arc<Value>>,
 }
 
 /// What a write does.
@@ -72,13 +73,21 @@ pub struct Store {
 }
 
 struct Inner {
-    objects: BTreeMap<Key, Arc<Value>>,
+    objects: BTreeMap<Key, Stored>,
     revision: u64,
     /// The last changes of each resource.
     rings: BTreeMap<String, Ring>,
     /// The revision of the beginning: of what was before, no change is known.
     opened: u64,
     log: Option<Log>,
+}
+
+/// An object as it is now.
+#[derive(Clone)]
+struct Stored {
+    object: Arc<Value>,
+    /// What selectors look at. Versions that look the same to them share it.
+    face: Arc<Value>,
 }
 
 /// The last changes of one resource.
@@ -107,7 +116,11 @@ impl Store {
     /// The log cannot be read, or is of another version.
     pub fn open(directory: &Path) -> Result<Self, LogError> {
         let (log, objects, revision) = Log::open(directory)?;
-        let objects: BTreeMap<Key, Arc<Value>> = objects.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
+        let stored = |object: Value| Stored {
+            face: Arc::new(selectable(&object)),
+            object: Arc::new(object),
+        };
+        let objects = objects.into_iter().map(|(k, v)| (k, stored(v))).collect();
         Ok(Self::with(Inner {
             objects,
             revision,
@@ -140,7 +153,8 @@ impl Store {
 
     pub(crate) fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
         let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
-        self.inner.lock().objects.get(&key).cloned()
+        let inner = self.inner.lock();
+        inner.objects.get(&key).map(|stored| Arc::clone(&stored.object))
     }
 
     /// The objects of a resource, in one namespace or in all, and the revision they are of.
@@ -155,7 +169,7 @@ impl Store {
             .objects
             .range(from..)
             .take_while(|((r, ns, _), _)| r == resource && namespace.is_none_or(|wanted| ns == wanted))
-            .map(|(_, object)| Arc::clone(object))
+            .map(|(_, stored)| Arc::clone(&stored.object))
             .collect();
         (inner.revision, objects)
     }
@@ -203,7 +217,10 @@ impl Store {
     ) -> Result<Option<Arc<Value>>, ApiError> {
         let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
         let mut inner = self.inner.lock();
-        let before = inner.objects.get(&key).cloned();
+        let (before, face_before) = match inner.objects.get(&key).cloned() {
+            Some(Stored { object, face }) => (Some(object), Some(face)),
+            None => (None, None),
+        };
         let mut write = decide(before.as_deref())?;
         if let Write::Put(object) = &mut write {
             meta::tidy(object);
@@ -221,12 +238,13 @@ impl Store {
             &["metadata", "resourceVersion"],
             json!(revision.to_string()),
         );
+        let text: Arc<str> = object.to_string().into();
         let object = Arc::new(object);
         let is_note = change == Change::Modified
             && before
                 .as_ref()
                 .is_some_and(|before| differs_in(before, &object, &[], &NOTES));
-        let kept = Some(&*object).filter(|_| change != Change::Deleted);
+        let kept = Some(&*text).filter(|_| change != Change::Deleted);
         let must = change != Change::Modified || !is_news(resource, before.as_deref(), &object);
         if let Err(error) = inner.persist(&key, revision, kept, must)
             && must
@@ -235,10 +253,19 @@ impl Store {
             return Err(ApiError::no_space(&error.to_string()));
         }
         inner.revision = revision;
+        let new = selectable(&object);
+        let face = match &face_before {
+            Some(before) if **before == new => Arc::clone(before),
+            Some(_) | None => Arc::new(new),
+        };
         if change == Change::Deleted {
             inner.objects.remove(&key);
         } else {
-            inner.objects.insert(key.clone(), Arc::clone(&object));
+            let stored = Stored {
+                object: Arc::clone(&object),
+                face: Arc::clone(&face),
+            };
+            inner.objects.insert(key, stored);
         }
         inner.compact(revision);
         let opened = inner.opened;
@@ -252,8 +279,9 @@ impl Store {
             at,
             change,
             namespace: namespace.to_owned(),
-            object: Arc::clone(&object),
-            before: before.clone(),
+            text,
+            face,
+            face_before,
         });
         while let Some(first) = ring.events.front()
             && (ring.events.len() > RING || (ring.events.len() > OLD && first.at + KEPT < at))
@@ -315,13 +343,7 @@ fn differs_in(before: &Value, after: &Value, parts: &[&str], of_metadata: &[&str
 impl Inner {
     /// Puts a change on the disk before it counts. After a failure a new file takes the place of the old one, and until it has,
     /// nothing is kept.
-    fn persist(
-        &mut self,
-        key: &Key,
-        revision: u64,
-        object: Option<&Value>,
-        must: bool,
-    ) -> std::io::Result<()> {
+    fn persist(&mut self, key: &Key, revision: u64, object: Option<&str>, must: bool) -> std::io::Result<()> {
         let Some(log) = &mut self.log else {
             return Ok(());
         };
@@ -349,7 +371,7 @@ impl Inner {
         let objects = &self.objects;
         let snapshot = objects
             .iter()
-            .map(|(key, object)| (key.clone(), Arc::clone(object)));
+            .map(|(key, stored)| (key.clone(), Arc::clone(&stored.object)));
         if let Err(error) = log.begin_compaction(snapshot.collect(), revision) {
             tracing::error!(%error, "The sandbox's state cannot be written.");
         }
