@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use howdah_config::patch;
 use howdah_pgconf::{Wrong, parameter_error};
 use serde_json::{Map, Value, json};
@@ -145,6 +147,10 @@ fn base(env: &Environment, facts: &Facts, choice: &Choice) -> Result<Map<String,
         name: "POD_IP",
         why: "other members reach this one by it",
     })?;
+    let ip: IpAddr = ip.parse().map_err(|_| SpiloError::Bad {
+        name: "POD_IP".into(),
+        reason: format!("'{ip}' is not an IP address"),
+    })?;
     let scope = env.get("SCOPE").ok_or(SpiloError::Missing {
         name: "SCOPE",
         why: "it is the cluster's name",
@@ -171,8 +177,8 @@ fn base(env: &Environment, facts: &Facts, choice: &Choice) -> Result<Map<String,
     parameters.insert("unix_socket_directories".into(), json!(facts.run_dir));
     let locale = format!("{}.UTF-8", env.or("INITDB_LOCALE", "en_US"));
     let mut postgresql = json!({
-        "listen": format!("{ip}:{port}"),
-        "connect_address": format!("{ip}:{port}"),
+        "listen": listen(ip, port),
+        "connect_address": address(ip, port),
         "data_dir": facts.path(&data),
         "bin_dir": choice.bin_dir,
         "pgpass": facts.run_dir.join("pgpass"),
@@ -191,11 +197,11 @@ fn base(env: &Environment, facts: &Facts, choice: &Choice) -> Result<Map<String,
     let config = json!({
         "scope": scope,
         "name": facts.hostname,
-        // Everybody on the machine can connect to a loopback address, so what changes the cluster needs a credential;
-        // a superuser of the database may do it.
+        // Every pod of a Kubernetes can connect, and in the sandbox every user of the machine: what changes the cluster
+        // needs a credential, and a superuser of the database may do it.
         "restapi": {
-            "listen": format!("{ip}:{api_port}"),
-            "connect_address": format!("{ip}:{api_port}"),
+            "listen": listen(ip, api_port),
+            "connect_address": address(ip, api_port),
             "authentication": {"username": superuser, "password": password},
         },
         "bootstrap": {
@@ -215,6 +221,23 @@ fn base(env: &Environment, facts: &Facts, choice: &Choice) -> Result<Map<String,
         "postgresql": postgresql,
     });
     Ok(config.as_object().cloned().unwrap_or_default())
+}
+
+/// All addresses of the pod, as in Spilo: sidecars and `kubectl port-forward` come in by 127.0.0.1. Pods of the sandbox share
+/// the machine's network, and each has a loopback address of its own.
+fn listen(ip: IpAddr, port: &str) -> String {
+    if ip.is_loopback() {
+        address(ip, port)
+    } else {
+        format!("*:{port}")
+    }
+}
+
+fn address(ip: IpAddr, port: &str) -> String {
+    match ip {
+        IpAddr::V4(ip) => format!("{ip}:{port}"),
+        IpAddr::V6(ip) => format!("[{ip}]:{port}"),
+    }
 }
 
 /// The wanted locale if the machine has it, else one that every machine has and that knows Unicode.
@@ -385,17 +408,34 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_with_a_network_of_its_own_listens_on_all_of_it() {
+        for (ip, listen, connect) in [
+            ("127.70.0.2", "127.70.0.2", "127.70.0.2"),
+            ("10.86.0.5", "*", "10.86.0.5"),
+            ("fd00::5", "*", "[fd00::5]"),
+        ] {
+            let config = configure(&env(&[("POD_IP", ip)]), &facts()).unwrap().config;
+            for (section, port) in [("postgresql", "5432"), ("restapi", "8008")] {
+                assert_eq!(config[section]["listen"], format!("{listen}:{port}"));
+                assert_eq!(config[section]["connect_address"], format!("{connect}:{port}"));
+            }
+            LocalConfig::from_value(&config, &Places::default(), Path::new("/")).unwrap();
+        }
+    }
+
+    #[test]
     fn what_would_make_other_data_is_refused() {
         for (name, value) in [
             ("CLONE_METHOD", "CLONE_WITH_WALE"),
             ("STANDBY_HOST", "x"),
             ("PGVERSION", "new"),
+            ("POD_IP", "acid-x-0"),
         ] {
             assert!(configure(&env(&[(name, value)]), &facts()).is_err(), "{name}");
         }
         let no_store: Environment = [
             ("SCOPE", "a"),
-            ("POD_IP", "1"),
+            ("POD_IP", "10.0.0.1"),
             ("PGPASSWORD_SUPERUSER", "a"),
             ("PGPASSWORD_STANDBY", "b"),
         ]

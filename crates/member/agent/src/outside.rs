@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use howdah_clock::now;
-use howdah_dcs::{KeyOp, Outcome, Store, Term, View};
+use howdah_dcs::{KeyOp, Store, Term, View};
 use howdah_guard::{GuardError, Reply, Request, StartMode, StopMode, WhyRefused};
 use howdah_ha::{Command, LeaseState, Upstream};
 use howdah_http::Client;
@@ -155,10 +155,9 @@ impl Outside {
 
     /// One write to the store; anything but success is an error.
     pub(crate) async fn write(&self, op: &KeyOp) -> anyhow::Result<()> {
-        match self.store.write(op, now() + STORE_PATIENCE).await {
-            Outcome::Done(_) => Ok(()),
-            other => anyhow::bail!("the store did not write: {other:?}"),
-        }
+        let outcome = self.store.write(op, now() + STORE_PATIENCE).await;
+        let written = outcome.done().map(|_| ());
+        written.map_err(|why| anyhow::anyhow!("the store did not write: {why}"))
     }
 
     /// Whether a member may lead: in synchronous mode only who has every acknowledged commit.

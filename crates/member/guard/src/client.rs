@@ -19,7 +19,7 @@ pub enum GuardError {
     #[error("the guard does not answer")]
     Busy,
     /// It said no.
-    #[error("the guard refuses: {0:?}")]
+    #[error("the guard refuses: {0}")]
     Refused(WhyRefused),
     /// The system said no.
     #[error("talking to the guard: {0}")]

@@ -2,6 +2,7 @@
 //! after an upgrade a new agent talks to an old guard.
 
 use howdah_types::{Arm, BootTime};
+use thiserror::Error;
 
 /// The version of the messages. A guard answers [`WhyRefused::Version`] to any other.
 pub const VERSION: u8 = 1;
@@ -80,29 +81,40 @@ pub enum Request {
 }
 
 /// Why the guard does not do something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum WhyRefused {
     /// The message has another version.
+    #[error("the message is of another version")]
     Version = 1,
     /// Not a message.
+    #[error("the message is malformed")]
     Malformed = 2,
     /// A newer leadership was armed before.
+    #[error("a newer leadership was armed before")]
     OldTerm = 3,
     /// Not the armed leadership, or none is armed.
+    #[error("this leadership is not armed")]
     NotArmed = 4,
     /// Past `not_after`, or past the moment from which PostgreSQL must stop.
+    #[error("it is too late: PostgreSQL must stop")]
     TooLate = 5,
     /// PostgreSQL is being ended.
+    #[error("PostgreSQL is being ended")]
     Fencing = 6,
     /// PostgreSQL runs already.
+    #[error("PostgreSQL runs already")]
     Running = 7,
     /// PostgreSQL does not run.
+    #[error("PostgreSQL does not run")]
     NotRunning = 8,
     /// PostgreSQL may write and would go on without a lease.
+    #[error("PostgreSQL may write and would go on without a lease")]
     MayWrite = 9,
     /// The system refused: fork, exec, a file.
+    #[error("the system did not let it; the guard's line in the log says why")]
     System = 10,
     /// `standby.signal` is missing: PostgreSQL would start as primary.
+    #[error("standby.signal is missing: PostgreSQL would start as primary")]
     NotAStandby = 11,
 }
 

@@ -175,3 +175,22 @@ pub enum Outcome<T> {
     /// The answer was lost: it may have happened, or may happen yet.
     Unknown(String),
 }
+
+impl<T> Outcome<T> {
+    /// The result of an operation that has happened.
+    ///
+    /// # Errors
+    /// Why it has not, or may not have, in words.
+    pub fn done(self) -> Result<T, String> {
+        match self {
+            Outcome::Done(value) => Ok(value),
+            Outcome::Refused(Refusal::NoLease) => Err("the lease is gone".to_owned()),
+            Outcome::Refused(Refusal::HasLeader(key)) => Err(format!("{} leads", key.name)),
+            Outcome::Refused(Refusal::Condition) => {
+                Err("the key was changed meanwhile: try again".to_owned())
+            }
+            Outcome::Failed(reason) => Err(reason),
+            Outcome::Unknown(reason) => Err(format!("it may have been written: {reason}")),
+        }
+    }
+}

@@ -12,7 +12,10 @@ mod routes;
 mod switchover;
 mod write;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -178,14 +181,21 @@ fn tls_of(config: &RestApiConfig) -> anyhow::Result<Option<Arc<ServerConfig>>> {
 }
 
 async fn bind(config: &RestApiConfig) -> anyhow::Result<TcpListener> {
+    let port = config.listen.port;
     let host = match config.listen.hosts.first().map(String::as_str) {
-        None | Some("*" | "") => "::",
+        None | Some("*" | "") => {
+            // A kernel without IPv6 refuses the first.
+            let both = listen_at((Ipv6Addr::UNSPECIFIED, port).into());
+            return Ok(both.or_else(|_| listen_at((Ipv4Addr::UNSPECIFIED, port).into()))?);
+        }
         Some(host) => host,
     };
-    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, config.listen.port))
-        .await?
-        .collect();
+    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
     let address = found.first().copied().context("the host has no address")?;
+    Ok(listen_at(address)?)
+}
+
+fn listen_at(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv6() {
         tokio::net::TcpSocket::new_v6()
     } else {
@@ -194,5 +204,5 @@ async fn bind(config: &RestApiConfig) -> anyhow::Result<TcpListener> {
     // A restarted agent gets its port back although old connections linger.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    Ok(socket.listen(256)?)
+    socket.listen(256)
 }

@@ -39,9 +39,8 @@ pub(crate) async fn post(api: &Api, body: &Map<String, Value>, is_switchover: bo
         document: Document::failover(Some(&request)),
         cond: Cond::Rev(view.failover.rev),
     };
-    match api.store.write(&op, now() + STORE_PATIENCE).await {
-        Outcome::Done(_) => {}
-        other => return Answer::text(503, format!("failed to write the failover key: {other:?}")),
+    if let Err(why) = api.store.write(&op, now() + STORE_PATIENCE).await.done() {
+        return Answer::text(503, format!("failed to write the failover key: {why}"));
     }
     api.wake.wake();
     let what = if request.is_switchover() {
