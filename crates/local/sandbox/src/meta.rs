@@ -79,6 +79,24 @@ pub(crate) fn labels(object: &Value) -> Option<&Map<String, Value>> {
     object["metadata"]["labels"].as_object()
 }
 
+/// Whether two mappings are the same but for these keys.
+pub(crate) fn same_but(a: &Value, b: &Value, but: &[&str]) -> bool {
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else {
+        return a == b;
+    };
+    let covers = |a: &Map<String, Value>, b: &Map<String, Value>| {
+        a.iter()
+            .filter(|(name, _)| !but.contains(&name.as_str()))
+            .all(|(name, value)| b.get(name) == Some(value))
+    };
+    covers(a, b) && covers(b, a)
+}
+
+/// Whether two versions of an object differ in no more than these parts of their metadata.
+pub(crate) fn same_but_in_metadata(a: &Value, b: &Value, but: &[&str]) -> bool {
+    same_but(a, b, &["metadata"]) && same_but(&a["metadata"], &b["metadata"], but)
+}
+
 /// Sets a value at a path of keys; mappings on the way are made.
 pub(crate) fn set(object: &mut Value, path: &[&str], value: Value) {
     let mut at = object;

@@ -38,9 +38,8 @@ impl Api {
                 sub: None,
             },
         )?;
-        Ok(Reply::created(&json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-        })))
+        let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
+        Ok(Reply::json(&done).created())
     }
 
     /// Whether every budget that covers a pod allows one ready pod less.

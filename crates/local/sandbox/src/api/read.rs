@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -8,24 +10,33 @@ use super::{
     route::Target,
     table,
 };
-use crate::{ApiError, meta, resources::Resource};
+use crate::{ApiError, meta, resources::Resource, store::Stored};
 
 impl Api {
     /// One object.
     pub(super) fn get(&self, request: &Request, target: &Target) -> Result<Reply, ApiError> {
-        let object = self.fetch(target)?;
-        Ok(Reply::json(&match request.form() {
-            Form::Plain => object,
-            Form::MetadataOnly => metadata_only(&object),
-            Form::Table => table::table(&target.resource, &[object], "", request.query("includeObject")),
-        }))
+        let found = self.version(target)?;
+        let object = &*found.object;
+        Ok(match request.form() {
+            Form::Plain => Reply::object(&found),
+            Form::MetadataOnly => Reply::json(&metadata_only(object)),
+            Form::Table => Reply::json(&table::table(
+                &target.resource,
+                &[object],
+                "",
+                request.query("includeObject"),
+            )),
+        })
     }
 
-    pub(super) fn fetch(&self, target: &Target) -> Result<Value, ApiError> {
+    pub(super) fn fetch(&self, target: &Target) -> Result<Arc<Value>, ApiError> {
+        Ok(self.version(target)?.object)
+    }
+
+    fn version(&self, target: &Target) -> Result<Stored, ApiError> {
         let name = target.name.as_deref().unwrap_or_default();
         self.store
-            .get(&target.resource.id(), &target.namespace, name)
-            .map(|object| (*object).clone())
+            .version(&target.resource.id(), &target.namespace, name)
             .ok_or_else(|| ApiError::not_found(&target.resource.full_name(), name))
     }
 
@@ -52,42 +63,41 @@ impl Api {
             .filter(|limit| *limit > 0);
         let mut found = objects
             .iter()
-            .filter(|object| selector.matches(object))
-            .filter(|object| after.is_empty() || place(object) > after);
-        let page: Vec<Value> = match limit {
-            Some(limit) => found
-                .by_ref()
-                .take(limit)
-                .map(|object| (**object).clone())
-                .collect(),
-            None => found.by_ref().map(|object| (**object).clone()).collect(),
-        };
+            .filter(|version| selector.matches(&version.face))
+            .filter(|version| after.is_empty() || place(&version.object) > after);
+        let page: Vec<&Stored> = found.by_ref().take(limit.unwrap_or(usize::MAX)).collect();
         let remaining = found.count();
         let mut metadata = json!({ "resourceVersion": revision });
         if remaining > 0
             && let Some(last) = page.last()
         {
-            metadata["continue"] = json!(format!("{revision} {}", place(last)));
+            metadata["continue"] = json!(format!("{revision} {}", place(&last.object)));
             metadata["remainingItemCount"] = json!(remaining);
         }
         let resource = &target.resource;
-        Ok(Reply::json(&match request.form() {
-            Form::Plain => list_of(resource, page, &metadata),
+        let objects = page.iter().map(|version| &*version.object);
+        Ok(match request.form() {
+            Form::Plain => Reply::json_text(list_of(resource, &page, &metadata)),
             Form::MetadataOnly => {
-                let items: Vec<Value> = page.iter().map(metadata_only).collect();
-                json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items})
+                let items: Vec<Value> = objects.map(metadata_only).collect();
+                Reply::json(&json!({
+                    "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items,
+                }))
             }
             Form::Table => {
-                let mut table = table::table(resource, &page, &revision, request.query("includeObject"));
+                let objects: Vec<&Value> = objects.collect();
+                let mut table = table::table(resource, &objects, &revision, request.query("includeObject"));
                 table["metadata"] = metadata;
-                table
+                Reply::json(&table)
             }
-        }))
+        })
     }
 }
 
-fn list_of(resource: &Resource, items: Vec<Value>, metadata: &Value) -> Value {
-    json!({
-        "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": metadata, "items": items,
-    })
+/// A list in JSON, of the texts that the store has.
+fn list_of(resource: &Resource, items: &[&Stored], metadata: &Value) -> String {
+    let (kind, version) = (json!(resource.list_kind), json!(resource.api_version()));
+    let texts: Vec<&str> = items.iter().map(|item| &*item.text).collect();
+    let items = texts.join(",");
+    format!("{{\"kind\":{kind},\"apiVersion\":{version},\"metadata\":{metadata},\"items\":[{items}]}}")
 }

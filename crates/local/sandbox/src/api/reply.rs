@@ -6,7 +6,7 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{Response, http::response};
 use serde_json::Value;
 
-use crate::ApiError;
+use crate::{ApiError, store::Stored};
 
 /// A body that is there at once, or comes bit by bit.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -23,14 +23,20 @@ pub(crate) struct Reply {
 
 impl Reply {
     pub(crate) fn json(value: &Value) -> Self {
-        Self::with(200, "application/json", Bytes::from(value.to_string()))
+        Self::json_text(value.to_string())
     }
 
-    pub(crate) fn created(value: &Value) -> Self {
-        Reply {
-            status: 201,
-            ..Self::json(value)
-        }
+    pub(crate) fn json_text(text: String) -> Self {
+        Self::with(200, "application/json", Bytes::from(text))
+    }
+
+    /// An object as the store has it.
+    pub(crate) fn object(object: &Stored) -> Self {
+        Self::json_text(object.text.to_string())
+    }
+
+    pub(crate) fn created(self) -> Self {
+        Reply { status: 201, ..self }
     }
 
     pub(crate) fn with(status: u16, content_type: &str, bytes: Bytes) -> Self {

@@ -29,5 +29,5 @@ pub(super) fn create(request: &Request, plural: &str, user: &str) -> Result<Repl
     if review["metadata"].is_null() {
         review["metadata"] = json!({});
     }
-    Ok(Reply::created(&review))
+    Ok(Reply::json(&review).created())
 }

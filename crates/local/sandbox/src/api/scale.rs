@@ -8,7 +8,7 @@ impl Api {
     /// `GET`, `PUT` and `PATCH` of `/scale`.
     pub(super) fn scale(&self, request: &Request, target: &Target) -> Result<Reply, ApiError> {
         if request.method == Method::GET {
-            return Ok(Reply::json(&scale_of(&self.fetch(target)?)));
+            return Ok(Reply::json(&scale_of(&*self.fetch(target)?)));
         }
         if request.method != Method::PUT && request.method != Method::PATCH {
             return Err(ApiError::method(&format!("{} on /scale", request.method)));
@@ -36,7 +36,7 @@ impl Api {
             }
             Ok(after)
         })?;
-        Ok(Reply::json(&scale_of(&object)))
+        Ok(Reply::json(&scale_of(&object.object)))
     }
 }
 

@@ -104,7 +104,7 @@ impl Api {
     }
 
     /// The pod of a session, if it runs and the client may enter it.
-    fn running(&self, request: &Request, user: &str, target: &Target) -> Result<Value, ApiError> {
+    fn running(&self, request: &Request, user: &str, target: &Target) -> Result<Arc<Value>, ApiError> {
         // Whoever has a pod's token may change objects, as agents must; entering other pods is no part of that.
         if user != super::ADMIN {
             return Err(ApiError::forbidden(format!(

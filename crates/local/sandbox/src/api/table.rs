@@ -75,7 +75,7 @@ fn columns(plural: &str) -> Vec<Column> {
 }
 
 /// Objects as a table. `include` says how much of each object comes along: nothing, metadata (the default) or all.
-pub(super) fn table(resource: &Resource, objects: &[Value], revision: &str, include: &str) -> Value {
+pub(super) fn table(resource: &Resource, objects: &[&Value], revision: &str, include: &str) -> Value {
     let (definitions, paths) = definitions(resource);
     let rows: Vec<Value> = objects
         .iter()
@@ -84,7 +84,7 @@ pub(super) fn table(resource: &Resource, objects: &[Value], revision: &str, incl
             let mut row = json!({ "cells": cells });
             match include {
                 "None" => {}
-                "Object" => row["object"] = object.clone(),
+                "Object" => row["object"] = (*object).clone(),
                 _ => row["object"] = metadata_only(object),
             }
             row

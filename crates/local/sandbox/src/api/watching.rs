@@ -139,9 +139,12 @@ impl Watch {
     /// Every object that is there, as if it had just been added.
     fn tell_everything(&mut self, with_end: bool) {
         let (revision, objects) = self.store.list(&self.resource.id(), self.namespace.as_deref());
-        for object in objects {
-            if self.selector.matches(&object) {
-                let line = self.shown("ADDED", &object);
+        for version in objects {
+            if self.selector.matches(&version.face) {
+                let line = match self.form {
+                    Form::Plain => line("ADDED", &version.text),
+                    Form::MetadataOnly | Form::Table => self.shown("ADDED", &version.object),
+                };
                 self.queue.push_back(line);
             }
         }
@@ -217,7 +220,7 @@ impl Watch {
             Form::MetadataOnly => line(kind, &metadata_only(object)),
             Form::Table => {
                 let revision = crate::meta::text(object, "resourceVersion");
-                let object = std::slice::from_ref(object);
+                let object = &[object];
                 line(
                     kind,
                     &table::table(&self.resource, object, revision, &self.include),

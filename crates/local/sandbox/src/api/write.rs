@@ -2,8 +2,12 @@ use serde_json::{Value, json};
 
 use super::{Api, reply::Reply, request::Request, route::Target};
 use crate::{
-    ApiError, builtin, defaults, fields, fields::Lists, meta, patch, resources::Resource, schema,
-    store::Write,
+    ApiError, builtin, defaults, fields,
+    fields::Lists,
+    meta, patch,
+    resources::Resource,
+    schema,
+    store::{Stored, Write},
 };
 
 /// How a change is to be carried out.
@@ -46,7 +50,7 @@ impl Api {
         complete(&target.resource, &mut object);
         let change = Change::of(request, target);
         let (object, warnings) = self.add(target, object, &change)?;
-        Ok(Reply::created(&object).warn(warnings))
+        Ok(Reply::object(&object).created().warn(warnings))
     }
 
     /// `PUT`
@@ -61,7 +65,7 @@ impl Api {
             *warnings.borrow_mut() = conform(&target.resource, &mut after, change.strict)?;
             Ok(after)
         })?;
-        Ok(Reply::json(&object).warn(warnings.into_inner()))
+        Ok(Reply::object(&object).warn(warnings.into_inner()))
     }
 
     /// `PATCH`
@@ -93,10 +97,12 @@ impl Api {
                 "application/strategic-merge-patch+json" => patch::strategic(&mut after, &body),
                 _ => patch::merge(&mut after, &body),
             }
-            *warnings.borrow_mut() = conform(&target.resource, &mut after, change.strict)?;
+            if !differs_by_annotations(before, &after) {
+                *warnings.borrow_mut() = conform(&target.resource, &mut after, change.strict)?;
+            }
             Ok(after)
         })?;
-        Ok(Reply::json(&object).warn(warnings.into_inner()))
+        Ok(Reply::object(&object).warn(warnings.into_inner()))
     }
 
     fn apply(
@@ -132,7 +138,7 @@ impl Api {
             let mut object = fields::apply(None, &applied, &manager, sub, force, lists)?;
             conform(&target.resource, &mut object, change.strict)?;
             match self.add(target, object, &change) {
-                Ok((object, _)) => return Ok(Reply::created(&object).warn(warnings)),
+                Ok((object, _)) => return Ok(Reply::object(&object).created().warn(warnings)),
                 // Another client was faster: apply on top.
                 Err(error) if error.reason == "AlreadyExists" => {}
                 Err(error) => return Err(error),
@@ -146,11 +152,16 @@ impl Api {
             }
             Ok(after)
         })?;
-        Ok(Reply::json(&object).warn(warnings))
+        Ok(Reply::object(&object).warn(warnings))
     }
 
     /// Adds an object.
-    fn add(&self, target: &Target, object: Value, change: &Change) -> Result<(Value, Vec<String>), ApiError> {
+    fn add(
+        &self,
+        target: &Target,
+        object: Value,
+        change: &Change,
+    ) -> Result<(Stored, Vec<String>), ApiError> {
         let resource = &target.resource;
         expect_kind(resource, &object)?;
         let mut object = object;
@@ -192,7 +203,7 @@ impl Api {
         if change.dry_run {
             return match self.store.get(&resource.id(), &target.namespace, &name) {
                 Some(_) => Err(exists()),
-                None => Ok((object, warnings)),
+                None => Ok((Stored::new(object), warnings)),
             };
         }
         let written = self
@@ -202,7 +213,7 @@ impl Api {
                 None => Ok(Write::Put(object)),
             })?;
         let written = written.ok_or_else(|| ApiError::internal("a written object is not there"))?;
-        Ok(((*written).clone(), warnings))
+        Ok((written, warnings))
     }
 
     /// Puts an object into the namespace of the path, which must exist.
@@ -259,10 +270,11 @@ impl Api {
         target: &Target,
         change: &Change,
         edit: impl FnOnce(&Value) -> Result<Value, ApiError>,
-    ) -> Result<Value, ApiError> {
+    ) -> Result<Stored, ApiError> {
         let resource = &target.resource;
         let name = target.name.as_deref().unwrap_or_default();
-        let mut shown = Value::Null;
+        // What a dry run would have made.
+        let mut tried = None;
         let written = self
             .store
             .write(&resource.id(), &target.namespace, name, |before| {
@@ -288,7 +300,7 @@ impl Api {
                 isolate_status(resource, change.status, before, &mut after);
                 defaults::fill(&resource.kind, &mut after);
                 allowed(resource, before, &after)?;
-                if without(before, "status") != without(&after, "status") {
+                if !meta::same_but(before, &after, &["metadata", "status"]) {
                     let generation = before["metadata"]["generation"].as_u64().unwrap_or(1) + 1;
                     meta::set(&mut after, &["metadata", "generation"], json!(generation));
                 }
@@ -307,11 +319,10 @@ impl Api {
                     );
                 }
                 if same_but_times(before, &after) {
-                    shown = before.clone();
                     return Ok(Write::Nothing);
                 }
-                shown = after.clone();
                 if change.dry_run {
+                    tried = Some(Stored::new(after));
                     return Ok(Write::Nothing);
                 }
                 let free = after["metadata"]["finalizers"]
@@ -323,10 +334,8 @@ impl Api {
                 }
                 Ok(Write::Put(after))
             })?;
-        if change.dry_run {
-            return Ok(shown);
-        }
-        Ok(written.map_or(shown, |object| (*object).clone()))
+        let found = tried.or(written);
+        found.ok_or_else(|| ApiError::not_found(&resource.full_name(), name))
     }
 }
 
@@ -503,6 +512,9 @@ fn keep_fixed(before: &Value, after: &mut Value) {
         "resourceVersion",
     ] {
         let value = &before["metadata"][fixed];
+        if after["metadata"].get(fixed) == Some(value) {
+            continue;
+        }
         if value.is_null() {
             if let Some(metadata) = after["metadata"].as_object_mut() {
                 metadata.shift_remove(fixed);
@@ -585,27 +597,24 @@ fn allowed(resource: &Resource, before: &Value, after: &Value) -> Result<(), Api
     Ok(())
 }
 
-fn without(object: &Value, field: &str) -> Value {
-    let mut out = object.clone();
-    if let Some(map) = out.as_object_mut() {
-        map.shift_remove(field);
-        map.shift_remove("metadata");
-    }
-    out
-}
-
 /// Whether two objects differ in no more than the times of their managers.
 fn same_but_times(a: &Value, b: &Value) -> bool {
-    let timeless = |object: &Value| {
-        let mut out = object.clone();
-        for entry in out["metadata"]["managedFields"]
-            .as_array_mut()
-            .into_iter()
-            .flatten()
-        {
-            entry["time"] = Value::Null;
-        }
-        out
-    };
-    timeless(a) == timeless(b)
+    let (of_a, of_b) = (managers_of(a), managers_of(b));
+    let same = |(a, b): (&Value, &Value)| meta::same_but(a, b, &["time"]);
+    meta::same_but_in_metadata(a, b, &["managedFields"])
+        && of_a.len() == of_b.len()
+        && of_a.iter().zip(of_b).all(same)
+}
+
+fn managers_of(object: &Value) -> &[Value] {
+    let managers = object["metadata"]["managedFields"].as_array();
+    managers.map_or(&[], Vec::as_slice)
+}
+
+/// Whether an object that is there differs from a patched one in annotations alone, which are texts: agents renew leases so,
+/// and nothing else needs to be checked.
+fn differs_by_annotations(before: &Value, after: &Value) -> bool {
+    let annotations = after["metadata"]["annotations"].as_object();
+    annotations.is_some_and(|annotations| annotations.values().all(Value::is_string))
+        && meta::same_but_in_metadata(before, after, &["annotations"])
 }

@@ -57,6 +57,17 @@ pub(crate) fn track(
     subresource: &str,
     lists: Lists<'_>,
 ) {
+    if let Some(before) = before
+        && let Some(entry) = renewed_by(before, after, manager, subresource)
+    {
+        after["metadata"]["managedFields"][entry]["time"] = json!(meta::timestamp());
+    } else {
+        track_all(before, after, manager, subresource, lists);
+    }
+}
+
+/// The same for any write.
+fn track_all(before: Option<&Value>, after: &mut Value, manager: &str, subresource: &str, lists: Lists<'_>) {
     let empty = json!({});
     let before = before.unwrap_or(&empty);
     let now = paths_of(after, lists);
@@ -78,6 +89,39 @@ pub(crate) fn track(
             .extend(changed);
     }
     write_managers(after, &managers);
+}
+
+/// The entry of a manager who has changed only values of annotations that are its own already: all that changes is the time
+/// of its entry. Agents renew leases so, a few each second.
+fn renewed_by(before: &Value, after: &Value, manager: &str, subresource: &str) -> Option<usize> {
+    if !meta::same_but_in_metadata(before, after, &["annotations"]) {
+        return None;
+    }
+    let old = before["metadata"]["annotations"].as_object()?;
+    let new = after["metadata"]["annotations"].as_object()?;
+    if old.len() != new.len() || !new.keys().all(|name| old.contains_key(name)) {
+        return None;
+    }
+    let changed: Vec<String> = new
+        .iter()
+        .filter(|(name, value)| old.get(*name) != Some(value))
+        .map(|(name, _)| format!("f:{name}"))
+        .collect();
+    let entries = after["metadata"]["managedFields"].as_array()?;
+    let owns = |entry: &Value, name: &String| {
+        let owned = &entry["fieldsV1"]["f:metadata"]["f:annotations"];
+        owned.get(name).is_some()
+    };
+    let mine = entries.iter().position(|entry| {
+        entry["manager"] == manager
+            && entry["operation"] == "Update"
+            && entry["subresource"].as_str().unwrap_or_default() == subresource
+    })?;
+    let alone = entries.iter().enumerate().all(|(index, entry)| {
+        let owned = changed.iter().filter(|name| owns(entry, name)).count();
+        owned == if index == mine { changed.len() } else { 0 }
+    });
+    (alone && !changed.is_empty()).then_some(mine)
 }
 
 fn is(entry: &Manager, name: &str, operation: &str, subresource: &str) -> bool {
@@ -300,6 +344,40 @@ mod tests {
             without["spec"]["containers"],
             json!([{"name": "sidecar", "image": "s"}])
         );
+    }
+
+    #[test]
+    fn the_short_way_of_a_renewal_notes_what_the_long_one_notes() {
+        let agent = |note: &str, more: &str| {
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "labels": {"a": "b"},
+                "annotations": {"renewed": note, "other": more}}})
+        };
+        let lists = || Lists::BuiltIn;
+        let mut first = agent("1", "x");
+        track(None, &mut first, "agent", "", lists());
+        let renewed = |before: &Value, note: &str, more: &str, by: &str| {
+            let mut after = agent(note, more);
+            after["metadata"]["managedFields"] = before["metadata"]["managedFields"].clone();
+            let is_short = renewed_by(before, &after, by, "").is_some();
+            let mut long = after.clone();
+            track_all(Some(before), &mut long, by, "", lists());
+            track(Some(before), &mut after, by, "", lists());
+            let owners = |object: &Value| -> Vec<(String, Paths)> {
+                managers(object).into_iter().map(|m| (m.name, m.paths)).collect()
+            };
+            assert_eq!(owners(&after), owners(&long), "{note} {more} {by}");
+            (is_short, after)
+        };
+        let (is_short, second) = renewed(&first, "2", "x", "agent");
+        assert!(is_short);
+        // Another client takes one of them, and the agent takes it back.
+        let (is_short, third) = renewed(&second, "2", "y", "kubectl");
+        assert!(!is_short);
+        let (is_short, fourth) = renewed(&third, "3", "y", "agent");
+        assert!(is_short);
+        let (is_short, fifth) = renewed(&fourth, "4", "z", "agent");
+        assert!(!is_short);
+        assert!(renewed(&fifth, "5", "z", "agent").0);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
 use howdah_clock::now;
 use howdah_types::BootTime;
 use parking_lot::Mutex;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{ApiError, meta, selector::selectable};
@@ -82,12 +82,33 @@ struct Inner {
     log: Option<Log>,
 }
 
-/// An object as it is now.
-#[derive(Clone)]
-struct Stored {
-    object: Arc<Value>,
+/// A version of an object.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) object: Arc<Value>,
+    /// The same in JSON: written once, for the log, for watches and for answers.
+    pub(crate) text: Arc<str>,
     /// What selectors look at. Versions that look the same to them share it.
-    face: Arc<Value>,
+    pub(crate) face: Arc<Value>,
+}
+
+impl Stored {
+    pub(crate) fn new(object: Value) -> Self {
+        Stored {
+            text: object.to_string().into(),
+            face: Arc::new(selectable(&object)),
+            object: Arc::new(object),
+        }
+    }
+
+    /// The version that follows `before`.
+    fn after(before: Option<&Stored>, object: Value) -> Self {
+        let mut new = Stored::new(object);
+        if let Some(before) = before.filter(|before| before.face == new.face) {
+            new.face = Arc::clone(&before.face);
+        }
+        new
+    }
 }
 
 /// The last changes of one resource.
@@ -116,11 +137,7 @@ impl Store {
     /// The log cannot be read, or is of another version.
     pub fn open(directory: &Path) -> Result<Self, LogError> {
         let (log, objects, revision) = Log::open(directory)?;
-        let stored = |object: Value| Stored {
-            face: Arc::new(selectable(&object)),
-            object: Arc::new(object),
-        };
-        let objects = objects.into_iter().map(|(k, v)| (k, stored(v))).collect();
+        let objects = objects.into_iter().map(|(k, v)| (k, Stored::new(v))).collect();
         Ok(Self::with(Inner {
             objects,
             revision,
@@ -152,13 +169,17 @@ impl Store {
     }
 
     pub(crate) fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        Some(self.version(resource, namespace, name)?.object)
+    }
+
+    /// An object with its text.
+    pub(crate) fn version(&self, resource: &str, namespace: &str, name: &str) -> Option<Stored> {
         let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
-        let inner = self.inner.lock();
-        inner.objects.get(&key).map(|stored| Arc::clone(&stored.object))
+        self.inner.lock().objects.get(&key).cloned()
     }
 
     /// The objects of a resource, in one namespace or in all, and the revision they are of.
-    pub(crate) fn list(&self, resource: &str, namespace: Option<&str>) -> (u64, Vec<Arc<Value>>) {
+    pub(crate) fn list(&self, resource: &str, namespace: Option<&str>) -> (u64, Vec<Stored>) {
         let inner = self.inner.lock();
         let from = (
             resource.to_owned(),
@@ -169,14 +190,15 @@ impl Store {
             .objects
             .range(from..)
             .take_while(|((r, ns, _), _)| r == resource && namespace.is_none_or(|wanted| ns == wanted))
-            .map(|(_, stored)| Arc::clone(&stored.object))
+            .map(|(_, stored)| stored.clone())
             .collect();
         (inner.revision, objects)
     }
 
     /// The objects of a resource, in one namespace or in all.
     pub(crate) fn all(&self, resource: &str, namespace: Option<&str>) -> Vec<Arc<Value>> {
-        self.list(resource, namespace).1
+        let (_, versions) = self.list(resource, namespace);
+        versions.into_iter().map(|version| version.object).collect()
     }
 
     /// The revision of the last change.
@@ -214,23 +236,21 @@ impl Store {
         namespace: &str,
         name: &str,
         decide: impl FnOnce(Option<&Value>) -> Result<Write, ApiError>,
-    ) -> Result<Option<Arc<Value>>, ApiError> {
+    ) -> Result<Option<Stored>, ApiError> {
         let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
         let mut inner = self.inner.lock();
-        let (before, face_before) = match inner.objects.get(&key).cloned() {
-            Some(Stored { object, face }) => (Some(object), Some(face)),
-            None => (None, None),
-        };
-        let mut write = decide(before.as_deref())?;
+        let stored_before = inner.objects.get(&key).cloned();
+        let before = stored_before.as_ref().map(|stored| &*stored.object);
+        let mut write = decide(before)?;
         if let Write::Put(object) = &mut write {
             meta::tidy(object);
         }
-        let (change, mut object) = match (write, &before) {
-            (Write::Nothing, _) | (Write::Delete, None) => return Ok(before),
-            (Write::Put(object), Some(before)) if object == **before => return Ok(Some(Arc::clone(before))),
+        let (change, mut object) = match (write, before) {
+            (Write::Nothing, _) | (Write::Delete, None) => return Ok(stored_before),
+            (Write::Put(object), Some(before)) if object == *before => return Ok(stored_before),
             (Write::Put(object), Some(_)) => (Change::Modified, object),
             (Write::Put(object), None) => (Change::Added, object),
-            (Write::Delete, Some(before)) => (Change::Deleted, (**before).clone()),
+            (Write::Delete, Some(before)) => (Change::Deleted, before.clone()),
         };
         let revision = inner.revision + 1;
         meta::set(
@@ -238,14 +258,11 @@ impl Store {
             &["metadata", "resourceVersion"],
             json!(revision.to_string()),
         );
-        let text: Arc<str> = object.to_string().into();
-        let object = Arc::new(object);
+        let stored = Stored::after(stored_before.as_ref(), object);
         let is_note = change == Change::Modified
-            && before
-                .as_ref()
-                .is_some_and(|before| differs_in(before, &object, &[], &NOTES));
-        let kept = Some(&*text).filter(|_| change != Change::Deleted);
-        let must = change != Change::Modified || !is_news(resource, before.as_deref(), &object);
+            && before.is_some_and(|before| differs_in(before, &stored.object, &[], &NOTES));
+        let kept = Some(&*stored.text).filter(|_| change != Change::Deleted);
+        let must = change != Change::Modified || !is_news(resource, before, &stored.object);
         if let Err(error) = inner.persist(&key, revision, kept, must)
             && must
         {
@@ -253,19 +270,10 @@ impl Store {
             return Err(ApiError::no_space(&error.to_string()));
         }
         inner.revision = revision;
-        let new = selectable(&object);
-        let face = match &face_before {
-            Some(before) if **before == new => Arc::clone(before),
-            Some(_) | None => Arc::new(new),
-        };
         if change == Change::Deleted {
             inner.objects.remove(&key);
         } else {
-            let stored = Stored {
-                object: Arc::clone(&object),
-                face: Arc::clone(&face),
-            };
-            inner.objects.insert(key, stored);
+            inner.objects.insert(key, stored.clone());
         }
         inner.compact(revision);
         let opened = inner.opened;
@@ -279,9 +287,9 @@ impl Store {
             at,
             change,
             namespace: namespace.to_owned(),
-            text,
-            face,
-            face_before,
+            text: Arc::clone(&stored.text),
+            face: Arc::clone(&stored.face),
+            face_before: stored_before.as_ref().map(|before| Arc::clone(&before.face)),
         });
         while let Some(first) = ring.events.front()
             && (ring.events.len() > RING || (ring.events.len() > OLD && first.at + KEPT < at))
@@ -294,8 +302,8 @@ impl Store {
             self.revision.send_replace(revision);
         }
         self.watched
-            .changed(resource, revision, [before.as_deref(), Some(&object)]);
-        Ok(Some(object))
+            .changed(resource, revision, [before, Some(&stored.object)]);
+        Ok(Some(stored))
     }
 }
 
@@ -320,24 +328,9 @@ const NOTES: [&str; 3] = ["annotations", "managedFields", "resourceVersion"];
 
 /// Whether two versions of an object differ in these of its parts and of its metadata alone.
 fn differs_in(before: &Value, after: &Value, parts: &[&str], of_metadata: &[&str]) -> bool {
-    let (Some(before), Some(after)) = (before.as_object(), after.as_object()) else {
-        return false;
-    };
-    let same = |a: &Map<String, Value>, b: &Map<String, Value>, but: &[&str]| {
-        let covers = |a: &Map<String, Value>, b: &Map<String, Value>| {
-            a.iter()
-                .filter(|(name, _)| !but.contains(&name.as_str()))
-                .all(|(name, value)| b.get(name) == Some(value))
-        };
-        covers(a, b) && covers(b, a)
-    };
-    let (Some(Value::Object(meta_before)), Some(Value::Object(meta_after))) =
-        (before.get("metadata"), after.get("metadata"))
-    else {
-        return false;
-    };
     let parts = [&["metadata"], parts].concat();
-    same(before, after, &parts) && same(meta_before, meta_after, of_metadata)
+    meta::same_but(before, after, &parts)
+        && meta::same_but(&before["metadata"], &after["metadata"], of_metadata)
 }
 
 impl Inner {
@@ -479,10 +472,13 @@ mod tests {
             put(&store, &format!("o{}", n % 7), json!(n));
         }
         store.write("/x", "ns", "o0", |_| Ok(Write::Delete)).unwrap();
-        let (revision, objects) = store.list("/x", Some("ns"));
+        let (revision, objects) = (store.revision(), store.all("/x", Some("ns")));
         drop(store);
         let again = Store::open(&dir).unwrap();
-        assert_eq!(again.list("/x", Some("ns")), (revision, objects));
+        assert_eq!(
+            (again.revision(), again.all("/x", Some("ns"))),
+            (revision, objects)
+        );
         std::fs::write(dir.join("store.log"), "{\"howdah-sandbox-store\":99}\n").unwrap();
         assert!(Store::open(&dir).is_err());
         std::fs::remove_dir_all(&dir).unwrap();
