@@ -15,7 +15,7 @@ use rustls_pki_types::ServerName;
 use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_rustls::TlsConnector;
 
-use crate::{HttpError, Url, timeout_at};
+use crate::{HttpError, Url, error::Cause, timeout_at};
 
 /// Makes connections. Cheap to clone.
 #[derive(Clone, Default)]
@@ -97,9 +97,9 @@ impl Client {
     /// # Errors
     /// Always [`HttpError::NotSent`].
     pub async fn connect(&self, url: &Url, deadline: BootTime) -> Result<Connection, HttpError> {
-        let not_sent = |reason: String| HttpError::NotSent {
+        let not_sent = |cause: Cause| HttpError::NotSent {
             url: url.base(),
-            reason,
+            cause,
         };
         match timeout_at(deadline, self.open(url)).await {
             Ok(Ok((sender, driver))) => Ok(Connection {
@@ -108,26 +108,21 @@ impl Client {
                 driver: Arc::new(driver),
                 authorization: self.authorization.clone(),
             }),
-            Ok(Err(reason)) => Err(not_sent(reason)),
+            Ok(Err(cause)) => Err(not_sent(cause)),
             Err(_) => Err(not_sent("no connection in time".into())),
         }
     }
 
-    async fn open(&self, url: &Url) -> Result<(SendRequest<Full<Bytes>>, Driver), String> {
-        let stream = TcpStream::connect((url.host.as_str(), url.port))
-            .await
-            .map_err(|e| e.to_string())?;
-        stream.set_nodelay(true).map_err(|e| e.to_string())?;
+    async fn open(&self, url: &Url) -> Result<(SendRequest<Full<Bytes>>, Driver), Cause> {
+        let stream = TcpStream::connect((url.host.as_str(), url.port)).await?;
+        stream.set_nodelay(true)?;
         notice_dead_peer(&stream);
         if !url.secure {
             return start(TokioIo::new(stream)).await;
         }
         let config = self.tls.clone().ok_or("no TLS settings for an https address")?;
-        let name = ServerName::try_from(url.host.clone()).map_err(|e| e.to_string())?;
-        let stream = TlsConnector::from(config)
-            .connect(name, stream)
-            .await
-            .map_err(|e| e.to_string())?;
+        let name = ServerName::try_from(url.host.clone())?;
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
         start(TokioIo::new(stream)).await
     }
 
@@ -159,11 +154,11 @@ fn notice_dead_peer(stream: &TcpStream) {
     let _ = sockopt::set_tcp_user_timeout(stream, 10_000);
 }
 
-async fn start<S>(io: TokioIo<S>) -> Result<(SendRequest<Full<Bytes>>, Driver), String>
+async fn start<S>(io: TokioIo<S>) -> Result<(SendRequest<Full<Bytes>>, Driver), Cause>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = handshake(io).await.map_err(|e| e.to_string())?;
+    let (sender, connection) = handshake(io).await?;
     let driver = tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::trace!(%error, "HTTP connection ended");
@@ -220,7 +215,7 @@ impl Connection {
             }),
             Ok(Err(error)) => Err(HttpError::Lost {
                 url,
-                reason: error.to_string(),
+                cause: error.into(),
             }),
             Err(_) => Err(HttpError::Timeout { url }),
         }
@@ -264,20 +259,20 @@ impl Connection {
             .body(Full::new(body.unwrap_or_default()))
             .map_err(|error| HttpError::NotSent {
                 url: url.clone(),
-                reason: error.to_string(),
+                cause: error.into(),
             })?;
         match timeout_at(deadline, self.sender.ready()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 return Err(HttpError::NotSent {
                     url,
-                    reason: error.to_string(),
+                    cause: error.into(),
                 });
             }
             Err(_) => {
                 return Err(HttpError::NotSent {
                     url,
-                    reason: "the connection is busy".into(),
+                    cause: "the connection is busy".into(),
                 });
             }
         }
@@ -297,11 +292,11 @@ impl Connection {
             )),
             Ok(Err(error)) if error.is_canceled() => Err(HttpError::NotSent {
                 url,
-                reason: error.to_string(),
+                cause: error.into(),
             }),
             Ok(Err(error)) => Err(HttpError::Lost {
                 url,
-                reason: error.to_string(),
+                cause: error.into(),
             }),
             Err(_) => Err(HttpError::Timeout { url }),
         }
@@ -325,7 +320,7 @@ impl StreamBody {
                 Some(Err(error)) => {
                     return Err(HttpError::Lost {
                         url: self.url.clone(),
-                        reason: error.to_string(),
+                        cause: error.into(),
                     });
                 }
             }

@@ -27,7 +27,7 @@ mod url;
 
 pub use client::{Client, Connection, Response, StreamBody};
 pub use deadline::{sleep_until, timeout_at};
-pub use error::HttpError;
+pub use error::{Cause, HttpError};
 pub use hyper::Method;
 pub use places::Limits;
 pub use raw::{Hangup, Raw};

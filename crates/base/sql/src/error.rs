@@ -1,5 +1,6 @@
 use std::fmt;
 
+use howdah_types::{Class, Classified};
 use thiserror::Error;
 
 /// Why SQL was not carried out, or may not have been.
@@ -35,6 +36,26 @@ impl SqlError {
         match self {
             SqlError::Refused(error) => Some(error.message()),
             SqlError::Timeout(_) | SqlError::Connection(_) | SqlError::NoRow => None,
+        }
+    }
+}
+
+impl Classified for SqlError {
+    fn class(&self) -> Class {
+        match self {
+            SqlError::Timeout(_) | SqlError::Connection(_) => Class::Retry,
+            SqlError::NoRow => Class::Bug,
+            SqlError::Refused(error) => {
+                let code = error.code().code();
+                // A server that starts, stops or changes its role; too many connections, a full disk; a deadlock, or a
+                // transaction that another one was in the way of.
+                let passes = ["57P0", "25006", "53", "40", "55P03", "08"];
+                if passes.iter().any(|prefix| code.starts_with(prefix)) {
+                    Class::Retry
+                } else {
+                    Class::Refused
+                }
+            }
         }
     }
 }

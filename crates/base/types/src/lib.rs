@@ -7,11 +7,13 @@
 //!   lsn.rs  Lsn, Timeline      name.rs  MemberName, Scope      role.rs  Role, PgState
 //!   arm.rs  Arm: the times of a lease
 //!   time.rs BootTime           tags.rs  Tags                   version.rs PgVersion, SystemId
+//!   class.rs Class: what is to be done about an error
 //! ```
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod arm;
+mod class;
 mod lsn;
 mod name;
 mod role;
@@ -20,6 +22,7 @@ mod time;
 mod version;
 
 pub use arm::Arm;
+pub use class::{Class, Classified};
 pub use lsn::{Lsn, Origins, Timeline, have_forked};
 pub use name::{MemberName, NameError, Scope};
 pub use role::{PgState, Role};

@@ -64,13 +64,13 @@ impl<'a> Agents<'a> {
         let base = member.and_then(|(_, member)| Member::api_base(member));
         let base = base.ok_or_else(|| OperatorError::Missing(format!("{name} has no address")))?;
         let url =
-            Url::parse(&format!("{base}/{path}")).map_err(|error| OperatorError::agent(name, &error))?;
+            Url::parse(&format!("{base}/{path}")).map_err(|error| OperatorError::unreached(name, error))?;
         let body = Some(Bytes::from(body.to_string()));
         let answer = self
             .client
             .request(method, &url, body, now() + PATIENCE)
             .await
-            .map_err(|error| OperatorError::agent(name, &error))?;
+            .map_err(|error| OperatorError::unreached(name, error))?;
         accepted(name, &answer)
     }
 }
@@ -94,7 +94,8 @@ fn accepted(member: &str, answer: &Response) -> Result<(), OperatorError> {
     }
     Err(OperatorError::Agent {
         member: member.to_owned(),
-        reason: format!("{}: {text}", answer.status),
+        status: answer.status,
+        reason: text,
     })
 }
 

@@ -110,7 +110,7 @@ fn password() -> Result<String, OperatorError> {
         let mut bytes = [0u8; 96];
         random
             .fill(&mut bytes)
-            .map_err(|_| OperatorError::Missing("this machine gives no random numbers".into()))?;
+            .map_err(|_| OperatorError::Machine("no random numbers"))?;
         // Bytes beyond the last whole multiple of 62 would make some letters likelier than others.
         let fair = bytes.iter().filter(|byte| **byte < 248);
         out.extend(fair.map(|byte| char::from(LETTERS[usize::from(*byte) % 62])));

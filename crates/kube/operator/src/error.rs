@@ -1,4 +1,5 @@
 use howdah_http::HttpError;
+use howdah_types::{Class, Classified};
 use thiserror::Error;
 
 /// Why a pass did not get through. The cluster's status shows it, and it is tried again.
@@ -28,12 +29,22 @@ pub enum OperatorError {
         /// Why.
         reason: String,
     },
-    /// A member's agent.
-    #[error("the agent of {member}: {reason}")]
+    /// A member's agent was not reached, or its answer was lost.
+    #[error("the agent of {member}: {cause}")]
+    Unreached {
+        /// Which.
+        member: String,
+        /// How it failed; part of the text, so no source of its own that would be told twice.
+        cause: HttpError,
+    },
+    /// A member's agent has refused.
+    #[error("the agent of {member}: {status}: {reason}")]
     Agent {
         /// Which.
         member: String,
-        /// Why not.
+        /// The status of its answer.
+        status: u16,
+        /// Its words.
         reason: String,
     },
     /// TLS settings.
@@ -45,6 +56,9 @@ pub enum OperatorError {
     /// Something that should be there is not.
     #[error("{0}")]
     Missing(String),
+    /// The system gives no random numbers, or cannot run a thread.
+    #[error("this machine: {0}")]
+    Machine(&'static str),
 }
 
 /// What the API server says, without the structure around it.
@@ -71,20 +85,20 @@ impl OperatorError {
         }
     }
 
-    pub(crate) fn agent(member: &str, error: &HttpError) -> OperatorError {
-        OperatorError::Agent {
+    pub(crate) fn unreached(member: &str, cause: HttpError) -> OperatorError {
+        OperatorError::Unreached {
             member: member.to_owned(),
-            reason: error.to_string(),
+            cause,
         }
     }
 
-    /// Whether the error is transient: a server that is starting, stopping or changing its role.
+    /// Whether it is expected of a database for some seconds: it starts, stops or changes its role.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             OperatorError::Database { source, .. } => match source.code() {
                 // Cannot connect now, admin or crash shutdown, read only (it is no primary any more).
                 Some(code) => ["57P03", "57P01", "57P02", "25006"].contains(&code),
-                None => true,
+                None => source.class() == Class::Retry,
             },
             _ => false,
         }
@@ -92,10 +106,7 @@ impl OperatorError {
 
     /// Whether the database has refused a statement for what it asks.
     pub(crate) fn is_refusal(&self) -> bool {
-        match self {
-            OperatorError::Database { source, .. } => source.code().is_some() && !self.is_passing(),
-            _ => false,
-        }
+        matches!(self, OperatorError::Database { .. }) && self.class() == Class::Refused
     }
 
     /// The whole chain in one line.
@@ -111,5 +122,28 @@ impl OperatorError {
             cause = inner.source();
         }
         text
+    }
+}
+
+impl Classified for OperatorError {
+    fn class(&self) -> Class {
+        match self {
+            OperatorError::Kube { source, .. } => match &**source {
+                // Not found, a conflict and too many requests pass; what is forbidden or invalid stays so.
+                kube::Error::Api(status) if [400, 401, 403, 405, 413, 415, 422].contains(&status.code) => {
+                    Class::Refused
+                }
+                kube::Error::SerdeError(_) | kube::Error::BuildRequest(_) => Class::Bug,
+                _ => Class::Retry,
+            },
+            OperatorError::Database { source, .. } => source.class(),
+            OperatorError::Unreached { cause, .. } => cause.class(),
+            OperatorError::Agent { status, .. } if *status < 500 => Class::Refused,
+            OperatorError::Agent { .. } | OperatorError::Waiting(_) | OperatorError::Missing(_) => {
+                Class::Retry
+            }
+            OperatorError::Parameters { .. } | OperatorError::Tls(_) => Class::Refused,
+            OperatorError::Machine(_) => Class::Bug,
+        }
     }
 }

@@ -11,6 +11,7 @@ use howdah_blueprint::{
 };
 use howdah_clock::now;
 use howdah_manifest::{Manifest, ManifestError, Status};
+use howdah_types::{Class, Classified};
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{ConfigMap, Pod},
@@ -80,10 +81,13 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
         let told = error.in_one_line();
         let again = pass.memory.failed.as_ref().filter(|failed| failed.why == told);
         let times = again.map_or(1, |failed| failed.times.saturating_add(1));
-        if times == 1 {
-            tracing::warn!(cluster = manifest.name, "{told}");
+        let class = error.class();
+        match class {
+            Class::Bug if times == 1 => tracing::error!(cluster = manifest.name, "{told}"),
+            Class::Retry | Class::Refused if times == 1 => tracing::warn!(cluster = manifest.name, "{told}"),
+            Class::Retry | Class::Refused | Class::Bug => {}
         }
-        pass.wake = after_failures(times);
+        pass.wake = after_failures(class, times);
         pass.memory.failed = Some(Failed {
             why: told.clone(),
             times,
@@ -115,9 +119,15 @@ fn pass_after(observed: &Observed, unwatched: bool) -> Duration {
     if lags || unwatched { UNREPORTED } else { RESYNC }
 }
 
-/// When a pass that has failed this many times in a row for one reason is made again. A change of an object starts one at once.
-fn after_failures(times: u32) -> Duration {
-    (SOON * 2_u32.saturating_pow(times.saturating_sub(1).min(10))).min(SELDOM)
+/// When a pass that has failed this many times in a row for one reason is made again. A change of an object starts one at once,
+/// and what was refused is mostly refused until then.
+fn after_failures(class: Class, times: u32) -> Duration {
+    let doublings = match class {
+        Class::Retry => times.saturating_sub(1),
+        Class::Refused => times.saturating_add(1),
+        Class::Bug => u32::MAX,
+    };
+    (SOON * 2_u32.saturating_pow(doublings.min(10))).min(SELDOM)
 }
 
 async fn refuse(

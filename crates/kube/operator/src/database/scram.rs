@@ -39,7 +39,7 @@ fn new_verifier(password: &str) -> Result<String, OperatorError> {
     let mut salt = [0u8; 16];
     SystemRandom::new()
         .fill(&mut salt)
-        .map_err(|_| OperatorError::Missing("this machine gives no random numbers".into()))?;
+        .map_err(|_| OperatorError::Machine("no random numbers"))?;
     Ok(with(password, &salt, ITERATIONS))
 }
 
