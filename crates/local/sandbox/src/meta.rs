@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+/// A label with its value.
+pub(crate) type Label = (String, String);
+
 /// The time as Kubernetes writes it, to the second.
 pub(crate) fn timestamp() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

@@ -1,6 +1,9 @@
 use serde_json::Value;
 
-use crate::{ApiError, meta, store::Label};
+use crate::{
+    ApiError,
+    meta::{self, Label},
+};
 
 /// A label or field selector.
 #[derive(Clone, Debug, Default)]

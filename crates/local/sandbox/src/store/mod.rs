@@ -16,9 +16,12 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{ApiError, meta, selector::selectable};
+use crate::{
+    ApiError,
+    meta::{self, Label},
+    selector::selectable,
+};
 use log::{Log, LogError};
-pub(crate) use watched::Label;
 use watched::Watched;
 
 /// How many changes of its resource a watch may be behind before its client has to list again, however fast they come.

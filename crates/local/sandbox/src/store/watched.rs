@@ -4,10 +4,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::meta;
-
-/// A label with its value.
-pub(crate) type Label = (String, String);
+use crate::meta::{self, Label};
 
 /// Whom a change wakes: the watches of its resource, and of those with a label only the ones whose label it has. The agents of
 /// a hundred clusters watch the same resources, and each renewal concerns one of them.
