@@ -124,7 +124,7 @@ mod tests {
         // As tokio-rustls tells it.
         let by_tls = not_sent(io::Error::new(io::ErrorKind::InvalidData, bad).into());
         assert_eq!(by_tls.class(), Class::Refused);
-        assert!(by_tls.to_string().contains("expired"), "{by_tls}");
+        assert!(by_tls.to_string().contains("Expired"), "{by_tls}");
         let by_system = not_sent(io::Error::from_raw_os_error(111).into());
         assert_eq!(by_system.class(), Class::Retry);
         assert_eq!(
