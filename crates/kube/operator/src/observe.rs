@@ -273,7 +273,9 @@ fn generation_of(kind: &str, meta: &ObjectMeta) -> String {
 /// The password in a Secret.
 pub(crate) fn password_of(secret: &Secret) -> Option<String> {
     let bytes = secret.data.as_ref()?.get("password")?;
-    String::from_utf8(bytes.0.clone()).ok()
+    // PostgreSQL lets nobody in with an empty one.
+    let text = String::from_utf8(bytes.0.clone()).ok()?;
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// The size that a claim asks for.

@@ -31,15 +31,17 @@ pub(crate) async fn psql(args: &PsqlArgs) -> anyhow::Result<u8> {
     let secret = names.secret(&args.user);
     let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
     let found = secrets.get_opt(&secret).await.context("reading the Secret")?;
-    let password = found
-        .and_then(|secret| secret.data?.remove("password"))
+    let found = found.with_context(|| {
+        format!(
+            "there is no Secret {secret}: is '{}' a login role of the manifest?",
+            args.user
+        )
+    })?;
+    let password = found.data.and_then(|mut data| data.remove("password"));
+    let password = password
         .and_then(|bytes| String::from_utf8(bytes.0).ok())
-        .with_context(|| {
-            format!(
-                "there is no Secret {secret}: is '{}' a login role of the manifest?",
-                args.user
-            )
-        })?;
+        .filter(|password| !password.is_empty())
+        .with_context(|| format!("the Secret {secret} has no password: write one, or delete the Secret"))?;
     let error = Command::new(program()?)
         .args(["-h", &address, "-p", "5432", "-U", &args.user, "-d", &args.dbname])
         .args(&args.args)

@@ -19,7 +19,7 @@ use crate::{ApiError, meta};
 ///
 /// # Errors
 /// A value is of another type than its field, or the object makes no sense.
-pub(crate) fn check(kind: &str, object: &Value) -> Result<Vec<String>, ApiError> {
+pub(crate) fn check(kind: &str, object: &mut Value) -> Result<Vec<String>, ApiError> {
     let unknown = match kind {
         "Namespace" => typed::<Namespace>(object),
         "Node" => typed::<Node>(object),
@@ -70,18 +70,18 @@ fn statefulset(set: &Value) -> Result<(), ApiError> {
     }
 }
 
-/// What is lost when an object goes through its type is unknown to it.
-fn typed<T: DeserializeOwned + Serialize>(object: &Value) -> Result<Vec<String>, serde_json::Error> {
+/// What is lost when an object goes through its type is unknown to it, and is taken out.
+fn typed<T: DeserializeOwned + Serialize>(object: &mut Value) -> Result<Vec<String>, serde_json::Error> {
     let read: T = serde_json::from_value(object.clone())?;
     let mut unknown = Vec::new();
     lost(object, &serde_json::to_value(read)?, "", &mut unknown);
     Ok(unknown)
 }
 
-fn lost(before: &Value, after: &Value, path: &str, out: &mut Vec<String>) {
+fn lost(before: &mut Value, after: &Value, path: &str, out: &mut Vec<String>) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {
-            for (name, value) in before {
+            before.retain(|name, value| {
                 let path = if path.is_empty() {
                     name.clone()
                 } else {
@@ -89,16 +89,22 @@ fn lost(before: &Value, after: &Value, path: &str, out: &mut Vec<String>) {
                 };
                 // Opaque to us: written by clients for clients.
                 if value.is_null() || path == "metadata.managedFields" {
-                    continue;
+                    return true;
                 }
                 match after.get(name) {
-                    Some(kept) => lost(value, kept, &path, out),
-                    None => out.push(path),
+                    Some(kept) => {
+                        lost(value, kept, &path, out);
+                        true
+                    }
+                    None => {
+                        out.push(path);
+                        false
+                    }
                 }
-            }
+            });
         }
         (Value::Array(before), Value::Array(after)) => {
-            for (index, (value, kept)) in before.iter().zip(after).enumerate() {
+            for (index, (value, kept)) in before.iter_mut().zip(after).enumerate() {
                 lost(value, kept, &format!("{path}[{index}]"), out);
             }
         }
@@ -115,26 +121,33 @@ mod tests {
     fn wrong_types_are_refused_and_unknown_fields_named() {
         let service = |spec: Value| json!({"kind": "Service", "apiVersion": "v1", "metadata": {"name": "s"}, "spec": spec});
         assert_eq!(
-            check("Service", &service(json!({"ports": [{"port": 80}]}))).unwrap(),
+            check("Service", &mut service(json!({"ports": [{"port": 80}]}))).unwrap(),
             Vec::<String>::new()
         );
         assert_eq!(
-            check("Service", &service(json!({"ports": "x"})))
+            check("Service", &mut service(json!({"ports": "x"})))
                 .unwrap_err()
                 .code,
             400
         );
         assert_eq!(
-            check("Service", &service(json!({"prts": []}))).unwrap(),
+            check("Service", &mut service(json!({"prts": []}))).unwrap(),
             ["spec.prts"]
+        );
+        let mut with = service(json!({"ports": [{"port": 80, "prot": "TCP"}], "selector": {"a.b/c": "d"}}));
+        assert_eq!(check("Service", &mut with).unwrap(), ["spec.ports[0].prot"]);
+        assert_eq!(
+            with["spec"],
+            json!({"ports": [{"port": 80}], "selector": {"a.b/c": "d"}}),
+            "it is taken out"
         );
         let set = |replicas: i64, label: &str| {
             json!({"kind": "StatefulSet", "apiVersion": "apps/v1", "metadata": {"name": "s"}, "spec": {
                 "replicas": replicas, "serviceName": "s", "selector": {"matchLabels": {"a": "b"}},
                 "template": {"metadata": {"labels": {"a": label}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}})
         };
-        assert!(check("StatefulSet", &set(1, "b")).unwrap().is_empty());
-        assert_eq!(check("StatefulSet", &set(-2, "b")).unwrap_err().code, 422);
-        assert_eq!(check("StatefulSet", &set(1, "c")).unwrap_err().code, 422);
+        assert!(check("StatefulSet", &mut set(1, "b")).unwrap().is_empty());
+        assert_eq!(check("StatefulSet", &mut set(-2, "b")).unwrap_err().code, 422);
+        assert_eq!(check("StatefulSet", &mut set(1, "c")).unwrap_err().code, 422);
     }
 }

@@ -23,6 +23,7 @@ mod controllers;
 mod defaults;
 mod error;
 mod fields;
+mod labelled;
 mod meta;
 mod node;
 mod patch;

@@ -2,6 +2,7 @@ use serde_json::Value;
 
 use crate::{
     ApiError,
+    labelled::{is_qualified, is_value},
     meta::{self, Label},
 };
 
@@ -114,20 +115,45 @@ fn split(text: &str) -> Vec<&str> {
         }
     }
     parts.push(&text[from..]);
-    parts
-        .into_iter()
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .collect()
+    let parts: Vec<&str> = parts.into_iter().map(str::trim).collect();
+    match parts.as_slice() {
+        [""] => Vec::new(),
+        _ => parts,
+    }
 }
 
 fn requirement(part: &str) -> Result<Requirement, ApiError> {
+    let found = parsed(part)?;
+    let (Requirement::Is(name, values) | Requirement::IsNot(name, values)) = &found else {
+        let (Requirement::Exists(name) | Requirement::Missing(name)) = &found else {
+            return Ok(found);
+        };
+        return if is_qualified(name) {
+            Ok(found)
+        } else {
+            Err(no_selector(part))
+        };
+    };
+    if is_qualified(name) && values.iter().all(|value| is_value(value)) {
+        Ok(found)
+    } else {
+        Err(no_selector(part))
+    }
+}
+
+fn no_selector(part: &str) -> ApiError {
+    ApiError::bad_request(format!(
+        "unable to parse requirement: '{part}' is no label selector"
+    ))
+}
+
+fn parsed(part: &str) -> Result<Requirement, ApiError> {
     let own = str::to_owned;
     if let Some((name, value)) = part.split_once("!=") {
         return Ok(Requirement::IsNot(own(name.trim()), vec![own(value.trim())]));
     }
     if let Some((name, value)) = part.split_once('=') {
-        let value = value.trim_start_matches('=').trim();
+        let value = value.strip_prefix('=').unwrap_or(value).trim();
         return Ok(Requirement::Is(own(name.trim()), vec![own(value)]));
     }
     if let Some(name) = part.strip_prefix('!') {
@@ -136,16 +162,15 @@ fn requirement(part: &str) -> Result<Requirement, ApiError> {
     let Some((head, list)) = part.split_once('(') else {
         return Ok(Requirement::Exists(own(part)));
     };
-    let values = list
-        .trim_end_matches(')')
-        .split(',')
-        .map(|value| own(value.trim()))
-        .collect();
+    let list = list.strip_suffix(')').ok_or_else(|| no_selector(part))?;
+    let values = list.split(',').map(|value| own(value.trim())).collect();
     let mut words = head.split_whitespace();
-    match (words.next(), words.next()) {
-        (Some(name), Some("in")) => Ok(Requirement::Is(own(name), values)),
-        (Some(name), Some("notin")) => Ok(Requirement::IsNot(own(name), values)),
-        _ => Err(ApiError::bad_request(format!("'{part}' is no label selector"))),
+    match (words.next(), words.next(), words.next()) {
+        (Some(name), Some("in"), None) if !list.trim().is_empty() => Ok(Requirement::Is(own(name), values)),
+        (Some(name), Some("notin"), None) if !list.trim().is_empty() => {
+            Ok(Requirement::IsNot(own(name), values))
+        }
+        _ => Err(no_selector(part)),
     }
 }
 
@@ -221,5 +246,18 @@ mod tests {
             );
         }
         assert!(Selector::parse("", "spec.replicas=1").is_err());
+        for wrong in [
+            "a b",
+            "x in (",
+            "a in b",
+            "a===b",
+            ",,",
+            "!a b",
+            "x notin ()",
+            "a,",
+            "a b in (c)",
+        ] {
+            assert!(Selector::parse(wrong, "").is_err(), "{wrong}");
+        }
     }
 }

@@ -2,6 +2,7 @@ use howdah_http::Method;
 use serde_json::{Value, json};
 
 use crate::{
+    Refused,
     cli::{FailoverArgs, SwitchoverArgs},
     context::{Cluster, Context},
     list::overview,
@@ -158,7 +159,8 @@ async fn request(context: &Context, mut cluster: Cluster, what: &str, body: &Val
     };
     let answer = context.call(member, Method::POST, what, Some(body)).await?;
     let now = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S%.5f").to_string();
-    if matches!(answer.status, 200 | 202) {
+    let accepted = matches!(answer.status, 200 | 202);
+    if accepted {
         println!("{now} {}", answer.text());
     } else {
         let title = if what == "failover" {
@@ -170,5 +172,6 @@ async fn request(context: &Context, mut cluster: Cluster, what: &str, body: &Val
     }
     cluster.refresh().await?;
     print!("{}", overview(&cluster));
+    anyhow::ensure!(accepted, Refused);
     Ok(())
 }

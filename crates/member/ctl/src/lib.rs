@@ -39,7 +39,7 @@ pub fn run(args: CtlArgs, sandbox: Option<PathBuf>) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         let context = Context::open(&args, sandbox)?;
         match args.command {
             CtlCommand::List(list) => list::list(&context, &list).await?,
@@ -56,5 +56,12 @@ pub fn run(args: CtlArgs, sandbox: Option<PathBuf>) -> anyhow::Result<u8> {
             CtlCommand::History(args) => history::history(&context, &args).await?,
         }
         Ok(0)
-    })
+    });
+    done.or_else(|error: anyhow::Error| if error.is::<Refused>() { Ok(1) } else { Err(error) })
 }
+
+/// A member has refused, or was not reached, and that was printed: the exit code is all that is left to say. patronictl exits with
+/// 0 then, by which no script can tell.
+#[derive(Debug, thiserror::Error)]
+#[error("refused")]
+struct Refused;

@@ -6,6 +6,7 @@ use howdah_types::MemberName;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    Refused,
     cli::{MembersArgs, ReinitArgs, ReloadArgs, RestartArgs},
     context::{Cluster, Context},
     list::overview,
@@ -42,6 +43,7 @@ pub(crate) async fn restart(context: &Context, args: &RestartArgs) -> anyhow::Re
     }
     let later = body.contains_key("schedule");
     let body = Value::Object(body);
+    let mut all = true;
     for (name, member) in &chosen {
         if later && args.members.force && member.scheduled_restart.is_some() {
             let _ = context.call(member, Method::DELETE, "restart", None).await;
@@ -50,6 +52,7 @@ pub(crate) async fn restart(context: &Context, args: &RestartArgs) -> anyhow::Re
         match &answer {
             Ok(answer) if answer.status == 409 => {
                 println!("Failed: another restart is already scheduled on member {name}");
+                all = false;
                 continue;
             }
             _ => {}
@@ -60,21 +63,24 @@ pub(crate) async fn restart(context: &Context, args: &RestartArgs) -> anyhow::Re
             (200, "restart on member")
         };
         let failed = format!("restart for member {name}");
-        print_answer(answer, wanted, &format!("Success: {done} {name}"), &failed);
+        all &= print_answer(answer, wanted, &format!("Success: {done} {name}"), &failed);
     }
+    anyhow::ensure!(all, Refused);
     Ok(())
 }
 
 pub(crate) async fn reload(context: &Context, args: &ReloadArgs) -> anyhow::Result<()> {
     let cluster = context.cluster(Some(&args.members.cluster_name)).await?;
     let seconds = cluster.seconds("loop_wait", 10);
+    let mut all = true;
     for (name, member) in &choose(&cluster, &args.members, "reload", |_| true)? {
         let answer = context.call(member, Method::POST, "reload", None).await;
         let done = format!(
             "Reload request received for member {name} and will be processed within {seconds} seconds"
         );
-        print_answer(answer, 202, &done, &format!("reload for member {name}"));
+        all &= print_answer(answer, 202, &done, &format!("reload for member {name}"));
     }
+    anyhow::ensure!(all, Refused);
     Ok(())
 }
 
@@ -86,6 +92,7 @@ pub(crate) async fn reinit(context: &Context, args: &ReinitArgs) -> anyhow::Resu
     })?;
     anyhow::ensure!(!chosen.is_empty(), "No replica among provided members");
     let mut waiting = Vec::new();
+    let mut all = true;
     for (name, member) in chosen {
         let body = json!({"force": args.members.force, "from_leader": args.from_leader});
         let mut answer = context
@@ -106,6 +113,8 @@ pub(crate) async fn reinit(context: &Context, args: &ReinitArgs) -> anyhow::Resu
         let done = format!("Success: reinitialize for member {name}");
         if print_answer(answer, 200, &done, &format!("reinitialize for member {name}")) {
             waiting.push((name, member));
+        } else {
+            all = false;
         }
     }
     if args.wait {
@@ -115,6 +124,7 @@ pub(crate) async fn reinit(context: &Context, args: &ReinitArgs) -> anyhow::Resu
             println!("Reinitialize is completed on: {name}");
         }
     }
+    anyhow::ensure!(all, Refused);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use howdah_types::MemberName;
 use serde_json::{Value, json};
 
 use crate::{
+    Refused,
     cli::PauseArgs,
     context::{Cluster, Context},
 };
@@ -34,7 +35,7 @@ pub(crate) async fn pause(context: &Context, args: &PauseArgs, on: bool) -> anyh
                     answer.status,
                     answer.text()
                 );
-                return Ok(());
+                anyhow::bail!(Refused);
             }
             Err(error) => last = Some(error),
         }

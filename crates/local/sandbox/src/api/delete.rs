@@ -26,6 +26,12 @@ impl Options {
                 .filter(|v| !v.is_empty())
                 .map(str::to_owned)
         };
+        let told = body["dryRun"].as_array().into_iter().flatten();
+        if let Some(wrong) = told.into_iter().find(|value| **value != "All") {
+            return Err(ApiError::bad_request(format!(
+                "invalid dryRun {wrong}: only \"All\" is known"
+            )));
+        }
         Ok(Options {
             grace: body["gracePeriodSeconds"]
                 .as_u64()
@@ -35,7 +41,7 @@ impl Options {
                 .unwrap_or_else(|| "Background".into()),
             uid: text(&body["preconditions"]["uid"]),
             version: text(&body["preconditions"]["resourceVersion"]),
-            dry_run: request.dry_run() || body["dryRun"][0] == "All",
+            dry_run: request.dry_run()? || body["dryRun"][0] == "All",
         })
     }
 }
@@ -89,6 +95,11 @@ impl Api {
         name: &str,
         options: &Options,
     ) -> Result<(bool, Value), ApiError> {
+        if resource.kind == "Namespace" && KEPT.contains(&name) {
+            return Err(ApiError::forbidden(format!(
+                "namespaces \"{name}\" is forbidden: this namespace may not be deleted"
+            )));
+        }
         let mut gone = false;
         let mut shown = Value::Null;
         self.store.write(&resource.id(), namespace, name, |before| {
@@ -151,6 +162,9 @@ impl Api {
         Ok((gone, shown))
     }
 }
+
+/// Namespaces that are always there.
+const KEPT: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// The finalizer of claims.
 pub(crate) const IN_USE: &str = "kubernetes.io/pvc-protection";

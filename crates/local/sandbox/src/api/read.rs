@@ -54,13 +54,12 @@ impl Api {
                 revision = first.to_owned();
                 after.to_owned()
             }
-            None => String::new(),
+            None if token.is_empty() => String::new(),
+            None => return Err(ApiError::bad_request("the continue token is not valid")),
         };
-        let limit = request
-            .query("limit")
-            .parse::<usize>()
-            .ok()
-            .filter(|limit| *limit > 0);
+        let limit = number(request, "limit")?.and_then(|limit| usize::try_from(limit).ok());
+        let limit = limit.filter(|limit| *limit > 0);
+        number(request, "resourceVersion")?;
         let mut found = objects
             .iter()
             .filter(|version| selector.matches(&version.face))
@@ -92,6 +91,18 @@ impl Api {
             }
         })
     }
+}
+
+/// A parameter of a request that is a number.
+fn number(request: &Request, name: &str) -> Result<Option<u64>, ApiError> {
+    let text = request.query(name);
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let number = text.parse();
+    number
+        .map(Some)
+        .map_err(|_| ApiError::bad_request(format!("{name}: \"{text}\" is not a number")))
 }
 
 /// A list in JSON, of the texts that the store has.

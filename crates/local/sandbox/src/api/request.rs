@@ -87,8 +87,14 @@ impl Request {
             .to_owned()
     }
 
-    pub(crate) fn dry_run(&self) -> bool {
-        self.query("dryRun") == "All"
+    pub(crate) fn dry_run(&self) -> Result<bool, ApiError> {
+        match self.query("dryRun") {
+            "" => Ok(false),
+            "All" => Ok(true),
+            other => Err(ApiError::bad_request(format!(
+                "invalid dryRun \"{other}\": only \"All\" is known"
+            ))),
+        }
     }
 
     /// The body as JSON; YAML where that is what was sent.

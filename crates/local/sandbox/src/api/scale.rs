@@ -14,7 +14,7 @@ impl Api {
             return Err(ApiError::method(&format!("{} on /scale", request.method)));
         }
         let body = request.object()?;
-        let change = Change::of(request, target);
+        let change = Change::of(request, target)?;
         let object = self.change(target, &change, |before| {
             let mut scale = scale_of(before);
             match request.content_type() {

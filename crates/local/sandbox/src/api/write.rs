@@ -4,7 +4,7 @@ use super::{Api, reply::Reply, request::Request, route::Target};
 use crate::{
     ApiError, builtin, defaults, fields,
     fields::Lists,
-    meta, patch,
+    labelled, meta, patch,
     resources::Resource,
     schema,
     store::{Stored, Write},
@@ -21,14 +21,14 @@ pub(super) struct Change {
 }
 
 impl Change {
-    pub(super) fn of(request: &Request, target: &Target) -> Self {
-        Change {
+    pub(super) fn of(request: &Request, target: &Target) -> Result<Self, ApiError> {
+        Ok(Change {
             manager: request.manager(),
             tracked: false,
             status: target.sub.as_deref() == Some("status"),
-            dry_run: request.dry_run(),
+            dry_run: request.dry_run()?,
             strict: request.query("fieldValidation") == "Strict",
-        }
+        })
     }
 
     fn subresource(&self) -> &'static str {
@@ -48,7 +48,7 @@ impl Api {
     pub(super) fn create(&self, request: &Request, target: &Target) -> Result<Reply, ApiError> {
         let mut object = request.object()?;
         complete(&target.resource, &mut object);
-        let change = Change::of(request, target);
+        let change = Change::of(request, target)?;
         let (object, warnings) = self.add(target, object, &change)?;
         Ok(Reply::object(&object).created().warn(warnings))
     }
@@ -58,7 +58,7 @@ impl Api {
         let mut body = request.object()?;
         complete(&target.resource, &mut body);
         expect_kind(&target.resource, &body)?;
-        let change = Change::of(request, target);
+        let change = Change::of(request, target)?;
         let warnings = std::cell::RefCell::new(Vec::new());
         let object = self.change(target, &change, |_| {
             let mut after = body.clone();
@@ -71,7 +71,7 @@ impl Api {
     /// `PATCH`
     pub(super) fn patch(&self, request: &Request, target: &Target) -> Result<Reply, ApiError> {
         let body = request.object()?;
-        let mut change = Change::of(request, target);
+        let mut change = Change::of(request, target)?;
         let kind = request.content_type().to_owned();
         let builtin = target.resource.custom.is_none();
         match kind.as_str() {
@@ -166,6 +166,7 @@ impl Api {
         expect_kind(resource, &object)?;
         let mut object = object;
         let name = new_name(resource, target, &mut object)?;
+        labelled::check(&resource.kind, &Value::Null, &object)?;
         self.place(target, &mut object)?;
         let warnings = if change.tracked {
             Vec::new()
@@ -281,6 +282,8 @@ impl Api {
                 let before = before.ok_or_else(|| ApiError::not_found(&resource.full_name(), name))?;
                 let mut after = edit(before)?;
                 well_formed(&after)?;
+                same_place(before, &after)?;
+                labelled::check(&resource.kind, before, &after)?;
                 let wanted = meta::text(&after, "resourceVersion");
                 if !wanted.is_empty() && wanted != meta::text(before, "resourceVersion") {
                     return Err(ApiError::modified(&resource.full_name(), name));
@@ -357,6 +360,19 @@ fn well_formed(object: &Value) -> Result<(), ApiError> {
     ))
 }
 
+/// A name or namespace in the body is that of the path.
+fn same_place(before: &Value, after: &Value) -> Result<(), ApiError> {
+    for (key, what) in [("name", "name"), ("namespace", "namespace")] {
+        let (have, told) = (meta::text(before, key), meta::text(after, key));
+        if !told.is_empty() && told != have {
+            return Err(ApiError::bad_request(format!(
+                "the {what} of the object ({told}) does not match the {what} on the URL ({have})"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// A body without them has the kind and version of its path, as clients in Python send it.
 fn complete(resource: &Resource, object: &mut Value) {
     if let Some(map) = object.as_object_mut() {
@@ -426,7 +442,9 @@ fn new_name(resource: &Resource, target: &Target, object: &mut Value) -> Result<
 /// Takes unknown fields out of what is applied, which need not be a whole object: that is checked when it is put together.
 fn prune(resource: &Resource, applied: &mut Value, strict: bool) -> Result<Vec<String>, ApiError> {
     let Some(version) = &resource.custom else {
-        return Ok(Vec::new());
+        // A part of an object need not fit its type; the whole is checked when it is put together.
+        let told = builtin::check(&resource.kind, applied).unwrap_or_default();
+        return unknown(&told, strict);
     };
     let report = schema::conform(applied, &version["schema"]["openAPIV3Schema"]);
     unknown(&report.unknown, strict)
@@ -446,8 +464,7 @@ fn unknown(paths: &[String], strict: bool) -> Result<Vec<String>, ApiError> {
     Ok(told)
 }
 
-/// Checks an object against its schema or its type. Unknown fields are reported, or refused; those of custom resources are
-/// taken out.
+/// Checks an object against its schema or its type. Unknown fields are refused, or reported and taken out.
 fn conform(resource: &Resource, object: &mut Value, strict: bool) -> Result<Vec<String>, ApiError> {
     let Some(version) = &resource.custom else {
         return unknown(&builtin::check(&resource.kind, object)?, strict);
@@ -584,6 +601,23 @@ fn allowed(resource: &Resource, before: &Value, after: &Value) -> Result<(), Api
         "PersistentVolumeClaim" => &["accessModes", "storageClassName", "volumeMode"],
         _ => &[],
     };
+    let immutable = before["immutable"] == true && matches!(&*resource.kind, "ConfigMap" | "Secret");
+    let own: &[&str] = if immutable {
+        &["data", "binaryData", "immutable"]
+    } else {
+        &[]
+    };
+    let kind_of_secret: &[&str] = if resource.kind == "Secret" { &["type"] } else { &[] };
+    for field in own.iter().chain(kind_of_secret) {
+        if before[field] != after[field] && !(before[field].is_null() && after[field] == json!({})) {
+            let reason = "Forbidden: this field is immutable".to_owned();
+            return Err(ApiError::invalid(
+                &resource.kind,
+                meta::name(before),
+                &[((*field).to_owned(), reason)],
+            ));
+        }
+    }
     for field in fixed {
         if before["spec"][field] != after["spec"][field] {
             let reason = "Forbidden: this field cannot be changed after the object is made".to_owned();
