@@ -71,6 +71,12 @@ pub struct AgentArgs {
     pub validate_config: bool,
 }
 
+/// Whether the program was called by this name, through a symbolic link.
+pub fn called_as(mut args: impl Iterator<Item = OsString>, name: &str) -> bool {
+    args.next()
+        .is_some_and(|program| Path::new(&program).file_name() == Some(OsStr::new(name)))
+}
+
 /// Commands of `ctl` that may be written without it.
 const SHORT: &[&str] = &[
     "switchover",

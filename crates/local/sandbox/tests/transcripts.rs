@@ -366,3 +366,58 @@ async fn services_keep_what_they_were_given() {
     assert!(plain["spec"]["ports"][0]["nodePort"].is_null(), "{plain}");
     lab.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_real_api_server_refuses_is_refused() {
+    const JSON: &str = "application/json";
+    const MERGE: &str = "application/merge-patch+json";
+    let lab = Lab::start().await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let map = json!({"metadata": {"name": "a"}, "data": {"k": "v"}, "dattta": {"k": "v"}});
+    let (status, made) = lab.send("POST", maps, JSON, Some(map.to_string())).await;
+    assert_eq!(status, 201, "{made}");
+    assert!(made["dattta"].is_null(), "an unknown field is not kept: {made}");
+    assert!(!made["metadata"]["managedFields"].to_string().contains("dattta"));
+
+    let one = format!("{maps}/a");
+    for (wrong, code) in [
+        (json!({"metadata": {"name": "b"}}), 400),
+        (json!({"metadata": {"namespace": "kube-system"}}), 400),
+        (json!({"metadata": {"labels": {"a b": "c"}}}), 422),
+        (json!({"metadata": {"labels": {"a": "b c"}}}), 422),
+        (json!({"metadata": {"annotations": {"": "c"}}}), 422),
+        (
+            json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p"}]}}),
+            422,
+        ),
+    ] {
+        let (status, answer) = lab.send("PATCH", &one, MERGE, Some(wrong.to_string())).await;
+        assert_eq!(status, code, "{wrong}: {answer}");
+    }
+    for (method, path) in [
+        ("DELETE", format!("{one}?dryRun=Foo")),
+        ("GET", format!("{maps}?limit=abc")),
+        ("GET", format!("{maps}?continue=xxx")),
+        ("GET", format!("{maps}?resourceVersion=abc")),
+        ("GET", format!("{maps}?labelSelector=a%20b")),
+        ("DELETE", format!("{maps}?labelSelector=!a%20b")),
+    ] {
+        let (status, answer) = lab.send(method, &path, "", None).await;
+        assert_eq!(status, 400, "{method} {path}: {answer}");
+    }
+    for namespace in ["default", "kube-system"] {
+        let path = format!("/api/v1/namespaces/{namespace}");
+        let (status, answer) = lab.send("DELETE", &path, "", None).await;
+        assert_eq!(status, 403, "{answer}");
+    }
+    let (_, still) = lab.send("GET", &one, "", None).await;
+    assert_eq!(still["data"], json!({"k": "v"}), "nothing of it changed anything");
+
+    let fixed = json!({"immutable": true}).to_string();
+    let (status, _) = lab.send("PATCH", &one, MERGE, Some(fixed)).await;
+    assert_eq!(status, 200);
+    let changed = json!({"data": {"k": "w"}}).to_string();
+    let (status, answer) = lab.send("PATCH", &one, MERGE, Some(changed)).await;
+    assert_eq!(status, 422, "{answer}");
+    lab.stop().await;
+}

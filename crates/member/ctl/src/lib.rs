@@ -57,11 +57,19 @@ pub fn run(args: CtlArgs, sandbox: Option<PathBuf>) -> anyhow::Result<u8> {
         }
         Ok(0)
     });
-    done.or_else(|error: anyhow::Error| if error.is::<Refused>() { Ok(1) } else { Err(error) })
+    done.or_else(|error: anyhow::Error| {
+        if error.is::<Refused>() {
+            Ok(REFUSED)
+        } else {
+            Err(error)
+        }
+    })
 }
 
-/// A member has refused, or was not reached, and that was printed: the exit code is all that is left to say. patronictl exits with
-/// 0 then, by which no script can tell.
+/// The exit code after a member has refused, or was not reached, and that was printed.
+pub const REFUSED: u8 = 1;
+
+/// A member has refused, or was not reached, and that was printed: the exit code is all that is left to say.
 #[derive(Debug, thiserror::Error)]
 #[error("refused")]
 struct Refused;
