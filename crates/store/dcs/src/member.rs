@@ -168,6 +168,15 @@ impl Member {
 mod tests {
     use super::*;
 
+    /// Found by `script/fuzz`.
+    #[test]
+    fn numbers_of_others_are_kept_to_the_last_digit() {
+        let member = Member::parse(&format!(r#"{{"x": {}}}"#, "1".repeat(3) + &"3".repeat(119)));
+        assert_eq!(Member::parse(&member.to_json()).to_json(), member.to_json());
+        let exact = Member::parse(r#"{"x": 13333333333333333e105}"#);
+        assert_eq!(Member::parse(&exact.to_json()).to_json(), exact.to_json());
+    }
+
     #[test]
     fn a_patroni_record_survives_a_round_trip() {
         let text = r#"{"conn_url":"postgres://127.0.0.1:5433/postgres","api_url":"http://127.0.0.1:8009/patroni","state":"running","role":"replica","version":"4.1.5","tags":{"clonefrom":true},"xlog_location":83887480,"replication_state":"streaming","timeline":2,"site":"a"}"#;
