@@ -120,7 +120,8 @@ fn run(command: &Command) -> anyhow::Result<bool> {
                     let sync = if world.sync { " --sync" } else { "" };
                     let store = if world.kubernetes { " --kubernetes" } else { "" };
                     let requests = if world.of_requests { " --of-requests" } else { "" };
-                    println!("tell it again: howdah-model replay {seed}{sync}{store}{requests}");
+                    let begin = if world.bootstrap { " --bootstrap" } else { "" };
+                    println!("tell it again: howdah-model replay {seed}{sync}{store}{begin}{requests}");
                     return Ok(false);
                 }
             }
