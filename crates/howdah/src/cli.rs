@@ -73,8 +73,11 @@ pub struct AgentArgs {
 
 /// Whether the program was called by this name, through a symbolic link.
 pub fn called_as(mut args: impl Iterator<Item = OsString>, name: &str) -> bool {
-    args.next()
-        .is_some_and(|program| Path::new(&program).file_name() == Some(OsStr::new(name)))
+    args.next().is_some_and(|program| file_name(&program) == name)
+}
+
+fn file_name(program: &OsStr) -> &OsStr {
+    Path::new(program).file_name().unwrap_or_default()
 }
 
 /// Commands of `ctl` that may be written without it.
@@ -117,15 +120,11 @@ const PLACES: &[&str] = &[
 /// The short commands are for the sandbox, as all beside them are, unless an option names another place.
 pub fn as_called(args: impl Iterator<Item = OsString>, sandbox: &Path) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.collect();
-    let name = args
-        .first()
-        .map(Path::new)
-        .and_then(Path::file_name)
-        .unwrap_or_default();
-    let subcommand = match name {
-        name if name == OsStr::new("patroni") => Some("agent"),
-        name if name == OsStr::new("patronictl") => Some("ctl"),
-        _ => None,
+    let name = args.first().map(|program| file_name(program).to_string_lossy());
+    let subcommand = match name.as_deref() {
+        Some("patroni") => Some("agent"),
+        Some("patronictl") => Some("ctl"),
+        Some(_) | None => None,
     };
     let of_ctl = |word: &OsString| SHORT.iter().any(|short| word == *short);
     if let Some(subcommand) = subcommand {

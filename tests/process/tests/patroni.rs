@@ -98,6 +98,42 @@ async fn its_patronictl_drives_our_members_and_prints_what_ours_prints() {
     lab.wait_healthy(SOON).await.unwrap();
 }
 
+/// patronictl prints a refusal and exits with 0. Scripts that call ours by that name get what they always got.
+#[tokio::test]
+async fn a_refusal_is_an_exit_code_unless_called_as_patronictl() {
+    let lab = Lab::running(LabOptions::howdah(2).unwrap()).await.unwrap();
+    let leader = lab.wait_primary(SOON).await.unwrap();
+    let member = &lab.members[1 - leader];
+    let candidate = member.name.clone();
+    let ours = lab.dir().join("howdah");
+    let called_as = lab.dir().join("patronictl");
+    std::os::unix::fs::symlink(&ours, &called_as).unwrap();
+    for (program, args, code) in [
+        (patroni("patronictl"), vec![], 0),
+        (called_as, vec![], 0),
+        (ours, vec!["ctl"], 1),
+    ] {
+        // The store still lists the candidate, but its agent does not answer. Its guard replaces a silent agent.
+        let agent = member.agent_pid().unwrap().to_string();
+        let stopped = Command::new("kill").args(["-STOP", &agent]).status().unwrap();
+        assert!(stopped.success());
+        let output = Command::new(&program)
+            .args(args)
+            .arg("-c")
+            .arg(lab.dir().join("m0.yml"))
+            .args(["switchover", "--candidate", &candidate, "--force"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            said.contains("Switchover failed, details: 412"),
+            "{program:?}: {said}"
+        );
+        assert_eq!(output.status.code(), Some(code), "{program:?}: {said}");
+    }
+    assert_eq!(lab.primary().await, Some(leader));
+}
+
 #[tokio::test]
 async fn its_agents_and_ours_are_one_cluster() {
     let mut options = LabOptions::howdah(1)

@@ -45,18 +45,20 @@ impl Classified for SqlError {
         match self {
             SqlError::Timeout(_) | SqlError::Connection(_) => Class::Retry,
             SqlError::NoRow => Class::Bug,
-            SqlError::Refused(error) => {
-                let code = error.code().code();
-                // A server that starts, stops or changes its role; too many connections, a full disk; a deadlock, or a
-                // transaction that another one was in the way of.
-                let passes = ["57P0", "25006", "53", "40", "55P03", "08"];
-                if passes.iter().any(|prefix| code.starts_with(prefix)) {
-                    Class::Retry
-                } else {
-                    Class::Refused
-                }
-            }
+            SqlError::Refused(error) => class_of(error.code().code()),
         }
+    }
+}
+
+/// The class of an SQLSTATE (appendix A of PostgreSQL's documentation).
+fn class_of(code: &str) -> Class {
+    // A server that starts, stops or changes its role; too many connections, a full disk; a deadlock, or a transaction
+    // that another one was in the way of.
+    let passes = ["57P0", "25006", "53", "40", "55P03", "08"];
+    if passes.iter().any(|prefix| code.starts_with(prefix)) {
+        Class::Retry
+    } else {
+        Class::Refused
     }
 }
 
@@ -81,5 +83,40 @@ impl fmt::Display for Chain<'_> {
             cause = inner.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_tried_again() {
+        for (code, meaning) in [
+            ("57P03", "the database system is starting up"),
+            ("57P01", "terminating connection due to administrator command"),
+            ("25006", "cannot execute UPDATE in a read-only transaction"),
+            ("53300", "sorry, too many clients already"),
+            ("53100", "could not extend file: No space left on device"),
+            ("40P01", "deadlock detected"),
+            ("40001", "could not serialize access"),
+            ("55P03", "could not obtain lock on row"),
+            ("08006", "connection failure"),
+        ] {
+            assert_eq!(class_of(code), Class::Retry, "{meaning}");
+        }
+        for (code, meaning) in [
+            ("28P01", "password authentication failed"),
+            ("42501", "permission denied"),
+            ("42601", "syntax error"),
+            ("3D000", "database does not exist"),
+            ("57014", "canceling statement due to statement timeout"),
+            ("XX001", "invalid page in block"),
+            ("0A000", "feature not supported"),
+        ] {
+            assert_eq!(class_of(code), Class::Refused, "{meaning}");
+        }
+        assert_eq!(SqlError::Timeout("a query").class(), Class::Retry);
+        assert_eq!(SqlError::NoRow.class(), Class::Bug);
     }
 }

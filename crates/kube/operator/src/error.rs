@@ -147,3 +147,41 @@ impl Classified for OperatorError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use howdah_sql::SqlError;
+    use kube::core::Status;
+
+    use super::*;
+
+    fn answered(code: u16) -> OperatorError {
+        let mut status = Status::failure("no", "Reason");
+        status.code = code;
+        OperatorError::kube("creating the Service")(kube::Error::Api(Box::new(status)))
+    }
+
+    #[test]
+    fn the_class_decides_when_a_step_is_tried_again() {
+        // What another pass may find changed: an object that came or went, a busy or absent server.
+        for code in [404, 409, 410, 429, 500, 503, 504] {
+            assert_eq!(answered(code).class(), Class::Retry, "{code}");
+        }
+        // What stays until somebody changes rights or the object.
+        for code in [400, 401, 403, 405, 413, 415, 422] {
+            assert_eq!(answered(code).class(), Class::Refused, "{code}");
+        }
+        let agent = |status| OperatorError::Agent {
+            member: "db-0".into(),
+            status,
+            reason: "no".into(),
+        };
+        assert_eq!(agent(412).class(), Class::Refused);
+        assert_eq!(agent(503).class(), Class::Retry);
+        let database = OperatorError::database("a role")(SqlError::Timeout("a statement"));
+        assert_eq!(database.class(), Class::Retry);
+        assert!(database.is_passing() && !database.is_refusal());
+        assert_eq!(OperatorError::Machine("no threads").class(), Class::Bug);
+        assert_eq!(OperatorError::Waiting("a copy".into()).class(), Class::Retry);
+    }
+}
