@@ -7,7 +7,11 @@
     reason = "a test fails by panicking"
 )]
 
-use std::{fs::Permissions, os::unix::fs::PermissionsExt, time::Duration};
+use std::{
+    fs::Permissions,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    time::Duration,
+};
 
 use howdah_testkit::{Lab, LabOptions};
 use serde_json::{Value, json};
@@ -127,6 +131,52 @@ async fn by_a_new_copy_after_a_rewind_that_was_interrupted() {
     }
     let lab = diverge(lab).await;
     assert_eq!(std::fs::read_to_string(&runs).unwrap(), "run\n", "{}", lab.logs());
+}
+
+/// Two members on one machine would share a tablespace. The copy is refused, again and again, and the primary keeps its files.
+#[tokio::test]
+async fn a_copy_never_empties_a_tablespace_that_another_server_uses() {
+    let mut lab = Lab::new(LabOptions::howdah(2).unwrap()).await.unwrap();
+    lab.members[0].start().unwrap();
+    howdah_testkit::until("the first member leads", PATIENCE, async || {
+        lab.primary().await == Some(0)
+    })
+    .await
+    .unwrap();
+    let primary = howdah_testkit::connect(&lab.members[0].address())
+        .await
+        .unwrap()
+        .0;
+    let data = lab.members[0].data_dir();
+    let owner = std::fs::metadata(&data).unwrap();
+    let location = lab.dir().join("tablespace");
+    std::fs::create_dir(&location).unwrap();
+    let (uid, gid) = (owner.uid(), owner.gid());
+    std::os::unix::fs::chown(&location, Some(uid), Some(gid)).unwrap();
+    for sql in [
+        format!("CREATE TABLESPACE outside LOCATION '{}'", location.display()),
+        "CREATE TABLE far (id int) TABLESPACE outside".to_owned(),
+        "INSERT INTO far SELECT generate_series(1, 1000)".to_owned(),
+        "CHECKPOINT".to_owned(),
+    ] {
+        primary.batch_execute(&sql).await.unwrap();
+    }
+    let row = primary
+        .query_one("SELECT pg_relation_filepath('far')", &[])
+        .await
+        .unwrap();
+    let file = data.join(row.get::<_, String>(0));
+    lab.members[1].start().unwrap();
+    howdah_testkit::until("the copy is refused twice", PATIENCE, async || {
+        lab.members[1]
+            .log()
+            .matches("holds files that this member has not made")
+            .count()
+            >= 2
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error}\n{}", lab.logs()));
+    assert!(file.exists(), "{} is gone", file.display());
 }
 
 /// The replica that is ahead may not lead; its receiver gets the end of the old timeline from the new leader again and

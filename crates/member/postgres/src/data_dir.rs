@@ -285,6 +285,14 @@ pub fn empty(dir: &Path) -> Result<(), PgError> {
     }
 }
 
+/// Whether nothing lies in it. One that is not there, or is no directory, holds nothing.
+#[must_use]
+pub fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).map_or(true, |mut entries| {
+        entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lost+found"))
+    })
+}
+
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.to_owned().into_os_string();
     name.push(format!(".{suffix}"));

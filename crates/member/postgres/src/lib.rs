@@ -38,7 +38,7 @@ pub use check::{BadParameter, bad_parameters, hba_refusal};
 pub use command::command_line;
 pub use commit_wait::write_wal;
 pub use conf::{Conf, Source};
-pub use data_dir::{DataDir, Postmaster, empty};
+pub use data_dir::{DataDir, Postmaster, empty, is_empty};
 pub use error::PgError;
 pub use howdah_sql::Session;
 pub use programs::Programs;

@@ -9,7 +9,7 @@ use anyhow::Context;
 use howdah_clock::now;
 use howdah_guard::{StartMode, StopMode};
 use howdah_ha::Upstream;
-use howdah_postgres::{PgError, Server, base_backup, empty};
+use howdah_postgres::{PgError, Server, base_backup, empty, is_empty};
 
 use super::{Outcome, start};
 use crate::{
@@ -44,6 +44,20 @@ pub(crate) async fn copy(outside: &Outside, from: &Upstream, follow: &Upstream) 
     let incomplete = Incomplete::of(server);
     // What an earlier try has left of them is ours to remove; what lies there before the first try is not.
     let left: Vec<PathBuf> = incomplete.lines().iter().map(PathBuf::from).collect();
+    let dir = server.dir.clone();
+    let (wanted, ours) = (tablespaces.clone(), left.clone());
+    let foreign = blocking("looking at the tablespaces", move || {
+        let own = dir.tablespaces();
+        wanted.into_iter().map(PathBuf::from).find(|tablespace| {
+            !ours.contains(tablespace) && !own.contains(tablespace) && !is_empty(tablespace)
+        })
+    })
+    .await?;
+    if let Some(tablespace) = foreign {
+        // It may be the source's own, on this machine: a second try would take it for what the first has left.
+        let why = "holds files that this member has not made: empty it, or map it by 'basebackup: tablespace-mapping'";
+        return Err(anyhow::anyhow!("the tablespace {} {why}", tablespace.display()).into());
+    }
     incomplete.mark(&tablespaces)?;
     Incomplete::rewind_of(server).clear()?;
     let dir = server.dir.clone();
