@@ -5,8 +5,12 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::{
-    ConfigError, KeyReport, Places, PostgresConfig, known::dynamic_key_report, places::NOWHERE,
-    reader::Reader, string_form,
+    ConfigError, Hooks, KeyReport, Places, PostgresConfig, ReplicaMethod,
+    known::dynamic_key_report,
+    methods::{recovery_settings, replica_methods},
+    places::NOWHERE,
+    reader::Reader,
+    string_form,
 };
 
 /// The cluster-wide configuration (`config` in the store), read into types.
@@ -52,6 +56,12 @@ pub struct Dynamic {
     pub pg_hba: Option<Vec<String>>,
     /// Lines of `pg_ident.conf`.
     pub pg_ident: Option<Vec<String>>,
+    /// Settings for recovery, of replicas.
+    pub recovery_conf: BTreeMap<String, String>,
+    /// Ways to make a replica, in the order in which they are tried.
+    pub replica_methods: Vec<ReplicaMethod>,
+    /// Programs of the user's that hear of events.
+    pub hooks: Hooks,
     /// What was corrected or passed over.
     pub warnings: Vec<String>,
 }
@@ -249,6 +259,9 @@ fn read(
         parameters,
         pg_hba: hba_lines(&postgresql)?,
         pg_ident: postgresql.lines("pg_ident")?,
+        recovery_conf: recovery_settings(&postgresql.section("recovery_conf")?)?,
+        replica_methods: replica_methods(&postgresql)?,
+        hooks: Hooks::read(&postgresql)?,
         warnings,
     })
 }

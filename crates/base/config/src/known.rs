@@ -1,5 +1,7 @@
 use serde_json::{Map, Value};
 
+use crate::methods::method_names;
+
 /// What became of the keys of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyReport {
@@ -54,7 +56,7 @@ const LOCAL: &[&str] = &[
     "+bootstrap.pg_hba",
     "+bootstrap.post_bootstrap",
     "+bootstrap.post_init",
-    "-bootstrap.method",
+    "+bootstrap.method",
     "-bootstrap.users.**",
     "-bootstrap.*.**",
     "+restapi.listen",
@@ -101,15 +103,15 @@ const LOCAL: &[&str] = &[
     "+postgresql.parameters.**",
     "+postgresql.pg_hba",
     "+postgresql.pg_ident",
-    "-postgresql.recovery_conf.**",
+    "+postgresql.recovery_conf.**",
     "+postgresql.custom_conf",
-    "-postgresql.callbacks.on_start",
-    "-postgresql.callbacks.on_stop",
-    "-postgresql.callbacks.on_restart",
-    "-postgresql.callbacks.on_reload",
+    "+postgresql.callbacks.on_start",
+    "+postgresql.callbacks.on_stop",
+    "+postgresql.callbacks.on_restart",
+    "+postgresql.callbacks.on_reload",
     "+postgresql.callbacks.on_role_change",
-    "-postgresql.create_replica_methods",
-    "-postgresql.create_replica_method",
+    "+postgresql.create_replica_methods",
+    "+postgresql.create_replica_method",
     "+postgresql.basebackup.**",
     "+postgresql.use_unix_socket",
     "+postgresql.use_unix_socket_repl",
@@ -118,8 +120,8 @@ const LOCAL: &[&str] = &[
     "-postgresql.rewind.**",
     "+postgresql.remove_data_directory_on_rewind_failure",
     "+postgresql.remove_data_directory_on_diverged_timelines",
-    "-postgresql.pre_promote",
-    "-postgresql.before_stop",
+    "+postgresql.pre_promote",
+    "+postgresql.before_stop",
     "-postgresql.krbsrvname",
     "+postgresql.use_slots",
     "-postgresql.parameters_primary.**",
@@ -214,7 +216,22 @@ const DYNAMIC: &[&str] = &[
 pub fn key_report(config: &Map<String, Value>) -> KeyReport {
     let mut report = KeyReport::default();
     walk(config, &mut Vec::new(), LOCAL, &mut report);
+    let sections = method_sections(config);
+    let is_methods = |key: &String| sections.iter().any(|section| key.starts_with(section));
+    report.not_acted_on.retain(|key| !is_methods(key));
+    report.unknown.retain(|key| !is_methods(key));
     report
+}
+
+/// Where the sections of the user's own methods begin, which have the names that the user gives.
+fn method_sections(config: &Map<String, Value>) -> Vec<String> {
+    let section = |key: &str| config.get(key).and_then(Value::as_object);
+    let replica = section("postgresql").map(method_names).unwrap_or_default();
+    let bootstrap = section("bootstrap").and_then(|section| section.get("method")?.as_str());
+    let replica = replica.into_iter().map(|name| format!("postgresql.{name}"));
+    replica
+        .chain(bootstrap.map(|name| format!("bootstrap.{name}")))
+        .collect()
 }
 
 /// Sorts the keys of a dynamic configuration.
@@ -307,6 +324,7 @@ mod tests {
             "log": {"level": "INFO", "dir": "/x"},
             "watchdog": {"mode": "off"},
             "postgresql": {"parameters": {"work_mem": "1MB"}, "callbacks": {"on_start": "x", "on_role_change": "y"},
+                "create_replica_methods": ["own"], "own": {"command": "z", "anything": 1},
                            "authentication": {"superuser": {"username": "u", "gssencmode": "disable"}}},
             "consul": {"host": "x"},
         });
@@ -316,7 +334,6 @@ mod tests {
             report.not_acted_on,
             [
                 "log.dir",
-                "postgresql.callbacks.on_start",
                 "postgresql.authentication.superuser.gssencmode",
                 "consul"
             ]

@@ -15,11 +15,13 @@
 mod dynamic;
 mod env;
 mod error;
+mod hooks;
 mod known;
 mod listen;
 mod local;
 mod log;
 mod merge;
+mod methods;
 mod place;
 mod places;
 mod reader;
@@ -28,6 +30,7 @@ mod source;
 pub use dynamic::{Dynamic, DynamicError, SyncMode, Timers, check_dynamic, dynamic_from};
 pub use env::env_layer;
 pub use error::ConfigError;
+pub use hooks::{Callback, Hooks};
 pub use known::{KeyReport, key_report};
 pub use listen::Listen;
 pub use local::{
@@ -36,6 +39,7 @@ pub use local::{
 };
 pub use log::{Layout, LogConfig, Piece, Record};
 pub use merge::{patch, string_form};
+pub use methods::{CustomBootstrap, Method, ReplicaMethod};
 pub use place::Place;
 pub use places::Places;
 pub use reader::{parse_bool, parse_int};

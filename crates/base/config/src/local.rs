@@ -6,7 +6,10 @@ use std::{
 use howdah_types::{MemberName, Scope, Tags};
 use serde_json::{Map, Value};
 
-use crate::{ConfigError, Listen, LogConfig, Places, places::NOWHERE, reader::Reader, string_form};
+use crate::{
+    ConfigError, CustomBootstrap, Listen, LogConfig, Places, methods::custom_bootstrap, places::NOWHERE,
+    reader::Reader, string_form,
+};
 
 /// The local configuration of one agent: who it is, where it listens, where its data lies.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,8 +139,6 @@ pub struct PostgresConfig {
     pub pg_ident: Option<Vec<String>>,
     /// Included instead of the file that was there.
     pub custom_conf: Option<PathBuf>,
-    /// Called with `on_role_change <role> <scope>`.
-    pub on_role_change: Option<String>,
     /// Options of pg_basebackup, as `--key[=value]`.
     pub basebackup: Vec<String>,
     /// Connect to the local server by its socket.
@@ -153,6 +154,8 @@ pub struct Bootstrap {
     pub dcs: Map<String, Value>,
     /// Options of initdb, as `--key[=value]`.
     pub initdb: Vec<String>,
+    /// What makes the cluster instead of initdb.
+    pub custom: Option<CustomBootstrap>,
     /// Lines for `pg_hba.conf` of the new cluster.
     pub pg_hba: Vec<String>,
     /// Run once after the cluster was made, with a connection string as argument.
@@ -480,7 +483,6 @@ fn postgresql(section: &Reader<'_>, cwd: &Path) -> Result<PostgresConfig, Config
             .map(|(k, v)| (k.clone(), string_form(v)))
             .collect()
     };
-    let callbacks = section.section("callbacks")?;
     Ok(PostgresConfig {
         listen,
         connect_address,
@@ -503,7 +505,6 @@ fn postgresql(section: &Reader<'_>, cwd: &Path) -> Result<PostgresConfig, Config
         pg_hba: section.lines("pg_hba")?,
         pg_ident: section.lines("pg_ident")?,
         custom_conf: section.text("custom_conf")?.map(|path| cwd.join(path)),
-        on_role_change: callbacks.text("on_role_change")?,
         basebackup: options(section, "basebackup", BASEBACKUP_REFUSED)?,
         use_unix_socket: section.flag("use_unix_socket")?.unwrap_or(false),
         section: section.map(),
@@ -526,9 +527,6 @@ const BASEBACKUP_REFUSED: &[&str] = &[
 ];
 
 fn bootstrap_section(section: &Reader<'_>) -> Result<Bootstrap, ConfigError> {
-    if section.text("method")?.is_some_and(|method| method != "initdb") {
-        return Err(section.error("method", "is not supported yet: a new cluster is made by initdb"));
-    }
     let post = match section.text("post_bootstrap")? {
         Some(command) => Some(command),
         None => section.text("post_init")?,
@@ -536,6 +534,7 @@ fn bootstrap_section(section: &Reader<'_>) -> Result<Bootstrap, ConfigError> {
     Ok(Bootstrap {
         dcs: section.section("dcs")?.map(),
         initdb: options(section, "initdb", INITDB_REFUSED)?,
+        custom: custom_bootstrap(section)?,
         pg_hba: section.lines("pg_hba")?.unwrap_or_default(),
         post_bootstrap: post,
     })

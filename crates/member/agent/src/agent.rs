@@ -27,6 +27,9 @@ const SAMPLE_EVERY_SYNC: Duration = Duration::from_secs(1);
 /// The guard answers every second.
 const GUARD_SILENCE: Duration = Duration::from_secs(4);
 
+/// At the agent's end, callbacks have this long.
+const CALLBACK_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Whether the rest of a plan may follow.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -82,8 +85,16 @@ pub(crate) struct Signals {
 }
 
 impl Agent {
-    /// Runs until a signal or a request ends it; returns the exit code.
-    pub(crate) async fn run(mut self, mut signals: Signals) -> u8 {
+    /// Runs until a signal or a request ends it; returns the exit code. Callbacks that still run may end before it does.
+    pub(crate) async fn run(mut self, signals: Signals) -> u8 {
+        let code = self.run_until_end(signals).await;
+        let keeper = &self.keeper;
+        let deadline = now() + CALLBACK_PATIENCE;
+        self.voice.callbacks.finish(deadline, || keeper.beat()).await;
+        code
+    }
+
+    async fn run_until_end(&mut self, mut signals: Signals) -> u8 {
         let mut lease = self.keeper.status();
         loop {
             self.keeper.beat();

@@ -6,7 +6,7 @@ use howdah_clock::now;
 use howdah_config::{Dynamic, SyncMode};
 use howdah_dcs::{Cond, Document, HistoryEntry, KeyOp, Outcome, View};
 use howdah_ha::{Action, Effect, Here, Means, NotBegun, SlotChange, Step, may_begin, may_go_on};
-use howdah_postgres::{advance_slot, create_slot, drop_slot, write_wal};
+use howdah_postgres::{Recovery, advance_slot, create_slot, drop_slot, write_wal};
 use howdah_types::Timeline;
 
 use crate::{
@@ -114,6 +114,11 @@ impl Agent {
 
     /// Writes the configuration files and lets a running server read them.
     pub(crate) async fn rewrite_conf(&mut self) -> Next {
+        let action = self.work.running().map(|running| &running.action);
+        if matches!(action, Some(Action::Bootstrap)) {
+            // The files are the bootstrap's until it has ended: recovery may need what stands in them.
+            return Next::Go;
+        }
         let upstream = self
             .replication
             .upstream
@@ -122,10 +127,12 @@ impl Agent {
             .map(source);
         let (server, dynamic) = (self.server.clone(), Arc::clone(&self.settings.dynamic));
         let sync_names = self.wanted_sync_names();
-        let written = writing(move || server.write_conf(&dynamic, upstream, sync_names));
+        let written = writing(move || server.write_conf(&dynamic, upstream, sync_names, Recovery::Replica));
         match written.await.and_then(|written| written.map_err(Into::into)) {
             Ok(()) => {
                 self.server.reload();
+                let hooks = &self.settings.dynamic.hooks;
+                self.voice.callbacks.reloaded(hooks, &self.settings.local.scope);
                 Next::Go
             }
             Err(error) => {
@@ -266,6 +273,7 @@ impl Agent {
             }
         }
         tracing::info!("Beginning: {}.", action.name());
+        self.voice.callbacks.begins(&action);
         if let Action::StartReplica { follow } | Action::Restart { follow, .. } = &action {
             self.replication.upstream = follow.clone();
         }

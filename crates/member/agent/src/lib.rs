@@ -23,6 +23,7 @@ mod action;
 mod agent;
 mod api;
 mod blocking;
+mod callbacks;
 mod cluster;
 mod configuration;
 mod effects;

@@ -6,7 +6,7 @@ use howdah_dcs::{KeyOp, Store, Term, View};
 use howdah_guard::{GuardError, Reply, Request, StartMode, StopMode, WhyRefused};
 use howdah_ha::{Command, LeaseState, Upstream};
 use howdah_http::Client;
-use howdah_postgres::{PgError, Server, Session, Source};
+use howdah_postgres::{PgError, Recovery, Server, Session, Source, run_script};
 use howdah_types::BootTime;
 use tokio::sync::watch;
 
@@ -72,10 +72,28 @@ impl Outside {
     /// Writes the configuration for following `upstream` and lets the guard start PostgreSQL. Returns how often PostgreSQL had
     /// ended before it was started.
     pub(crate) async fn start(&self, mode: StartMode, upstream: Option<&Upstream>) -> anyhow::Result<u64> {
-        self.try_start(mode, upstream).await.context(NotStarted)
+        let started = self.try_start(mode, upstream, Recovery::Replica).await;
+        started.context(NotStarted)
     }
 
-    async fn try_start(&self, mode: StartMode, upstream: Option<&Upstream>) -> anyhow::Result<u64> {
+    /// Starts a new cluster from a restored backup. Returns how often PostgreSQL had ended before.
+    pub(crate) async fn start_restored(
+        &self,
+        not_after: BootTime,
+        recovery: Recovery,
+    ) -> anyhow::Result<u64> {
+        let mode = StartMode::Bootstrap { not_after };
+        self.try_start(mode, None, recovery).await.context(NotStarted)
+    }
+
+    async fn try_start(
+        &self,
+        mode: StartMode,
+        upstream: Option<&Upstream>,
+        recovery: Recovery,
+    ) -> anyhow::Result<u64> {
+        // WAL of the backup's primary is replayed: what must not be smaller than there is raised as for a replica.
+        let replays = mode == StartMode::Replica || recovery != Recovery::Replica;
         let as_replica = mode == StartMode::Replica;
         let upstream = upstream.filter(|_| !self.config.tags.nostream()).map(source);
         let (server, dynamic, sync_names) =
@@ -84,11 +102,12 @@ impl Outside {
             server.dir.create()?;
             server.dir.remove_stale_pid_file()?;
             server.set_standby(as_replica)?;
-            server.write_conf(&dynamic, upstream, sync_names)
+            server.set_recovery(&recovery)?;
+            server.write_conf(&dynamic, upstream, sync_names, recovery)
         })
         .await??;
         let mut tail = Vec::new();
-        let line = self.server.command_line(&self.dynamic, as_replica).await?;
+        let line = self.server.command_line(&self.dynamic, replays).await?;
         for text in std::iter::once(self.server.dir.path().display().to_string()).chain(line) {
             tail.extend_from_slice(text.as_bytes());
             tail.push(0);
@@ -116,9 +135,23 @@ impl Outside {
         result.context(NotStarted)
     }
 
+    /// Runs the user's `before_stop`, whatever becomes of it, while PostgreSQL still serves.
+    pub(crate) async fn before_stop(&self) {
+        let script = self.dynamic.hooks.before_stop.as_ref();
+        if let Some(script) = script.filter(|_| self.guard.seen().server_runs()) {
+            tracing::info!("Running before_stop.");
+            if let Err(error) = run_script(script, &[], None).await {
+                tracing::warn!("before_stop: {error}; PostgreSQL is stopped all the same.");
+            }
+        }
+    }
+
     /// Stops PostgreSQL and waits. A fast stop that takes longer than `patience` becomes an immediate one, and what does
     /// not react to that is killed.
     pub(crate) async fn stop(&self, mode: StopMode, patience: Duration) -> anyhow::Result<()> {
+        if mode == StopMode::Fast {
+            self.before_stop().await;
+        }
         let before = self.guard.ended().times;
         let mut patience = patience;
         for mode in [mode, StopMode::Immediate, StopMode::Kill] {

@@ -9,6 +9,7 @@ use howdah_types::{BootTime, PgState, Role, Tags};
 
 use crate::{
     agent::Agent,
+    callbacks::Look,
     member::{self},
     patience::READ_PATIENCE,
     publish::replication_row,
@@ -256,11 +257,31 @@ impl Agent {
                 .filter_map(|reason| serde_json::to_value(reason).ok())
                 .collect(),
         });
-        self.voice.role_is(
-            role,
-            self.settings.local.postgresql.on_role_change.as_ref(),
-            &self.settings.local.scope,
-        );
+        self.tell_callbacks(role, snapshot);
+    }
+
+    fn tell_callbacks(&mut self, role: Role, snapshot: &Snapshot) {
+        let action = self.work.running().map(|running| &running.action);
+        if matches!(action, Some(Action::Bootstrap)) {
+            return;
+        }
+        let look = match &snapshot.postgres {
+            Postgres::Running(_) => match &self.observer.sample {
+                Some(sample) => Look::Serves {
+                    role,
+                    started: &sample.started_at,
+                    idle: action.is_none(),
+                },
+                None => return,
+            },
+            Postgres::Stopped(stopped) => Look::Ended {
+                fenced: !stopped.standby && snapshot.lease.held(snapshot.now).is_none(),
+            },
+            Postgres::Missing => Look::Ended { fenced: false },
+            Postgres::Starting { .. } | Postgres::Silent { .. } | Postgres::Unreadable { .. } => return,
+        };
+        let hooks = &self.settings.dynamic.hooks;
+        self.voice.callbacks.look(look, hooks, &self.settings.local.scope);
     }
 
     /// `/primary` must be met only where writes are accepted: not between winning the lease and the promotion.

@@ -7,8 +7,8 @@ use howdah_guard::{GuardError, WhyRefused};
 use howdah_ha::{Action, Request};
 
 use crate::{
-    action::Failure, agent::Agent, effects::RETRY_PAUSE, outside::NotStarted, publish::ApiCommand,
-    request::Answer, work::Ended,
+    action::Failure, agent::Agent, callbacks::Look, effects::RETRY_PAUSE, outside::NotStarted,
+    publish::ApiCommand, request::Answer, work::Ended,
 };
 
 /// After a refusal by the guard, which knows more of the lease a moment later.
@@ -48,6 +48,11 @@ impl Agent {
                 };
                 self.asked.served(&ended.action, answer);
                 if shutdown {
+                    let ended = Look::Ended { fenced: false };
+                    let hooks = &self.settings.dynamic.hooks;
+                    self.voice
+                        .callbacks
+                        .look(ended, hooks, &self.settings.local.scope);
                     self.end(0);
                 }
             }

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use howdah_config::{Dynamic, PostgresConfig};
 use howdah_pgconf::{ConfFile, Conninfo, lines_file, managed_values, pgpass_line};
 
-use crate::{PgError, Programs, auto_conf, files::write_atomically};
+use crate::{PgError, Programs, auto_conf, files::write_atomically, local_trust};
 
 /// Where a replica streams from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,20 @@ pub struct Conf {
     pub slot: Option<String>,
     /// `synchronous_standby_names`; `None` leaves the user's own.
     pub sync_names: Option<String>,
+    /// Who says how far recovery goes.
+    pub recovery: Recovery,
+}
+
+/// Who says how far recovery goes, and where WAL comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Recovery {
+    /// A replica recovers for ever, along the leader's timelines.
+    #[default]
+    Replica,
+    /// A new cluster is recovered from a backup with these settings.
+    To(BTreeMap<String, String>),
+    /// What has restored the backup has written them.
+    AsRestored,
 }
 
 impl Conf {
@@ -76,13 +90,30 @@ impl Conf {
             // PostgreSQL's 5 s would be added to every reconnection, and to every commit that waits for a standby.
             file.set("wal_retrieve_retry_interval", "500ms");
         }
-        file.set("recovery_target_timeline", "latest");
+        for (name, value) in &dynamic.recovery_conf {
+            if is_recovery(name) || !programs.knows(name) {
+                warnings.push(format!("recovery_conf.{name} is not for a replica and left out"));
+            } else {
+                file.set(name.clone(), value.clone());
+            }
+        }
+        match &self.recovery {
+            Recovery::Replica => file.set("recovery_target_timeline", "latest"),
+            Recovery::To(settings) => {
+                for (name, value) in settings {
+                    file.set(name.clone(), value.clone());
+                }
+            }
+            Recovery::AsRestored => {}
+        }
         file.set("primary_conninfo", self.primary_conninfo(local));
         file.set("primary_slot_name", self.slot.clone().unwrap_or_default());
         write_atomically(&dir.join("postgresql.conf"), &file.render())?;
         let owned = |name: &str| match name {
             "primary_conninfo" | "primary_slot_name" => true,
             "synchronous_standby_names" => self.sync_names.is_some(),
+            // A tool that restores a backup leaves its target here, at which a replica would stop.
+            name if name.starts_with("recovery_target") => self.recovery != Recovery::AsRestored,
             _ => false,
         };
         for name in auto_conf::take_out(dir, owned)? {
@@ -91,17 +122,39 @@ impl Conf {
             ));
         }
 
-        let hba = local.pg_hba.as_ref().or(dynamic.pg_hba.as_ref());
-        if let Some(lines) = hba {
-            write_atomically(&dir.join("pg_hba.conf"), &lines_file(lines))?;
-        } else if !bootstrap_hba.is_empty() {
-            append(&dir.join("pg_hba.conf"), bootstrap_hba)?;
-        }
+        self.write_hba(
+            local,
+            local.pg_hba.as_ref().or(dynamic.pg_hba.as_ref()),
+            bootstrap_hba,
+        )?;
         if let Some(lines) = local.pg_ident.as_ref().or(dynamic.pg_ident.as_ref()) {
             write_atomically(&dir.join("pg_ident.conf"), &lines_file(lines))?;
         }
         write_pgpass(local)?;
         Ok(warnings)
+    }
+
+    /// The configured lines; else the file that is there, with those of the bootstrap behind it.
+    fn write_hba(
+        &self,
+        local: &PostgresConfig,
+        lines: Option<&Vec<String>>,
+        bootstrap: &[String],
+    ) -> Result<(), PgError> {
+        let path = local.data_dir.join("pg_hba.conf");
+        let old = fs::read_to_string(&path).unwrap_or_default();
+        let wanted = match lines {
+            Some(lines) => lines_file(lines),
+            None => appended(local_trust::without(local, &old), bootstrap),
+        };
+        let wanted = match self.recovery {
+            Recovery::Replica => wanted,
+            Recovery::To(_) | Recovery::AsRestored => local_trust::with(local, &wanted),
+        };
+        if wanted == old && lines.is_none() {
+            return Ok(());
+        }
+        write_atomically(&path, &wanted)
     }
 
     /// The connection string towards the upstream; empty without one. The password is in a file, never here.
@@ -171,15 +224,9 @@ fn any_host_line(user: &str, password: &str) -> String {
     pgpass_line("*", 0, "*", user, password).replacen(":0:", ":*:", 1)
 }
 
-fn append(path: &Path, lines: &[String]) -> Result<(), PgError> {
-    let old = fs::read_to_string(path).unwrap_or_default();
-    let missing: Vec<&String> = lines
+fn appended(old: &str, lines: &[String]) -> String {
+    let missing = lines
         .iter()
-        .filter(|line| !old.lines().any(|known| known == line.as_str()))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let new: String = missing.iter().map(|line| format!("{line}\n")).collect();
-    write_atomically(path, &(old + &new))
+        .filter(|line| !old.lines().any(|known| known == line.as_str()));
+    missing.fold(old.to_owned(), |text, line| text + line + "\n")
 }

@@ -6,7 +6,7 @@ use howdah_types::{BootTime, MemberName, Scope, Timeline};
 use serde_json::{Map, Value};
 
 use crate::{
-    Conf, DataDir, PgError, Programs, Session, Source, command_line, conf::write_pgpass,
+    Conf, DataDir, PgError, Programs, Recovery, Session, Source, command_line, conf::write_pgpass,
     files::write_atomically, roles, session,
 };
 
@@ -55,7 +55,7 @@ impl Server {
         })
     }
 
-    /// Writes the configuration files for following `upstream`, or no server.
+    /// Writes the configuration files for following `upstream`, or no server, and for recovery as it says.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -64,6 +64,7 @@ impl Server {
         dynamic: &Dynamic,
         upstream: Option<Source>,
         sync_names: Option<String>,
+        recovery: Recovery,
     ) -> Result<(), PgError> {
         let slot = (dynamic.use_slots && upstream.is_some()).then(|| self.name.slot_name());
         let conf = Conf {
@@ -71,6 +72,7 @@ impl Server {
             member: self.name.to_string(),
             slot,
             sync_names,
+            recovery,
         };
         for warning in conf.write(&self.local, dynamic, &self.programs, &self.bootstrap_hba)? {
             tracing::warn!("{warning}");
@@ -107,6 +109,41 @@ impl Server {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(PgError::file(&path)(error)),
             _ => Ok(()),
         }
+    }
+
+    /// Makes PostgreSQL recover a restored backup, or start it as it is.
+    ///
+    /// # Errors
+    /// The signal file cannot be written or removed.
+    pub fn set_recovery(&self, recovery: &Recovery) -> Result<(), PgError> {
+        let path = self.dir.path().join("recovery.signal");
+        match recovery {
+            Recovery::Replica | Recovery::AsRestored => Ok(()),
+            Recovery::To(settings) if !settings.is_empty() => write_atomically(&path, ""),
+            Recovery::To(_) => match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(PgError::file(&path)(error))
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Forgets the configurations that were kept beside the data: a backup brings those of the cluster it was made of.
+    ///
+    /// # Errors
+    /// They cannot be removed.
+    pub fn forget_configurations(&self) -> Result<(), PgError> {
+        for name in [KEPT_CONFIGURATION, STARTED_CONFIGURATION] {
+            let path = self.dir.path().join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(PgError::file(&path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Tells a running PostgreSQL to read its configuration again.

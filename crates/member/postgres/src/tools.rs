@@ -7,9 +7,10 @@ use std::{
 
 use howdah_config::{Account, PostgresConfig};
 use howdah_pgconf::Conninfo;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
-    process::Command,
+    process::{Child, Command},
 };
 
 use crate::{PgError, Programs, Source, files::write_atomically};
@@ -62,6 +63,13 @@ pub async fn base_backup(local: &PostgresConfig, programs: &Programs, from: &Sou
         command.arg("--checkpoint=fast");
     }
     run("pg_basebackup", command.args(&local.basebackup), None).await
+}
+
+/// A connection string to `from` as the replication role, for a program that makes a replica. The password is in the
+/// password file.
+#[must_use]
+pub fn replication_conninfo(local: &PostgresConfig, from: &Source) -> String {
+    conninfo(&local.replication, from, Some(&local.database), "howdah_copy")
 }
 
 /// What pg_rewind says with `--progress` when it has found out what to do. It writes from then on.
@@ -190,12 +198,14 @@ async fn run_watched(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|cause| PgError::File {
             path: name.into(),
             cause,
         })?;
+    let mut group = Group::of(&child);
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let (from_out, from_err, status) =
         tokio::join!(lines(name, out, |_| {}), lines(name, err, see), child.wait());
@@ -203,6 +213,7 @@ async fn run_watched(
         path: name.into(),
         cause,
     })?;
+    group.ended();
     if status.success() {
         return Ok(());
     }
@@ -212,6 +223,29 @@ async fn run_watched(
         status: describe(status),
         output: output.join("; "),
     })
+}
+
+/// The processes of a tool. They end with the one who waits for it: a script's own children would go on otherwise.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        Group(pid.and_then(Pid::from_raw))
+    }
+
+    /// Its number may be another's from now on.
+    fn ended(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
 }
 
 fn describe(status: ExitStatus) -> String {

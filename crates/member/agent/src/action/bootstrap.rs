@@ -8,7 +8,7 @@ use howdah_dcs::{Cond, Document, Key, KeyOp};
 use howdah_guard::{StartMode, StopMode};
 use howdah_postgres::{PgError, initdb, run_script};
 
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, restored};
 use crate::{action::copy::Incomplete, blocking::blocking, outside::Outside};
 
 /// A new primary has no lease before the cluster exists; the guard ends it if it has none by then.
@@ -79,11 +79,15 @@ async fn make(outside: &Outside) -> anyhow::Result<()> {
     })
     .await??;
     incomplete.mark(&[])?;
-    initdb(&server.local, &server.programs, &bootstrap.initdb).await?;
-
-    let not_after = now() + LIMIT;
-    let ended = outside.start(StartMode::Bootstrap { not_after }, None).await?;
-    outside.wait_ready(ended, not_after).await?;
+    match &bootstrap.custom {
+        None => {
+            initdb(&server.local, &server.programs, &bootstrap.initdb).await?;
+            let not_after = now() + LIMIT;
+            let ended = outside.start(StartMode::Bootstrap { not_after }, None).await?;
+            outside.wait_ready(ended, not_after).await?;
+        }
+        Some(custom) => restored::start(outside, custom).await?,
+    }
     let session = outside.connect().await.context("connecting to the new server")?;
     server
         .create_roles(&session, now() + Duration::from_secs(30))
@@ -91,6 +95,9 @@ async fn make(outside: &Outside) -> anyhow::Result<()> {
         .context("creating roles")?;
     if let Some(script) = &bootstrap.post_bootstrap {
         run_script(script, &[&server.script_conninfo()], Some(&server.local.pgpass)).await?;
+    }
+    if bootstrap.custom.is_some() {
+        restored::close(outside).await?;
     }
     let config = KeyOp::Put {
         document: Document::config(&bootstrap.dcs),

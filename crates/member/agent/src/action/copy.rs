@@ -7,9 +7,10 @@ use std::{
 
 use anyhow::Context;
 use howdah_clock::now;
+use howdah_config::ReplicaMethod;
 use howdah_guard::{StartMode, StopMode};
 use howdah_ha::Upstream;
-use howdah_postgres::{PgError, Server, base_backup, empty, is_empty};
+use howdah_postgres::{PgError, Server, base_backup, empty, is_empty, replication_conninfo, run_script};
 
 use super::{Outcome, start};
 use crate::{
@@ -60,21 +61,81 @@ pub(crate) async fn copy(outside: &Outside, from: &Upstream, follow: &Upstream) 
     }
     incomplete.mark(&tablespaces)?;
     Incomplete::rewind_of(server).clear()?;
-    let dir = server.dir.clone();
-    blocking("emptying the data directory", move || {
-        dir.create()?;
-        dir.wipe()?;
-        left.iter().try_for_each(|tablespace| empty(tablespace))
-    })
-    .await??;
-    tracing::info!(from = %from.name, "Copying the data.");
     // The password file is written with the configuration, which needs the directory.
     server.write_pgpass()?;
-    base_backup(&server.local, &server.programs, &source(from)).await?;
+    let mut last = anyhow::anyhow!("create_replica_methods names no method");
+    let mut made = false;
+    for method in &outside.dynamic.replica_methods {
+        let left = left.clone();
+        match by_method(outside, method, from, left).await {
+            Ok(()) => {
+                made = true;
+                break;
+            }
+            Err(error) => {
+                tracing::warn!("The replica was not made by {}: {error:#}.", method.name());
+                last = error;
+            }
+        }
+    }
+    if !made {
+        return Err(last.into());
+    }
     server.set_standby(true)?;
     incomplete.clear()?;
     let ended = outside.start(StartMode::Replica, Some(follow)).await?;
     start::settle(outside, ended).await
+}
+
+/// Fills the data directory in one way. What another way has left is removed first.
+async fn by_method(
+    outside: &Outside,
+    method: &ReplicaMethod,
+    from: &Upstream,
+    left: Vec<PathBuf>,
+) -> anyhow::Result<()> {
+    let server = &outside.server;
+    let keeps = matches!(method, ReplicaMethod::Custom(method) if method.keep_data);
+    let dir = server.dir.clone();
+    blocking("emptying the data directory", move || {
+        dir.create()?;
+        if keeps {
+            return Ok(());
+        }
+        dir.wipe()?;
+        left.iter().try_for_each(|tablespace| empty(tablespace))
+    })
+    .await??;
+    tracing::info!(from = %from.name, method = method.name(), "Copying the data.");
+    let ReplicaMethod::Custom(custom) = method else {
+        return Ok(base_backup(&server.local, &server.programs, &source(from)).await?);
+    };
+    let (scope, data_dir) = (
+        outside.config.scope.to_string(),
+        server.dir.path().display().to_string(),
+    );
+    let conninfo = replication_conninfo(&server.local, &source(from));
+    let args = custom.arguments(&[
+        ("scope", &scope),
+        ("role", "replica"),
+        ("datadir", &data_dir),
+        ("connstring", &conninfo),
+    ]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    run_script(&custom.command, &args, Some(&server.local.pgpass)).await?;
+    let dir = server.dir.clone();
+    blocking("looking at what was copied", move || dir.control())
+        .await?
+        .context("it has made no data directory of PostgreSQL")
+        .and_then(|control| {
+            let cluster = outside.view.initialize.as_deref().unwrap_or_default();
+            anyhow::ensure!(
+                control.system_id.to_string() == cluster,
+                "it has made a copy of another cluster, {}",
+                control.system_id
+            );
+            Ok(())
+        })
 }
 
 /// A file beside the data directory that says: what lies there is half a copy, and of no use. Where the parent may not be

@@ -34,6 +34,7 @@ pub(crate) async fn hand_over(
     unconfirmed: Unconfirmed,
     stops: impl Fn(),
 ) -> Outcome {
+    outside.before_stop().await;
     // While sessions still work: the less the shutdown checkpoint has to write, the shorter the outage.
     if let Err(error) = start::checkpoint(outside).await {
         tracing::debug!(?error, "no checkpoint before the stop");

@@ -7,6 +7,7 @@ pub(crate) use copy::Incomplete;
 
 mod hand_over;
 mod rejoin;
+mod restored;
 mod start;
 
 use std::time::Duration;

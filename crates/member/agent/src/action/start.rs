@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use howdah_clock::now;
 use howdah_dcs::Term;
 use howdah_guard::{Request, StartMode, StopMode};
 use howdah_ha::Upstream;
+use howdah_http::timeout_at;
+use howdah_postgres::run_script;
 use howdah_types::BootTime;
 
 use super::{Failure, Outcome, STOP_PATIENCE};
@@ -13,6 +16,9 @@ use crate::outside::Outside;
 
 /// An action ends after this although the server is not up yet: recovery may take hours, and the loop watches it.
 const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// `pre_promote` has as long as a primary may take to start, but at least this long.
+const PRE_PROMOTE_LEAST: Duration = Duration::from_secs(10);
 
 pub(crate) async fn replica(outside: &Outside, follow: Option<&Upstream>) -> Outcome {
     let ended = outside.start(StartMode::Replica, follow).await?;
@@ -43,6 +49,18 @@ pub(crate) async fn settle(outside: &Outside, ended_before: u64) -> Outcome {
 }
 
 pub(crate) async fn promote(outside: &Outside, term: Term, not_after: BootTime) -> Outcome {
+    let not_after = match &outside.dynamic.hooks.pre_promote {
+        None => not_after,
+        Some(script) => {
+            let deadline = now() + outside.dynamic.primary_start_timeout.max(PRE_PROMOTE_LEAST);
+            timeout_at(deadline, run_script(script, &[], None))
+                .await
+                .context("pre_promote has not ended")?
+                .context("pre_promote refuses the promotion")?;
+            // It may have taken longer than the lease that was held when it began.
+            outside.authority(term)?
+        }
+    };
     let session = outside.connect().await?;
     outside
         .ask_guard(Request::Promote {
