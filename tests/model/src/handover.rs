@@ -86,6 +86,7 @@ impl World {
         let sync = view
             .sync
             .value
+            .clone()
             .filter(|_| settings.dynamic.synchronous_mode != SyncMode::Off);
         let fits = |other: &usize| {
             let node = &self.nodes[*other];

@@ -1,6 +1,11 @@
 //! Kubernetes as the store of a world: a ConfigMap with a version, and no server that ends a lease.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    hash::{Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use howdah_dcs::{
     KeyOp, KeyTree, LeaderKey, LeaderSeen, LeaseDone, LeaseId, LeaseOp, MemStore, Member, Outcome, View,
@@ -22,6 +27,30 @@ pub(crate) struct Kubernetes {
     lives: u64,
     /// Of all leases: in a world they have one length.
     ttl: Duration,
+    read: Read,
+}
+
+/// What was read last, until something of it changes. It is no part of the state.
+#[derive(Clone, Debug, Default)]
+struct Read(Option<Box<LastRead>>);
+
+#[derive(Clone, Debug)]
+struct LastRead {
+    keys: Arc<View>,
+    leader: Option<LeaderKey>,
+    view: Arc<View>,
+}
+
+impl PartialEq for Read {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Read {}
+
+impl Hash for Read {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Kubernetes {
@@ -53,6 +82,7 @@ impl Kubernetes {
         match op {
             KeyOp::PutMember { me, record, .. } => {
                 self.pods.insert(me.clone(), record.clone());
+                self.read = Read(None);
                 Outcome::Done(0)
             }
             KeyOp::Claim { .. } | KeyOp::Put { .. } | KeyOp::Delete { .. } => self.keys.write(op, now),
@@ -96,14 +126,24 @@ impl Kubernetes {
     }
 
     /// The whole cluster, for an observer to which the record is `held`.
-    pub(crate) fn view(&mut self, tree: &KeyTree, held: bool, now: BootTime) -> View {
-        let mut view = self.keys.view(tree, now);
-        let pods = self.pods.iter();
-        view.members = pods
-            .map(|(name, text)| (name.clone(), Member::parse(text)))
-            .collect();
-        view.leader = self.record.as_ref().filter(|_| held).and_then(Record::leader);
-        view
+    pub(crate) fn view(&mut self, tree: &KeyTree, held: bool, now: BootTime) -> Arc<View> {
+        let keys = self.keys.view(tree, now);
+        let leader = self.record.as_ref().filter(|_| held).and_then(Record::leader);
+        let last = self.read.0.take();
+        let is_same = |last: &LastRead| Arc::ptr_eq(&last.keys, &keys) && last.leader == leader;
+        let parse = |(name, text): (&MemberName, &String)| (name.clone(), Member::parse(text));
+        let last = last.filter(|last| is_same(last)).unwrap_or_else(|| {
+            Box::new(LastRead {
+                view: Arc::new(View {
+                    members: self.pods.iter().map(parse).collect(),
+                    leader: leader.clone(),
+                    ..View::clone(&keys)
+                }),
+                keys,
+                leader,
+            })
+        });
+        Arc::clone(&self.read.0.insert(last).view)
     }
 
     /// The certain leader: no other member can have taken the record yet.

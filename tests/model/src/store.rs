@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use howdah_dcs::{
     KeyOp, KeyTree, LeaderKey, LeaseDone, LeaseId, LeaseOp, MemStore, Outcome, View,
     observed::{Attempt, Next, Observed, Record, Reply, Request},
@@ -83,7 +85,7 @@ impl Store {
     }
 
     /// The whole cluster, as an observer that has seen this much reads it now.
-    pub(crate) fn view(&mut self, tree: &KeyTree, seen: &mut Seen, now: BootTime) -> View {
+    pub(crate) fn view(&mut self, tree: &KeyTree, seen: &mut Seen, now: BootTime) -> Arc<View> {
         match self {
             Store::Etcd(store) => store.view(tree, now),
             Store::Kubernetes(store) => {

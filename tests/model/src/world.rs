@@ -1,6 +1,7 @@
 use std::{
     collections::hash_map::DefaultHasher,
     hash::{Hash, Hasher},
+    sync::Arc,
 };
 
 use howdah_config::SyncMode;
@@ -429,7 +430,7 @@ impl World {
     fn could_be_replaced(&self, i: usize, settings: &Settings) -> bool {
         let mut store = self.store.clone();
         let mut seen = Seen::default();
-        let sync = store.view(&self.tree, &mut seen, self.now()).sync.value;
+        let sync = store.view(&self.tree, &mut seen, self.now()).sync.value.clone();
         let sync = sync.filter(|_| settings.dynamic.synchronous_mode != SyncMode::Off);
         let synchronous = settings.dynamic.synchronous_mode != SyncMode::Off;
         (0..MEMBERS).filter(|j| *j != i).any(|j| {
@@ -737,7 +738,7 @@ impl World {
     }
 
     /// The store as a member reads it now.
-    pub(crate) fn view_of(&mut self, i: usize) -> View {
+    pub(crate) fn view_of(&mut self, i: usize) -> Arc<View> {
         let now = self.now();
         self.store.view(&self.tree, &mut self.nodes[i].seen, now)
     }

@@ -170,7 +170,7 @@ impl Agent {
         self.note_server(&postgres).await;
         self.prober.collect();
         self.ask_for_scheduled_restart();
-        let snapshot = self.snapshot(view.as_deref(), postgres);
+        let snapshot = self.snapshot(view.as_ref(), postgres);
         self.picture = Some(without_positions(&snapshot.postgres));
         let plan = decide(&snapshot);
         self.voice.say(&plan, &snapshot);
@@ -212,7 +212,7 @@ impl Agent {
         self.watch_guard();
         let changed = self.picture.as_ref() != Some(&without_positions(&postgres));
         let view = self.cluster.view.clone();
-        let snapshot = self.snapshot(view.as_deref(), postgres);
+        let snapshot = self.snapshot(view.as_ref(), postgres);
         self.publish(view.as_deref(), &snapshot);
         self.asked.published();
         self.due |= changed || snapshot.request.is_some() || self.pending.check;
@@ -251,7 +251,7 @@ impl Agent {
             && matches!(self.picture, Some(Postgres::Running(_)))
     }
 
-    pub(crate) fn snapshot(&self, view: Option<&View>, postgres: Postgres) -> Snapshot {
+    pub(crate) fn snapshot(&self, view: Option<&Arc<View>>, postgres: Postgres) -> Snapshot {
         Snapshot {
             now: now(),
             wall: jiff::Timestamp::now().as_second(),
@@ -263,7 +263,7 @@ impl Agent {
             },
             config: (*self.settings.dynamic).clone(),
             dcs: match view {
-                Some(view) => Dcs::Fresh(view.clone()),
+                Some(view) => Dcs::Fresh(Arc::clone(view)),
                 None => Dcs::Down {
                     since: self.cluster.down_since().unwrap_or_else(now),
                 },

@@ -117,7 +117,7 @@ impl Agent {
                 if !self.observer.is_silent() {
                     let postgres = self.observer.look(&self.server).await;
                     let view = self.cluster.view.clone();
-                    let snapshot = self.snapshot(view.as_deref(), postgres);
+                    let snapshot = self.snapshot(view.as_ref(), postgres);
                     self.publish(view.as_deref(), &snapshot);
                 }
                 let _ = done.send(());

@@ -83,7 +83,7 @@ impl Store for Memory {
             if self.is_down() {
                 return Err(StoreError::Unreachable("down".into()));
             }
-            Ok(self.store.lock().view(&self.tree, now()))
+            Ok(View::clone(&self.store.lock().view(&self.tree, now())))
         })
     }
 

@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -71,7 +72,7 @@ pub struct Me {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Dcs {
     /// A consistent read just before this decision.
-    Fresh(View),
+    Fresh(Arc<View>),
     /// It did not answer.
     Down {
         /// Since when.

@@ -1,4 +1,8 @@
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use howdah_types::{BootTime, MemberName};
 
@@ -19,6 +23,24 @@ pub struct MemStore {
     keys: BTreeMap<Key, (String, u64)>,
     /// The lease that the empty `initialize` is bound to.
     claim: Option<LeaseId>,
+    last: LastRead,
+}
+
+/// What was read last, while nothing has been written since: a model reads far more often than it writes. It is no part of the
+/// state: all stores are equal in it.
+#[derive(Clone, Debug, Default)]
+struct LastRead(Option<Arc<View>>);
+
+impl PartialEq for LastRead {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for LastRead {}
+
+impl Hash for LastRead {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -168,9 +190,14 @@ impl MemStore {
         }
     }
 
-    /// The whole cluster at `now`.
-    pub fn view(&mut self, tree: &KeyTree, now: BootTime) -> View {
+    /// The whole cluster at `now`, of a store that has always been read with this tree.
+    pub fn view(&mut self, tree: &KeyTree, now: BootTime) -> Arc<View> {
         self.expire(now);
+        let last = self.last.0.take().unwrap_or_else(|| Arc::new(self.read(tree)));
+        Arc::clone(self.last.0.insert(last))
+    }
+
+    fn read(&self, tree: &KeyTree) -> View {
         let raw = |path: String, value: String, modified: u64, lease: Option<LeaseId>| RawKey {
             path,
             value,
@@ -219,7 +246,8 @@ impl MemStore {
         if self.leases.remove(&id).is_none() {
             return;
         }
-        if self.claim.take_if(|claim| *claim == id).is_some() {
+        let claimed = self.claim.take_if(|claim| *claim == id).is_some();
+        if claimed {
             self.keys.remove(&Key::Initialize);
         }
         let members = self.members.len();
@@ -231,12 +259,14 @@ impl MemStore {
         if led {
             self.leader = None;
         }
-        if led || members != self.members.len() {
+        if led || claimed || members != self.members.len() {
             self.bump();
         }
     }
 
+    /// Something is changed: a new revision.
     fn bump(&mut self) -> u64 {
+        self.last = LastRead(None);
         self.rev += 1;
         self.rev
     }

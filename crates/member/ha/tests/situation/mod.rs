@@ -27,7 +27,7 @@ pub trait Shorthand {
 impl Shorthand for Inner {
     fn view(&mut self) -> &mut View {
         match &mut self.dcs {
-            Dcs::Fresh(view) => view,
+            Dcs::Fresh(view) => std::sync::Arc::make_mut(view),
             Dcs::Down { .. } => panic!("the store is down"),
         }
     }
@@ -104,11 +104,11 @@ impl Situation {
                 lease: Some(LeaseId(1)),
             },
             config: dynamic_from(dynamic.as_object().unwrap(), &local.postgresql).unwrap(),
-            dcs: Dcs::Fresh(View {
+            dcs: Dcs::Fresh(std::sync::Arc::new(View {
                 initialize: Some("1".into()),
                 history: Some(vec![]),
                 ..View::default()
-            }),
+            })),
             lease: LeaseState::None,
             postgres: Postgres::Missing,
             server_runs: false,
