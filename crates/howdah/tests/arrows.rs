@@ -70,6 +70,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "http",
             "overview",
             "pgconf",
+            "sql",
             "member-api",
         ],
     ),

@@ -9,7 +9,12 @@
     reason = "a test fails by panicking"
 )]
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use howdah_http::Method;
 use howdah_testkit::{Flavour, Lab, LabOptions, until};
@@ -96,6 +101,91 @@ async fn its_patronictl_drives_our_members_and_prints_what_ours_prints() {
     let said = patronictl(&lab, &["reinit", "lab", &name, "--force", "--wait"]);
     assert!(said.contains("Reinitialize is completed on"), "{said}");
     lab.wait_healthy(SOON).await.unwrap();
+}
+
+/// With what psql would find in its environment.
+fn query(program: &Path, first: &[&str], lab: &Lab, format: &str) -> String {
+    let output = Command::new(program)
+        .args(first)
+        .arg("-c")
+        .arg(lab.dir().join("m0.yml"))
+        .args(["query", "-U", "postgres", "-d", "postgres", "--format", format])
+        .args([
+            "-c",
+            "SELECT 'a' AS x, NULL::text AS y UNION ALL SELECT 'b', 'z' ORDER BY 1",
+        ])
+        .env("PGPASSWORD", lab.members[0].address().password)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn the_commands_that_only_look_print_the_same() {
+    let mut lab = Lab::running(LabOptions::howdah(2).unwrap()).await.unwrap();
+    let leader = lab.wait_primary(SOON).await.unwrap();
+    until("both print the same tree", SOON, async || {
+        let ours = our_ctl(&lab, &["topology"]);
+        patronictl(&lab, &["topology"]) == ours
+            && ours.contains(&format!("| + {}", lab.members[1 - leader].name))
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error}\n{}", our_ctl(&lab, &["topology"])));
+    let replica = lab.members[1 - leader].name.clone();
+    for args in [
+        vec!["dsn"],
+        vec!["dsn", "-r", "replica"],
+        vec!["dsn", "-r", "primary"],
+        vec!["dsn", "-m", &replica],
+    ] {
+        let ours = our_ctl(&lab, &args);
+        assert!(ours.starts_with("host=127.0.0.1 port="), "{args:?}: {ours}");
+        assert_eq!(ours, patronictl(&lab, &args), "{args:?}");
+    }
+    assert_eq!(our_ctl(&lab, &["dsn", "-r", "standby-leader"]), "");
+    let binary = lab.dir().join("howdah");
+    for format in ["tsv", "json", "yaml"] {
+        let ours = query(&binary, &["ctl"], &lab, format);
+        assert!(ours.contains('z'), "{ours}");
+        assert_eq!(ours, query(&patroni("patronictl"), &[], &lab, format), "{format}");
+    }
+    let version = our_ctl(&lab, &["version", "lab", &replica]);
+    assert!(version.contains(&format!("\n{replica}: Patroni 4.")), "{version}");
+    assert!(
+        version.contains(" PostgreSQL ") && version.contains(" (Howdah "),
+        "{version}"
+    );
+
+    for member in &mut lab.members {
+        member.kill_node();
+    }
+    let remove = |answers: &str| {
+        let mut child = Command::new(&binary)
+            .args(["ctl", "-c"])
+            .arg(lab.dir().join("m0.yml"))
+            .args(["remove", "lab"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
+        child.wait_with_output().unwrap().status.code()
+    };
+    let leader = lab.members[leader].name.clone();
+    assert_eq!(remove("lab\nyes\n"), Some(1), "the sentence was not typed");
+    assert!(!our_ctl(&lab, &["list"]).contains("uninitialized"));
+    assert_eq!(remove(&format!("lab\nYes I am aware\n{leader}\n")), Some(0));
+    assert!(our_ctl(&lab, &["list"]).contains("Cluster: lab (uninitialized)"));
+    assert_eq!(
+        our_ctl(&lab, &["show-config"]).trim(),
+        patronictl(&lab, &["show-config"]).trim()
+    );
 }
 
 /// patronictl prints a refusal and exits with 0. Scripts that call ours by that name get what they always got.

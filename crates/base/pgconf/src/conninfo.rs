@@ -58,9 +58,57 @@ pub fn pgpass_line(host: &str, port: u16, database: &str, user: &str, password: 
     )
 }
 
+/// The password that a `.pgpass` file has for this, as libpq looks it up: the first line whose fields all fit, `*` fitting
+/// anything.
+#[must_use]
+pub fn pgpass_password(text: &str, host: &str, port: u16, database: &str, user: &str) -> Option<String> {
+    let port = port.to_string();
+    let wanted = [host, &port, database, user];
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .find_map(|line| {
+            let fields = pgpass_fields(line);
+            let (password, fields) = fields.split_last()?;
+            let fits = fields.len() == wanted.len()
+                && fields
+                    .iter()
+                    .zip(wanted)
+                    .all(|(field, wanted)| field == "*" || field == wanted);
+            fits.then(|| password.clone())
+        })
+}
+
+/// The fields of a line; the fifth is the rest of it.
+fn pgpass_fields(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        let splits = c == ':' && fields.len() < 5;
+        match fields.last_mut() {
+            _ if splits => fields.push(String::new()),
+            Some(field) if c == '\\' => field.extend(chars.next()),
+            Some(field) => field.push(c),
+            None => {}
+        }
+    }
+    fields
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_is_found_as_libpq_finds_it() {
+        let text = "# comment\nother:5432:*:*:no\n*:5432:db:u\\:1:a\\:b:c\n*:*:*:*:any\n";
+        let look = |host, port, database, user| pgpass_password(text, host, port, database, user);
+        assert_eq!(look("h", 5432, "db", "u:1").as_deref(), Some("a:b:c"));
+        assert_eq!(look("h", 5433, "db", "u:1").as_deref(), Some("any"));
+        assert_eq!(look("other", 5432, "x", "y").as_deref(), Some("no"));
+        assert_eq!(pgpass_password("a:b", "a", 1, "d", "u"), None);
+        let line = pgpass_line("h", 1, "d", "u", r"p:\w");
+        assert_eq!(pgpass_password(&line, "h", 1, "d", "u").as_deref(), Some(r"p:\w"));
+    }
 
     #[test]
     fn values_are_quoted_for_libpq() {

@@ -24,7 +24,7 @@ mod parameters;
 mod quote;
 mod timeline;
 
-pub use conninfo::{Conninfo, pgpass_line};
+pub use conninfo::{Conninfo, pgpass_line, pgpass_password};
 pub use control::{ControlData, ControlError, DbState, controldata_field};
 pub use files::{ConfFile, lines_file, quote_value};
 pub use guc::{GucKind, normalised, parse_bool, parse_number, same_value, unit_scale};

@@ -46,6 +46,11 @@ impl CtlArgs {
             CtlCommand::ShowConfig(args) => args.cluster_name.as_deref(),
             CtlCommand::EditConfig(args) => args.cluster_name.as_deref(),
             CtlCommand::History(args) => args.cluster_name.as_deref(),
+            CtlCommand::Topology(args) => args.cluster_names.first().map(String::as_str),
+            CtlCommand::Dsn(args) => args.cluster_name.as_deref(),
+            CtlCommand::Query(args) => args.cluster_name.as_deref(),
+            CtlCommand::Version(args) => args.cluster_name.as_deref(),
+            CtlCommand::Remove(args) => Some(&args.cluster_name),
         }
     }
 }
@@ -77,6 +82,16 @@ pub enum CtlCommand {
     EditConfig(EditConfigArgs),
     /// Show when the leadership has moved.
     History(HistoryArgs),
+    /// List the members of a cluster as a tree: who streams from whom.
+    Topology(TopologyArgs),
+    /// Print host and port of a member's PostgreSQL; the leader's, unless told otherwise.
+    Dsn(DsnArgs),
+    /// Run SQL on a member; on the leader, unless told otherwise.
+    Query(Box<QueryArgs>),
+    /// Print this program's version, and those of a cluster's members.
+    Version(VersionArgs),
+    /// Delete everything that the store has of a cluster; its data directories stay.
+    Remove(RemoveArgs),
 }
 
 /// How rows are printed.
@@ -131,6 +146,101 @@ pub struct ListArgs {
     /// Repeat after so many seconds.
     #[arg(short, long, value_name = "SECONDS", value_parser = interval)]
     pub watch: Option<f64>,
+}
+
+/// Arguments of `topology`.
+#[derive(Debug, Args)]
+pub struct TopologyArgs {
+    /// Clusters. [default: scope of the configuration file]
+    pub cluster_names: Vec<String>,
+    /// Repeat every two seconds.
+    #[arg(short = 'W')]
+    pub watch_2: bool,
+    /// Repeat after so many seconds.
+    #[arg(short, long, value_name = "SECONDS", value_parser = interval)]
+    pub watch: Option<f64>,
+}
+
+/// One member.
+#[derive(Debug, Args)]
+pub struct OneMember {
+    /// Any member with this role.
+    #[arg(
+        short,
+        long,
+        value_parser = ["leader", "primary", "standby-leader", "replica", "standby", "any"],
+        conflicts_with = "member"
+    )]
+    pub role: Option<String>,
+    /// This member.
+    #[arg(short, long, value_name = "NAME")]
+    pub member: Option<String>,
+}
+
+/// Arguments of `dsn`.
+#[derive(Debug, Args)]
+pub struct DsnArgs {
+    /// The cluster. [default: scope of the configuration file]
+    pub cluster_name: Option<String>,
+    /// Which member.
+    #[command(flatten)]
+    pub which: OneMember,
+}
+
+/// Arguments of `query`.
+#[derive(Debug, Args)]
+pub struct QueryArgs {
+    /// The cluster. [default: scope of the configuration file]
+    pub cluster_name: Option<String>,
+    /// Which member.
+    #[command(flatten)]
+    pub which: OneMember,
+    /// The statements.
+    #[arg(short, long, value_name = "SQL", conflicts_with = "file")]
+    pub command: Option<String>,
+    /// A file with the statements.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// How to print.
+    #[arg(long, value_enum, default_value = "tsv")]
+    pub format: Format,
+    /// What separates columns in the format tsv.
+    #[arg(long, default_value = "\t", hide_default_value = true)]
+    pub delimiter: String,
+    /// The role to connect as. [default: $PGUSER, or the system's user]
+    #[arg(short = 'U', long, value_name = "ROLE")]
+    pub username: Option<String>,
+    /// Ask for the password. [default: $PGPASSWORD, or the password file]
+    #[arg(long)]
+    pub password: bool,
+    /// The database. [default: $PGDATABASE, or the role's name]
+    #[arg(short, long, value_name = "NAME")]
+    pub dbname: Option<String>,
+    /// Repeat every two seconds.
+    #[arg(short = 'W')]
+    pub watch_2: bool,
+    /// Repeat after so many seconds.
+    #[arg(short, long, value_name = "SECONDS", value_parser = interval)]
+    pub watch: Option<f64>,
+}
+
+/// Arguments of `version`.
+#[derive(Debug, Args)]
+pub struct VersionArgs {
+    /// The cluster.
+    pub cluster_name: Option<String>,
+    /// Members. [default: all]
+    pub member_names: Vec<String>,
+}
+
+/// Arguments of `remove`.
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// The cluster.
+    pub cluster_name: String,
+    /// How to print its members.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 /// Arguments of `switchover`.
@@ -199,6 +309,9 @@ pub struct RestartArgs {
     /// When, such as 2026-01-02T03:04:05+01:00, or 'now'.
     #[arg(long, value_name = "TIME")]
     pub scheduled: Option<String>,
+    /// How long PostgreSQL may take to start, such as 90 or 2min.
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<String>,
 }
 
 /// Arguments of `flush`.

@@ -93,6 +93,14 @@ impl Context {
         })
     }
 
+    /// Whether clusters are described by manifests.
+    pub(crate) fn is_kubernetes(&self) -> bool {
+        match &self.access {
+            Access::Configured(StoreConfig::Etcd(_)) => false,
+            Access::Configured(StoreConfig::Kubernetes(_)) | Access::Kubeconfig { .. } => true,
+        }
+    }
+
     /// One request to a member's agent. The password of a Secret goes only where no other host can answer: to this machine, or
     /// over TLS with a certificate that is checked. Addresses of pods mean something else outside of their network.
     pub(crate) async fn call(

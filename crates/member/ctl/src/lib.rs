@@ -4,10 +4,11 @@
 //! do. Scripts depend on the words it prints: they are Patroni's, also where ours would be others. Decides nothing.
 //!
 //! ```text
-//!   cli.rs      arguments            list.rs     list            history.rs  history
+//!   cli.rs      arguments            list.rs     list, topology  history.rs  history
 //!   context.rs  store and members    members.rs  restart, reload, reinit
 //!   table.rs    pretty, tsv, …       handover.rs switchover, failover    config.rs  show-config, edit-config
 //!   prompt.rs   questions            pause.rs    pause, resume               flush.rs  flush
+//!   one.rs      one member   dsn.rs, query.rs, version.rs, remove.rs  the commands of these names
 //!   access.rs   which store: the configured one, or a kubeconfig's
 //! ```
 
@@ -15,14 +16,19 @@ mod access;
 mod cli;
 mod config;
 mod context;
+mod dsn;
 mod flush;
 mod handover;
 mod history;
 mod list;
 mod members;
+mod one;
 mod pause;
 mod prompt;
+mod query;
+mod remove;
 mod table;
+mod version;
 
 pub use cli::CtlArgs;
 
@@ -39,6 +45,13 @@ pub fn run(args: CtlArgs, sandbox: Option<PathBuf>) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    if let CtlCommand::Version(version) = &args.command {
+        println!("{}", version::own());
+        // It needs no configuration.
+        if version.cluster_name.is_none() {
+            return Ok(0);
+        }
+    }
     let done = runtime.block_on(async {
         let context = Context::open(&args, sandbox)?;
         match args.command {
@@ -54,6 +67,11 @@ pub fn run(args: CtlArgs, sandbox: Option<PathBuf>) -> anyhow::Result<u8> {
             CtlCommand::ShowConfig(args) => config::show(&context, &args).await?,
             CtlCommand::EditConfig(args) => config::edit(&context, &args).await?,
             CtlCommand::History(args) => history::history(&context, &args).await?,
+            CtlCommand::Topology(args) => list::topology(&context, &args).await?,
+            CtlCommand::Dsn(args) => dsn::dsn(&context, &args).await?,
+            CtlCommand::Query(args) => query::query(&context, &args).await?,
+            CtlCommand::Version(args) => version::version(&context, &args).await?,
+            CtlCommand::Remove(args) => remove::remove(&context, &args).await?,
         }
         Ok(0)
     });

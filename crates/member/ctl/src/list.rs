@@ -4,7 +4,7 @@ use howdah_overview::{MemberOverview, WalPosition, members};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    cli::{Format, ListArgs},
+    cli::{Format, ListArgs, TopologyArgs},
     context::{Cluster, Context},
     table::{Column, column, render},
 };
@@ -26,30 +26,94 @@ pub(crate) async fn list(context: &Context, args: &ListArgs) -> anyhow::Result<(
     }
 }
 
+/// `topology`
+pub(crate) async fn topology(context: &Context, args: &TopologyArgs) -> anyhow::Result<()> {
+    let every = args.watch.or(args.watch_2.then_some(2.0));
+    loop {
+        let names = args.cluster_names.iter().map(Some);
+        let names: Vec<Option<&String>> = if names.len() == 0 {
+            vec![None]
+        } else {
+            names.collect()
+        };
+        for name in names {
+            let cluster = context.cluster(name.map(String::as_str)).await?;
+            let rows = tree(members(&cluster.view));
+            print!("{}", shown(&cluster, &rows, Format::Pretty, false));
+        }
+        let Some(seconds) = every else { return Ok(()) };
+        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+    }
+}
+
+/// Members below the one that they are told to stream from, else below the leader, with their depth before their names.
+fn tree(members: Vec<MemberOverview>) -> Vec<MemberOverview> {
+    let (leaders, replicas): (Vec<_>, Vec<_>) = members.into_iter().partition(|member| member.role.leads());
+    let leader = leaders.first().map(|leader| leader.name.clone());
+    let parents: Vec<Option<String>> = replicas
+        .iter()
+        .map(|replica| {
+            let wanted = replica.tags.get("replicatefrom").and_then(Value::as_str);
+            let is_replica =
+                |name: &&str| *name != replica.name && replicas.iter().any(|other| other.name == *name);
+            wanted
+                .filter(is_replica)
+                .map(str::to_owned)
+                .or_else(|| leader.clone())
+        })
+        .collect();
+    let mut rows = leaders;
+    let mut left: Vec<(Option<String>, MemberOverview)> = parents.into_iter().zip(replicas).collect();
+    hang(leader, usize::from(!rows.is_empty()), &mut left, &mut rows);
+    // Members that name each other hang on nobody.
+    rows.extend(left.into_iter().map(|(_, member)| member));
+    rows
+}
+
+fn hang(
+    parent: Option<String>,
+    depth: usize,
+    left: &mut Vec<(Option<String>, MemberOverview)>,
+    rows: &mut Vec<MemberOverview>,
+) {
+    let (children, others): (Vec<_>, Vec<_>) = std::mem::take(left)
+        .into_iter()
+        .partition(|(of, _)| *of == parent);
+    *left = others;
+    for (_, mut child) in children {
+        let name = child.name.clone();
+        if depth > 0 {
+            child.name = format!("{}+ {name}", "  ".repeat(depth - 1));
+        }
+        rows.push(child);
+        hang(Some(name), depth + 1, left, rows);
+    }
+}
+
 /// The table of a cluster, for commands that show it first.
 pub(crate) fn overview(cluster: &Cluster) -> String {
-    let args = ListArgs {
-        cluster_names: Vec::new(),
-        extended: false,
-        timestamp: false,
-        format: Format::Pretty,
-        watch_2: false,
-        watch: None,
-    };
-    describe(cluster, &args)
+    table_of(cluster, Format::Pretty)
+}
+
+/// The same in any format.
+pub(crate) fn table_of(cluster: &Cluster, format: Format) -> String {
+    shown(cluster, &members(&cluster.view), format, false)
 }
 
 fn describe(cluster: &Cluster, args: &ListArgs) -> String {
-    let rows = members(&cluster.view);
-    let pretty = args.format == Format::Pretty;
-    let (columns, cells) = table(cluster.scope.as_str(), &rows, pretty, args.extended);
+    shown(cluster, &members(&cluster.view), args.format, args.extended)
+}
+
+fn shown(cluster: &Cluster, rows: &[MemberOverview], format: Format, extended: bool) -> String {
+    let pretty = format == Format::Pretty;
+    let (columns, cells) = table(cluster.scope.as_str(), rows, pretty, extended);
     let id = match cluster.view.initialize.as_deref() {
         None => "uninitialized",
         Some("") => "initializing",
         Some(id) => id,
     };
     let header = format!(" Cluster: {} ({id}) ", cluster.scope);
-    let mut text = render(&columns, &cells, args.format, &header);
+    let mut text = render(&columns, &cells, format, &header);
     if pretty {
         text += &footer(cluster);
     }
@@ -65,7 +129,7 @@ fn table(
     rows: &[MemberOverview],
     pretty: bool,
     extended: bool,
-) -> (Vec<Column>, Vec<Vec<Value>>) {
+) -> (Vec<Column<'static>>, Vec<Vec<Value>>) {
     let lag = |key: &'static str| Column {
         key,
         title: "Lag",
@@ -90,7 +154,7 @@ fn table(
         .iter()
         .map(|row| basic_cells(scope, row, pretty, with_port))
         .collect();
-    let optional: [(Column, CellOf); 4] = [
+    let optional: [(Column<'_>, CellOf); 4] = [
         (column("Pending restart", false), |row, _| {
             if row.pending_restart.is_some() {
                 "*".into()
@@ -234,7 +298,47 @@ fn footer(cluster: &Cluster) -> String {
 
 #[cfg(test)]
 mod tests {
+    use howdah_overview::{MemberRole, MemberState};
+    use howdah_types::PgState;
+
     use super::*;
+
+    fn member(name: &str, role: MemberRole, upstream: Option<&str>) -> MemberOverview {
+        let mut tags = Map::new();
+        if let Some(upstream) = upstream {
+            tags.insert("replicatefrom".to_owned(), upstream.into());
+        }
+        MemberOverview {
+            name: name.to_owned(),
+            role,
+            state: MemberState::Server(PgState::Stopped),
+            api_url: String::new(),
+            host: String::new(),
+            port: None,
+            timeline: None,
+            received: None,
+            replayed: None,
+            pending_restart: None,
+            scheduled_restart: None,
+            tags,
+        }
+    }
+
+    #[test]
+    fn replicas_hang_below_whom_they_stream_from() {
+        let replica = |name, upstream| member(name, MemberRole::Replica, upstream);
+        let names = |members| -> Vec<String> { tree(members).into_iter().map(|row| row.name).collect() };
+        let cascade = vec![
+            replica("a", Some("c")),
+            member("b", MemberRole::Leader, None),
+            replica("c", None),
+            replica("d", Some("gone")),
+        ];
+        assert_eq!(names(cascade), ["b", "+ c", "  + a", "+ d"]);
+        let circle = vec![replica("a", Some("c")), replica("c", Some("a"))];
+        assert_eq!(names(circle), ["a", "c"]);
+        assert_eq!(names(vec![replica("a", None)]), ["a"]);
+    }
 
     #[test]
     fn megabytes_round_half_to_even() {

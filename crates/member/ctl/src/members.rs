@@ -29,6 +29,9 @@ pub(crate) async fn restart(context: &Context, args: &RestartArgs) -> anyhow::Re
     if let Some(version) = &args.pg_version {
         body.insert("postgres_version".to_owned(), version.as_str().into());
     }
+    if let Some(timeout) = &args.timeout {
+        body.insert("timeout".to_owned(), timeout.as_str().into());
+    }
     let scheduled = match &args.scheduled {
         Some(text) => prompt::moment(text)?,
         None if args.members.force => None,

@@ -11,6 +11,22 @@ pub(crate) fn ask(question: &str) -> anyhow::Result<String> {
     Ok(line.trim().to_owned())
 }
 
+/// Asks for a password, which a terminal does not show.
+pub(crate) fn secret(question: &str) -> anyhow::Result<String> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let stdin = std::io::stdin();
+    let Ok(shown) = tcgetattr(&stdin) else {
+        return ask(question);
+    };
+    let mut hidden = shown.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(&stdin, OptionalActions::Flush, &hidden)?;
+    let answer = ask(question);
+    tcsetattr(&stdin, OptionalActions::Flush, &shown)?;
+    println!();
+    answer
+}
+
 /// Asks; an empty answer is `default`.
 pub(crate) fn ask_or(question: &str, default: &str) -> anyhow::Result<String> {
     let answer = ask(&format!("{question} [{default}]"))?;

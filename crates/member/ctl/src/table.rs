@@ -5,13 +5,13 @@ use crate::cli::Format;
 
 /// One column: its title for machines, for people, and whether it is aligned to the right.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Column {
-    pub(crate) key: &'static str,
-    pub(crate) title: &'static str,
+pub(crate) struct Column<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) title: &'a str,
     pub(crate) right: bool,
 }
 
-pub(crate) const fn column(title: &'static str, right: bool) -> Column {
+pub(crate) const fn column(title: &str, right: bool) -> Column<'_> {
     Column {
         key: title,
         title,
@@ -20,7 +20,7 @@ pub(crate) const fn column(title: &'static str, right: bool) -> Column {
 }
 
 /// Prints rows. `header` is put into the top border of the pretty form. Empty values are left out of JSON and YAML.
-pub(crate) fn render(columns: &[Column], rows: &[Vec<Value>], format: Format, header: &str) -> String {
+pub(crate) fn render(columns: &[Column<'_>], rows: &[Vec<Value>], format: Format, header: &str) -> String {
     match format {
         Format::Pretty => pretty(columns, rows, header),
         Format::Tsv => tsv(columns, rows),
@@ -29,7 +29,7 @@ pub(crate) fn render(columns: &[Column], rows: &[Vec<Value>], format: Format, he
     }
 }
 
-fn objects(columns: &[Column], rows: &[Vec<Value>]) -> Vec<Value> {
+fn objects(columns: &[Column<'_>], rows: &[Vec<Value>]) -> Vec<Value> {
     rows.iter()
         .map(|row| {
             let pairs = columns.iter().zip(row).filter(|(_, value)| !is_empty(value));
@@ -59,7 +59,7 @@ pub(crate) fn cell(value: &Value) -> String {
     }
 }
 
-fn tsv(columns: &[Column], rows: &[Vec<Value>]) -> String {
+fn tsv(columns: &[Column<'_>], rows: &[Vec<Value>]) -> String {
     let mut text = columns.iter().map(|c| c.key).collect::<Vec<_>>().join("\t") + "\n";
     for row in rows {
         text += &(row.iter().map(cell).collect::<Vec<_>>().join("\t") + "\n");
@@ -84,7 +84,7 @@ pub(crate) fn python_json(value: &Value) -> String {
     }
 }
 
-fn yaml(objects: &[Value]) -> String {
+pub(crate) fn yaml(objects: &[Value]) -> String {
     let mut text = String::new();
     for object in objects {
         for (i, line) in to_yaml(object).lines().enumerate() {
@@ -145,6 +145,8 @@ fn scalar(value: &Value) -> String {
     match value {
         Value::Array(_) => "[]".to_owned(),
         Value::Object(_) => "{}".to_owned(),
+        // Booleans of YAML 1.1 by its text; Python's reader and writer take them for texts.
+        Value::String(text) if matches!(text.as_str(), "y" | "Y" | "n" | "N") => text.clone(),
         Value::String(text) if text.contains('\n') => Value::from(text.as_str()).to_string(),
         other => {
             let text = serde_saphyr::to_string(other).unwrap_or_else(|_| other.to_string());
@@ -157,7 +159,7 @@ fn scalar(value: &Value) -> String {
     }
 }
 
-fn pretty(columns: &[Column], rows: &[Vec<Value>], header: &str) -> String {
+fn pretty(columns: &[Column<'_>], rows: &[Vec<Value>], header: &str) -> String {
     let cells: Vec<Vec<Vec<String>>> = rows
         .iter()
         .map(|row| {
@@ -241,7 +243,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const COLUMNS: &[Column] = &[column("Member", false), column("TL", true)];
+    const COLUMNS: &[Column<'_>] = &[column("Member", false), column("TL", true)];
 
     #[test]
     fn the_title_sits_in_the_border() {
