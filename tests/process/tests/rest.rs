@@ -14,6 +14,40 @@ use howdah_http::{Client, Method, Url, basic_auth, client_tls};
 use howdah_testkit::{Lab, LabOptions};
 use serde_json::json;
 
+/// Patroni's `http_extra_headers`, which a browser's policy or a proxy may need.
+#[tokio::test]
+async fn every_answer_has_the_extra_headers() {
+    let lab = Lab::new(LabOptions::howdah(1).unwrap()).await.unwrap();
+    let file = lab.dir().join("m0.yml");
+    let mut config: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    config["restapi"]["http_extra_headers"] = json!({"X-Frame-Options": "SAMEORIGIN"});
+    config["restapi"]["https_extra_headers"] = json!({"Strict-Transport-Security": "max-age=1"});
+    std::fs::write(&file, config.to_string()).unwrap();
+    let mut lab = lab;
+    lab.start_all().unwrap();
+    lab.wait_healthy(Duration::from_secs(30)).await.unwrap();
+    let url = format!(
+        "http://127.0.0.1:{}/patroni",
+        config["restapi"]["listen"]
+            .as_str()
+            .unwrap()
+            .rsplit(':')
+            .next()
+            .unwrap()
+    );
+    let output = Command::new("curl")
+        .args(["-s", "-D", "-", "-o", "/dev/null", &url])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).to_lowercase();
+    assert!(said.contains("x-frame-options: sameorigin"), "{said}");
+    assert!(
+        !said.contains("strict-transport-security"),
+        "only over TLS: {said}"
+    );
+}
+
 #[tokio::test]
 async fn health_checks_tell_primary_and_replica_apart() {
     let lab = Lab::running(LabOptions::howdah(2).unwrap()).await.unwrap();

@@ -99,7 +99,7 @@ async fn a_cluster_is_made_from_a_backup_and_its_replica_by_the_users_program() 
     let restore = lab.dir().join("restore.sh");
     let text = format!(
         "echo \"restore $*\" >>{}\nfor arg; do case $arg in --datadir=*) dir=${{arg#*=}};; esac; done\n\
-         cp -a {}/. \"$dir\"\n",
+         cp -a {}/. \"$dir\"\necho \"recovery_target_xid = '99999'\" >>\"$dir/postgresql.base.conf\"\n",
         calls.display(),
         source.dir().join("backup").display()
     );
@@ -107,16 +107,23 @@ async fn a_cluster_is_made_from_a_backup_and_its_replica_by_the_users_program() 
     let copy = lab.dir().join("copy.sh");
     let text = format!(
         "echo \"copy $*\" >>{}\nfor arg; do case $arg in\n--datadir=*) dir=${{arg#*=}};;\n\
-         --connstring=*) from=${{arg#*=}};;\nesac; done\n\"$BIN/pg_basebackup\" -D \"$dir\" -d \"$from\" -X stream -c fast\n",
+         --connstring=*) from=${{arg#*=}};;\nesac; done\n\"$BIN/pg_basebackup\" -D \"$dir\" -d \"$from\" -X stream -c fast\n\
+         touch \"$dir/recovery.signal\"\nsleep 20 &\n",
         calls.display()
     );
     std::fs::write(&copy, text).unwrap();
+    // Of another server, as far as anybody can tell.
+    let foreign = lab.dir().join("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("kept"), "").unwrap();
     let broken = lab.dir().join("broken.sh");
     std::fs::write(
         &broken,
         format!(
-            "echo \"broken $*\" >>{}\ntouch {}/m1/data/PG_VERSION\nexit 3\n",
+            "echo \"broken $*\" >>{}\ntouch {}/m1/data/PG_VERSION\nln -s {} {}/m1/data/pg_wal\nexit 3\n",
             calls.display(),
+            lab.dir().display(),
+            foreign.display(),
             lab.dir().display()
         ),
     )
@@ -126,7 +133,7 @@ async fn a_cluster_is_made_from_a_backup_and_its_replica_by_the_users_program() 
         let bin = config["postgresql"]["bin_dir"].as_str().unwrap().to_owned();
         config["bootstrap"]["method"] = json!("pitr");
         config["bootstrap"]["pitr"] = json!({
-            "command": format!("sh {}", restore.display()),
+            "command": format!("sh {}\n", restore.display()),
             "backup": "newest",
             "recovery_conf": {
                 "restore_command": format!("cp {}/%f %p", source.dir().join("archive").display()),
@@ -155,10 +162,15 @@ async fn a_cluster_is_made_from_a_backup_and_its_replica_by_the_users_program() 
     lab.wait_healthy(PATIENCE).await.unwrap();
     assert_eq!(rows(&lab, 1).await, 120);
 
+    assert!(
+        foreign.join("kept").exists(),
+        "a link of the program's was followed"
+    );
+    assert!(!lab.members[1].data_dir().join("recovery.signal").exists());
     let hba = std::fs::read_to_string(lab.members[0].data_dir().join("pg_hba.conf")).unwrap();
     assert!(!hba.contains("Until this cluster is made"), "{hba}");
     let conf = std::fs::read_to_string(lab.members[0].data_dir().join("postgresql.conf")).unwrap();
-    assert!(!conf.contains("recovery_target_name"), "{conf}");
+    assert!(!conf.contains("'before'"), "{conf}");
     let called = std::fs::read_to_string(&calls).unwrap();
     let lines: Vec<&str> = called.lines().collect();
     let [restored, failed, copied] = lines[..] else {
@@ -174,4 +186,36 @@ async fn a_cluster_is_made_from_a_backup_and_its_replica_by_the_users_program() 
         copied.starts_with("copy --scope=lab --role=replica --datadir=") && copied.contains("--connstring="),
         "{copied}"
     );
+}
+
+#[tokio::test]
+async fn a_restore_ends_with_its_agent_and_is_begun_again() {
+    let mut lab = Lab::new(LabOptions::howdah(1).unwrap()).await.unwrap();
+    let (file, mut config) = config_of(&lab, 0);
+    let runs = lab.dir().join("runs");
+    config["bootstrap"]["method"] = json!("slow");
+    config["bootstrap"]["slow"] =
+        json!({"command": format!("echo run >>{}; sleep 600; true", runs.display())});
+    std::fs::write(file, config.to_string()).unwrap();
+    let begun = async |times: usize| {
+        howdah_testkit::until("the restore has begun", PATIENCE, async || {
+            std::fs::read_to_string(&runs).is_ok_and(|text| text.lines().count() == times)
+        })
+        .await
+        .unwrap();
+    };
+    for times in 1..=2 {
+        lab.members[0].start().unwrap();
+        begun(times).await;
+        let guard = lab.members[0].guard_pid().unwrap().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &guard])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let code = lab.members[0].wait_exit(Duration::from_secs(20)).await.unwrap();
+        assert_eq!(code, Some(0), "{}", lab.logs());
+    }
 }

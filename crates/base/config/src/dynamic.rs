@@ -56,6 +56,8 @@ pub struct Dynamic {
     pub pg_hba: Option<Vec<String>>,
     /// Lines of `pg_ident.conf`.
     pub pg_ident: Option<Vec<String>>,
+    /// How long PostgreSQL may take to stop in order before it is stopped at once.
+    pub pg_ctl_timeout: Duration,
     /// Settings for recovery, of replicas.
     pub recovery_conf: BTreeMap<String, String>,
     /// Ways to make a replica, in the order in which they are tried.
@@ -259,6 +261,10 @@ fn read(
         parameters,
         pg_hba: hba_lines(&postgresql)?,
         pg_ident: postgresql.lines("pg_ident")?,
+        pg_ctl_timeout: seconds(
+            postgresql.int("pg_ctl_timeout", "s")?.filter(|value| *value > 0),
+            60,
+        ),
         recovery_conf: recovery_settings(&postgresql.section("recovery_conf")?)?,
         replica_methods: replica_methods(&postgresql)?,
         hooks: Hooks::read(&postgresql)?,

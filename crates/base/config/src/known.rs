@@ -71,8 +71,8 @@ const LOCAL: &[&str] = &[
     "+restapi.verify_client",
     "+restapi.allowlist",
     "+restapi.allowlist_include_members",
-    "-restapi.http_extra_headers.**",
-    "-restapi.https_extra_headers.**",
+    "+restapi.http_extra_headers.**",
+    "+restapi.https_extra_headers.**",
     "-restapi.request_queue_size",
     "-restapi.thread_pool_size",
     "-restapi.server_tokens",
@@ -115,7 +115,7 @@ const LOCAL: &[&str] = &[
     "+postgresql.basebackup.**",
     "+postgresql.use_unix_socket",
     "+postgresql.use_unix_socket_repl",
-    "-postgresql.pg_ctl_timeout",
+    "+postgresql.pg_ctl_timeout",
     "+postgresql.use_pg_rewind",
     "-postgresql.rewind.**",
     "+postgresql.remove_data_directory_on_rewind_failure",
@@ -217,7 +217,11 @@ pub fn key_report(config: &Map<String, Value>) -> KeyReport {
     let mut report = KeyReport::default();
     walk(config, &mut Vec::new(), LOCAL, &mut report);
     let sections = method_sections(config);
-    let is_methods = |key: &String| sections.iter().any(|section| key.starts_with(section));
+    let is_methods = |key: &String| {
+        let rest = sections.iter().filter_map(|section| key.strip_prefix(section));
+        rest.into_iter()
+            .any(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
     report.not_acted_on.retain(|key| !is_methods(key));
     report.unknown.retain(|key| !is_methods(key));
     report
@@ -324,7 +328,7 @@ mod tests {
             "log": {"level": "INFO", "dir": "/x"},
             "watchdog": {"mode": "off"},
             "postgresql": {"parameters": {"work_mem": "1MB"}, "callbacks": {"on_start": "x", "on_role_change": "y"},
-                "create_replica_methods": ["own"], "own": {"command": "z", "anything": 1},
+                "create_replica_methods": ["own", "pg"], "own": {"command": "z", "anything": 1}, "pg_hba_replica": [],
                            "authentication": {"superuser": {"username": "u", "gssencmode": "disable"}}},
             "consul": {"host": "x"},
         });
@@ -334,6 +338,7 @@ mod tests {
             report.not_acted_on,
             [
                 "log.dir",
+                "postgresql.pg_hba_replica",
                 "postgresql.authentication.superuser.gssencmode",
                 "consul"
             ]

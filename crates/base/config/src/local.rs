@@ -55,6 +55,8 @@ pub struct RestApiConfig {
     pub authentication: Option<(String, String)>,
     /// Serves HTTPS when set.
     pub tls: Option<ApiTls>,
+    /// Names and values that every answer has: `http_extra_headers`, and with TLS `https_extra_headers` over them.
+    pub extra_headers: BTreeMap<String, String>,
 }
 
 /// Certificates of the REST API.
@@ -409,7 +411,13 @@ fn restapi(api: &Reader<'_>, cwd: &Path) -> Result<RestApiConfig, ConfigError> {
         }
     };
     let authentication = credentials(&api.section("authentication")?)?;
+    let mut extra_headers = headers(&api.section("http_extra_headers")?)?;
+    let over_tls = headers(&api.section("https_extra_headers")?)?;
+    if tls.is_some() {
+        extra_headers.extend(over_tls);
+    }
     Ok(RestApiConfig {
+        extra_headers,
         allowlist: api.list("allowlist")?.unwrap_or_default(),
         allowlist_include_members: api.flag("allowlist_include_members")?.unwrap_or(false),
         listen,
@@ -417,6 +425,34 @@ fn restapi(api: &Reader<'_>, cwd: &Path) -> Result<RestApiConfig, ConfigError> {
         authentication,
         tls,
     })
+}
+
+/// Headers that the protocol needs as they are.
+const FRAMING: &[&str] = &["connection", "content-length", "transfer-encoding", "upgrade"];
+
+/// Headers of HTTP, by their names in lower case (RFC 9110, 5.1 and 5.5).
+fn headers(section: &Reader<'_>) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut headers = BTreeMap::new();
+    for name in section.map().keys() {
+        let Some(value) = section.text(name)? else {
+            continue;
+        };
+        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        if name.is_empty() || !name.chars().all(is_token) {
+            return Err(section.error(name, "is no name of an HTTP header"));
+        }
+        if FRAMING.contains(&name.to_ascii_lowercase().as_str()) {
+            return Err(section.error(name, "is set by the server and cannot be given"));
+        }
+        if !value
+            .chars()
+            .all(|c| c == ' ' || c == '\t' || c.is_ascii_graphic())
+        {
+            return Err(section.error(name, "must be of printable ASCII characters"));
+        }
+        headers.insert(name.to_ascii_lowercase(), value);
+    }
+    Ok(headers)
 }
 
 fn ctl(section: &Reader<'_>, restapi: &RestApiConfig, cwd: &Path) -> Result<CtlConfig, ConfigError> {

@@ -80,7 +80,13 @@ impl Method {
             if value.is_object() || value.is_array() {
                 return Err(section.error(&key, "must be a single value"));
             }
-            options.push((key, string_form(&value)));
+            // As Python writes it, in which these programs were written for.
+            let text = match value {
+                Value::Bool(true) => "True".to_owned(),
+                Value::Bool(false) => "False".to_owned(),
+                other => string_form(&other),
+            };
+            options.push((key, text));
         }
         Ok(Method {
             name: name.to_owned(),
@@ -137,7 +143,7 @@ pub(crate) fn custom_bootstrap(bootstrap: &Reader<'_>) -> Result<Option<CustomBo
             ));
         }
     }
-    let withheld = ["keep_existing_recovery_conf", "recovery_conf"];
+    let withheld = ["keep_existing_recovery_conf", "recovery_conf", "scope", "datadir"];
     Ok(Some(CustomBootstrap {
         method: Method::read(&name, &section, &withheld)?,
         keep_existing_recovery_conf: section.flag("keep_existing_recovery_conf")?.unwrap_or(false),

@@ -68,24 +68,22 @@ pub fn pgpass_password(text: &str, host: &str, port: u16, database: &str, user: 
         .filter(|line| !line.starts_with('#'))
         .find_map(|line| {
             let fields = pgpass_fields(line);
-            let (password, fields) = fields.split_last()?;
-            let fits = fields.len() == wanted.len()
-                && fields
-                    .iter()
-                    .zip(wanted)
-                    .all(|(field, wanted)| field == "*" || field == wanted);
+            let (fields, password) = (fields.get(..wanted.len())?, fields.get(wanted.len())?);
+            let fits = fields
+                .iter()
+                .zip(wanted)
+                .all(|(field, wanted)| field == "*" || field == wanted);
             fits.then(|| password.clone())
         })
 }
 
-/// The fields of a line; the fifth is the rest of it.
+/// The fields of a line.
 fn pgpass_fields(line: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut chars = line.chars();
     while let Some(c) = chars.next() {
-        let splits = c == ':' && fields.len() < 5;
         match fields.last_mut() {
-            _ if splits => fields.push(String::new()),
+            _ if c == ':' => fields.push(String::new()),
             Some(field) if c == '\\' => field.extend(chars.next()),
             Some(field) => field.push(c),
             None => {}
@@ -100,9 +98,9 @@ mod tests {
 
     #[test]
     fn a_password_is_found_as_libpq_finds_it() {
-        let text = "# comment\nother:5432:*:*:no\n*:5432:db:u\\:1:a\\:b:c\n*:*:*:*:any\n";
+        let text = "# comment\nother:5432:*:*:no\n*:5432:db:u\\:1:a\\:b\n*:*:*:*:any\n";
         let look = |host, port, database, user| pgpass_password(text, host, port, database, user);
-        assert_eq!(look("h", 5432, "db", "u:1").as_deref(), Some("a:b:c"));
+        assert_eq!(look("h", 5432, "db", "u:1").as_deref(), Some("a:b"));
         assert_eq!(look("h", 5433, "db", "u:1").as_deref(), Some("any"));
         assert_eq!(look("other", 5432, "x", "y").as_deref(), Some("no"));
         assert_eq!(pgpass_password("a:b", "a", 1, "d", "u"), None);

@@ -33,7 +33,10 @@ impl ConfFile {
             let _ = writeln!(text, "include {}", quote_value(base));
         }
         let mut settings = self.settings.clone();
-        settings.sort_by(|a, b| a.0.cmp(&b.0));
+        // PostgreSQL refuses to unset a recovery target while another one is set: a target comes after those that are unset.
+        let is_target =
+            |(name, value): &(String, String)| name.starts_with("recovery_target") && !value.is_empty();
+        settings.sort_by(|a, b| (is_target(a), &a.0).cmp(&(is_target(b), &b.0)));
         for (name, value) in settings {
             let _ = writeln!(text, "{name} = {}", quote_value(&value));
         }

@@ -132,6 +132,32 @@ impl Session {
         Ok(rows.collect())
     }
 
+    /// All rows of a query, with the names of its columns; those of the last result where there are several.
+    ///
+    /// # Errors
+    /// The query fails or takes too long.
+    pub async fn table(
+        &self,
+        sql: &str,
+        deadline: BootTime,
+    ) -> Result<(Vec<String>, Vec<SimpleQueryRow>), SqlError> {
+        let answer = timeout_at(deadline, self.client.simple_query(sql))
+            .await
+            .map_err(|_| SqlError::Timeout("a query"))??;
+        let (mut columns, mut rows) = (Vec::new(), Vec::new());
+        for message in answer {
+            match message {
+                SimpleQueryMessage::RowDescription(described) => {
+                    columns = described.iter().map(|column| column.name().to_owned()).collect();
+                    rows.clear();
+                }
+                SimpleQueryMessage::Row(row) => rows.push(row),
+                _ => {}
+            }
+        }
+        Ok((columns, rows))
+    }
+
     /// Statements without a result.
     ///
     /// # Errors

@@ -49,14 +49,19 @@ impl Agent {
     pub(crate) fn terminate(&mut self) {
         tracing::info!("Received SIGTERM: shutting down.");
         // What has no effect on others can be dropped; a promotion or a handover is waited for.
+        let bootstrap = self.settings.local.bootstrap.as_ref();
+        let restores = bootstrap.is_some_and(|bootstrap| bootstrap.custom.is_some());
         let may_drop = self.work.running().is_some_and(|running| {
-            matches!(
-                running.action,
-                Action::Clone { .. }
-                    | Action::Rejoin { .. }
-                    | Action::Checkpoint
-                    | Action::Reinitialize { .. }
-            )
+            // Hours may be left, and the mark of an unfinished bootstrap makes the next try begin with an empty directory.
+            let drops_restore = restores && running.action == Action::Bootstrap;
+            drops_restore
+                || matches!(
+                    running.action,
+                    Action::Clone { .. }
+                        | Action::Rejoin { .. }
+                        | Action::Checkpoint
+                        | Action::Reinitialize { .. }
+                )
         });
         if may_drop {
             self.work.abandon();

@@ -10,7 +10,11 @@ use howdah_postgres::{PgError, Recovery, Server, Session, Source, run_script};
 use howdah_types::BootTime;
 use tokio::sync::watch;
 
-use crate::{blocking::writing, guard_link::GuardLink, keeper::KeeperLink};
+use crate::{
+    blocking::writing,
+    guard_link::GuardLink,
+    keeper::{KeeperLink, KeeperStatus},
+};
 
 /// Why an action has failed: its PostgreSQL did not come up. Other reasons, such as a leader that does not answer, say nothing
 /// of this member's PostgreSQL.
@@ -101,8 +105,8 @@ impl Outside {
         writing(move || {
             server.dir.create()?;
             server.dir.remove_stale_pid_file()?;
-            server.set_standby(as_replica)?;
             server.set_recovery(&recovery)?;
+            server.set_standby(as_replica)?;
             server.write_conf(&dynamic, upstream, sync_names, recovery)
         })
         .await??;
@@ -135,14 +139,34 @@ impl Outside {
         result.context(NotStarted)
     }
 
-    /// Runs the user's `before_stop`, whatever becomes of it, while PostgreSQL still serves.
+    /// Runs the user's `before_stop`, whatever becomes of it, while PostgreSQL still serves: it is waited for as long as
+    /// PostgreSQL runs and, where it was held, the lease is held, and no longer than an orderly stop may take.
     pub(crate) async fn before_stop(&self) {
         let script = self.dynamic.hooks.before_stop.as_ref();
-        if let Some(script) = script.filter(|_| self.guard.seen().server_runs()) {
-            tracing::info!("Running before_stop.");
-            if let Err(error) = run_script(script, &[], None).await {
-                tracing::warn!("before_stop: {error}; PostgreSQL is stopped all the same.");
+        let Some(script) = script.filter(|_| self.guard.seen().server_runs()) else {
+            return;
+        };
+        tracing::info!("Running before_stop.");
+        let deadline = now() + self.dynamic.pg_ctl_timeout;
+        let ended = self.guard.ended().times;
+        let leads = matches!(self.keeper.status().state, LeaseState::Held { .. });
+        let lost = async {
+            if leads {
+                let held = |status: &KeeperStatus| matches!(status.state, LeaseState::Held { .. });
+                self.keeper.wait_for(|status| !held(status), deadline).await;
+            } else {
+                howdah_http::sleep_until(deadline).await;
             }
+        };
+        tokio::select! {
+            biased;
+            result = run_script(script, &[], None) => {
+                if let Err(error) = result {
+                    tracing::warn!("before_stop: {error}; PostgreSQL is stopped all the same.");
+                }
+            }
+            _ = self.guard.wait_ended(ended, deadline) => tracing::warn!("before_stop is ended: PostgreSQL has, or its time is over."),
+            () = lost => tracing::warn!("before_stop is ended: the lease is lost, or its time is over."),
         }
     }
 

@@ -50,8 +50,8 @@ async fn once(context: &Context, args: &QueryArgs, sql: &str, asked: Option<&str
     let user = match &args.username {
         Some(user) => user.clone(),
         None => variable("PGUSER")
-            .or_else(|| variable("USER"))
-            .context("no user: name one with --username")?,
+            .or_else(system_user)
+            .context("the system's user has no name: name a role with --username")?,
     };
     let database = args.dbname.clone().or_else(|| variable("PGDATABASE"));
     let database = database.unwrap_or_else(|| user.clone());
@@ -72,16 +72,7 @@ async fn once(context: &Context, args: &QueryArgs, sql: &str, asked: Option<&str
     let session = Session::connect(&target, now() + CONNECT)
         .await
         .with_context(|| format!("connecting to {name} at {host}:{port} as {user}"))?;
-    let rows = session.rows(sql, now() + STATEMENT).await?;
-    let titles: Vec<String> = rows
-        .first()
-        .map(|row| {
-            row.columns()
-                .iter()
-                .map(|column| column.name().to_owned())
-                .collect()
-        })
-        .unwrap_or_default();
+    let (titles, rows) = session.table(sql, now() + STATEMENT).await?;
     let cells: Vec<Vec<Value>> = rows
         .iter()
         .map(|row| {
@@ -120,6 +111,18 @@ fn delimited(titles: &[String], rows: &[Vec<Value>], delimiter: &str) -> String 
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The name of who runs this, as libpq takes it.
+fn system_user() -> Option<String> {
+    let uid = rustix::process::geteuid().as_raw().to_string();
+    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    let name = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?.to_owned();
+        (fields.nth(1)? == uid).then_some(name)
+    };
+    passwd.lines().find_map(name)
 }
 
 /// The password file, as libpq finds it.

@@ -75,6 +75,8 @@ pub enum Action {
     },
     /// Discard the data and copy it again.
     Reinitialize {
+        /// By pg_basebackup from the leader, whatever other ways are configured.
+        from_leader: bool,
         /// Whom to copy.
         from: Upstream,
         /// Whom to follow then.

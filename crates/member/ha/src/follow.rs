@@ -151,7 +151,11 @@ pub(crate) fn requested(snapshot: &Snapshot, view: &View, request: &Request, pla
                 plan.because(Reason::UserRequest {
                     action: "reinitialize",
                 });
-                plan.effect(Effect::Begin(Action::Reinitialize { from, follow }));
+                plan.effect(Effect::Begin(Action::Reinitialize {
+                    from_leader: *from_leader,
+                    from,
+                    follow,
+                }));
             }
             None => {
                 plan.because(Reason::RequestRefused {

@@ -97,6 +97,12 @@ impl Conf {
                 file.set(name.clone(), value.clone());
             }
         }
+        if self.recovery != Recovery::AsRestored {
+            // What the included file has would stop a replica, or be a second target.
+            for target in TARGETS {
+                file.set(*target, "");
+            }
+        }
         match &self.recovery {
             Recovery::Replica => file.set("recovery_target_timeline", "latest"),
             Recovery::To(settings) => {
@@ -112,13 +118,17 @@ impl Conf {
         let owned = |name: &str| match name {
             "primary_conninfo" | "primary_slot_name" => true,
             "synchronous_standby_names" => self.sync_names.is_some(),
-            // A tool that restores a backup leaves its target here, at which a replica would stop.
-            name if name.starts_with("recovery_target") => self.recovery != Recovery::AsRestored,
+            // A tool that restores a backup leaves its settings here, which would overrule those of the configuration.
+            name if self.recovery != Recovery::AsRestored => {
+                name.starts_with("recovery_target")
+                    || dynamic.recovery_conf.contains_key(name)
+                    || matches!(&self.recovery, Recovery::To(settings) if settings.contains_key(name))
+            }
             _ => false,
         };
         for name in auto_conf::take_out(dir, owned)? {
             warnings.push(format!(
-                "{name} was set by ALTER SYSTEM, or by a copy: it is the agent's, and taken out of postgresql.auto.conf"
+                "{name} was set by ALTER SYSTEM, a copy or a restore: it is the agent's, and taken out of postgresql.auto.conf"
             ));
         }
 
@@ -142,7 +152,12 @@ impl Conf {
         bootstrap: &[String],
     ) -> Result<(), PgError> {
         let path = local.data_dir.join("pg_hba.conf");
-        let old = fs::read_to_string(&path).unwrap_or_default();
+        let old = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            // One with bytes that are no text is replaced only by configured lines.
+            Err(_) if lines.is_some() => String::new(),
+            other => other.map_err(PgError::file(&path))?,
+        };
         let wanted = match lines {
             Some(lines) => lines_file(lines),
             None => appended(local_trust::without(local, &old), bootstrap),
@@ -177,6 +192,15 @@ impl Conf {
         info.with("application_name", &self.member).to_string()
     }
 }
+
+/// Where recovery may end; PostgreSQL takes one of them at most.
+const TARGETS: &[&str] = &[
+    "recovery_target",
+    "recovery_target_lsn",
+    "recovery_target_name",
+    "recovery_target_time",
+    "recovery_target_xid",
+];
 
 fn is_recovery(name: &str) -> bool {
     name.starts_with("recovery_target")
@@ -228,5 +252,10 @@ fn appended(old: &str, lines: &[String]) -> String {
     let missing = lines
         .iter()
         .filter(|line| !old.lines().any(|known| known == line.as_str()));
-    missing.fold(old.to_owned(), |text, line| text + line + "\n")
+    let ends = if old.is_empty() || old.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
+    missing.fold(format!("{old}{ends}"), |text, line| text + line + "\n")
 }

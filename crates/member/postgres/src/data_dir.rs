@@ -195,6 +195,26 @@ impl DataDir {
         }
     }
 
+    /// Removes the links to tablespaces and to a WAL directory elsewhere that lead to none of these. What lies there is
+    /// untouched: a program that was to fill this directory may have linked what another server uses.
+    ///
+    /// # Errors
+    /// One cannot be removed.
+    pub fn forget_links(&self, ours: &[PathBuf]) -> Result<(), PgError> {
+        for (link, outside) in self.links() {
+            if !ours.contains(&outside) {
+                fs::remove_file(&link).map_err(PgError::file(&link))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where its links lead: tablespaces, and a WAL directory elsewhere.
+    #[must_use]
+    pub fn outside(&self) -> Vec<PathBuf> {
+        self.links().into_iter().map(|(_, outside)| outside).collect()
+    }
+
     /// Moves it out of the way as `<path>.<suffix>`, with its tablespaces and a WAL directory elsewhere, whose links are
     /// changed: what is copied in its place must not find them in use.
     ///

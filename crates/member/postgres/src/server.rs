@@ -118,9 +118,12 @@ impl Server {
     pub fn set_recovery(&self, recovery: &Recovery) -> Result<(), PgError> {
         let path = self.dir.path().join("recovery.signal");
         match recovery {
-            Recovery::Replica | Recovery::AsRestored => Ok(()),
+            // A tool that restores for a replica of its own: here the cluster begins at the end of the WAL.
+            Recovery::AsRestored if self.dir.is_standby() => write_atomically(&path, ""),
+            Recovery::AsRestored => Ok(()),
             Recovery::To(settings) if !settings.is_empty() => write_atomically(&path, ""),
-            Recovery::To(_) => match fs::remove_file(&path) {
+            // What a tool has left would make the next primary recover from an archive.
+            Recovery::To(_) | Recovery::Replica => match fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     Err(PgError::file(&path)(error))
                 }

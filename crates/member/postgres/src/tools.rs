@@ -3,9 +3,12 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{ExitStatus, Stdio},
+    time::Duration,
 };
 
+use howdah_clock::now;
 use howdah_config::{Account, PostgresConfig};
+use howdah_http::timeout_at;
 use howdah_pgconf::Conninfo;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
@@ -14,6 +17,9 @@ use tokio::{
 };
 
 use crate::{PgError, Programs, Source, files::write_atomically};
+
+/// A tool that has ended gets this long for its last lines to be read.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Lines of a tool's output that are kept for an error.
 const KEPT_LINES: usize = 6;
@@ -107,25 +113,33 @@ pub async fn rewind(local: &PostgresConfig, programs: &Programs, from: &Source) 
         .env("PGOPTIONS", "-c statement_timeout=0")
         .env("LC_ALL", "C");
     let mut has_written = false;
-    run_watched("pg_rewind", &mut command, None, |line| {
+    run_watched("pg_rewind", &mut command, None, is_withheld, |line| {
         has_written |= line.contains(REWIND_WRITES);
     })
     .await
     .map_err(|error| RewindFailed { error, has_written })
 }
 
-/// Runs a user's script through the shell, with arguments appended.
+/// Runs a user's script through the shell, with arguments appended. Line breaks are blanks, as they are to Patroni: YAML's
+/// block texts end with one.
 ///
 /// # Errors
 /// It does not end with success.
 pub async fn run_script(script: &str, args: &[&str], pgpass: Option<&Path>) -> Result<(), PgError> {
+    let script = script.trim().replace(['\r', '\n'], " ");
     let mut command = Command::new("/bin/sh");
     command
         .arg("-c")
         .arg(format!("{script} \"$@\""))
         .arg("sh")
         .args(args);
-    run(script, &mut command, pgpass).await
+    // A script may be a client of Kubernetes, or of PostgreSQL with settings of its own.
+    let withheld = |variable: &str| {
+        let of_pods = ["KUBERNETES_SERVICE_", "KUBERNETES_PORT"];
+        let is_password = pgpass.is_some() && matches!(variable, "PGPASSWORD" | "PGPASSFILE");
+        is_ours(variable) && !of_pods.iter().any(|prefix| variable.starts_with(prefix)) || is_password
+    };
+    run_watched(&script, &mut command, pgpass, withheld, |_| {}).await
 }
 
 /// A connection string for a tool. The password comes from the password file.
@@ -150,8 +164,7 @@ fn conninfo(account: &Account, to: &Source, database: Option<&str>, application:
 /// What a tool must not inherit: our own configuration and its secrets, and what libpq would prefer to the arguments and the
 /// password file.
 fn is_withheld(variable: &str) -> bool {
-    let ours = ["PATRONI_", "KUBERNETES_", "HOWDAH_"];
-    ours.iter().any(|prefix| variable.starts_with(prefix))
+    is_ours(variable)
         || matches!(
             variable,
             "PGHOST"
@@ -170,8 +183,14 @@ fn is_withheld(variable: &str) -> bool {
         )
 }
 
+/// The agent's own configuration, with its secrets.
+fn is_ours(variable: &str) -> bool {
+    let ours = ["PATRONI_", "KUBERNETES_", "HOWDAH_"];
+    ours.iter().any(|prefix| variable.starts_with(prefix))
+}
+
 async fn run(name: &str, command: &mut Command, pgpass: Option<&Path>) -> Result<(), PgError> {
-    run_watched(name, command, pgpass, |_| {}).await
+    run_watched(name, command, pgpass, is_withheld, |_| {}).await
 }
 
 /// Also shows each line of its stderr.
@@ -179,6 +198,7 @@ async fn run_watched(
     name: &str,
     command: &mut Command,
     pgpass: Option<&Path>,
+    withheld: impl Fn(&str) -> bool,
     see: impl FnMut(&str),
 ) -> Result<(), PgError> {
     if let Some(path) = pgpass {
@@ -190,7 +210,7 @@ async fn run_watched(
         .map(|(key, _)| key.to_owned())
         .collect();
     for (key, _) in std::env::vars_os() {
-        if is_withheld(&key.to_string_lossy()) && !given.contains(&key) {
+        if withheld(&key.to_string_lossy()) && !given.contains(&key) {
             command.env_remove(key);
         }
     }
@@ -207,8 +227,24 @@ async fn run_watched(
         })?;
     let mut group = Group::of(&child);
     let (out, err) = (child.stdout.take(), child.stderr.take());
-    let (from_out, from_err, status) =
-        tokio::join!(lines(name, out, |_| {}), lines(name, err, see), child.wait());
+    let (mut from_out, mut from_err) = (Vec::new(), Vec::new());
+    let status = {
+        let reading = async {
+            tokio::join!(
+                lines(name, out, &mut from_out, |_| {}),
+                lines(name, err, &mut from_err, see)
+            )
+        };
+        tokio::pin!(reading);
+        tokio::select! {
+            status = child.wait() => {
+                // A process that it has left behind may keep them open for ever.
+                let _ = timeout_at(now() + LAST_LINES, &mut reading).await;
+                status
+            }
+            _ = &mut reading => child.wait().await,
+        }
+    };
     let status = status.map_err(|cause| PgError::File {
         path: name.into(),
         cause,
@@ -256,12 +292,17 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// Logs a tool's lines and returns the last ones.
-async fn lines(name: &str, pipe: Option<impl AsyncRead + Unpin>, mut see: impl FnMut(&str)) -> Vec<String> {
-    let mut kept: Vec<String> = Vec::new();
-    let Some(pipe) = pipe else { return kept };
-    let mut reader = BufReader::new(pipe).lines();
-    while let Ok(Some(line)) = reader.next_line().await {
+/// Logs a tool's lines and keeps the last ones. Bytes that are no text are shown as such.
+async fn lines(
+    name: &str,
+    pipe: Option<impl AsyncRead + Unpin>,
+    kept: &mut Vec<String>,
+    mut see: impl FnMut(&str),
+) {
+    let Some(pipe) = pipe else { return };
+    let mut reader = BufReader::new(pipe).split(b'\n');
+    while let Ok(Some(bytes)) = reader.next_segment().await {
+        let line = String::from_utf8_lossy(&bytes).trim_end_matches('\r').to_owned();
         tracing::debug!(tool = name, "{line}");
         see(&line);
         if !line.trim().is_empty() {
@@ -271,5 +312,4 @@ async fn lines(name: &str, pipe: Option<impl AsyncRead + Unpin>, mut see: impl F
             kept.remove(0);
         }
     }
-    kept
 }

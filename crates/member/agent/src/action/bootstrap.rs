@@ -26,7 +26,11 @@ pub(crate) async fn bootstrap(outside: &Outside) -> Outcome {
     let mut failed = outside.server.dir.path().as_os_str().to_owned();
     failed.push(".failed");
     let dir = outside.server.dir.clone();
+    let by_program = is_by_program(outside);
     let kept = blocking("keeping the failed data directory", move || {
+        if by_program {
+            dir.forget_links(&[])?;
+        }
         if std::path::Path::new(&failed).exists() {
             #[expect(clippy::disallowed_methods, reason = "in blocking()")]
             std::fs::remove_dir_all(&failed).map_err(|cause| PgError::File {
@@ -56,6 +60,12 @@ pub(crate) async fn bootstrap(outside: &Outside) -> Outcome {
     Err(Failure::Fatal(error.context("bootstrap failed")))
 }
 
+/// Whether a program of the user's fills the directory. Links that it makes may lead to what another server uses.
+fn is_by_program(outside: &Outside) -> bool {
+    let bootstrap = outside.config.bootstrap.as_ref();
+    bootstrap.is_some_and(|bootstrap| bootstrap.custom.is_some())
+}
+
 /// Claims the bootstrap again, which does nothing while the claim is ours. A lease that ran out, or was granted again with
 /// another length, has ended the claim; its present holder makes the cluster.
 async fn still_ours(outside: &Outside) -> anyhow::Result<()> {
@@ -71,9 +81,13 @@ async fn make(outside: &Outside) -> anyhow::Result<()> {
     let bootstrap = outside.config.bootstrap.clone().unwrap_or_default();
     let incomplete = Incomplete::of(server);
     let begun = incomplete.is_marked();
+    let by_program = is_by_program(outside);
     let dir = server.dir.clone();
     blocking("making the data directory", move || {
         dir.create()?;
+        if begun && by_program {
+            dir.forget_links(&[])?;
+        }
         // What an earlier try has left is half of a cluster that was never used.
         if begun { dir.wipe() } else { Ok(()) }
     })
@@ -93,11 +107,11 @@ async fn make(outside: &Outside) -> anyhow::Result<()> {
         .create_roles(&session, now() + Duration::from_secs(30))
         .await
         .context("creating roles")?;
-    if let Some(script) = &bootstrap.post_bootstrap {
-        run_script(script, &[&server.script_conninfo()], Some(&server.local.pgpass)).await?;
-    }
     if bootstrap.custom.is_some() {
         restored::close(outside).await?;
+    }
+    if let Some(script) = &bootstrap.post_bootstrap {
+        run_script(script, &[&server.script_conninfo()], Some(&server.local.pgpass)).await?;
     }
     let config = KeyOp::Put {
         document: Document::config(&bootstrap.dcs),

@@ -18,8 +18,17 @@ use crate::{
     outside::{Outside, source},
 };
 
+/// How a copy is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ways {
+    /// As `create_replica_methods` says.
+    Configured,
+    /// By pg_basebackup alone.
+    BaseBackup,
+}
+
 /// Copies and starts as replica.
-pub(crate) async fn copy(outside: &Outside, from: &Upstream, follow: &Upstream) -> Outcome {
+pub(crate) async fn copy(outside: &Outside, from: &Upstream, follow: &Upstream, ways: Ways) -> Outcome {
     let server = &outside.server;
     // What we have is not thrown away for a source that is not there.
     let session = outside
@@ -43,15 +52,18 @@ pub(crate) async fn copy(outside: &Outside, from: &Upstream, follow: &Upstream) 
         .map(|location| server.local_tablespace(location))
         .collect();
     let incomplete = Incomplete::of(server);
-    // What an earlier try has left of them is ours to remove; what lies there before the first try is not.
-    let left: Vec<PathBuf> = incomplete.lines().iter().map(PathBuf::from).collect();
+    // What an earlier try has left of them is ours to remove; what lies there before the first try is not. After a try, a link
+    // in the data directory proves nothing: a program of the user's may have made it.
+    let mut ours: Vec<PathBuf> = incomplete.lines().iter().map(PathBuf::from).collect();
     let dir = server.dir.clone();
-    let (wanted, ours) = (tablespaces.clone(), left.clone());
-    let foreign = blocking("looking at the tablespaces", move || {
-        let own = dir.tablespaces();
-        wanted.into_iter().map(PathBuf::from).find(|tablespace| {
-            !ours.contains(tablespace) && !own.contains(tablespace) && !is_empty(tablespace)
-        })
+    let (wanted, begun) = (tablespaces.clone(), incomplete.is_marked());
+    let known = ours.clone();
+    let (own, foreign) = blocking("looking at the tablespaces", move || {
+        let own = if begun { Vec::new() } else { dir.outside() };
+        let foreign = wanted.into_iter().map(PathBuf::from).find(|tablespace| {
+            !known.contains(tablespace) && !own.contains(tablespace) && !is_empty(tablespace)
+        });
+        (own, foreign)
     })
     .await?;
     if let Some(tablespace) = foreign {
@@ -59,15 +71,34 @@ pub(crate) async fn copy(outside: &Outside, from: &Upstream, follow: &Upstream) 
         let why = "holds files that this member has not made: empty it, or map it by 'basebackup: tablespace-mapping'";
         return Err(anyhow::anyhow!("the tablespace {} {why}", tablespace.display()).into());
     }
-    incomplete.mark(&tablespaces)?;
+    let waldir = server
+        .local
+        .basebackup
+        .iter()
+        .filter_map(|option| option.strip_prefix("--waldir="));
+    let waldir = waldir.map(PathBuf::from);
+    let paths = own
+        .into_iter()
+        .chain(tablespaces.into_iter().map(PathBuf::from))
+        .chain(waldir);
+    for path in paths {
+        if !ours.contains(&path) {
+            ours.push(path);
+        }
+    }
+    let lines: Vec<String> = ours.iter().map(|path| path.display().to_string()).collect();
+    incomplete.mark(&lines)?;
     Incomplete::rewind_of(server).clear()?;
     // The password file is written with the configuration, which needs the directory.
     server.write_pgpass()?;
     let mut last = anyhow::anyhow!("create_replica_methods names no method");
     let mut made = false;
-    for method in &outside.dynamic.replica_methods {
-        let left = left.clone();
-        match by_method(outside, method, from, left).await {
+    let methods = match ways {
+        Ways::Configured => outside.dynamic.replica_methods.clone(),
+        Ways::BaseBackup => vec![ReplicaMethod::BaseBackup],
+    };
+    for method in &methods {
+        match by_method(outside, method, from, ours.clone()).await {
             Ok(()) => {
                 made = true;
                 break;
@@ -92,7 +123,7 @@ async fn by_method(
     outside: &Outside,
     method: &ReplicaMethod,
     from: &Upstream,
-    left: Vec<PathBuf>,
+    ours: Vec<PathBuf>,
 ) -> anyhow::Result<()> {
     let server = &outside.server;
     let keeps = matches!(method, ReplicaMethod::Custom(method) if method.keep_data);
@@ -102,8 +133,9 @@ async fn by_method(
         if keeps {
             return Ok(());
         }
+        dir.forget_links(&ours)?;
         dir.wipe()?;
-        left.iter().try_for_each(|tablespace| empty(tablespace))
+        ours.iter().try_for_each(|tablespace| empty(tablespace))
     })
     .await??;
     tracing::info!(from = %from.name, method = method.name(), "Copying the data.");

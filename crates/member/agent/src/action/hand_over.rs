@@ -10,7 +10,7 @@ use howdah_http::HttpError;
 use howdah_pgconf::{ControlData, DbState};
 use howdah_types::{Lsn, MemberName, have_forked};
 
-use super::{Outcome, STOP_PATIENCE, start};
+use super::{Outcome, start};
 use crate::{outside::Outside, probe::ask};
 
 /// Between two looks at the control file and at a replica, where nothing tells.
@@ -48,7 +48,7 @@ pub(crate) async fn hand_over(
         Err(error) => return Err(error.into()),
     };
     if stopping {
-        let deadline = now() + STOP_PATIENCE;
+        let deadline = now() + outside.dynamic.pg_ctl_timeout;
         // "shut down" is written before the last processes have gone: an archiver may still be busy.
         while outside.guard.ended().times == ended_before && now() < deadline {
             let control = outside.server.dir.control();
@@ -87,7 +87,7 @@ pub(crate) async fn hand_over(
     if stopping {
         let ended = outside
             .guard
-            .wait_ended(ended_before, now() + STOP_PATIENCE)
+            .wait_ended(ended_before, now() + outside.dynamic.pg_ctl_timeout)
             .await;
         if !ended {
             return Err(anyhow::anyhow!("PostgreSQL does not end").into());

@@ -4,6 +4,7 @@ mod bootstrap;
 mod copy;
 
 pub(crate) use copy::Incomplete;
+use copy::Ways;
 
 mod hand_over;
 mod rejoin;
@@ -17,9 +18,6 @@ use howdah_ha::{Action, Unconfirmed};
 use howdah_types::{PgState, Role};
 
 use crate::outside::Outside;
-
-/// A server that may write a shutdown checkpoint gets this long.
-pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A killed process ends as soon as the kernel lets it.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -56,12 +54,21 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
         }
         Action::Clone { from, follow } => {
             stage(PgState::CreatingReplica, Role::Uninitialized);
-            copy::copy(&outside, from, follow).await
+            copy::copy(&outside, from, follow, Ways::Configured).await
         }
-        Action::Reinitialize { from, follow } => {
+        Action::Reinitialize {
+            from_leader,
+            from,
+            follow,
+        } => {
             stage(PgState::CreatingReplica, Role::Uninitialized);
             outside.stop(StopMode::Immediate, Duration::from_secs(10)).await?;
-            copy::copy(&outside, from, follow).await
+            let by = if *from_leader {
+                Ways::BaseBackup
+            } else {
+                Ways::Configured
+            };
+            copy::copy(&outside, from, follow, by).await
         }
         Action::StartReplica { follow } => {
             stage(PgState::Starting, Role::Replica);
@@ -117,7 +124,9 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
         }
         Action::Shutdown { hand_over: false } => {
             stage(PgState::Stopping, Role::Replica);
-            Ok(outside.stop(StopMode::Fast, STOP_PATIENCE).await?)
+            Ok(outside
+                .stop(StopMode::Fast, outside.dynamic.pg_ctl_timeout)
+                .await?)
         }
     }
 }

@@ -11,7 +11,7 @@ use howdah_pgconf::{DbState, HistoryLine, newest_at, parse_history};
 use howdah_postgres::{RewindFailed, Sample, Session, rewind};
 use howdah_types::{Lsn, Origins, Timeline};
 
-use super::{Incomplete, Outcome, STOP_PATIENCE, copy, start};
+use super::{Incomplete, Outcome, Ways, copy, start};
 use crate::{
     blocking::blocking,
     outside::{Outside, source},
@@ -54,13 +54,15 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream, copy: bool) -> 
         if wal_is_gone(outside, leader).await? {
             tracing::warn!(leader = %leader.name, "The leader no longer has the WAL that this replica needs.");
             // All that is here is the leader's too: nothing is kept.
-            return copy::copy(outside, leader, leader).await;
+            return copy::copy(outside, leader, leader, Ways::Configured).await;
         }
         return Ok(());
     }
     tracing::warn!(leader = %leader.name, %timeline, "Our WAL has left the leader's history.");
     if running {
-        outside.stop(StopMode::Fast, STOP_PATIENCE).await?;
+        outside
+            .stop(StopMode::Fast, outside.dynamic.pg_ctl_timeout)
+            .await?;
     }
     if outside.dynamic.use_pg_rewind && relation == Relation::Left {
         // pg_rewind starts the server for a moment where that has crashed.
@@ -118,7 +120,9 @@ async fn copy_again(outside: &Outside, leader: &Upstream) -> Outcome {
         dynamic.remove_data_directory_on_diverged_timelines
     };
     if !may_remove {
-        outside.stop(StopMode::Fast, STOP_PATIENCE).await?;
+        outside
+            .stop(StopMode::Fast, outside.dynamic.pg_ctl_timeout)
+            .await?;
         let suffix = format!("diverged-{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S"));
         let dir = outside.server.dir.clone();
         let kept = blocking("keeping the diverged data", move || dir.set_aside(&suffix))
@@ -129,7 +133,7 @@ async fn copy_again(outside: &Outside, leader: &Upstream) -> Outcome {
             kept.display()
         );
     }
-    copy::copy(outside, leader, leader).await
+    copy::copy(outside, leader, leader, Ways::Configured).await
 }
 
 /// The leader's timeline, its history file, and how much WAL it has flushed. Also sees to it that the leader's control file knows the timeline:

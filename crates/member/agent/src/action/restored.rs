@@ -20,6 +20,9 @@ const LIMIT: Duration = Duration::from_secs(24 * 3600);
 const LOOK: Duration = Duration::from_millis(200);
 const TELL: Duration = Duration::from_secs(10);
 
+/// An answer about it comes within this, or the session is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Restores, starts, and waits until recovery has ended.
 pub(crate) async fn start(outside: &Outside, custom: &CustomBootstrap) -> anyhow::Result<()> {
     let server = &outside.server;
@@ -47,42 +50,50 @@ pub(crate) async fn start(outside: &Outside, custom: &CustomBootstrap) -> anyhow
     let not_after = now() + LIMIT;
     let ended = outside.start_restored(not_after, recovery).await?;
     outside.wait_ready(ended, not_after).await?;
-    let session = outside
-        .connect()
-        .await
-        .context("connecting to the restored server")?;
-    wait_recovered(outside, &session, ended, not_after).await
+    wait_recovered(outside, ended, not_after).await
 }
 
-/// Says how far it is. A server that ends has reached a target that is not in the WAL, or lacks some.
-async fn wait_recovered(
-    outside: &Outside,
-    session: &Session,
-    ended_before: u64,
-    deadline: BootTime,
-) -> anyhow::Result<()> {
+/// Says how far it is. A server that ends has reached a target that is not in the WAL, or lacks some. One that does not answer is
+/// asked again: replay may hold a catalogue, and end sessions.
+async fn wait_recovered(outside: &Outside, ended_before: u64, deadline: BootTime) -> anyhow::Result<()> {
     let sql = "SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn()::text, '-'), \
         coalesce(pg_last_xact_replay_timestamp()::text, '-')";
+    let mut session: Option<Session> = None;
     let mut tell_at = now() + TELL;
     loop {
-        let row = session.row(sql, now() + Duration::from_secs(10)).await;
         anyhow::ensure!(
             outside.guard.ended().times == ended_before,
             "PostgreSQL ended before recovery had reached its target: its log says why"
         );
-        let row = row.context("looking how far recovery is")?;
-        if row.get(0) == Some("f") {
-            return Ok(());
-        }
         anyhow::ensure!(
             now() < deadline,
             "recovery did not end within {} hours",
             LIMIT.as_secs() / 3600
         );
-        if now() >= tell_at {
+        if session.is_none() {
+            session = outside.connect().await.ok();
+        }
+        let row = match &session {
+            Some(session) => session.row(sql, now() + PATIENCE).await.ok(),
+            None => None,
+        };
+        let told = now() >= tell_at;
+        match &row {
+            Some(row) if row.get(0) == Some("f") => return Ok(()),
+            Some(row) if told => {
+                let (lsn, time) = (row.get(1).unwrap_or("-"), row.get(2).unwrap_or("-"));
+                tracing::info!(lsn, time, "Recovering.");
+            }
+            Some(_) => {}
+            None => {
+                session = None;
+                if told {
+                    tracing::warn!("Recovering; PostgreSQL does not answer just now.");
+                }
+            }
+        }
+        if told {
             tell_at = now() + TELL;
-            let (lsn, time) = (row.get(1).unwrap_or("-"), row.get(2).unwrap_or("-"));
-            tracing::info!(lsn, time, "Recovering.");
         }
         howdah_http::sleep_until(now() + LOOK).await;
     }

@@ -11,7 +11,7 @@ use howdah_http::timeout_at;
 use howdah_postgres::run_script;
 use howdah_types::BootTime;
 
-use super::{Failure, Outcome, STOP_PATIENCE};
+use super::{Failure, Outcome};
 use crate::outside::Outside;
 
 /// An action ends after this although the server is not up yet: recovery may take hours, and the loop watches it.
@@ -95,7 +95,9 @@ pub(crate) async fn restart(
     if checkpoint(outside).await.is_err() {
         tracing::warn!("The checkpoint before the restart failed; restarting all the same.");
     }
-    outside.stop(StopMode::Fast, STOP_PATIENCE).await?;
+    outside
+        .stop(StopMode::Fast, outside.dynamic.pg_ctl_timeout)
+        .await?;
     match term {
         Some((term, _)) => primary(outside, term).await?,
         None => replica(outside, follow).await?,

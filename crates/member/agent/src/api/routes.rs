@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Version,
     body::Incoming,
-    header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue, SERVER, WWW_AUTHENTICATE},
+    header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, SERVER, WWW_AUTHENTICATE},
 };
 use serde_json::{Map, Value};
 
@@ -26,10 +26,17 @@ pub(crate) async fn route(api: &Api, request: Request<Incoming>, peer: Peer) -> 
     let http10 = request.version() == Version::HTTP_10;
     let method = request.method().clone();
     let answer = dispatch(api, request, peer).await;
+    let extra = api.config();
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static("howdah"));
+    for (name, value) in &extra.restapi.extra_headers {
+        // Both were checked with the configuration.
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+            headers.insert(name, value);
+        }
+    }
     if answer.status == 401 {
         headers.insert(
             WWW_AUTHENTICATE,
