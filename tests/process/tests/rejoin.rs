@@ -179,6 +179,33 @@ async fn a_copy_never_empties_a_tablespace_that_another_server_uses() {
     assert!(file.exists(), "{} is gone", file.display());
 }
 
+#[tokio::test]
+async fn a_copy_never_empties_a_wal_directory_that_was_full_before() {
+    let mut lab = Lab::new(LabOptions::howdah(2).unwrap()).await.unwrap();
+    let waldir = lab.dir().join("wal");
+    std::fs::create_dir(&waldir).unwrap();
+    std::fs::set_permissions(&waldir, Permissions::from_mode(0o777)).unwrap();
+    std::fs::write(waldir.join("kept"), "").unwrap();
+    let file = lab.dir().join("m1.yml");
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    config["postgresql"]["basebackup"] = json!([{"waldir": waldir}]);
+    std::fs::write(&file, config.to_string()).unwrap();
+    lab.members[0].start().unwrap();
+    howdah_testkit::until("the first member leads", PATIENCE, async || {
+        lab.primary().await == Some(0)
+    })
+    .await
+    .unwrap();
+    lab.members[1].start().unwrap();
+    howdah_testkit::until("the copy is refused twice", PATIENCE, async || {
+        let refused = "holds files that this member has not made";
+        lab.members[1].log().matches(refused).count() >= 2
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error}\n{}", lab.logs()));
+    assert!(waldir.join("kept").exists());
+}
+
 /// The replica that is ahead may not lead; its receiver gets the end of the old timeline from the new leader again and
 /// again, and both ends see it streaming at times.
 #[tokio::test]

@@ -10,7 +10,7 @@ pub struct Hooks {
     on_role_change: Option<String>,
     /// Run by the new leader before it is promoted; it is not promoted unless this succeeds.
     pub pre_promote: Option<String>,
-    /// Run before PostgreSQL is stopped in order, which waits until it has ended.
+    /// Run before PostgreSQL is stopped in order, which waits for it, `pg_ctl_timeout` at most.
     pub before_stop: Option<String>,
 }
 

@@ -80,7 +80,7 @@ impl Method {
             if value.is_object() || value.is_array() {
                 return Err(section.error(&key, "must be a single value"));
             }
-            // As Python writes it, in which these programs were written for.
+            // As Patroni passes it, in Python's words.
             let text = match value {
                 Value::Bool(true) => "True".to_owned(),
                 Value::Bool(false) => "False".to_owned(),

@@ -65,7 +65,7 @@ fn tree(members: Vec<MemberOverview>) -> Vec<MemberOverview> {
     let mut rows = leaders;
     let mut left: Vec<(Option<String>, MemberOverview)> = parents.into_iter().zip(replicas).collect();
     hang(leader, usize::from(!rows.is_empty()), &mut left, &mut rows);
-    // Members that name each other hang on nobody.
+    // Members that name each other stand below no other: they come last.
     rows.extend(left.into_iter().map(|(_, member)| member));
     rows
 }

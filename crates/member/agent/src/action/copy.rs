@@ -56,31 +56,32 @@ pub(crate) async fn copy(outside: &Outside, from: &Upstream, follow: &Upstream, 
     // in the data directory proves nothing: a program of the user's may have made it.
     let mut ours: Vec<PathBuf> = incomplete.lines().iter().map(PathBuf::from).collect();
     let dir = server.dir.clone();
-    let (wanted, begun) = (tablespaces.clone(), incomplete.is_marked());
-    let known = ours.clone();
-    let (own, foreign) = blocking("looking at the tablespaces", move || {
-        let own = if begun { Vec::new() } else { dir.outside() };
-        let foreign = wanted.into_iter().map(PathBuf::from).find(|tablespace| {
-            !known.contains(tablespace) && !own.contains(tablespace) && !is_empty(tablespace)
-        });
-        (own, foreign)
-    })
-    .await?;
-    if let Some(tablespace) = foreign {
-        // It may be the source's own, on this machine: a second try would take it for what the first has left.
-        let why = "holds files that this member has not made: empty it, or map it by 'basebackup: tablespace-mapping'";
-        return Err(anyhow::anyhow!("the tablespace {} {why}", tablespace.display()).into());
-    }
     let waldir = server
         .local
         .basebackup
         .iter()
         .filter_map(|option| option.strip_prefix("--waldir="));
-    let waldir = waldir.map(PathBuf::from);
-    let paths = own
-        .into_iter()
-        .chain(tablespaces.into_iter().map(PathBuf::from))
-        .chain(waldir);
+    let wanted: Vec<PathBuf> = tablespaces
+        .iter()
+        .map(String::as_str)
+        .chain(waldir)
+        .map(PathBuf::from)
+        .collect();
+    let (looked_at, known, begun) = (wanted.clone(), ours.clone(), incomplete.is_marked());
+    let (own, foreign) = blocking("looking at the directories to fill", move || {
+        let own = if begun { Vec::new() } else { dir.outside() };
+        let foreign = looked_at
+            .into_iter()
+            .find(|path| !known.contains(path) && !own.contains(path) && !is_empty(path));
+        (own, foreign)
+    })
+    .await?;
+    if let Some(path) = foreign {
+        // It may be the source's own, on this machine: a second try would take it for what the first has left.
+        let why = "holds files that this member has not made: empty it, or map it by 'basebackup: tablespace-mapping'";
+        return Err(anyhow::anyhow!("the directory {} {why}", path.display()).into());
+    }
+    let paths = own.into_iter().chain(wanted);
     for path in paths {
         if !ours.contains(&path) {
             ours.push(path);
