@@ -152,6 +152,7 @@ impl World {
                 checkpoint: node.lsn(),
                 standby: pg.standby,
                 damaged: pg.rewinding,
+                origins: pg.origins.clone(),
             });
         }
         // One that is stuck is seen as streaming by both ends, at every look: that is the worst case.

@@ -5,18 +5,24 @@ use std::time::Duration;
 use howdah_clock::now;
 use howdah_ha::{CommitLevel, Postgres, Running, Slot, Stopped, WalSender};
 use howdah_postgres::{PgError, Sample, Server, Session};
-use howdah_types::{BootTime, Lsn, Origins, SystemId};
+use howdah_types::{BootTime, Lsn, Origins, SystemId, Timeline};
 
 use crate::{action::Incomplete, blocking::blocking};
-
-/// The newest timelines are told apart by their origins; older ones matter no more.
-const ORIGINS: usize = 8;
 
 /// A query for a sample that takes longer counts as "does not answer".
 const SAMPLE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often a new connection is tried beside the one that we have: a postmaster that hangs lets old sessions work.
 const CONNECT_EVERY: Duration = Duration::from_secs(10);
+
+/// Which promotions began the timelines of the data, and for what this was read.
+struct Learnt {
+    /// A server that was started again may have other data.
+    postmaster: u32,
+    /// The timeline whose WAL was read, with those before it.
+    read: Option<Timeline>,
+    origins: Origins,
+}
 
 /// Looks at the local PostgreSQL; keeps one connection and what the last look saw.
 #[derive(Default)]
@@ -32,8 +38,8 @@ pub(crate) struct Observer {
     system_id: Option<SystemId>,
     /// The postmaster that the last look found.
     postmaster: Option<u32>,
-    /// Which promotions began the timelines of the data, as this postmaster has it.
-    origins: Option<(u32, Origins)>,
+    /// Which promotions began the timelines of the data.
+    origins: Option<Learnt>,
     /// The last sample of a server that answers.
     pub(crate) sample: Option<Sample>,
 }
@@ -95,6 +101,7 @@ impl Observer {
                 checkpoint: control.checkpoint,
                 standby: server.dir.is_standby(),
                 damaged: Incomplete::rewind_of(server).is_marked(),
+                origins: stopped_origins(server).await,
             });
         };
         let began = now();
@@ -153,34 +160,40 @@ impl Observer {
         }
     }
 
-    /// Which promotions began the timelines of the running server. A server that was started again may have other data.
+    /// Which promotions began the timelines of the running server. The newest may not have arrived: it is read until it has.
     async fn learn_origins(&mut self, server: &Server, pid: u32, sample: &Sample) -> Origins {
-        let mut origins = match self.origins.take() {
-            Some((known, origins)) if known == pid => origins,
-            _ => server.origins(),
+        let mut learnt = match self.origins.take() {
+            Some(learnt) if learnt.postmaster == pid => learnt,
+            _ => Learnt {
+                postmaster: pid,
+                read: None,
+                origins: server.origins(),
+            },
         };
-        if !origins.contains_key(&sample.timeline)
-            && let Some(origin) = server.origin_of(sample.timeline, sample.lsn())
-        {
-            origins.insert(sample.timeline, origin);
-            while origins.len() > ORIGINS {
-                origins.pop_first();
-            }
-            let (server, kept) = (server.clone(), origins.clone());
-            if let Err(error) = blocking("keeping origins", move || server.keep_origins(&kept)).await {
-                tracing::warn!("The origins of timelines were not kept: {error:#}.");
+        let timeline = sample.timeline;
+        let newest_is_missing = timeline > Timeline(1) && !learnt.origins.contains_key(&timeline);
+        if learnt.read != Some(timeline) || newest_is_missing {
+            match learn(server, learnt.origins.clone(), move |server| {
+                server.read_origins(timeline)
+            })
+            .await
+            {
+                Ok(origins) => {
+                    learnt.origins = origins;
+                    learnt.read = Some(timeline);
+                }
+                Err(error) => tracing::warn!("The origins of timelines were not read: {error:#}."),
             }
         }
-        self.origins = Some((pid, origins.clone()));
+        let origins = learnt.origins.clone();
+        self.origins = Some(learnt);
         origins
     }
 
     /// Which promotions began the timelines of the data, as the last look at a running server has it.
     pub(crate) fn origins(&self) -> Origins {
-        self.origins
-            .as_ref()
-            .map(|(_, origins)| origins.clone())
-            .unwrap_or_default()
+        let learnt = self.origins.as_ref();
+        learnt.map(|learnt| learnt.origins.clone()).unwrap_or_default()
     }
 
     fn forget(&mut self) {
@@ -190,6 +203,34 @@ impl Observer {
         self.starting_since = None;
         self.silent_since = None;
     }
+}
+
+/// Which promotions began the timelines of a stopped server. They are read before it starts: a receiver may write over them.
+async fn stopped_origins(server: &Server) -> Origins {
+    let known = server.origins();
+    let learnt = learn(server, known.clone(), Server::read_all_origins).await;
+    learnt.unwrap_or_else(|error| {
+        tracing::warn!("The origins of timelines were not read: {error:#}.");
+        known
+    })
+}
+
+/// Adds what `read` finds to what is known, and keeps it. What is known was read when its WAL had just come, and stays.
+async fn learn(
+    server: &Server,
+    known: Origins,
+    read: impl FnOnce(&Server) -> Origins + Send + 'static,
+) -> anyhow::Result<Origins> {
+    let server = server.clone();
+    blocking("reading the origins of timelines", move || {
+        let mut origins = read(&server);
+        origins.extend(known.clone());
+        if origins != known {
+            server.keep_origins(&mut origins);
+        }
+        origins
+    })
+    .await
 }
 
 fn running(system_id: SystemId, sample: &Sample, origins: Origins) -> Running {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use howdah_config::SyncMode;
 use howdah_dcs::{FailoverRequest, Member, View};
-use howdah_types::{Lsn, MemberName, have_forked};
+use howdah_types::{Lsn, MemberName, Origins, have_forked};
 
 use crate::{Effect, Peer, Plan, Postgres, Reason, Running, Snapshot, plan::SOON};
 
@@ -126,12 +126,10 @@ pub(crate) fn has_our_timeline(member: &Member, running: &Running) -> bool {
     member
         .timeline
         .is_some_and(|timeline| timeline >= running.timeline)
-        && !has_forked(member, running)
+        && !has_forked(member, &running.origins)
 }
 
 /// Whether a timeline of a member's has the number of one of ours and is another one.
-pub(crate) fn has_forked(member: &Member, running: &Running) -> bool {
-    member
-        .origins()
-        .is_some_and(|origins| have_forked(&running.origins, origins))
+pub(crate) fn has_forked(member: &Member, ours: &Origins) -> bool {
+    member.origins().is_some_and(|origins| have_forked(ours, origins))
 }

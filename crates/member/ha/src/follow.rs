@@ -62,7 +62,7 @@ pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: 
         .is_some_and(|(host, port)| *host == wanted.host && *port == wanted.port);
     let forked = view
         .leader_member()
-        .is_some_and(|(_, member)| has_forked(member, running));
+        .is_some_and(|(_, member)| has_forked(member, &running.origins));
     if !pointed && !forked && !snapshot.me.tags.nostream() {
         plan.effect(Effect::Follow(Some(wanted)));
         plan.wake(snapshot.now + SOON * 5);

@@ -8,7 +8,7 @@ use howdah_types::BootTime;
 
 use crate::{
     Action, Effect, LeaseState, Plan, Reason, Request, Snapshot, Stopped,
-    candidate::probed_candidate,
+    candidate::{has_forked, probed_candidate},
     follow::{self, own_name},
     handover,
     plan::{DECISION_LIFE, SOON},
@@ -149,9 +149,11 @@ fn without_lease(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut
         .filter(|(name, _)| **name != snapshot.me.name);
     match leader.and_then(|(name, member)| Some((upstream(name, member)?, member))) {
         Some((leader, member)) => {
+            // Streaming would write the leader's WAL over ours where both have one number, and with it what tells them apart.
+            let forked = has_forked(member, &stopped.origins);
             if let Some(until) = handover::closed_until(snapshot, view, plan) {
                 plan.because(Reason::Closed { until }).wake(until);
-            } else if stopped.standby && !stopped.damaged {
+            } else if stopped.standby && !stopped.damaged && !forked {
                 // Also when the leader is not ready: a leader that never is gives way only to members that run.
                 let follow = desired_upstream(snapshot, view).unwrap_or(leader);
                 plan.because(Reason::Following {

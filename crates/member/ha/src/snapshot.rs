@@ -123,6 +123,9 @@ pub struct Stopped {
     pub standby: bool,
     /// A rewind was begun and not finished: it can be rewound or copied, and must not be started.
     pub damaged: bool,
+    /// Which promotions began its timelines.
+    #[serde(skip_serializing_if = "Origins::is_empty")]
+    pub origins: Origins,
 }
 
 /// A PostgreSQL that answers.

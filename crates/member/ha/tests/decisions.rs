@@ -16,7 +16,7 @@ use howdah_config::SyncMode;
 use howdah_dcs::{Document, LeaseId};
 use howdah_ha::{CommitLevel, Effect, KnownMember, LastLeader, NOBODY, Postgres, Request, Unguarded};
 use howdah_pgconf::DbState;
-use howdah_types::{Lsn, SystemId, Timeline};
+use howdah_types::{Lsn, Origins, SystemId, Timeline};
 use situation::{NOW, Shorthand, Situation, brief, is, name, plan};
 
 #[test]
@@ -949,6 +949,24 @@ fn a_former_primary() {
             }),
         "no action. I am (a), a secondary, and following a leader (b)",
         &["begin StartReplica"],
+    );
+    is(
+        "a replica of another promotion to the leader's number does not start to stream: that would write over what tells them apart",
+        &Situation::primary()
+            .led_by("b")
+            .stopped(DbState::ShutDownInRecovery, false)
+            .with(|s| {
+                let begun = |by: &str| Origins::from([(Timeline(2), by.to_owned())]);
+                let members = &mut s.view().members;
+                let mark = members.get_mut(&name("b")).unwrap().howdah.as_mut().unwrap();
+                mark.origins = begun("b");
+                if let Postgres::Stopped(stopped) = &mut s.postgres {
+                    stopped.standby = true;
+                    stopped.origins = begun("a");
+                }
+            }),
+        "checking whether our WAL belongs to the history of b",
+        &["begin Rejoin b"],
     );
 }
 

@@ -10,7 +10,7 @@
 //!   commit_wait.rs whether commits wait for a standby
 //!   tools.rs     initdb, pg_basebackup, pg_rewind, user scripts
 //!   session.rs   one SQL connection     sample.rs    everything a decision needs, in one query
-//!   origins.rs   which promotion began a timeline
+//!   origins.rs   which promotion began a timeline      first_record.rs   as its WAL tells
 //!   roles.rs     roles of a new cluster    slots.rs  replication slots    settings.rs  what needs a restart
 //! ```
 
@@ -24,6 +24,7 @@ mod conf;
 mod data_dir;
 mod error;
 mod files;
+mod first_record;
 mod local_trust;
 mod origins;
 mod programs;

@@ -7,7 +7,7 @@ use howdah_clock::now;
 use howdah_dcs::Member;
 use howdah_guard::StopMode;
 use howdah_ha::{LeaderWal, OwnEnd, OwnWal, Relation, Upstream, relate};
-use howdah_pgconf::{DbState, HistoryLine, newest_at, parse_history};
+use howdah_pgconf::{HistoryLine, newest_at, parse_history};
 use howdah_postgres::{RewindFailed, Sample, Session, rewind};
 use howdah_types::{Lsn, Origins, Timeline};
 
@@ -33,7 +33,8 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream, copy: bool) -> 
         return copy_again(outside, leader).await;
     }
     let (own_timeline, own_history, end) = own?;
-    let own_origins = own_origins(outside, &end);
+    // The last look has kept what the WAL tells.
+    let own_origins = outside.server.origins();
     let own = OwnWal {
         timeline: own_timeline,
         history: &own_history,
@@ -199,22 +200,6 @@ async fn own_wal(outside: &Outside, running: bool) -> anyhow::Result<(Timeline, 
     };
     let (history, _) = outside.server.history(timeline);
     Ok((timeline, history, end))
-}
-
-/// Which promotions began our timelines: what is kept, and the newest one of a primary that has ended before it was.
-fn own_origins(outside: &Outside, end: &OwnEnd) -> Origins {
-    let mut origins = outside.server.origins();
-    let was_primary = matches!(end, OwnEnd::Stopped { state, .. }
-        if !matches!(state, DbState::ShutDownInRecovery | DbState::InArchiveRecovery));
-    if was_primary
-        && let Some(newest) = outside.server.dir.newest_history()
-        && !origins.contains_key(&newest)
-        // A promotion writes the first record before it lets anybody write.
-        && let Some(origin) = outside.server.origin_of(newest, Lsn(u64::MAX))
-    {
-        origins.insert(newest, origin);
-    }
-    origins
 }
 
 /// Which promotions began the leader's timelines, as its record says.

@@ -161,6 +161,7 @@ impl Situation {
                 checkpoint: Lsn(90),
                 standby: false,
                 damaged,
+                origins: Default::default(),
             });
         })
     }
