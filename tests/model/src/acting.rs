@@ -6,9 +6,9 @@ use howdah_config::{Dynamic, SyncMode};
 use howdah_dcs::{Cond, Document, Key, KeyOp, Outcome};
 use howdah_guard::{Input, Request as Ask, StartMode, StopMode};
 use howdah_ha::{
-    Action, Command, CommitLevel, Dcs, Effect, Here, KeeperInput, LeaderWal, LeaseState, Me, Means, OwnEnd,
-    OwnWal, Peer, Peers, Postgres, Reason, Relation, Running, RunningAction, Snapshot, Step, Stopped,
-    Unconfirmed, Unguarded, WalSender, decide, may_begin, may_go_on, relate,
+    Action, Command, CommitLevel, Dcs, Effect, Here, KeeperInput, LeaderWal, LeaseState, Me, Means, NOBODY,
+    OwnEnd, OwnWal, Peer, Peers, Postgres, Reason, Relation, Running, RunningAction, Snapshot, Step, Stopped,
+    SyncRule, Unconfirmed, Unguarded, WalSender, decide, may_begin, may_go_on, relate,
 };
 use howdah_pgconf::{DbState, HistoryLine, TimelineEvidence};
 use howdah_types::{BootTime, Lsn, MemberName, SystemId, Tags, Timeline};
@@ -161,8 +161,8 @@ impl World {
             .map(|other| WalSender {
                 name: self.nodes[other].name.to_string(),
                 streaming: true,
-                confirms: pg.sync_names == howdah_ha::quote_sync_name(self.nodes[other].name.as_str()),
-                sync: pg.sync_names == howdah_ha::quote_sync_name(self.nodes[other].name.as_str()),
+                priority: pg.rule_for(other).priority(self.nodes[other].name.as_str()),
+                sync: SyncRule::parse(&pg.sync_names).priority(self.nodes[other].name.as_str()) > 0,
                 written: self.nodes[other].lsn(),
                 lsn: self.nodes[other].lsn(),
                 replayed: self.nodes[other].lsn(),
@@ -565,8 +565,7 @@ impl World {
                 .value
                 .as_ref()
                 .filter(|sync| sync.leader == node.name.as_str());
-            mine.and_then(|sync| sync.standbys().next())
-                .map_or_else(|| howdah_ha::NOBODY.to_owned(), howdah_ha::quote_sync_name)
+            mine.map_or_else(|| NOBODY.to_owned(), |sync| SyncRule::safe_for(sync).setting())
         })
     }
 
@@ -698,6 +697,13 @@ impl World {
             }
         }
         for i in 0..MEMBERS {
+            let streams: Vec<bool> = (0..MEMBERS).map(|other| self.streams(other) == Some(i)).collect();
+            let tick = self.tick;
+            // A new connection has a new process, with the setting as it is.
+            let late = &mut self.nodes[i].pg.late_senders;
+            late.retain(|other, (_, until)| *until > tick && streams[*other]);
+        }
+        for i in 0..MEMBERS {
             if let Some(upstream) = self.streams(i) {
                 let sent = self.nodes[upstream].pg.clone();
                 self.nodes[i].pg.receive_from(&sent);
@@ -723,7 +729,19 @@ impl World {
         };
         // With the flag set and an emptied setting, commits wait until the checkpointer has read it.
         let names = pg.sync_names.as_str();
-        (0..MEMBERS).any(|o| names == howdah_ha::quote_sync_name(self.nodes[o].name.as_str()) && confirmed(o))
+        if pg.late_senders.is_empty() && (names.is_empty() || names == NOBODY) {
+            return false;
+        }
+        let confirmed: Vec<usize> = (0..MEMBERS).filter(|other| confirmed(*other)).collect();
+        let names: Vec<&str> = confirmed
+            .iter()
+            .map(|other| self.nodes[*other].name.as_str())
+            .collect();
+        // Each process that sends WAL decides by the setting that it has read.
+        confirmed.iter().zip(&names).any(|(other, name)| {
+            let rule = pg.rule_for(*other);
+            rule.priority(name) > 0 && rule.acknowledges(&names)
+        })
     }
 
     /// Stops a server in order.

@@ -28,6 +28,6 @@ mod world;
 
 pub use check::Violation;
 pub use explore::{Explored, explore, retell};
-pub use settings::{Faults, Settings};
+pub use settings::{Faults, Settings, Sync};
 pub use simulate::{Simulated, simulate};
 pub use world::{Choice, World};

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use howdah_model::{Faults, Settings, explore, retell, simulate};
+use howdah_model::{Faults, Settings, Sync, explore, retell, simulate};
 
 /// Lets the machine look for a way to break the promises of `docs/safety.md`.
 #[derive(Debug, Parser)]
@@ -18,6 +18,12 @@ struct Kind {
     /// In synchronous mode.
     #[arg(long)]
     sync: bool,
+    /// In quorum mode.
+    #[arg(long, conflicts_with = "sync")]
+    quorum: bool,
+    /// With both standbys synchronous.
+    #[arg(long, conflicts_with_all = ["sync", "quorum"])]
+    both: bool,
     /// With Kubernetes as the store, not etcd.
     #[arg(long)]
     kubernetes: bool,
@@ -27,6 +33,17 @@ struct Kind {
     /// Only what users and operators do in order: switchovers, restarts, members that end and come back.
     #[arg(long)]
     of_requests: bool,
+}
+
+impl Kind {
+    fn commits(self) -> Sync {
+        match (self.sync, self.both, self.quorum) {
+            (true, _, _) => Sync::One,
+            (_, true, _) => Sync::Both,
+            (_, _, true) => Sync::Quorum,
+            (false, false, false) => Sync::Off,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -82,7 +99,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
             of_commits,
             world,
         } => {
-            let mut settings = Settings::new(world.sync, world.kubernetes)?;
+            let mut settings = Settings::new(world.commits(), world.kubernetes)?;
             settings.bootstrap = world.bootstrap;
             settings.budget = *faults;
             if *of_commits {
@@ -117,7 +134,12 @@ fn run(command: &Command) -> anyhow::Result<bool> {
                 if let Some(violation) = result.violation {
                     tell(&settings, seed)?;
                     println!("FOUND at seed {seed}: {violation}");
-                    let sync = if world.sync { " --sync" } else { "" };
+                    let sync = match world.commits() {
+                        Sync::Off => "",
+                        Sync::One => " --sync",
+                        Sync::Both => " --both",
+                        Sync::Quorum => " --quorum",
+                    };
                     let store = if world.kubernetes { " --kubernetes" } else { "" };
                     let requests = if world.of_requests { " --of-requests" } else { "" };
                     let begin = if world.bootstrap { " --bootstrap" } else { "" };
@@ -144,6 +166,8 @@ const TURNS: u64 = 8;
 fn hunt() -> anyhow::Result<bool> {
     let kind = |sync, kubernetes, bootstrap, of_requests| Kind {
         sync,
+        quorum: false,
+        both: false,
         kubernetes,
         bootstrap,
         of_requests,
@@ -155,6 +179,14 @@ fn hunt() -> anyhow::Result<bool> {
         kind(true, true, false, false),
         kind(false, false, true, false),
         kind(false, false, false, true),
+        Kind {
+            quorum: true,
+            ..kind(false, false, false, false)
+        },
+        Kind {
+            both: true,
+            ..kind(false, false, false, false)
+        },
     ];
     for world in worlds {
         let one = Command::Explore {
@@ -195,9 +227,9 @@ fn hunt() -> anyhow::Result<bool> {
 
 /// Long runs with all faults. Agent and guard may freeze together only where that is covered.
 fn simulation(world: Kind) -> anyhow::Result<Settings> {
-    let mut settings = Settings::new(world.sync, world.kubernetes)?;
+    let mut settings = Settings::new(world.commits(), world.kubernetes)?;
     settings.bootstrap = world.bootstrap;
-    settings.faults.both_freeze = world.sync;
+    settings.faults.both_freeze = world.commits().is_on();
     settings.budget = 12;
     if world.of_requests {
         settings.faults = Faults::of_requests();
@@ -220,7 +252,12 @@ fn tell(settings: &Settings, seed: u64) -> anyhow::Result<()> {
 }
 
 fn mode(world: Kind) -> String {
-    let commits = if world.sync { "synchronous" } else { "asynchronous" };
+    let commits = match world.commits() {
+        Sync::Off => "asynchronous",
+        Sync::One => "synchronous",
+        Sync::Both => "two synchronous",
+        Sync::Quorum => "quorum",
+    };
     let store = if world.kubernetes { "Kubernetes" } else { "etcd" };
     let begin = if world.bootstrap { ", bootstrapped" } else { "" };
     let faults = if world.of_requests { ", in order" } else { "" };

@@ -1,8 +1,8 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use howdah_dcs::{HowdahMark, LeaseId, LeaseOp, Member as Record, Term};
 use howdah_guard::Core;
-use howdah_ha::{Action, Effect, Keeper, Memory, Peers, Request};
+use howdah_ha::{Action, Effect, Keeper, Memory, Peers, Request, SyncRule};
 use howdah_types::{BootTime, Lsn, MemberName, Origins, PgState, Role, Timeline};
 
 use crate::{
@@ -64,6 +64,8 @@ pub(crate) struct Pg {
     pub(crate) waits: bool,
     /// The checkpointer reads no setting before.
     pub(crate) busy_until: u64,
+    /// Processes that send WAL, by the member that they send to, which go by an earlier setting until then.
+    pub(crate) late_senders: BTreeMap<usize, (String, u64)>,
 }
 
 impl Pg {
@@ -107,6 +109,12 @@ impl Pg {
         self.history.clone_from(&other.history);
         self.origins.clone_from(&other.origins);
         self.rewinding = false;
+    }
+
+    /// The rule that the process goes by which sends to a member.
+    pub(crate) fn rule_for(&self, other: usize) -> SyncRule {
+        let late = self.late_senders.get(&other);
+        SyncRule::parse(late.map_or(&self.sync_names, |(names, _)| names))
     }
 
     /// The checkpointer reads the setting, if it can.
@@ -227,6 +235,7 @@ impl Node {
                 sync_names: String::new(),
                 waits: false,
                 busy_until: 0,
+                late_senders: BTreeMap::new(),
             },
             record: String::new(),
             sync_names: None,

@@ -4,6 +4,27 @@ use serde_json::json;
 /// Steps of time in a second.
 pub(crate) const TICKS: u64 = 2;
 
+/// For whom commits wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Not at all.
+    Off,
+    /// One standby.
+    One,
+    /// Both standbys, where both are there.
+    Both,
+    /// Any of the standbys.
+    Quorum,
+}
+
+impl Sync {
+    /// They wait.
+    #[must_use]
+    pub fn is_on(self) -> bool {
+        self != Sync::Off
+    }
+}
+
 /// Which faults the environment may choose.
 #[derive(Clone, Copy, Debug)]
 pub struct Faults {
@@ -32,6 +53,8 @@ pub struct Faults {
     pub broken: bool,
     /// A checkpointer does not read changed settings for a while.
     pub checkpointers: bool,
+    /// A process that sends WAL does not read changed settings for a while.
+    pub senders: bool,
     /// Maintenance mode. A primary that is cut off is not fenced in it, so from then on no node is cut off or dies as a whole.
     pub pause: bool,
 }
@@ -67,6 +90,7 @@ impl Faults {
             power: false,
             broken: false,
             checkpointers: true,
+            senders: false,
             pause: false,
         }
     }
@@ -102,7 +126,7 @@ impl Settings {
     ///
     /// # Errors
     /// The built-in configuration is wrong, which a test would show.
-    pub fn new(sync: bool, kubernetes: bool) -> anyhow::Result<Self> {
+    pub fn new(sync: Sync, kubernetes: bool) -> anyhow::Result<Self> {
         let text = "name: a\nscope: s\nrestapi: {listen: '127.0.0.1:1'}\netcd3: {host: 'h:1'}\npostgresql:\n  \
             listen: 127.0.0.1:1\n  data_dir: /d\n  authentication: {replication: {username: r}}\n";
         let config = load(&[Source {
@@ -110,7 +134,13 @@ impl Settings {
             text: text.into(),
         }])?;
         let local = LocalConfig::from_value(&config, &Places::default(), std::path::Path::new("/"))?;
-        let dynamic = json!({"synchronous_mode": sync, "loop_wait": 2, "howdah": {"ttl": 6},
+        let (mode, nodes) = match sync {
+            Sync::Off => (json!(false), 1),
+            Sync::One => (json!(true), 1),
+            Sync::Both => (json!(true), 2),
+            Sync::Quorum => (json!("quorum"), 1),
+        };
+        let dynamic = json!({"synchronous_mode": mode, "synchronous_node_count": nodes, "loop_wait": 2, "howdah": {"ttl": 6},
             "postgresql": {"use_slots": false}});
         let dynamic = dynamic_from(
             &dynamic.as_object().cloned().unwrap_or_default(),
@@ -132,7 +162,8 @@ impl Settings {
                 wipes: true,
                 power: true,
                 broken: true,
-                checkpointers: sync,
+                checkpointers: sync.is_on(),
+                senders: matches!(sync, Sync::Quorum | Sync::Both),
                 pause: true,
             },
             budget: 1,

@@ -77,6 +77,8 @@ enum Fate {
     Hangs,
     /// The checkpointer reads no changed setting for a while.
     CheckpointerBusy,
+    /// The process that sends to this member reads no changed setting for a while.
+    SenderLate,
     /// The store loses all keys and leases.
     StoreForgets,
     /// All nodes lose power.
@@ -410,6 +412,7 @@ impl World {
             Fate::Hangs,
         );
         add(faults.checkpointers && node.pg.up, Fate::CheckpointerBusy);
+        add(faults.senders && self.streams(i).is_some(), Fate::SenderLate);
         // What befalls all of them is offered once.
         add(
             faults.wipes && i == 0 && exists && !self.paused_once,
@@ -508,6 +511,13 @@ impl World {
             }
             Fate::Hangs => node.pg.hung_since = Some(tick),
             Fate::CheckpointerBusy => node.pg.busy_until = tick + 7 * TICKS,
+            Fate::SenderLate => {
+                if let Some(primary) = self.streams(i) {
+                    let pg = &mut self.nodes[primary].pg;
+                    let names = pg.sync_names.clone();
+                    pg.late_senders.insert(i, (names, tick + 7 * TICKS));
+                }
+            }
             Fate::StoreForgets => {
                 self.store.wipe();
                 self.checker.forget_terms();
@@ -618,6 +628,7 @@ impl World {
                     pg.primary = !pg.standby;
                     // A checkpointer reads the setting when it begins.
                     pg.busy_until = 0;
+                    pg.late_senders.clear();
                     pg.reload(tick);
                     pg.starting_until = if std::mem::take(&mut pg.slow_start) {
                         tick + 4 * TICKS

@@ -67,7 +67,12 @@ pub async fn lab_in(world: World, members: usize, ttl: u64) -> anyhow::Result<La
     if world.pods {
         return Lab::in_sandbox(members, world.sync).await;
     }
-    let dynamic = json!({"loop_wait": 5, "howdah": {"ttl": ttl}, "synchronous_mode": world.sync});
+    let mode = if world.quorum {
+        json!("quorum")
+    } else {
+        json!(world.sync)
+    };
+    let dynamic = json!({"loop_wait": 5, "howdah": {"ttl": ttl}, "synchronous_mode": mode});
     let mut options = LabOptions::howdah(members)?.dynamic(dynamic);
     options.linked = true;
     options.small_disks = world.small_disks;

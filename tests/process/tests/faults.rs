@@ -17,6 +17,7 @@ fn world(pods: bool, sync: bool) -> World {
     World {
         pods,
         sync,
+        quorum: false,
         small_disks,
     }
 }

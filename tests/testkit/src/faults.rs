@@ -94,6 +94,8 @@ pub struct World {
     pub pods: bool,
     /// Synchronous mode.
     pub sync: bool,
+    /// Synchronous mode in which commits wait for any of the standbys.
+    pub quorum: bool,
     /// Each member has a small file system of its own.
     pub small_disks: bool,
 }

@@ -234,7 +234,8 @@ impl Lab {
     pub async fn wait_sync(&self, patience: Duration) -> anyhow::Result<()> {
         until("a standby is synchronous", patience, async || {
             for member in self.members.iter().filter(|member| member.is_started()) {
-                if member.status().await["sync_standby"] == true {
+                let status = member.status().await;
+                if status["sync_standby"] == true || status["quorum_standby"] == true {
                     return true;
                 }
             }

@@ -28,6 +28,10 @@ pub struct Dynamic {
     pub primary_start_timeout: Duration,
     /// Whether commits wait for a standby.
     pub synchronous_mode: SyncMode,
+    /// So many standbys confirm a commit, if there are as many.
+    pub synchronous_nodes: u32,
+    /// Any of the standbys do (`synchronous_mode: quorum`), and who takes over has to meet others.
+    pub synchronous_quorum: bool,
     /// A replica on an older timeline does not take part in a race.
     pub check_timeline: bool,
     /// How long the slot of a member that has gone is kept.
@@ -106,9 +110,9 @@ pub enum SyncMode {
     /// Commits do not wait.
     #[default]
     Off,
-    /// Commits wait for one standby, and go on without one when no standby is there.
+    /// Commits wait for standbys, and go on without when no standby is there.
     On,
-    /// Commits wait for one standby, also when no standby is there (`synchronous_mode_strict`).
+    /// Commits wait for standbys, also when no standby is there (`synchronous_mode_strict`).
     Strict,
 }
 
@@ -224,7 +228,9 @@ fn read(
     let flag = |key: &str| Ok::<_, ConfigError>(postgresql.flag(key)?.unwrap_or(false));
 
     let strict = root.flag("synchronous_mode_strict")?.unwrap_or(false);
-    let synchronous_mode = match (root.flag("synchronous_mode")?.unwrap_or(false), strict) {
+    let synchronous_quorum = asks_for_quorum(&root);
+    let synchronous = synchronous_quorum || root.flag("synchronous_mode")?.unwrap_or(false);
+    let synchronous_mode = match (synchronous, strict) {
         (false, _) => SyncMode::Off,
         (true, false) => SyncMode::On,
         (true, true) => SyncMode::Strict,
@@ -247,6 +253,10 @@ fn read(
             .unwrap_or(0),
         primary_start_timeout: seconds(start_timeout, 300),
         synchronous_mode,
+        synchronous_nodes: root
+            .int("synchronous_node_count", "")?
+            .map_or(1, |count| u32::try_from(count).unwrap_or(0).max(1)),
+        synchronous_quorum,
         check_timeline: root.flag("check_timeline")?.unwrap_or(false),
         closed_after_handover: closed_after_handover(&root)?,
         member_slots_ttl: seconds(root.int("member_slots_ttl", "s")?, 1800),
@@ -299,16 +309,6 @@ fn refuse_unsupported(root: &Reader<'_>) -> Result<(), DynamicError> {
                 .into(),
         ));
     }
-    if root
-        .text("synchronous_mode")
-        .ok()
-        .flatten()
-        .is_some_and(|mode| mode == "quorum")
-    {
-        return Err(DynamicError::Unsupported(
-            "synchronous_mode: quorum is not supported yet; use 'true' (one synchronous standby)".into(),
-        ));
-    }
     let standby = root.section("standby_cluster").map_err(DynamicError::from)?;
     if ["host", "port", "restore_command"]
         .iter()
@@ -317,6 +317,12 @@ fn refuse_unsupported(root: &Reader<'_>) -> Result<(), DynamicError> {
         return Err(DynamicError::StandbyCluster);
     }
     Ok(())
+}
+
+/// `synchronous_mode: quorum`
+fn asks_for_quorum(root: &Reader<'_>) -> bool {
+    let mode = root.text("synchronous_mode").ok().flatten();
+    mode.is_some_and(|mode| mode.eq_ignore_ascii_case("quorum"))
 }
 
 fn permanent_slots(
@@ -497,7 +503,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_safely_is_refused() {
-        assert!(dynamic(json!({"synchronous_mode": "quorum"})).is_err());
+        let quorum = dynamic(json!({"synchronous_mode": "quorum", "synchronous_node_count": 2})).unwrap();
+        assert_eq!(quorum.synchronous_mode, SyncMode::On);
+        assert_eq!((quorum.synchronous_quorum, quorum.synchronous_nodes), (true, 2));
+        assert!(dynamic(json!({"synchronous_mode": "sometimes"})).is_err());
         assert!(dynamic(json!({"standby_cluster": {"host": "x"}})).is_err());
         assert!(dynamic(json!({"standby_cluster": {"host": null}})).is_ok());
         let error = dynamic(json!({"ttl": "soon"})).unwrap_err().to_string();

@@ -195,7 +195,7 @@ const DYNAMIC: &[&str] = &[
     "-master_stop_timeout",
     "+synchronous_mode",
     "+synchronous_mode_strict",
-    "-synchronous_node_count",
+    "+synchronous_node_count",
     "+check_timeline",
     "+failsafe_mode",
     "-primary_race_backoff",
@@ -250,8 +250,6 @@ fn walk<'a>(map: &'a Map<String, Value>, path: &mut Vec<&'a str>, table: &[&str]
         path.push(key);
         match (find(path, table), value) {
             (Some(Match::Acted), _) => {}
-            // The default asks for nothing.
-            (Some(Match::Accepted), value) if key == "synchronous_node_count" && *value == 1 => {}
             (Some(Match::Accepted), _) => report.not_acted_on.push(path.join(".")),
             (Some(Match::Inside), Value::Object(inner)) => walk(inner, path, table, report),
             (Some(Match::Inside), _) => {}

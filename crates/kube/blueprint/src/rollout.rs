@@ -138,7 +138,7 @@ fn replace(pod: &Pod, reason: &str) -> Step {
 }
 
 fn hand_over(primary: &Pod, candidates: &[&Pod], rows: &[MemberOverview], reason: &str) -> Step {
-    let is_sync = |member: &MemberOverview| member.role == MemberRole::SyncStandby;
+    let is_sync = |member: &MemberOverview| member.role.is_synchronous();
     let has_sync = rows.iter().any(is_sync);
     let behind = |member: &MemberOverview| member.received.map_or(u64::MAX, |position| position.lag);
     let best = rows

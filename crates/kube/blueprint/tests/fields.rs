@@ -85,7 +85,6 @@ fn example(schema: &Schema, path: &str) -> Value {
         }),
         Kind::Words(words) => json!(words.last().unwrap()),
         // More than one is told apart from one.
-        Kind::Integer { .. } if path == "patroni.synchronous_node_count" => json!(1),
         Kind::Integer { .. } => json!(7),
         Kind::Bool if path.ends_with("defaultRoles") || path == "enableShmVolume" => json!(false),
         Kind::Bool => json!(true),

@@ -87,12 +87,6 @@ fn unsupported_values(spec: &Map<String, Value>) -> Vec<String> {
     let Some(patroni) = spec.get("patroni") else {
         return out;
     };
-    if patroni["synchronous_node_count"]
-        .as_i64()
-        .is_some_and(|count| count > 1)
-    {
-        out.push("patroni.synchronous_node_count (more than 1)".into());
-    }
     for (name, slot) in patroni["slots"].as_object().into_iter().flatten() {
         if slot["type"] == "logical" {
             out.push(format!("patroni.slots.{name} (logical)"));

@@ -18,7 +18,6 @@ const REMARKS: &[(&str, &str)] = &[
     ),
     ("volume.size", "of a new cluster; a later change is named"),
     ("patroni.slots", "physical ones; logical ones are named"),
-    ("patroni.synchronous_node_count", "1; more is named"),
     (
         "clone",
         "**refused for a new cluster**; left over in the manifest of an old one it is named",

@@ -255,7 +255,7 @@ fn running(system_id: SystemId, sample: &Sample, origins: Origins) -> Running {
             .map(|sender| WalSender {
                 name: sender.application_name.clone(),
                 streaming: sender.state == "streaming",
-                confirms: sender.sync_priority > 0,
+                priority: u32::try_from(sender.sync_priority).unwrap_or(0),
                 sync: matches!(sender.sync_state.as_str(), "sync" | "quorum"),
                 written: Lsn(sender.write.unwrap_or(0)),
                 lsn: Lsn(sender.flush.unwrap_or(0)),

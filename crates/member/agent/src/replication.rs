@@ -1,7 +1,7 @@
 use howdah_clock::now;
 use howdah_config::SyncMode;
 use howdah_dcs::View;
-use howdah_ha::{NOBODY, Upstream, quote_sync_name};
+use howdah_ha::{NOBODY, SyncRule, Upstream};
 use howdah_types::{BootTime, MemberName};
 
 use crate::repeated::Repeated;
@@ -45,10 +45,7 @@ impl Replication {
         self.sync_names.clone().or_else(|| {
             let published = view.and_then(|view| view.sync.value.as_ref());
             let mine = published.filter(|sync| sync.leader == me.as_str());
-            Some(match mine.and_then(|sync| sync.standbys().next()) {
-                Some(standby) => quote_sync_name(standby),
-                None => NOBODY.to_owned(),
-            })
+            Some(mine.map_or_else(|| NOBODY.to_owned(), |sync| SyncRule::safe_for(sync).setting()))
         })
     }
 }
@@ -80,7 +77,7 @@ mod tests {
         let me = MemberName::new("a").unwrap();
         let fresh = Replication::default();
         let wanted = |view: &View| fresh.wanted_sync_names(SyncMode::On, Some(view), &me).unwrap();
-        assert_eq!(wanted(&view("a", "b")), quote_sync_name("b"));
+        assert_eq!(wanted(&view("a", "b")), "\"b\"");
         // What another leader has published says nothing about our standbys.
         assert_eq!(wanted(&view("c", "b")), NOBODY);
         assert_eq!(fresh.wanted_sync_names(SyncMode::On, None, &me).unwrap(), NOBODY);

@@ -214,11 +214,13 @@ impl Agent {
             }
         });
         let me = self.settings.local.name.as_str();
+        let quorum = self.settings.dynamic.synchronous_quorum;
         let sync = self
             .cluster
             .view
             .as_ref()
-            .and_then(|view| view.sync.value.clone());
+            .and_then(|view| view.sync.value.as_ref());
+        let is_standby = sync.is_some_and(|sync| sync.is_standby(me));
         self.voice.published.publish(MemberFacts {
             name: self.settings.local.name.clone(),
             scope: self.settings.local.scope.clone(),
@@ -238,7 +240,8 @@ impl Agent {
                 .map(|s| s.senders.iter().map(replication_row).collect())
                 .unwrap_or_default(),
             system_id: self.observer.system_id().map(|id| id.to_string()),
-            sync_standby: sync.is_some_and(|sync| sync.standbys().any(|name| name.eq_ignore_ascii_case(me))),
+            sync_standby: is_standby && !quorum,
+            quorum_standby: is_standby && quorum,
             pause: self.settings.dynamic.pause,
             cluster_unlocked: view.is_some_and(|view| view.leader.is_none()),
             dcs_last_seen: self.cluster.seen_at,

@@ -38,6 +38,17 @@ pub(crate) fn probed_candidate(
         return Some(Err(Reason::AskingPeers));
     }
     let forced = request.is_some_and(|request| !request.is_switchover());
+    // Who takes over without our word that it has everything has to meet so many others.
+    let quorum = view
+        .sync
+        .value
+        .as_ref()
+        .filter(|_| request.is_none() && snapshot.config.synchronous_mode != SyncMode::Off)
+        .map_or(0, |sync| sync.quorum as usize);
+    let running = |name: &&MemberName| snapshot.peers.answers.get(*name).is_some_and(|peer| peer.running);
+    if quorum > 0 && names.iter().filter(running).count() <= quorum {
+        return Some(Err(Reason::NoGoodCandidate));
+    }
     let best = names
         .into_iter()
         .filter_map(|name| {
@@ -85,7 +96,7 @@ pub fn candidates<'a>(
             && member.api_base().is_some()
             && !member.tags.nofailover()
             && named.is_none_or(|named| named == *name)
-            && sync.is_none_or(|sync| sync.standbys().any(|s| s.eq_ignore_ascii_case(name.as_str())))
+            && sync.is_none_or(|sync| sync.is_standby(name.as_str()))
     })
 }
 

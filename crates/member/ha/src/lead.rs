@@ -122,6 +122,8 @@ fn become_primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mu
     }
     plan.because(Reason::Promoting { term });
     plan.memory.sync_since = None;
+    plan.memory.sync_rules.clear();
+    plan.memory.sync_set = None;
     plan.memory.commits_wait = false;
     plan.memory.no_standby_since = None;
     plan.begin(snapshot, Action::Promote { term, not_after });

@@ -9,7 +9,7 @@
 //!   (snapshot.rs)          ├─ stopped, silent ──► recover.rs           Tick, Command, Outcome
 //!                          ├─ leads ────────────► lead.rs                 │
 //!                          │     ├─ handover.rs (switchover, failover)    ▼
-//!                          │     ├─ sync.rs (synchronous standby)      store operations,
+//!                          │     ├─ sync.rs, sync_rule.rs (commits)    store operations,
 //!                          │     └─ slots.rs                           Arm / Disarm / Lost for the guard
 //!                          ├─ a leader exists ──► follow.rs
 //!                          └─ no leader ────────► race.rs           margins.rs: m1 and m2
@@ -50,6 +50,7 @@ mod slots;
 mod snapshot;
 mod step;
 mod sync;
+mod sync_rule;
 mod upstream;
 
 pub use action::{Action, Upstream};
@@ -67,4 +68,4 @@ pub use snapshot::{
     RunningAction, Slot, Snapshot, Stopped, Unguarded, WalSender,
 };
 pub use step::{Here, Means, NotBegun, Step, may_begin, may_go_on};
-pub use sync::{NOBODY, quote_sync_name};
+pub use sync_rule::{NOBODY, SyncRule, quote_sync_name};

@@ -162,7 +162,39 @@ fn compare_with_voters(
     let voters = voters(snapshot, view, sync, plan);
     asked_since(snapshot, since, &voters, plan)?;
     let sync_leader = sync.map(|sync| sync.leader.as_str());
-    compare(snapshot, view, running, &voters, sync_leader, by_priority)
+    compare(snapshot, view, running, &voters, sync_leader, by_priority)?;
+    sync.map_or(Ok(()), |sync| has_votes(snapshot, running, sync, &voters))
+}
+
+/// In quorum mode: of the other voters so many must have answered, and have no more than we, that one of them would have what we
+/// lack. Patroni's rule; the former leader has everything. What a member has answered in another race counts for nothing: only those
+/// are counted who were asked in this one.
+fn has_votes(
+    snapshot: &Snapshot,
+    running: &Running,
+    sync: &SyncState,
+    asked: &[MemberName],
+) -> Result<(), Reason> {
+    let me = snapshot.me.name.as_str();
+    let needed = sync.quorum as usize;
+    let answers = asked
+        .iter()
+        .filter_map(|name| Some((name, snapshot.peers.answers.get(name)?)));
+    let have = answers
+        .filter(|(name, peer)| {
+            name.as_str() != me
+                && sync.is_standby(name.as_str())
+                && peer.running
+                && match peer.timeline {
+                    Some(theirs) if theirs != running.timeline => theirs < running.timeline,
+                    _ => peer.lsn <= running.lsn,
+                }
+        })
+        .count();
+    if have >= needed || sync.leader.eq_ignore_ascii_case(me) {
+        return Ok(());
+    }
+    Err(Reason::TooFewVoters { have, needed })
 }
 
 /// Whom to ask before taking over: all who might, and in synchronous mode have every acknowledged commit.
@@ -174,7 +206,8 @@ fn voters(snapshot: &Snapshot, view: &View, sync: Option<&SyncState>, plan: &Pla
         .filter(|(name, member)| {
             **name != snapshot.me.name
                 && member.api_base().is_some()
-                && !member.tags.nofailover()
+                // Who may not take over still tells what it has where votes count.
+                && (!member.tags.nofailover() || sync.is_some_and(|sync| sync.quorum > 0))
                 && has_all(name)
         })
         .map(|(name, _)| name.clone())

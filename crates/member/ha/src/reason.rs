@@ -57,6 +57,7 @@ pub enum Reason {
     WaitingForCandidate { candidate: MemberName },
     CandidateIsMe,
     NotSynchronous,
+    TooFewVoters { have: usize, needed: usize },
     Lagging { bytes: u64, limit: u64 },
     OldTimeline,
     GraceForForeignLeader { leader: MemberName },
@@ -72,7 +73,7 @@ pub enum Reason {
     RequestForOtherLeader { leader: MemberName },
     ScheduledFor { at: String },
     ScheduleMissed { at: String },
-    SyncChange { standby: Option<String> },
+    SyncChange { standbys: Vec<String> },
     SyncLostStandby,
     CheckingTimeline { leader: MemberName },
     Closed { until: BootTime },
@@ -190,6 +191,10 @@ impl fmt::Display for Reason {
             R::Yielding => f.write_str("not racing yet: leadership was just handed over"),
             R::WaitingForCandidate { candidate } => write!(f, "waiting for {candidate} to take over"),
             R::CandidateIsMe => f.write_str("asked to take over"),
+            R::TooFewVoters { have, needed } => write!(
+                f,
+                "not racing: {have} of the {needed} other synchronous standbys that must answer have no more than this member, commits could be lost"
+            ),
             R::NotSynchronous => f.write_str("not racing: not a synchronous standby, commits could be lost"),
             R::Lagging { bytes, limit } => write!(f, "not racing: behind by {bytes} bytes (limit {limit})"),
             R::OldTimeline => f.write_str("not racing: on an older timeline than the cluster"),
@@ -221,8 +226,11 @@ impl fmt::Display for Reason {
             R::ScheduleMissed { at } => {
                 write!(f, "the switchover scheduled for {at} is too old: it is dropped")
             }
-            R::SyncChange { standby: Some(name) } => write!(f, "making {name} the synchronous standby"),
-            R::SyncChange { standby: None } => f.write_str("no synchronous standby"),
+            R::SyncChange { standbys } => match standbys.as_slice() {
+                [] => f.write_str("no synchronous standby"),
+                [name] => write!(f, "making {name} the synchronous standby"),
+                names => write!(f, "making {} the synchronous standbys", names.join(", ")),
+            },
             R::SyncLostStandby => f.write_str("the synchronous standby is gone"),
             R::CheckingTimeline { leader } => {
                 write!(f, "checking whether our WAL belongs to the history of {leader}")

@@ -102,6 +102,8 @@ pub(crate) fn postgres(snapshot: &Snapshot, plan: &mut Plan) {
     memory.serving_since = None;
     memory.commits_wait = false;
     memory.sync_since = None;
+    memory.sync_rules.clear();
+    memory.sync_set = None;
     if snapshot.lease == LeaseState::None {
         memory.not_serving_since = None;
     } else {

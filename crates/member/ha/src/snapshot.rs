@@ -10,7 +10,7 @@ use howdah_pgconf::DbState;
 use howdah_types::{BootTime, Lsn, MemberName, Origins, SystemId, Tags, Timeline};
 use serde::Serialize;
 
-use crate::{Action, LeaseState};
+use crate::{Action, LeaseState, SyncRule};
 
 /// Everything a member knows when it decides. Gathered before; nothing is asked for in between.
 #[derive(Clone, Debug, PartialEq)]
@@ -172,15 +172,15 @@ pub enum CommitLevel {
 }
 
 /// One row of `pg_stat_replication`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct WalSender {
     /// `application_name`, which is the member's name.
     pub name: String,
     /// `state` is `streaming`.
     pub streaming: bool,
-    /// `sync_priority` is not zero: this process takes its standby's word for commits. The process itself writes it when
-    /// it reads a changed setting.
-    pub confirms: bool,
+    /// `sync_priority`: the place of its standby in `synchronous_standby_names` as the process itself has read that, 1 for all of `ANY`.
+    /// With 0 it does not take its standby's word for commits.
+    pub priority: u32,
     /// `sync_state` is `sync` or `quorum`.
     pub sync: bool,
     /// `write_lsn`
@@ -302,8 +302,12 @@ pub struct Memory {
     pub checks: u32,
     /// Commits were seen to wait, and `synchronous_standby_names` has not been empty since.
     pub commits_wait: bool,
-    /// The synchronous standby that PostgreSQL waits for, where its WAL ended when that was first seen, and when.
+    /// What is about to be published as synchronous, where the WAL ended when commits were first seen to wait for that, and when.
     pub sync_since: Option<(String, Lsn, BootTime)>,
+    /// Rules of `synchronous_standby_names` that a process may go by beside the present one.
+    pub sync_rules: Vec<SyncRule>,
+    /// The rule that was set last, until it is seen.
+    pub sync_set: Option<SyncRule>,
     /// Since when no standby is fit to be synchronous.
     pub no_standby_since: Option<BootTime>,
     /// Since when a request for a handover finds no member that can take over.

@@ -1,8 +1,11 @@
-//! Plain synchronous mode: one standby that has every acknowledged commit.
+//! Synchronous modes: the standbys that have every acknowledged commit, and what is published of them.
 //!
-//! The rule that makes a failover lose nothing: a name is in `synchronous_standby_names` *before* it appears in the
-//! store, and leaves the store *before* it leaves `synchronous_standby_names`. One step is made at a time, and the
-//! store is written only on the revision that was read.
+//! Two things must agree at every moment, whoever dies between two steps: the [`SyncRule`] in `synchronous_standby_names` by which
+//! commits are acknowledged, and the state in the store (`/sync`) by which members take over ([`SyncRule::covers`]). In plain mode
+//! each of the published standbys has everything: a name is in the setting *before* it appears in the store, and leaves the store
+//! *before* it leaves the setting. In quorum mode commits wait for some of the standbys, and who takes over has met so many of the
+//! others that one of them would have had what it lacks. One step is made at a time, and the store is written only on the revision
+//! that was read.
 //!
 //! Whether commits wait at all is a flag in PostgreSQL's shared memory, which only the checkpointer sets when it reads a
 //! changed setting; while it is busy with an immediate checkpoint, or hangs in an fsync, commits are acknowledged without
@@ -10,9 +13,13 @@
 //! ([`NOBODY`] where none is chosen), a promotion begins with commits that wait, and only a leader that the mode allows to
 //! go on alone empties it. After it was empty, a standby is published only once a commit was seen to wait.
 //!
+//! For how many standbys a commit waits is decided by each process that sends WAL, by the setting as it has read it. Which one that
+//! is shows in its standby's place ([`in_force`]). A rule that some process may still go by must cover what is published, too; where
+//! the places do not tell rules apart, the standbys are moved behind a name that no member has.
+//!
 //! ```text
-//!   empty ──► NOBODY ──► a commit was seen to wait ──► the standby's name ──► its process alone takes its word,
-//!     ▲         │                                                              and it has everything ──► /sync
+//!   empty ──► NOBODY ──► a commit was seen to wait ──► the standbys' rule ──► all processes go by it,
+//!     ▲         │                                                              enough of them have everything ──► /sync
 //!     └─────────┴── the mode allows it, and no member could be a standby for a moment
 //! ```
 
@@ -23,7 +30,10 @@ use howdah_dcs::{Cond, Document, Key, Member, SyncState, View};
 use howdah_types::{Lsn, MemberName};
 
 use crate::{
-    Effect, Plan, Reason, Running, Snapshot, WalSender, candidate::has_our_timeline, plan::SOON,
+    Effect, Plan, Reason, Running, Snapshot, SyncRule, WalSender,
+    candidate::has_our_timeline,
+    plan::SOON,
+    sync_rule::{NOBODY, in_force},
     upstream::can_feed,
 };
 
@@ -33,134 +43,299 @@ const GO_ALONE: Duration = Duration::from_secs(2);
 /// Before the second look.
 const UNBOUND: Lsn = Lsn(u64::MAX);
 
-/// `synchronous_standby_names` while no standby is chosen: a name that no member has. Patroni's `*` would also take the
-/// word of a standby whose WAL has left our history.
-pub const NOBODY: &str = "\"no standby is chosen yet\"";
+/// So many places are tried to tell a rule from the earlier ones.
+const PLACES: usize = 16;
+
+/// What the mode wants of the standbys that are fit.
+struct Target {
+    rule: SyncRule,
+    sync: SyncState,
+}
 
 pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     let me = snapshot.me.name.as_str();
-    if running.sync_names.is_empty() {
+    let current = SyncRule::parse(&running.sync_names);
+    if current.is_empty() {
         plan.memory.commits_wait = false;
     }
+    if plan.memory.sync_set.as_ref() == Some(&current) {
+        plan.memory.sync_set = None;
+    }
     if snapshot.config.synchronous_mode == SyncMode::Off {
-        turn_off(view, running, plan);
+        turn_off(snapshot, view, running, &current, plan);
         return;
     }
     let published = view.sync.value.as_ref().filter(|sync| sync.leader == me);
     let Some(published) = published else {
         return write(view, &SyncState::new(me, &[]), plan);
     };
-    let current = published.standbys().next();
-    let pick = choose(snapshot, view, running, current);
-    if pick.is_some() {
+    let fit = fit(snapshot, view, running, published);
+    if !fit.is_empty() {
         plan.memory.no_standby_since = None;
     }
-    match (current, pick) {
-        (Some(current), Some(pick))
-            if current.eq_ignore_ascii_case(&pick.name) && !running.sync_names.is_empty() =>
-        {
-            // Mended if it was changed: it must contain the published standby.
-            let names = quote_sync_name(&pick.name);
-            if running.sync_names != names {
-                plan.effect(Effect::SetSyncNames(names));
-            }
+    let step = Step {
+        snapshot,
+        view,
+        running,
+        published,
+        current,
+        fit,
+    };
+    step.take(plan);
+}
+
+/// One look at what is published and what is set, and the step that follows from it.
+struct Step<'a> {
+    snapshot: &'a Snapshot,
+    view: &'a View,
+    running: &'a Running,
+    published: &'a SyncState,
+    current: SyncRule,
+    /// The standbys that could be synchronous, the best first.
+    fit: Vec<&'a WalSender>,
+}
+
+impl Step<'_> {
+    fn take(&self, plan: &mut Plan) {
+        let any_published = self.published.standbys().next().is_some();
+        // Changed from outside: commits went by it, and who is published may lack them. In plain mode, who looks at the state does
+        // not look at votes.
+        let plain = !self.snapshot.config.synchronous_quorum;
+        if (any_published && !self.current.covers(self.published)) || (plain && self.published.quorum > 0) {
+            return self.publish_lost(Vec::new(), plan);
         }
-        (Some(_), _) => {
-            plan.because(Reason::SyncLostStandby).wake(snapshot.now + SOON);
+        let Some(target) = self.target() else {
+            if any_published {
+                return self.publish_lost(Vec::new(), plan);
+            }
+            return self.alone(plan);
+        };
+        if plain && let Some(left) = self.without_lost() {
+            return self.publish_lost(left, plan);
+        }
+        if self.published.is_same(&target.sync) {
             plan.memory.sync_since = None;
-            write(view, &SyncState::new(me, &[]), plan);
+            if !self.current.is_same(&target.rule) {
+                // As it was in between, or mended if it was changed.
+                self.set(&target.rule, plan);
+            }
+            return;
         }
-        (None, Some(pick)) => promote_to_sync(snapshot, view, running, pick, plan),
-        (None, None) => alone(snapshot, view, running, plan),
+        plan.wake(self.snapshot.now + SOON);
+        plan.because(Reason::SyncChange {
+            standbys: target.sync.standbys().map(str::to_owned).collect(),
+        });
+        // Whoever has published a standby has seen it, and the setting has named one since.
+        if !plan.memory.commits_wait && !any_published {
+            plan.memory.sync_since = None;
+            if self.current.is_nobody() {
+                plan.because(Reason::ProvingCommitsWait);
+                plan.effect(Effect::ProveCommitsWait);
+            } else {
+                // A commit that a standby confirms at once cannot be seen to wait.
+                plan.effect(Effect::SetSyncNames(NOBODY.to_owned()));
+            }
+            return;
+        }
+        self.approach(&target, plan);
     }
-}
 
-/// First commits wait, then for this standby, then it has everything, then the store says so.
-fn promote_to_sync(snapshot: &Snapshot, view: &View, running: &Running, pick: &WalSender, plan: &mut Plan) {
-    plan.wake(snapshot.now + SOON);
-    plan.because(Reason::SyncChange {
-        standby: Some(pick.name.clone()),
-    });
-    let names = quote_sync_name(&pick.name);
-    if !plan.memory.commits_wait {
-        plan.memory.sync_since = None;
-        if running.sync_names == NOBODY {
-            plan.because(Reason::ProvingCommitsWait);
-            plan.effect(Effect::ProveCommitsWait);
-        } else {
-            // A commit that a standby confirms at once cannot be seen to wait.
-            plan.effect(Effect::SetSyncNames(NOBODY.to_owned()));
+    /// Publishes the target, if whoever would take over by it has everything; else comes nearer to where that is so.
+    fn approach(&self, target: &Target, plan: &mut Plan) {
+        let mut earlier = plan.memory.sync_rules.clone();
+        earlier.retain(|rule| *rule != self.current);
+        let known = in_force(&self.current, &earlier, &self.running.walsenders).map(|mut rules| {
+            rules.extend(&plan.memory.sync_set);
+            rules
+        });
+        if let Some(rules) = &known {
+            // What no process goes by any more need not be remembered.
+            plan.memory.sync_rules = rules.iter().map(|rule| (*rule).clone()).collect();
         }
-        return;
-    }
-    if running.sync_names != names {
-        plan.memory.sync_since = None;
-        plan.effect(Effect::SetSyncNames(names));
-        return;
-    }
-    // A process that has not read the changed setting may still take another standby's word.
-    let others_confirm = running
-        .walsenders
-        .iter()
-        .any(|other| other.confirms && !other.name.eq_ignore_ascii_case(&pick.name));
-    if others_confirm || !pick.confirms {
-        plan.memory.sync_since = None;
-        return;
-    }
-    match &plan.memory.sync_since {
-        // The position of a look is read before its standbys: the bound is that of the second look.
-        Some((name, since, at)) if *name == pick.name && *since == UNBOUND => {
-            plan.memory.sync_since = Some((name.clone(), running.lsn, *at));
+        let all_cover = known
+            .as_ref()
+            .is_some_and(|rules| rules.iter().all(|rule| rule.covers(&target.sync)));
+        // With a name that no member has, no standby confirms anything.
+        let confirms = !self.current.is_nobody();
+        if all_cover && confirms {
+            return self.publish(target, plan);
         }
-        Some((name, since, _)) if *name == pick.name => {
-            if pick.sync && pick.reached(running.commit_level) >= *since {
-                write(
-                    view,
-                    &SyncState::new(snapshot.me.name.as_str(), std::slice::from_ref(&pick.name)),
-                    plan,
-                );
+        plan.memory.sync_since = None;
+        if self.current.covers(&target.sync) && confirms {
+            // Other processes are in the way. Those that have read the setting cannot be told from those that have not, if they have
+            // the same place by both.
+            if known.is_some() && self.all_have_their_places() {
+                self.move_places(&earlier, plan);
+            }
+            return;
+        }
+        let published = self.published.standbys().map(str::to_owned);
+        let both = published.filter(|name| !target.rule.names(name));
+        let union = SyncRule::all(target.sync.standbys().map(str::to_owned).chain(both).collect());
+        for rule in [&target.rule, &union] {
+            if rule.covers(self.published) && !self.current.is_same(rule) {
+                return self.set(rule, plan);
             }
         }
-        _ => {
-            // Commits wait for it since some moment before now: what is flushed by the next look is the bound.
-            plan.memory.sync_since = Some((pick.name.clone(), UNBOUND, snapshot.now));
-            // Its process releases what waits when the standby reports, which one that has everything does only every
-            // `wal_receiver_status_interval` (10 s): new WAL makes it report at once.
-            plan.effect(Effect::NudgeStandby);
-        }
+        self.publish_lost(Vec::new(), plan);
     }
-}
 
-/// No standby is fit. Commits go on waiting, unless the mode allows to go on alone and no standby is about to come.
-fn alone(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
-    plan.memory.sync_since = None;
-    let since = *plan.memory.no_standby_since.get_or_insert(snapshot.now);
-    let may = snapshot.config.synchronous_mode == SyncMode::On;
-    if running.sync_names.is_empty() {
-        if !may {
-            plan.because(Reason::SyncChange { standby: None });
-            plan.effect(Effect::SetSyncNames(NOBODY.to_owned()));
+    /// All processes go by rules that cover the target. It is published once so many of its standbys have what was written before
+    /// that: the others may lack it.
+    fn publish(&self, target: &Target, plan: &mut Plan) {
+        if self.published.implies(&target.sync) {
+            plan.memory.sync_since = None;
+            return write(self.view, &target.sync, plan);
         }
-        return;
-    }
-    if !may {
-        if running.sync_names != NOBODY {
-            plan.because(Reason::SyncChange { standby: None });
-            plan.effect(Effect::SetSyncNames(NOBODY.to_owned()));
+        let placed = |sender: &&WalSender| sender.priority == self.current.priority(&sender.name);
+        let named = |sender: &&&WalSender| target.sync.includes(&sender.name);
+        if !self.fit.iter().filter(named).all(placed) {
+            // Some have not read the setting yet.
+            plan.memory.sync_since = None;
+            return;
         }
-        return;
+        let what = format!(
+            "{} of {}",
+            target.sync.quorum,
+            target.sync.sync_standby.as_deref().unwrap_or_default()
+        );
+        match &plan.memory.sync_since {
+            // The position of a look is read before its standbys: the bound is that of the second look.
+            Some((name, since, at)) if *name == what && *since == UNBOUND => {
+                plan.memory.sync_since = Some((what, self.running.lsn, *at));
+            }
+            Some((name, since, _)) if *name == what => {
+                let has_all = |sender: &&&WalSender| {
+                    sender.sync
+                        && sender.priority > 0
+                        && sender.reached(self.running.commit_level) >= *since
+                        && target.sync.includes(&sender.name)
+                };
+                let needed = target.sync.standbys().count() - target.sync.quorum as usize;
+                if self.fit.iter().filter(has_all).count() >= needed {
+                    write(self.view, &target.sync, plan);
+                }
+            }
+            _ => {
+                // The rules hold since some moment before now: what is flushed by the next look is the bound.
+                plan.memory.sync_since = Some((what, UNBOUND, self.snapshot.now));
+                // Its process releases what waits when the standby reports, which one that has everything does only every
+                // `wal_receiver_status_interval` (10 s): new WAL makes it report at once.
+                plan.effect(Effect::NudgeStandby);
+            }
+        }
     }
-    let comes = view
-        .members
-        .iter()
-        .any(|(name, member)| could_be_standby(snapshot, name, member));
-    if comes && snapshot.now < since + GO_ALONE {
-        plan.because(Reason::WaitingForStandby).wake(since + GO_ALONE);
-        return;
+
+    /// The present standbys in places by which no process that goes by an earlier rule passes for one that goes by this.
+    fn move_places(&self, earlier: &[SyncRule], plan: &mut Plan) {
+        let differs = |rule: &SyncRule| {
+            let places =
+                |by: &SyncRule| -> Vec<u32> { rule.standbys().map(|name| by.priority(name)).collect() };
+            let ours = places(rule);
+            let apart = |by: &SyncRule| places(by).iter().zip(&ours).all(|(theirs, ours)| theirs != ours);
+            earlier.iter().chain([&self.current]).all(apart)
+        };
+        let moved = (1..PLACES).map(|places| self.current.behind(places));
+        match moved.into_iter().find(differs) {
+            Some(rule) if rule.covers(self.published) => self.set(&rule, plan),
+            _ => self.publish_lost(Vec::new(), plan),
+        }
     }
-    plan.because(Reason::SyncChange { standby: None });
-    plan.memory.commits_wait = false;
-    plan.effect(Effect::SetSyncNames(String::new()));
+
+    /// All processes have their standbys in the places of the present rule.
+    fn all_have_their_places(&self) -> bool {
+        let mut senders = self.running.walsenders.iter();
+        senders.all(|sender| sender.priority == self.current.priority(&sender.name))
+    }
+
+    /// A process may go by the rule before from now on, and by the new one from when it has read it.
+    fn set(&self, rule: &SyncRule, plan: &mut Plan) {
+        if !plan.memory.sync_rules.contains(&self.current) {
+            plan.memory.sync_rules.push(self.current.clone());
+        }
+        plan.memory.sync_set = Some(rule.clone());
+        plan.effect(Effect::SetSyncNames(rule.setting()));
+    }
+
+    fn publish_lost(&self, standbys: Vec<String>, plan: &mut Plan) {
+        plan.because(Reason::SyncLostStandby)
+            .wake(self.snapshot.now + SOON);
+        plan.memory.sync_since = None;
+        let me = self.snapshot.me.name.as_str();
+        write(self.view, &SyncState::new(me, &standbys), plan);
+    }
+
+    /// In plain mode: who is published and still fit, if another one no longer is. Commits wait for it.
+    fn without_lost(&self) -> Option<Vec<String>> {
+        let is_fit = |name: &&str| {
+            self.fit
+                .iter()
+                .any(|sender| sender.name.eq_ignore_ascii_case(name))
+        };
+        let left: Vec<String> = self
+            .published
+            .standbys()
+            .filter(is_fit)
+            .map(str::to_owned)
+            .collect();
+        (left.len() < self.published.standbys().count()).then_some(left)
+    }
+
+    /// `None`: no standby is fit.
+    fn target(&self) -> Option<Target> {
+        let me = self.snapshot.me.name.as_str();
+        let wanted = self.snapshot.config.synchronous_nodes.max(1) as usize;
+        let needed = wanted.min(self.fit.len());
+        if needed == 0 {
+            return None;
+        }
+        let quorum = self.snapshot.config.synchronous_quorum;
+        let chosen = self.fit.iter().take(if quorum { self.fit.len() } else { needed });
+        let mut names: Vec<String> = chosen.map(|sender| sender.name.clone()).collect();
+        let mut sync = SyncState::new(me, &names);
+        if quorum {
+            names.sort();
+            sync.quorum = u32::try_from(names.len() - needed).unwrap_or(u32::MAX);
+            return Some(Target {
+                rule: SyncRule::any(needed, names),
+                sync,
+            });
+        }
+        // New ones come first, so that every present one changes its place.
+        names.sort_by_key(|name| self.current.priority(name));
+        Some(Target {
+            rule: SyncRule::all(names),
+            sync,
+        })
+    }
+
+    /// No standby is fit. Commits go on waiting, unless the mode allows to go on alone and no standby is about to come.
+    fn alone(&self, plan: &mut Plan) {
+        let (snapshot, view) = (self.snapshot, self.view);
+        plan.memory.sync_since = None;
+        let since = *plan.memory.no_standby_since.get_or_insert(snapshot.now);
+        if snapshot.config.synchronous_mode != SyncMode::On {
+            if !self.current.is_nobody() {
+                plan.because(Reason::SyncChange { standbys: Vec::new() });
+                plan.effect(Effect::SetSyncNames(NOBODY.to_owned()));
+            }
+            return;
+        }
+        if self.current.is_empty() {
+            return;
+        }
+        let comes = view
+            .members
+            .iter()
+            .any(|(name, member)| could_be_standby(snapshot, name, member));
+        if comes && snapshot.now < since + GO_ALONE {
+            plan.because(Reason::WaitingForStandby).wake(since + GO_ALONE);
+            return;
+        }
+        plan.because(Reason::SyncChange { standbys: Vec::new() });
+        plan.memory.commits_wait = false;
+        plan.effect(Effect::SetSyncNames(String::new()));
+    }
 }
 
 /// A promotion begins with commits that wait: no member may take over without them.
@@ -180,18 +355,21 @@ pub(crate) fn as_replica(snapshot: &Snapshot, running: &Running, plan: &mut Plan
     }
 }
 
-fn turn_off(view: &View, running: &Running, plan: &mut Plan) {
-    let is_ours = running.sync_names == NOBODY
-        || view
-            .members
+fn turn_off(snapshot: &Snapshot, view: &View, running: &Running, current: &SyncRule, plan: &mut Plan) {
+    let is_member = |name: &str| {
+        view.members
             .keys()
-            .any(|name| running.sync_names == quote_sync_name(name.as_str()));
+            .any(|member| member.as_str().eq_ignore_ascii_case(name))
+    };
+    let is_ours = current.is_nobody() || (!current.is_empty() && current.standbys().all(is_member));
+    let users = snapshot.config.parameters.get("synchronous_standby_names");
+    let is_users = users.is_some_and(|users| *users == running.sync_names);
     if view.sync.value.is_some() {
         plan.effect(Effect::Delete {
             key: Key::Sync,
             cond: Cond::Rev(view.sync.rev),
         });
-    } else if is_ours {
+    } else if is_ours && !is_users {
         plan.effect(Effect::SetSyncNames(String::new()));
         plan.memory.sync_since = None;
     }
@@ -209,14 +387,14 @@ fn could_be_standby(snapshot: &Snapshot, name: &MemberName, member: &Member) -> 
     *name != snapshot.me.name && can_feed(member) && !member.tags.nosync() && !member.tags.nofailover()
 }
 
-/// The best standby that streams within the limit: by priority, then the present one, then by position (Patroni's order).
-/// A name that two processes have does not count: PostgreSQL would take the word of either.
-fn choose<'a>(
+/// The standbys that stream within the limit, the best first: by priority, then the present ones, then by position (Patroni's
+/// order). A name that two processes have does not count: PostgreSQL would take the word of either.
+fn fit<'a>(
     snapshot: &Snapshot,
     view: &View,
     running: &'a Running,
-    current: Option<&str>,
-) -> Option<&'a WalSender> {
+    published: &SyncState,
+) -> Vec<&'a WalSender> {
     let member_of = |sender: &WalSender| {
         view.members
             .iter()
@@ -240,18 +418,11 @@ fn choose<'a>(
     };
     let rank = |sender: &WalSender| {
         let priority = member_of(sender).map_or(0, |(_, member)| member.tags.sync_priority());
-        let present = current.is_some_and(|name| name.eq_ignore_ascii_case(&sender.name));
+        let mut standbys = published.standbys();
+        let present = standbys.any(|name| name.eq_ignore_ascii_case(&sender.name));
         (priority, present, sender.reached(running.commit_level))
     };
-    running
-        .walsenders
-        .iter()
-        .filter(fits)
-        .max_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| b.name.cmp(&a.name)))
-}
-
-/// A member's name as `synchronous_standby_names` takes it.
-#[must_use]
-pub fn quote_sync_name(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+    let mut fit: Vec<&WalSender> = running.walsenders.iter().filter(fits).collect();
+    fit.sort_by(|a, b| rank(b).cmp(&rank(a)).then_with(|| a.name.cmp(&b.name)));
+    fit
 }

@@ -10,11 +10,13 @@
 
 mod situation;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use howdah_config::SyncMode;
-use howdah_dcs::{Document, LeaseId};
-use howdah_ha::{CommitLevel, Effect, KnownMember, LastLeader, NOBODY, Postgres, Request, Unguarded};
+use howdah_dcs::{Document, Key, LeaseId, SyncState};
+use howdah_ha::{
+    CommitLevel, Effect, KnownMember, LastLeader, NOBODY, Postgres, Request, SyncRule, Unguarded,
+};
 use howdah_pgconf::DbState;
 use howdah_types::{Lsn, Origins, SystemId, Timeline};
 use situation::{NOW, Shorthand, Situation, brief, is, name, plan};
@@ -773,9 +775,10 @@ fn the_synchronous_standby() {
             .running(|r| r.walsenders[0].sync = true)
     };
     is("its process has not read the setting yet", &waits(), &making, &[]);
-    let confirms = || waits().running(|r| r.walsenders[0].confirms = true);
-    let since =
-        |lsn: u64| move |s: &mut howdah_ha::Snapshot| s.memory.sync_since = Some(("b".into(), Lsn(lsn), NOW));
+    let confirms = || waits().running(|r| r.walsenders[0].priority = 1);
+    let since = |lsn: u64| {
+        move |s: &mut howdah_ha::Snapshot| s.memory.sync_since = Some(("0 of b".into(), Lsn(lsn), NOW))
+    };
     is(
         "it has: new WAL makes it report, so that commits that wait already are released",
         &confirms(),
@@ -826,7 +829,7 @@ fn the_synchronous_standby() {
         &["WriteHistory", "begin Checkpoint"],
     );
     is(
-        "the higher priority wins over the present one",
+        "the higher priority wins over the present one, which stays until the other has everything",
         &Situation::primary()
             .leading()
             .quiet()
@@ -836,8 +839,8 @@ fn the_synchronous_standby() {
                 let record = s.view().members.get_mut(&name("c")).unwrap();
                 record.tags = serde_json::from_str(r#"{"sync_priority": 5}"#).unwrap();
             }),
-        &format!("{leading}; the synchronous standby is gone"),
-        &["put sync {\"leader\":\"a\",\"sync_standby\":null,\"quorum\":0}"],
+        &format!("{leading}; making c the synchronous standby"),
+        &["SetSyncNames(\"2 (\\\"c\\\",\\\"b\\\")\")"],
     );
     let none = || alone().running(|r| r.walsenders.clear());
     is(
@@ -893,6 +896,230 @@ fn the_synchronous_standby() {
         leading,
         &["SetSyncNames(\"\")"],
     );
+}
+
+/// What a leader does, step by step, until nothing is left to do: the setting and what is published, in turn. `late`: this
+/// standby's process reads no changed setting for the first so many looks.
+fn steps(
+    begin: (&str, &[&str], u32),
+    mode: (bool, u32),
+    standbys: &[&str],
+    late: Option<(&str, usize)>,
+) -> Vec<String> {
+    let (mut setting, mut sync) = (begin.0.to_owned(), SyncState::new("a", &owned(begin.1)));
+    sync.quorum = begin.2;
+    let mut read: BTreeMap<&str, String> = standbys.iter().map(|name| (*name, setting.clone())).collect();
+    let mut memory = None;
+    let mut steps = Vec::new();
+    for look in 0..40 {
+        for (name, read) in &mut read {
+            if late.is_none_or(|(late, looks)| late != *name || look >= looks) {
+                read.clone_from(&setting);
+            }
+        }
+        let rule = SyncRule::parse(&setting);
+        let senders = read.iter().map(|(name, read)| howdah_ha::WalSender {
+            name: (*name).to_owned(),
+            streaming: true,
+            priority: SyncRule::parse(read).priority(name),
+            sync: rule.priority(name) > 0,
+            written: Lsn(100),
+            lsn: Lsn(100),
+            replayed: Lsn(100),
+        });
+        let situation = Situation::primary().leading().quiet().with(|s| {
+            for name in standbys {
+                s.record(name, "replica");
+            }
+            s.config.synchronous_mode = SyncMode::On;
+            (s.config.synchronous_quorum, s.config.synchronous_nodes) = mode;
+            s.view().sync.value = Some(sync.clone());
+            if let Some(memory) = memory.take() {
+                s.memory = memory;
+            }
+            s.memory.commits_wait = true;
+        });
+        let situation = situation.running(|r| {
+            r.sync_names = setting.clone();
+            r.walsenders = senders.collect();
+        });
+        let plan = plan(&situation);
+        for read in read.values() {
+            let by = SyncRule::parse(read);
+            // What was changed from outside is noticed at the first look.
+            let safe = by.covers(&sync) || steps.is_empty();
+            assert!(
+                safe,
+                "a process goes by {read} while {sync:?} is published: {steps:?}"
+            );
+        }
+        for effect in &plan.effects {
+            match effect {
+                Effect::SetSyncNames(names) => {
+                    setting.clone_from(names);
+                    steps.push(setting.replace('"', ""));
+                }
+                Effect::Put { document, .. } if document.key() == Key::Sync => {
+                    sync = SyncState::parse(document.text()).unwrap();
+                    steps.push(format!(
+                        "/sync {}: {}",
+                        sync.quorum,
+                        sync.sync_standby.clone().unwrap_or_default()
+                    ));
+                }
+                _ => {}
+            }
+        }
+        memory = Some(plan.memory);
+    }
+    steps
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn several_standbys_and_quorum() {
+    let (plain, quorum) = (|nodes| (false, nodes), |nodes| (true, nodes));
+    let (one, two) = ("\"b\"", "2 (\"c\",\"b\")");
+    let any = "ANY 1 (\"b\",\"c\")";
+    let any_of_three = "ANY 1 (\"b\",\"c\",\"d\")";
+    for (why, begin, mode, standbys, expected) in [
+        (
+            "the first two",
+            (NOBODY, &[][..], 0),
+            plain(2),
+            &["b", "c"][..],
+            &["2 (b,c)", "/sync 0: b,c"][..],
+        ),
+        (
+            "fewer than wanted",
+            (NOBODY, &[], 0),
+            plain(2),
+            &["b"],
+            &["b", "/sync 0: b"],
+        ),
+        (
+            "a second one: it has a place of its own before it counts",
+            (one, &["b"], 0),
+            plain(2),
+            &["b", "c"],
+            &["2 (c,b)", "/sync 0: b,c"],
+        ),
+        (
+            "one of two is lost: the store forgets it first",
+            (two, &["b", "c"], 0),
+            plain(2),
+            &["b"],
+            &["/sync 0: b", "b"],
+        ),
+        (
+            "it is lost, and another one is there",
+            (two, &["b", "c"], 0),
+            plain(2),
+            &["b", "d"],
+            &[
+                "/sync 0: b",
+                "2 (d,b)",
+                "2 (no standby is chosen yet,d,b)",
+                "/sync 0: b,d",
+                "2 (d,b)",
+            ],
+        ),
+        (
+            "quorum: the first ones",
+            (NOBODY, &[], 0),
+            quorum(1),
+            &["b", "c"],
+            &["ANY 1 (b,c)", "/sync 1: b,c"],
+        ),
+        (
+            "a third one: first votes, then confirmations",
+            (any, &["b", "c"], 1),
+            quorum(1),
+            &["b", "c", "d"],
+            &["/sync 2: b,c,d", "ANY 1 (b,c,d)"],
+        ),
+        (
+            "the third one is lost: first confirmations, then votes; all must have read that before",
+            (any_of_three, &["b", "c", "d"], 2),
+            quorum(1),
+            &["b", "c"],
+            &[
+                "ANY 1 (b,c)",
+                "2 (no standby is chosen yet,b,c)",
+                "/sync 1: b,c",
+                "ANY 1 (b,c)",
+            ],
+        ),
+        (
+            "more confirmations",
+            (any_of_three, &["b", "c", "d"], 2),
+            quorum(2),
+            &["b", "c", "d"],
+            &[
+                "ANY 2 (b,c,d)",
+                "3 (no standby is chosen yet,b,c,d)",
+                "/sync 1: b,c,d",
+                "ANY 2 (b,c,d)",
+            ],
+        ),
+        (
+            "fewer confirmations: first more votes",
+            ("ANY 2 (\"b\",\"c\",\"d\")", &["b", "c", "d"], 1),
+            quorum(1),
+            &["b", "c", "d"],
+            &["/sync 2: b,c,d", "ANY 1 (b,c,d)"],
+        ),
+        (
+            "from plain to quorum",
+            (one, &["b"], 0),
+            quorum(1),
+            &["b", "c"],
+            &["/sync 1: b,c", "ANY 1 (b,c)"],
+        ),
+        (
+            "from quorum to plain: who does not look at votes must not find any",
+            (any, &["b", "c"], 1),
+            plain(1),
+            &["b", "c"],
+            &[
+                "/sync 0: ",
+                "b",
+                "1 (no standby is chosen yet,b)",
+                "/sync 0: b",
+                "b",
+            ],
+        ),
+        (
+            "changed from outside: who is published may lack commits",
+            ("ANY 1 (*)", &["b", "c"], 1),
+            quorum(1),
+            &["b", "c"],
+            &[
+                "/sync 0: ",
+                "ANY 1 (b,c)",
+                "2 (no standby is chosen yet,b,c)",
+                "/sync 1: b,c",
+                "ANY 1 (b,c)",
+            ],
+        ),
+    ] {
+        assert_eq!(steps(begin, mode, standbys, None), expected, "{why}");
+        // However late a process reads, nothing else is published at the end, and nothing wrong on the way.
+        for late in standbys {
+            let taken = steps(begin, mode, standbys, Some((late, 12)));
+            let published = |steps: &[String]| steps.iter().rfind(|step| step.starts_with("/sync")).cloned();
+            let last: Vec<String> = owned(expected);
+            assert_eq!(
+                published(&taken),
+                published(&last),
+                "{why}, {late} late: {taken:?}"
+            );
+            assert_eq!(taken.last(), last.last(), "{why}, {late} late: {taken:?}");
+        }
+    }
 }
 
 #[test]

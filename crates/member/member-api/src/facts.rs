@@ -30,8 +30,10 @@ pub struct MemberFacts {
     pub replication: Vec<Value>,
     /// The system identifier.
     pub system_id: Option<String>,
-    /// Named in `/sync`.
+    /// Named in `/sync` of a cluster in plain synchronous mode.
     pub sync_standby: bool,
+    /// Named in `/sync` of a cluster in quorum mode.
+    pub quorum_standby: bool,
     /// The cluster is paused.
     pub pause: bool,
     /// There is no leader.

@@ -71,11 +71,12 @@ pub fn health(path: &str, query: &Query, facts: &MemberFacts, now: BootTime) -> 
     } else {
         match path {
             "/sync" | "/synchronous" => facts.sync_standby && replica(),
-            "/async" | "/asynchronous" => !facts.sync_standby && replica(),
+            "/quorum" => facts.quorum_standby && replica(),
+            "/async" | "/asynchronous" => !facts.sync_standby && !facts.quorum_standby && replica(),
             "/read-only-sync" | "/read-only-synchronous" => {
                 is_primary(facts) || (facts.sync_standby && replica())
             }
-            "/read-only-quorum" => is_primary(facts),
+            "/read-only-quorum" => is_primary(facts) || (facts.quorum_standby && replica()),
             _ => false,
         }
     }
@@ -216,6 +217,7 @@ mod tests {
             replication: vec![],
             system_id: None,
             sync_standby: false,
+            quorum_standby: false,
             pause: false,
             cluster_unlocked: false,
             dcs_last_seen: 1,

@@ -71,7 +71,7 @@ pub fn metrics(facts: &MemberFacts, now: BootTime) -> String {
     out.number(
         "patroni_quorum_standby",
         "Value is 1 if this node is a quorum standby, 0 otherwise.",
-        0.0,
+        flag(facts.quorum_standby),
     );
     out.counter(
         "patroni_xlog_received_location",

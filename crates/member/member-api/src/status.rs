@@ -50,6 +50,7 @@ pub fn status_document(facts: &MemberFacts, now: BootTime) -> Map<String, Value>
     }
     for (key, value) in [
         ("sync_standby", facts.sync_standby),
+        ("quorum_standby", facts.quorum_standby),
         ("pause", facts.pause),
         ("cluster_unlocked", facts.cluster_unlocked),
         ("pending_restart", !facts.pending_restart.is_empty()),

@@ -65,6 +65,7 @@ pub fn members(view: &View) -> Vec<MemberOverview> {
         .and_then(|(_, member)| member.xlog_location)
         .max(view.status.optime)
         .unwrap_or(Lsn(0));
+    let quorum = view.is_quorum_commit();
     view.members
         .iter()
         .map(|(name, member)| {
@@ -73,10 +74,11 @@ pub fn members(view: &View) -> Vec<MemberOverview> {
                 .sync
                 .value
                 .as_ref()
-                .is_some_and(|sync| sync.standbys().any(|s| s.eq_ignore_ascii_case(name.as_str())));
+                .is_some_and(|sync| sync.is_standby(name.as_str()));
             let role = match (leads, is_sync) {
                 (true, _) if member.role == Role::StandbyLeader => MemberRole::StandbyLeader,
                 (true, _) => MemberRole::Leader,
+                (false, true) if quorum => MemberRole::QuorumStandby,
                 (false, true) => MemberRole::SyncStandby,
                 (false, false) => MemberRole::Replica,
             };

@@ -8,6 +8,8 @@ pub enum MemberRole {
     StandbyLeader,
     /// Commits wait for it.
     SyncStandby,
+    /// Commits wait for some of these.
+    QuorumStandby,
     /// Any other member.
     Replica,
 }
@@ -19,6 +21,12 @@ impl MemberRole {
         matches!(self, MemberRole::Leader | MemberRole::StandbyLeader)
     }
 
+    /// Commits wait for it, or for some like it: it may take over in a switchover.
+    #[must_use]
+    pub fn is_synchronous(self) -> bool {
+        matches!(self, MemberRole::SyncStandby | MemberRole::QuorumStandby)
+    }
+
     /// Patroni's word in `GET /cluster`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -26,6 +34,7 @@ impl MemberRole {
             MemberRole::Leader => "leader",
             MemberRole::StandbyLeader => "standby_leader",
             MemberRole::SyncStandby => "sync_standby",
+            MemberRole::QuorumStandby => "quorum_standby",
             MemberRole::Replica => "replica",
         }
     }
@@ -37,6 +46,7 @@ impl MemberRole {
             MemberRole::Leader => "Leader",
             MemberRole::StandbyLeader => "Standby Leader",
             MemberRole::SyncStandby => "Sync Standby",
+            MemberRole::QuorumStandby => "Quorum Standby",
             MemberRole::Replica => "Replica",
         }
     }

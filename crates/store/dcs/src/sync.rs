@@ -7,7 +7,8 @@ pub struct SyncState {
     pub leader: String,
     /// A sorted comma list, `None` when there is no synchronous standby.
     pub sync_standby: Option<String>,
-    /// 0 in plain synchronous mode.
+    /// In quorum mode a standby takes over only after it has met so many of the other ones that have no more than it. 0 in plain
+    /// synchronous mode, where each standby has everything.
     #[serde(default)]
     pub quorum: u32,
 }
@@ -51,9 +52,31 @@ impl SyncState {
             .filter(|n| !n.is_empty())
     }
 
+    /// The same leader, standbys and quorum.
+    #[must_use]
+    pub fn is_same(&self, other: &SyncState) -> bool {
+        let count = |state: &SyncState| state.standbys().count();
+        self.leader == other.leader
+            && self.quorum == other.quorum
+            && count(self) == count(other)
+            && self.standbys().all(|name| other.is_standby(name))
+    }
+
+    /// Whether who may take over by `other` may take over by this too, or has met at least those who must be met by this.
+    #[must_use]
+    pub fn implies(&self, other: &SyncState) -> bool {
+        self.quorum <= other.quorum && other.standbys().all(|name| self.is_standby(name))
+    }
+
+    /// Whether a member is a synchronous standby. PostgreSQL compares names without case.
+    #[must_use]
+    pub fn is_standby(&self, name: &str) -> bool {
+        self.standbys().any(|standby| standby.eq_ignore_ascii_case(name))
+    }
+
     /// Whether a member is the leader or a synchronous standby. PostgreSQL compares names without case.
     #[must_use]
     pub fn includes(&self, name: &str) -> bool {
-        self.leader.eq_ignore_ascii_case(name) || self.standbys().any(|s| s.eq_ignore_ascii_case(name))
+        self.leader.eq_ignore_ascii_case(name) || self.is_standby(name)
     }
 }

@@ -54,6 +54,18 @@ pub struct View {
 }
 
 impl View {
+    /// The dynamic configuration asks for quorum mode.
+    #[must_use]
+    pub fn is_quorum_commit(&self) -> bool {
+        let mode = self
+            .config
+            .value
+            .as_ref()
+            .and_then(|config| config.get("synchronous_mode"));
+        let mode = mode.and_then(Value::as_str);
+        mode.is_some_and(|mode| mode.eq_ignore_ascii_case("quorum"))
+    }
+
     /// Reads a cluster from its keys. Whatever is malformed counts as absent: another agent's bad record must not
     /// stop ours.
     #[must_use]

@@ -21,6 +21,9 @@ struct Args {
     /// Synchronous mode: nothing may be lost.
     #[arg(long)]
     sync: bool,
+    /// Quorum mode, on etcd.
+    #[arg(long, conflicts_with_all = ["sandbox", "everywhere"])]
+    quorum: bool,
     /// Members of the cluster.
     #[arg(long, default_value_t = 3)]
     members: usize,
@@ -63,13 +66,14 @@ async fn run(args: &Args) -> anyhow::Result<usize> {
     let worlds = if args.everywhere {
         vec![(false, false), (false, true), (true, false), (true, true)]
     } else {
-        vec![(args.sandbox, args.sync)]
+        vec![(args.sandbox, args.sync || args.quorum)]
     };
     let mut bad = 0;
     for (pods, sync) in worlds {
         let world = World {
             pods,
             sync,
+            quorum: args.quorum,
             // Only root can mount one.
             small_disks: !pods && howdah_process_tests::is_root(),
         };
@@ -85,7 +89,11 @@ async fn campaign(args: &Args, world: World) -> anyhow::Result<usize> {
         args.members,
         if world.pods { "Kubernetes" } else { "etcd" },
         if world.pods { 8 } else { args.ttl },
-        if world.sync { "synchronous" } else { "asynchronous" },
+        match (world.sync, world.quorum) {
+            (_, true) => "quorum",
+            (true, false) => "synchronous",
+            (false, false) => "asynchronous",
+        },
         if world.pods || world.small_disks {
             ""
         } else {

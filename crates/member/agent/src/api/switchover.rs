@@ -109,11 +109,7 @@ async fn check(api: &Api, view: &View, dynamic: &Dynamic, request: &FailoverRequ
         if !view.members.contains_key(candidate) {
             return Err("candidate does not exists".to_owned());
         }
-        if limited.is_some_and(|sync| {
-            !sync
-                .standbys()
-                .any(|s| s.eq_ignore_ascii_case(candidate.as_str()))
-        }) {
+        if limited.is_some_and(|sync| !sync.is_standby(candidate.as_str())) {
             return Err("candidate name does not match with sync_standby".to_owned());
         }
     } else if limited.is_some_and(|sync| sync.sync_standby.is_none()) {

@@ -51,7 +51,7 @@ fn running(in_recovery: bool) -> Running {
     let sender = |name: &str| WalSender {
         name: name.into(),
         streaming: true,
-        confirms: false,
+        priority: 0,
         sync: false,
         written: Lsn(100),
         lsn: Lsn(100),
