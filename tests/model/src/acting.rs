@@ -170,6 +170,7 @@ impl World {
         Postgres::Running(Running {
             system_id: SystemId(pg.system),
             in_recovery: !pg.primary,
+            is_at_end: true,
             timeline: self.reported_timeline(i),
             checkpoint_timeline: Timeline(pg.control_timeline),
             origins: pg.origins.clone(),
@@ -732,16 +733,15 @@ impl World {
         if pg.late_senders.is_empty() && (names.is_empty() || names == NOBODY) {
             return false;
         }
-        let confirmed: Vec<usize> = (0..MEMBERS).filter(|other| confirmed(*other)).collect();
-        let names: Vec<&str> = confirmed
-            .iter()
-            .map(|other| self.nodes[*other].name.as_str())
+        // Each process that sends WAL takes from the setting that it has read how many must confirm. Who they may be say all of them,
+        // each by its own.
+        let placed = |other: &usize| pg.rule_for(*other).priority(self.nodes[*other].name.as_str()) > 0;
+        let confirmed: Vec<usize> = (0..MEMBERS)
+            .filter(|other| confirmed(*other) && placed(other))
             .collect();
-        // Each process that sends WAL decides by the setting that it has read.
-        confirmed.iter().zip(&names).any(|(other, name)| {
-            let rule = pg.rule_for(*other);
-            rule.priority(name) > 0 && rule.acknowledges(&names)
-        })
+        confirmed
+            .iter()
+            .any(|other| confirmed.len() >= pg.rule_for(*other).needed())
     }
 
     /// Stops a server in order.

@@ -4,5 +4,7 @@
 //! `cargo run -p howdah-process-tests --bin chaos -- --runs 50`.
 
 mod campaign;
+mod ctl;
 
 pub use campaign::{Tally, is_excused, is_root, lab_in, run_fault};
+pub use ctl::ctl;

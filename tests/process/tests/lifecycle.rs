@@ -10,33 +10,18 @@
 use std::{process::Command, time::Duration};
 
 use howdah_http::Method;
-use howdah_testkit::{Flavour, Lab, LabOptions, connect, until};
+use howdah_process_tests::ctl;
+use howdah_testkit::{Lab, LabOptions, connect, until};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(20);
-
-/// Runs `howdah ctl` against a lab; its output.
-fn ctl(lab: &Lab, args: &[&str]) -> String {
-    let Flavour::Howdah(program) = &lab.members[0].flavour else {
-        panic!("not ours")
-    };
-    let config = lab.dir().join("m0.yml");
-    let output = Command::new(program)
-        .arg("ctl")
-        .arg("-c")
-        .arg(config)
-        .args(args)
-        .output()
-        .unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
 
 #[tokio::test]
 async fn parameters_restart_pause_and_reinitialize_through_ctl() {
     let lab = Lab::running(LabOptions::howdah(2).unwrap()).await.unwrap();
     // A member's record in the store follows what its REST API says, which `running` has waited for, with its next decision.
     until("both members are listed", SOON, async || {
-        let list = ctl(&lab, &["list"]);
+        let list = ctl(&lab, &["list"]).unwrap();
         list.contains("| Leader  | running ") && list.contains("| Replica | streaming |")
     })
     .await
@@ -53,17 +38,22 @@ async fn parameters_restart_pause_and_reinitialize_through_ctl() {
             "work_mem=8MB",
             "--force",
         ],
-    );
+    )
+    .unwrap();
     assert!(
         edited.contains("+    max_connections: 60") && edited.contains("Configuration changed"),
         "{edited}"
     );
     until("the restart is pending", SOON, async || {
-        ctl(&lab, &["list"]).matches("max_connections: 50->60").count() == 2
+        ctl(&lab, &["list"])
+            .unwrap()
+            .matches("max_connections: 50->60")
+            .count()
+            == 2
     })
     .await
     .unwrap();
-    let restarted = ctl(&lab, &["restart", "lab", "--force", "--pending"]);
+    let restarted = ctl(&lab, &["restart", "lab", "--force", "--pending"]).unwrap();
     assert_eq!(
         restarted.matches("Success: restart on member").count(),
         2,
@@ -71,7 +61,7 @@ async fn parameters_restart_pause_and_reinitialize_through_ctl() {
     );
     lab.wait_healthy(SOON).await.unwrap();
     until("no restart is pending", SOON, async || {
-        !ctl(&lab, &["list"]).contains("Pending restart")
+        !ctl(&lab, &["list"]).unwrap().contains("Pending restart")
     })
     .await
     .unwrap();
@@ -86,8 +76,12 @@ async fn parameters_restart_pause_and_reinitialize_through_ctl() {
     drop(client);
 
     // In maintenance mode a dead PostgreSQL stays dead; afterwards it is started.
-    assert!(ctl(&lab, &["pause", "--wait"]).contains("Success: cluster management is paused"));
-    assert!(ctl(&lab, &["list"]).contains(" Maintenance mode: on"));
+    assert!(
+        ctl(&lab, &["pause", "--wait"])
+            .unwrap()
+            .contains("Success: cluster management is paused")
+    );
+    assert!(ctl(&lab, &["list"]).unwrap().contains(" Maintenance mode: on"));
     let replica = lab.a_replica().await.unwrap();
     let pid = lab.members[replica].postmaster_pid().unwrap();
     assert!(
@@ -103,17 +97,21 @@ async fn parameters_restart_pause_and_reinitialize_through_ctl() {
     .await
     .unwrap();
     assert_eq!(lab.primary().await, Some(primary));
-    assert!(ctl(&lab, &["resume", "--wait"]).contains("Success: cluster management is resumed"));
+    assert!(
+        ctl(&lab, &["resume", "--wait"])
+            .unwrap()
+            .contains("Success: cluster management is resumed")
+    );
     lab.wait_healthy(SOON).await.unwrap();
 
     let name = lab.members[replica].name.as_str();
-    let reinit = ctl(&lab, &["reinit", "lab", name, "--force", "--wait"]);
+    let reinit = ctl(&lab, &["reinit", "lab", name, "--force", "--wait"]).unwrap();
     assert!(
         reinit.contains(&format!("Reinitialize is completed on: {name}")),
         "{reinit}"
     );
     lab.wait_healthy(SOON).await.unwrap();
-    let history = ctl(&lab, &["history", "-f", "json"]);
+    let history = ctl(&lab, &["history", "-f", "json"]).unwrap();
     assert_eq!(history.trim(), "[]", "no failover has happened: {history}");
 }
 
@@ -124,13 +122,13 @@ async fn a_restart_can_be_scheduled_and_forgotten() {
     let member = &lab.members[replica];
     let name = member.name.as_str();
     let before = member.postmaster_pid();
-    let restart = |at: &str| ctl(&lab, &["restart", "lab", name, "--force", "--scheduled", at]);
+    let restart = |at: &str| ctl(&lab, &["restart", "lab", name, "--force", "--scheduled", at]).unwrap();
     assert!(
         restart("2099-01-01T00:00:00+00:00")
             .contains(&format!("Success: restart scheduled on member {name}"))
     );
     until("the record shows it", SOON, async || {
-        ctl(&lab, &["list"]).contains("2099-01-01T00:00:00")
+        ctl(&lab, &["list"]).unwrap().contains("2099-01-01T00:00:00")
     })
     .await
     .unwrap();
@@ -143,7 +141,7 @@ async fn a_restart_can_be_scheduled_and_forgotten() {
         .await
         .unwrap();
     assert_eq!(again.status, 409, "{}", again.text());
-    let flushed = ctl(&lab, &["flush", "lab", name, "restart", "--force"]);
+    let flushed = ctl(&lab, &["flush", "lab", name, "restart", "--force"]).unwrap();
     assert!(
         flushed.contains(&format!("Success: flush scheduled restart for member {name}")),
         "{flushed}"

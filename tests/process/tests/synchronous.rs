@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use howdah_http::Method;
-use howdah_testkit::{Lab, LabOptions, Writers, rows, until};
+use howdah_testkit::{Ack, Lab, LabOptions, Writers, rows, until};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -59,8 +59,8 @@ async fn settles(lab: &Lab, role: &str, standbys: usize, begins: &str) {
 }
 
 /// Every acknowledged row is on the primary.
-async fn nothing_is_lost(lab: &Lab, writers: Writers) {
-    let acks = writers.stop().await;
+async fn nothing_is_lost(lab: &Lab, writers: Writers, mut acks: Vec<Ack>) {
+    acks.extend(writers.stop().await);
     assert!(!acks.is_empty(), "the writers have written");
     let primary = lab.wait_primary(PATIENCE).await.unwrap();
     let rows = rows(&lab.members[primary].address()).await.unwrap();
@@ -119,7 +119,7 @@ async fn two_standbys_have_every_commit_and_modes_change_under_load() {
     })
     .await
     .unwrap();
-    nothing_is_lost(&lab, writers).await;
+    nothing_is_lost(&lab, writers, Vec::new()).await;
 }
 
 /// The primary and one standby are lost: the other one cannot know whether it has everything, and waits. When the lost standby is
@@ -133,15 +133,21 @@ async fn a_quorum_decides_who_takes_over() {
     .await;
     settles(&lab, "quorum_standby", 2, "ANY 1 (").await;
     let primary = lab.wait_primary(PATIENCE).await.unwrap();
-    let writers = Writers::start(&lab.addresses(), primary).await.unwrap();
+    let mut writers = Writers::start(&lab.addresses(), primary).await.unwrap();
     let (left, other) = ((primary + 1) % 3, (primary + 2) % 3);
     // The other one alone has what is written now.
     let receiver = lab.members[left].wal_receiver().unwrap();
     signal(receiver, rustix::process::Signal::STOP);
+    let mut acks = Vec::new();
+    let before = howdah_clock::now();
     until(
         "rows are acknowledged that only one standby has",
         PATIENCE,
-        async || ahead(&lab, primary, other, left).await,
+        async || {
+            writers.drain(&mut acks);
+            let rows = acks.iter().filter(|ack: &&Ack| ack.at > before).count();
+            rows > 50 && ahead(&lab, primary, other, left).await
+        },
     )
     .await
     .unwrap();
@@ -163,7 +169,7 @@ async fn a_quorum_decides_who_takes_over() {
     })
     .await
     .unwrap();
-    nothing_is_lost(&lab, writers).await;
+    nothing_is_lost(&lab, writers, acks).await;
     lab.members[primary].start().unwrap();
     settles(&lab, "quorum_standby", 2, "ANY 1 (").await;
 }

@@ -10,6 +10,7 @@ use crate::{
     methods::{recovery_settings, replica_methods},
     places::NOWHERE,
     reader::Reader,
+    standby::{StandbyCluster, standby_cluster},
     string_form,
 };
 
@@ -32,6 +33,8 @@ pub struct Dynamic {
     pub synchronous_nodes: u32,
     /// Any of the standbys do (`synchronous_mode: quorum`), and who takes over has to meet others.
     pub synchronous_quorum: bool,
+    /// The cluster follows another one. Commits wait for no standby then.
+    pub standby: Option<StandbyCluster>,
     /// A replica on an older timeline does not take part in a race.
     pub check_timeline: bool,
     /// How long the slot of a member that has gone is kept.
@@ -125,9 +128,6 @@ pub enum DynamicError {
     /// Something that this version cannot do and must not pretend to.
     #[error("{0}")]
     Unsupported(String),
-    /// The cluster is to follow another one: a member that does not do that must not lead.
-    #[error("standby_cluster is not supported yet")]
-    StandbyCluster,
 }
 
 impl DynamicError {
@@ -137,7 +137,6 @@ impl DynamicError {
         match self {
             DynamicError::Value(error) => DynamicError::Value(error.below(path, places)),
             DynamicError::Unsupported(why) => DynamicError::Unsupported(format!("{path}: {why}")),
-            DynamicError::StandbyCluster => DynamicError::StandbyCluster,
         }
     }
 }
@@ -229,8 +228,9 @@ fn read(
 
     let strict = root.flag("synchronous_mode_strict")?.unwrap_or(false);
     let synchronous_quorum = asks_for_quorum(&root);
+    let standby = standby_cluster(&root, &postgresql)?;
     let synchronous = synchronous_quorum || root.flag("synchronous_mode")?.unwrap_or(false);
-    let synchronous_mode = match (synchronous, strict) {
+    let synchronous_mode = match (synchronous && standby.is_none(), strict) {
         (false, _) => SyncMode::Off,
         (true, false) => SyncMode::On,
         (true, true) => SyncMode::Strict,
@@ -257,6 +257,7 @@ fn read(
             .int("synchronous_node_count", "")?
             .map_or(1, |count| u32::try_from(count).unwrap_or(0).max(1)),
         synchronous_quorum,
+        standby,
         check_timeline: root.flag("check_timeline")?.unwrap_or(false),
         closed_after_handover: closed_after_handover(&root)?,
         member_slots_ttl: seconds(root.int("member_slots_ttl", "s")?, 1800),
@@ -308,13 +309,6 @@ fn refuse_unsupported(root: &Reader<'_>) -> Result<(), DynamicError> {
              ends"
                 .into(),
         ));
-    }
-    let standby = root.section("standby_cluster").map_err(DynamicError::from)?;
-    if ["host", "port", "restore_command"]
-        .iter()
-        .any(|key| standby.value(key).is_some())
-    {
-        return Err(DynamicError::StandbyCluster);
     }
     Ok(())
 }
@@ -502,13 +496,42 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_that_follows_another_one() {
+        let of = |section: Value| dynamic(json!({"standby_cluster": section, "synchronous_mode": true}));
+        let follows =
+            of(json!({"host": "a,b", "primary_slot_name": "s", "restore_command": "cp %f %p"})).unwrap();
+        assert_eq!(follows.synchronous_mode, SyncMode::Off);
+        let standby = follows.standby.unwrap();
+        assert_eq!((standby.host.as_deref(), standby.port), (Some("a,b"), 5432));
+        assert_eq!(standby.slot.as_deref(), Some("s"));
+        assert_eq!(standby.recovery["restore_command"], "cp %f %p");
+        let archive = of(json!({"restore_command": "cp %f %p"}))
+            .unwrap()
+            .standby
+            .unwrap();
+        assert_eq!(archive.host, None);
+        for none in [
+            json!({"host": null}),
+            json!({"primary_slot_name": "s"}),
+            Value::Null,
+        ] {
+            let config = of(none.clone()).unwrap();
+            assert_eq!(
+                (config.standby, config.synchronous_mode),
+                (None, SyncMode::On),
+                "{none}"
+            );
+        }
+        assert!(of(json!({"host": "a", "port": 0})).is_err());
+        assert!(of(json!({"host": "a", "port": "x"})).is_err());
+    }
+
+    #[test]
     fn what_cannot_be_done_safely_is_refused() {
         let quorum = dynamic(json!({"synchronous_mode": "quorum", "synchronous_node_count": 2})).unwrap();
         assert_eq!(quorum.synchronous_mode, SyncMode::On);
         assert_eq!((quorum.synchronous_quorum, quorum.synchronous_nodes), (true, 2));
         assert!(dynamic(json!({"synchronous_mode": "sometimes"})).is_err());
-        assert!(dynamic(json!({"standby_cluster": {"host": "x"}})).is_err());
-        assert!(dynamic(json!({"standby_cluster": {"host": null}})).is_ok());
         let error = dynamic(json!({"ttl": "soon"})).unwrap_err().to_string();
         assert_eq!(error, "ttl: must be a number");
         assert!(dynamic(json!({"failsafe_mode": true})).is_err());

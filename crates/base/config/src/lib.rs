@@ -26,6 +26,7 @@ mod place;
 mod places;
 mod reader;
 mod source;
+mod standby;
 
 pub use dynamic::{Dynamic, DynamicError, SyncMode, Timers, check_dynamic, dynamic_from};
 pub use env::env_layer;
@@ -44,3 +45,4 @@ pub use place::Place;
 pub use places::Places;
 pub use reader::{parse_bool, parse_int};
 pub use source::{Source, duplicates, load};
+pub use standby::StandbyCluster;

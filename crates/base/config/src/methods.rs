@@ -101,7 +101,15 @@ impl Method {
 
 /// Ways to make a replica, in the order in which they are tried.
 pub(crate) fn replica_methods(postgresql: &Reader<'_>) -> Result<Vec<ReplicaMethod>, ConfigError> {
-    let listed = method_names(&postgresql.map());
+    listed_methods(postgresql, postgresql)
+}
+
+/// The methods that one section lists, which are described in another.
+pub(crate) fn listed_methods(
+    section: &Reader<'_>,
+    postgresql: &Reader<'_>,
+) -> Result<Vec<ReplicaMethod>, ConfigError> {
+    let listed = method_names(&section.map());
     if listed.is_empty() {
         return Ok(vec![ReplicaMethod::BaseBackup]);
     }

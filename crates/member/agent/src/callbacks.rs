@@ -106,6 +106,7 @@ fn expected(action: &Action) -> Option<Expected> {
     match action {
         Action::Restart { .. } => Some(Expected::Restart),
         Action::HandOver { .. }
+        | Action::DemoteCluster
         | Action::StopPrimary
         | Action::GiveUp
         | Action::KillServer

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use howdah_config::{Dynamic, DynamicError, LocalConfig, PostgresConfig, dynamic_from};
+use howdah_config::{Dynamic, LocalConfig, PostgresConfig, dynamic_from};
 use howdah_dcs::View;
 use howdah_postgres::{BadParameter, Programs, Server, bad_parameters, hba_refusal};
 use serde_json::{Map, Value};
@@ -34,14 +34,12 @@ pub(crate) struct Configuration {
 /// Why the stored configuration is not taken.
 pub(crate) struct Refused {
     why: String,
-    /// The cluster is to follow another one, which this version does not do: this member must not lead.
-    standby_cluster: bool,
 }
 
 impl Refused {
-    pub(crate) fn because(why: &impl ToString, standby_cluster: bool) -> Self {
+    pub(crate) fn because(why: &impl ToString) -> Self {
         let why = format!("the configuration is not taken: {}", why.to_string());
-        Refused { why, standby_cluster }
+        Refused { why }
     }
 }
 
@@ -86,13 +84,6 @@ impl Checked {
 }
 
 impl Configuration {
-    /// Whether the stored configuration forbids this member to lead.
-    pub(crate) fn must_not_lead(&self) -> bool {
-        self.refused
-            .as_ref()
-            .is_some_and(|refused| refused.standby_cluster)
-    }
-
     /// What of the configuration is not taken.
     pub(crate) fn notes(&self) -> Vec<String> {
         let refused = self.refused.iter().map(|refused| refused.why.clone());
@@ -135,7 +126,7 @@ pub(crate) async fn first(
             tracing::error!(
                 "The cluster's configuration is not taken: {error}. The last one that this member has kept goes on."
             );
-            let refused = Refused::because(&error, error == DynamicError::StandbyCluster);
+            let refused = Refused::because(&error);
             (server.kept_configuration(), Some(refused), kept)
         }
     };

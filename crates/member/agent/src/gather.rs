@@ -40,6 +40,8 @@ pub(crate) struct Observer {
     postmaster: Option<u32>,
     /// Which promotions began the timelines of the data.
     origins: Option<Learnt>,
+    /// The postmaster whose replica has replayed all that it had.
+    at_end: Option<u32>,
     /// The last sample of a server that answers.
     pub(crate) sample: Option<Sample>,
 }
@@ -111,7 +113,11 @@ impl Observer {
             self.starting_since = None;
             self.silent_since = None;
             let origins = self.learn_origins(server, postmaster.pid, &sample).await;
-            let running = running(control.system_id, &sample, origins);
+            if sample.is_at_end {
+                self.at_end = Some(postmaster.pid);
+            }
+            let mut running = running(control.system_id, &sample, origins);
+            running.is_at_end = self.is_at_end();
             self.sample = Some(sample);
             return Postgres::Running(running);
         }
@@ -196,6 +202,11 @@ impl Observer {
         learnt.map(|learnt| learnt.origins.clone()).unwrap_or_default()
     }
 
+    /// Whether the position of the running server is where its WAL ends.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.at_end.is_some() && self.at_end == self.postmaster
+    }
+
     fn forget(&mut self) {
         self.postmaster = None;
         self.session = None;
@@ -237,6 +248,7 @@ fn running(system_id: SystemId, sample: &Sample, origins: Origins) -> Running {
     Running {
         system_id,
         in_recovery: sample.in_recovery,
+        is_at_end: sample.is_at_end,
         timeline: sample.timeline,
         checkpoint_timeline: sample.checkpoint_timeline,
         origins,

@@ -38,7 +38,9 @@ pub(crate) fn record(config: &LocalConfig, tags: &Tags, now: &Now<'_>) -> Member
     };
     let sample = now.sample.filter(|_| now.state == PgState::Running);
     let replica = sample.filter(|sample| sample.in_recovery);
-    let behind_checkpoint = sample.is_some_and(|s| !s.in_recovery && s.checkpoint_timeline < s.timeline);
+    let behind_checkpoint = sample.is_some_and(|s| {
+        (!s.in_recovery || now.role == Role::StandbyLeader) && s.checkpoint_timeline < s.timeline
+    });
     Member {
         conn_url: format!("postgres://{}/{}", pg.connect_address, pg.database),
         api_url: format!("{scheme}://{}/patroni", config.restapi.connect_address),

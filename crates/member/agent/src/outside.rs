@@ -237,5 +237,6 @@ pub(crate) fn source(upstream: &Upstream) -> Source {
     Source {
         host: upstream.host.clone(),
         port: upstream.port,
+        remote: upstream.remote,
     }
 }

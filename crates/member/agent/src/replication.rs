@@ -39,8 +39,10 @@ impl Replication {
         view: Option<&View>,
         me: &MemberName,
     ) -> Option<String> {
+        // A mode that was turned off ends when the store has forgotten who is synchronous.
+        let forgotten = view.is_none_or(|view| view.sync.value.is_none());
         if mode == SyncMode::Off {
-            return None;
+            return self.sync_names.clone().filter(|_| !forgotten);
         }
         self.sync_names.clone().or_else(|| {
             let published = view.and_then(|view| view.sync.value.as_ref());

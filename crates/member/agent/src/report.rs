@@ -18,7 +18,7 @@ use crate::{
 impl Agent {
     /// Our tags, and `nofailover` while we must not lead.
     pub(crate) fn tags(&self) -> Tags {
-        with_nofailover(&self.settings.local.tags, self.settings.must_not_lead())
+        self.settings.local.tags.clone()
     }
 
     /// What others see of them: no member need wait for one that could not serve as leader a moment ago.
@@ -130,7 +130,9 @@ impl Agent {
         let leads = snapshot.is_some_and(|s| s.lease.held(s.now).is_some());
         let seen = match snapshot.map(|s| &s.postgres) {
             Some(Postgres::Running(running)) => {
-                let role = if running.in_recovery {
+                let role = if running.in_recovery && leads && self.settings.dynamic.standby.is_some() {
+                    Role::StandbyLeader
+                } else if running.in_recovery {
                     Role::Replica
                 } else {
                     Role::Primary
@@ -242,6 +244,8 @@ impl Agent {
             system_id: self.observer.system_id().map(|id| id.to_string()),
             sync_standby: is_standby && !quorum,
             quorum_standby: is_standby && quorum,
+            replaying: sample.is_some() && !self.observer.is_at_end(),
+            standby_cluster: self.settings.dynamic.standby.is_some(),
             pause: self.settings.dynamic.pause,
             cluster_unlocked: view.is_some_and(|view| view.leader.is_none()),
             dcs_last_seen: self.cluster.seen_at,
@@ -290,7 +294,7 @@ impl Agent {
     /// `/primary` must be met only where writes are accepted: not between winning the lease and the promotion.
     pub(crate) fn is_primary_or_paused(&self, snapshot: &Snapshot) -> bool {
         match &snapshot.postgres {
-            Postgres::Running(running) => !running.in_recovery,
+            Postgres::Running(running) => !running.in_recovery || self.settings.dynamic.standby.is_some(),
             _ => false,
         }
     }

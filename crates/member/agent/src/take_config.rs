@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use howdah_config::{Dynamic, DynamicError, dynamic_from};
+use howdah_config::{Dynamic, dynamic_from};
 use howdah_dcs::View;
 use howdah_ha::Command;
 
@@ -18,7 +18,7 @@ impl Agent {
         let Some(config) = &view.config.value else {
             if view.config.rev > 0 && self.settings.rev != Some(view.config.rev) {
                 self.settings.rev = Some(view.config.rev);
-                self.refuse_config("it is no JSON object".to_owned(), false);
+                self.refuse_config(&"it is no JSON object");
             }
             return;
         };
@@ -48,13 +48,16 @@ impl Agent {
                 }
                 self.apply(dynamic, view).await;
             }
-            Err(error) => self.refuse_config(error.to_string(), error == DynamicError::StandbyCluster),
+            Err(error) => self.refuse_config(&error),
         }
     }
 
-    fn refuse_config(&mut self, why: String, standby_cluster: bool) {
-        tracing::error!("The cluster's configuration is not taken: {why}. The last good one goes on.");
-        self.settings.refused = Some(Refused::because(&why, standby_cluster));
+    fn refuse_config(&mut self, why: &impl ToString) {
+        tracing::error!(
+            "The cluster's configuration is not taken: {}. The last good one goes on.",
+            why.to_string()
+        );
+        self.settings.refused = Some(Refused::because(why));
     }
 
     pub(crate) async fn apply(&mut self, dynamic: Dynamic, view: &View) {

@@ -51,6 +51,8 @@ impl CtlArgs {
             CtlCommand::Query(args) => args.cluster_name.as_deref(),
             CtlCommand::Version(args) => args.cluster_name.as_deref(),
             CtlCommand::Remove(args) => Some(&args.cluster_name),
+            CtlCommand::DemoteCluster(args) => args.cluster_name.as_deref(),
+            CtlCommand::PromoteCluster(args) => args.cluster_name.as_deref(),
         }
     }
 }
@@ -76,6 +78,10 @@ pub enum CtlCommand {
     Pause(PauseArgs),
     /// End maintenance mode.
     Resume(PauseArgs),
+    /// Let the cluster follow another one: its primary becomes a standby of that.
+    DemoteCluster(DemoteClusterArgs),
+    /// Let a cluster that follows another one stand by itself: its leader becomes a primary.
+    PromoteCluster(PromoteClusterArgs),
     /// Show the cluster-wide configuration.
     ShowConfig(ClusterArg),
     /// Change the cluster-wide configuration.
@@ -361,6 +367,38 @@ pub struct PauseArgs {
     /// Wait until all members know.
     #[arg(long)]
     pub wait: bool,
+}
+
+/// Arguments of `demote-cluster`.
+#[derive(Debug, Args)]
+pub struct DemoteClusterArgs {
+    /// The cluster. [default: scope of the configuration file]
+    pub cluster_name: Option<String>,
+    /// Address of the other cluster's server, or several with commas between them.
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Its port.
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Command that fetches WAL files of the other cluster.
+    #[arg(long)]
+    pub restore_command: Option<String>,
+    /// Replication slot on the other cluster's server.
+    #[arg(long)]
+    pub primary_slot_name: Option<String>,
+    /// Do not ask.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `promote-cluster`.
+#[derive(Debug, Args)]
+pub struct PromoteClusterArgs {
+    /// The cluster. [default: scope of the configuration file]
+    pub cluster_name: Option<String>,
+    /// Do not ask.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Arguments of `edit-config`.

@@ -101,7 +101,7 @@ fn check(config: &Map<String, Value>) -> anyhow::Result<()> {
     match check_dynamic(config) {
         Ok(()) => Ok(()),
         Err(DynamicError::Value(error)) => anyhow::bail!("{error}; nothing was changed"),
-        Err(error @ (DynamicError::Unsupported(_) | DynamicError::StandbyCluster)) => {
+        Err(error @ DynamicError::Unsupported(_)) => {
             eprintln!("Warning: {error}");
             Ok(())
         }

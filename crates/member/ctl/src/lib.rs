@@ -27,6 +27,7 @@ mod pause;
 mod prompt;
 mod query;
 mod remove;
+mod standby;
 mod table;
 mod version;
 
@@ -71,6 +72,8 @@ pub fn run(args: CtlArgs, sandbox: Option<PathBuf>) -> anyhow::Result<u8> {
             CtlCommand::Dsn(args) => dsn::dsn(&context, &args).await?,
             CtlCommand::Query(args) => query::query(&context, &args).await?,
             CtlCommand::Version(args) => version::version(&context, &args).await?,
+            CtlCommand::DemoteCluster(args) => standby::demote(&context, &args).await?,
+            CtlCommand::PromoteCluster(args) => standby::promote(&context, &args).await?,
             CtlCommand::Remove(args) => remove::remove(&context, &args).await?,
         }
         Ok(0)

@@ -5,8 +5,10 @@ use serde::Serialize;
 /// Where a replica streams from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Upstream {
-    /// The member.
+    /// The member; of a server of another cluster its host.
     pub name: MemberName,
+    /// It is the server of the cluster that this one follows. Without a host only its archive is there.
+    pub remote: bool,
     /// Where its PostgreSQL is reached.
     pub host: String,
     /// Its port.
@@ -51,6 +53,8 @@ pub enum Action {
         /// Also when no member confirms that it has received the end of the WAL. If not, PostgreSQL starts again as primary.
         may_lose: bool,
     },
+    /// Stop a primary whose cluster is to follow another one. It keeps the lease.
+    DemoteCluster,
     /// Stop a primary that no longer leads.
     StopPrimary,
     /// Kill a PostgreSQL that cannot serve, and give leadership back.
@@ -102,6 +106,7 @@ impl Action {
             Action::Bootstrap
             | Action::Clone { .. }
             | Action::HandOver { .. }
+            | Action::DemoteCluster
             | Action::StopPrimary
             | Action::GiveUp
             | Action::KillServer
@@ -124,6 +129,7 @@ impl Action {
             | Action::Restart { .. } => true,
             Action::Promote { .. }
             | Action::HandOver { .. }
+            | Action::DemoteCluster
             | Action::StopPrimary
             | Action::GiveUp
             | Action::KillServer
@@ -142,6 +148,7 @@ impl Action {
             Action::StartPrimary { .. } => "starting as primary",
             Action::Promote { .. } => "promote",
             Action::HandOver { .. } => "switchover",
+            Action::DemoteCluster => "demote cluster",
             Action::StopPrimary => "demote",
             Action::GiveUp => "giving up",
             Action::KillServer => "killing PostgreSQL",

@@ -36,6 +36,8 @@ pub fn admit(action: &Action, lease: LeaseState, now: BootTime) -> Result<(), St
                 _ => Err(Stale::TermOver),
             }
         }
+        // The leader of a cluster that follows another one.
+        Action::Rejoin { leader, .. } if leader.remote => Ok(()),
         Action::Clone { .. } | Action::Reinitialize { .. } | Action::Rejoin { .. } | Action::StopPrimary => {
             if lease == LeaseState::None {
                 Ok(())
@@ -48,6 +50,7 @@ pub fn admit(action: &Action, lease: LeaseState, now: BootTime) -> Result<(), St
         | Action::KillServer
         | Action::StartReplica { .. }
         | Action::HandOver { .. }
+        | Action::DemoteCluster
         | Action::Checkpoint
         | Action::Restart { primary: None, .. }
         | Action::Shutdown { .. } => Ok(()),

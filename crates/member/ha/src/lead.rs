@@ -1,14 +1,11 @@
 //! We hold the lease and PostgreSQL runs.
 
-use std::{collections::BTreeMap, time::Duration};
-
 use howdah_config::SyncMode;
-use howdah_dcs::{Cond, Document, LITTLE_WAL, Status, SyncState, View};
-use howdah_types::Lsn;
+use howdah_dcs::{Cond, Document, SyncState, View};
 
 use crate::{
     Action, Effect, Plan, Reason, Request, Running, Snapshot, candidate::probed_candidate, handover,
-    plan::SOON, slots, sync,
+    plan::SOON, slots, standby_leader, status, sync,
 };
 
 pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
@@ -22,6 +19,14 @@ pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan:
         plan.because(Reason::NotInView { term }).wake(snapshot.now + SOON);
         plan.effect(Effect::VerifyLease);
         return;
+    }
+    if snapshot.config.standby.is_some() && !running.in_recovery && !snapshot.config.pause {
+        plan.because(Reason::DemotingCluster);
+        plan.begin(snapshot, Action::DemoteCluster);
+        return;
+    }
+    if running.in_recovery && snapshot.config.standby.is_some() {
+        return standby_leader::holding(snapshot, view, running, plan);
     }
     if running.in_recovery {
         return become_primary(snapshot, view, running, plan);
@@ -62,7 +67,7 @@ pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan:
     }
     sync::as_leader(snapshot, view, running, plan);
     slots::leader(snapshot, view, running, plan);
-    status(snapshot, view, running, plan);
+    status::publish(snapshot, view, running, plan);
     history(view, running, plan);
     if running.checkpoint_timeline < running.timeline {
         plan.begin(snapshot, Action::Checkpoint);
@@ -100,7 +105,12 @@ fn become_primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mu
     let forced =
         requested.is_some_and(|r| !r.is_switchover() && r.candidate.as_ref() == Some(&snapshot.me.name));
     if snapshot.config.synchronous_mode != SyncMode::Off {
-        if view.sync.value.as_ref().is_some_and(|sync| !sync.includes(me)) && !forced {
+        let sync = view.sync.value.as_ref();
+        // Votes count for the state by which they were given.
+        let confirmed = requested.is_some_and(|request| request.confirmed);
+        let voted = confirmed || snapshot.memory.sync_voted == Some(view.sync.rev);
+        let may = |sync: &SyncState| sync.includes(me) && (sync.quorum == 0 || sync.leader == me || voted);
+        if sync.is_some_and(|sync| !may(sync)) && !forced {
             plan.because(Reason::NotSynchronous).effect(Effect::Release);
             return;
         }
@@ -124,40 +134,10 @@ fn become_primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mu
     plan.memory.sync_since = None;
     plan.memory.sync_rules.clear();
     plan.memory.sync_set = None;
+    plan.memory.sync_known = false;
     plan.memory.commits_wait = false;
     plan.memory.no_standby_since = None;
     plan.begin(snapshot, Action::Promote { term, not_after });
-}
-
-/// Publishes our position, at most once a `loop_wait` (replicas of Patroni wake at every change), and the slots that
-/// other members should keep WAL for.
-fn status(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
-    let due = plan
-        .memory
-        .status_at
-        .is_none_or(|at| snapshot.now >= at + snapshot.config.timers.loop_wait.min(Duration::from_secs(10)));
-    if !due {
-        return;
-    }
-    let slots: BTreeMap<String, Lsn> = running
-        .slots
-        .iter()
-        .filter_map(|slot| Some((slot.name.clone(), slot.restart_lsn?)))
-        .chain([(snapshot.me.name.slot_name(), running.lsn)])
-        .collect();
-    let retained = slots::retained(snapshot, view, running);
-    let status = Status {
-        optime: Some(running.lsn),
-        slots: Some(slots),
-        retain_slots: (!retained.is_empty()).then_some(retained),
-    };
-    if !status.is_near(&view.status, LITTLE_WAL) {
-        plan.effect(Effect::Put {
-            document: Document::status(&status),
-            cond: Cond::Always,
-        });
-    }
-    plan.memory.status_at = Some(snapshot.now);
 }
 
 /// Adds the row of the newest timeline when it is missing.

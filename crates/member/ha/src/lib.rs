@@ -9,7 +9,9 @@
 //!   (snapshot.rs)          ├─ stopped, silent ──► recover.rs           Tick, Command, Outcome
 //!                          ├─ leads ────────────► lead.rs                 │
 //!                          │     ├─ handover.rs (switchover, failover)    ▼
-//!                          │     ├─ sync.rs, sync_rule.rs (commits)    store operations,
+//!                          │     ├─ sync.rs (commits), sync_*.rs        store operations,
+//!                          │     ├─ standby_leader.rs (follows another cluster)
+//!                          │     ├─ status.rs (position)
 //!                          │     └─ slots.rs                           Arm / Disarm / Lost for the guard
 //!                          ├─ a leader exists ──► follow.rs
 //!                          └─ no leader ────────► race.rs           margins.rs: m1 and m2
@@ -48,8 +50,11 @@ mod rejoin;
 mod remember;
 mod slots;
 mod snapshot;
+mod standby_leader;
+mod status;
 mod step;
 mod sync;
+mod sync_mix;
 mod sync_rule;
 mod upstream;
 
@@ -69,3 +74,4 @@ pub use snapshot::{
 };
 pub use step::{Here, Means, NotBegun, Step, may_begin, may_go_on};
 pub use sync_rule::{NOBODY, SyncRule, quote_sync_name};
+pub use upstream::remote;

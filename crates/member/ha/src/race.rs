@@ -142,7 +142,8 @@ fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan
     if bytes > limit {
         return Err(Reason::Lagging { bytes, limit });
     }
-    if snapshot.config.check_timeline && view.timeline().is_some_and(|cluster| running.timeline < cluster) {
+    let check_timeline = snapshot.config.check_timeline && snapshot.config.standby.is_none();
+    if check_timeline && view.timeline().is_some_and(|cluster| running.timeline < cluster) {
         return Err(Reason::OldTimeline);
     }
     compare_with_voters(snapshot, view, running, since, sync, true, plan)?;
@@ -159,15 +160,35 @@ fn compare_with_voters(
     by_priority: bool,
     plan: &mut Plan,
 ) -> Result<(), Reason> {
+    if !running.is_at_end {
+        return Err(Reason::Replaying);
+    }
     let voters = voters(snapshot, view, sync, plan);
     asked_since(snapshot, since, &voters, plan)?;
     let sync_leader = sync.map(|sync| sync.leader.as_str());
-    compare(snapshot, view, running, &voters, sync_leader, by_priority)?;
-    sync.map_or(Ok(()), |sync| has_votes(snapshot, running, sync, &voters))
+    let by_votes = sync.is_some_and(|sync| sync.quorum > 0);
+    // In quorum mode another member of Patroni's leads for a moment before it says so in `/sync`.
+    let exempt = sync_leader.filter(|_| !by_votes || led_last(snapshot, view));
+    compare(snapshot, view, running, &voters, exempt, by_priority)?;
+    let Some(sync) = sync.filter(|_| by_votes && exempt != Some(snapshot.me.name.as_str())) else {
+        return Ok(());
+    };
+    has_votes(snapshot, running, sync, &voters)?;
+    plan.memory.sync_voted = Some(view.sync.rev);
+    Ok(())
+}
+
+/// No other member is known to have led since we did.
+fn led_last(snapshot: &Snapshot, view: &View) -> bool {
+    let me = &snapshot.me.name;
+    let history = view.history.as_ref().and_then(|rows| rows.last());
+    let last = history.and_then(|row| row.new_leader.as_deref());
+    let seen = snapshot.memory.last_leader.as_ref();
+    seen.is_none_or(|seen| seen.name == *me) && last.is_none_or(|last| last == me.as_str())
 }
 
 /// In quorum mode: of the other voters so many must have answered, and have no more than we, that one of them would have what we
-/// lack. Patroni's rule; the former leader has everything. What a member has answered in another race counts for nothing: only those
+/// lack (Patroni's rule). What a member has answered in another race counts for nothing: only those
 /// are counted who were asked in this one.
 fn has_votes(
     snapshot: &Snapshot,
@@ -191,7 +212,7 @@ fn has_votes(
                 }
         })
         .count();
-    if have >= needed || sync.leader.eq_ignore_ascii_case(me) {
+    if have >= needed {
         return Ok(());
     }
     Err(Reason::TooFewVoters { have, needed })

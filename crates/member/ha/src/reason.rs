@@ -57,6 +57,9 @@ pub enum Reason {
     WaitingForCandidate { candidate: MemberName },
     CandidateIsMe,
     NotSynchronous,
+    Replaying,
+    StandbyLeading { me: MemberName },
+    DemotingCluster,
     TooFewVoters { have: usize, needed: usize },
     Lagging { bytes: u64, limit: u64 },
     OldTimeline,
@@ -191,6 +194,9 @@ impl fmt::Display for Reason {
             R::Yielding => f.write_str("not racing yet: leadership was just handed over"),
             R::WaitingForCandidate { candidate } => write!(f, "waiting for {candidate} to take over"),
             R::CandidateIsMe => f.write_str("asked to take over"),
+            R::Replaying => f.write_str("not racing yet: replaying what this member has, whose end is not known"),
+            R::StandbyLeading { me } => write!(f, "no action. I am ({me}), the standby leader with the lock"),
+            R::DemotingCluster => f.write_str("demoting: the cluster is to follow another one"),
             R::TooFewVoters { have, needed } => write!(
                 f,
                 "not racing: {have} of the {needed} other synchronous standbys that must answer have no more than this member, commits could be lost"

@@ -12,7 +12,7 @@ use crate::{
     follow::{self, own_name},
     handover,
     plan::{DECISION_LIFE, SOON},
-    upstream::{desired_upstream, is_ready, upstream},
+    upstream::{desired_upstream, is_ready, remote, upstream},
 };
 
 /// A primary that has served and does not answer any more, neither in the session that we have nor in a new one, gives way
@@ -119,6 +119,22 @@ fn holding(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan)
             }
             Err(_) => {}
         }
+    }
+    if let Some(remote) = remote(&snapshot.config) {
+        plan.because(Reason::StandbyLeading {
+            me: snapshot.me.name.clone(),
+        });
+        // A former primary may have WAL that the other cluster never got.
+        let action = if stopped.standby || remote.host.is_empty() {
+            Action::StartReplica { follow: Some(remote) }
+        } else {
+            Action::Rejoin {
+                leader: remote,
+                copy: false,
+            }
+        };
+        plan.begin(snapshot, action);
+        return;
     }
     plan.because(Reason::LeadingInPlace { term });
     handover::forget_confirmed(view, plan);

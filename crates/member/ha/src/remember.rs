@@ -104,6 +104,7 @@ pub(crate) fn postgres(snapshot: &Snapshot, plan: &mut Plan) {
     memory.sync_since = None;
     memory.sync_rules.clear();
     memory.sync_set = None;
+    memory.sync_known = false;
     if snapshot.lease == LeaseState::None {
         memory.not_serving_since = None;
     } else {

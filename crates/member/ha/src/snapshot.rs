@@ -5,7 +5,7 @@ use std::{
 };
 
 use howdah_config::Dynamic;
-use howdah_dcs::{LeaseId, View};
+use howdah_dcs::{LeaseId, SyncState, View};
 use howdah_pgconf::DbState;
 use howdah_types::{BootTime, Lsn, MemberName, Origins, SystemId, Tags, Timeline};
 use serde::Serialize;
@@ -136,6 +136,8 @@ pub struct Running {
     pub system_id: SystemId,
     /// It is a replica.
     pub in_recovery: bool,
+    /// Its position is where its WAL ends. A replica that was started a moment ago may have more than it has replayed.
+    pub is_at_end: bool,
     /// The timeline that it writes, or has received last.
     pub timeline: Timeline,
     /// The timeline of the control file, behind `timeline` until a checkpoint follows a promotion.
@@ -308,6 +310,14 @@ pub struct Memory {
     pub sync_rules: Vec<SyncRule>,
     /// The rule that was set last, until it is seen.
     pub sync_set: Option<SyncRule>,
+    /// All processes were seen to go by a rule that gives places of their own, and the rules since then are known.
+    pub sync_known: bool,
+    /// What was written to `/sync`, and for which revision. While that is the present one it may still arrive.
+    pub sync_put: Vec<(u64, SyncState)>,
+    /// A rule was set, and no standby has been made to report since all processes go by it.
+    pub sync_nudge: bool,
+    /// The revision of `/sync` by which other members have voted for us.
+    pub sync_voted: Option<u64>,
     /// Since when no standby is fit to be synchronous.
     pub no_standby_since: Option<BootTime>,
     /// Since when a request for a handover finds no member that can take over.

@@ -13,9 +13,9 @@
 //! ([`NOBODY`] where none is chosen), a promotion begins with commits that wait, and only a leader that the mode allows to
 //! go on alone empties it. After it was empty, a standby is published only once a commit was seen to wait.
 //!
-//! For how many standbys a commit waits is decided by each process that sends WAL, by the setting as it has read it. Which one that
-//! is shows in its standby's place ([`in_force`]). A rule that some process may still go by must cover what is published, too; where
-//! the places do not tell rules apart, the standbys are moved behind a name that no member has.
+//! The processes that send WAL read a changed setting one by one, and what lets a commit through meanwhile is a mix of the settings
+//! ([`mix`]). That mix must be covered too. Where it is not, a rule comes between that lets nothing through, with the standbys of both
+//! in places of their own: once all are there, no process goes by the setting before.
 //!
 //! ```text
 //!   empty ──► NOBODY ──► a commit was seen to wait ──► the standbys' rule ──► all processes go by it,
@@ -33,7 +33,8 @@ use crate::{
     Effect, Plan, Reason, Running, Snapshot, SyncRule, WalSender,
     candidate::has_our_timeline,
     plan::SOON,
-    sync_rule::{NOBODY, in_force},
+    sync_mix::{all_go_by, mix, places_apart},
+    sync_rule::NOBODY,
     upstream::can_feed,
 };
 
@@ -42,9 +43,6 @@ const GO_ALONE: Duration = Duration::from_secs(2);
 
 /// Before the second look.
 const UNBOUND: Lsn = Lsn(u64::MAX);
-
-/// So many places are tried to tell a rule from the earlier ones.
-const PLACES: usize = 16;
 
 /// What the mode wants of the standbys that are fit.
 struct Target {
@@ -60,6 +58,19 @@ pub(crate) fn as_leader(snapshot: &Snapshot, view: &View, running: &Running, pla
     }
     if plan.memory.sync_set.as_ref() == Some(&current) {
         plan.memory.sync_set = None;
+    }
+    // What waits already is let through when a standby reports, which one that has everything does only every
+    // `wal_receiver_status_interval` (10 s): new WAL makes it report at once.
+    if plan.memory.sync_nudge && !current.holds() && all_go_by(&current, &running.walsenders) {
+        plan.memory.sync_nudge = false;
+        plan.effect(Effect::NudgeStandby);
+    }
+    plan.memory.sync_put.retain(|(rev, _)| *rev == view.sync.rev);
+    // Each standby has a place that no rule before gives, or none of them has one.
+    let alone = plan.memory.sync_set.is_none() && current.holds();
+    if alone && all_go_by(&current, &running.walsenders) {
+        plan.memory.sync_known = true;
+        plan.memory.sync_rules.clear();
     }
     if snapshot.config.synchronous_mode == SyncMode::Off {
         turn_off(snapshot, view, running, &current, plan);
@@ -98,10 +109,11 @@ struct Step<'a> {
 impl Step<'_> {
     fn take(&self, plan: &mut Plan) {
         let any_published = self.published.standbys().next().is_some();
-        // Changed from outside: commits went by it, and who is published may lack them. In plain mode, who looks at the state does
-        // not look at votes.
+        // Changed from outside: commits went by it, and who is published may lack them. In plain mode a member of Patroni's does not
+        // look at votes.
         let plain = !self.snapshot.config.synchronous_quorum;
-        if (any_published && !self.current.covers(self.published)) || (plain && self.published.quorum > 0) {
+        let unseen = plain && self.published.quorum > 0 && !self.view.all_ours();
+        if (any_published && !self.current.covers(self.published)) || unseen {
             return self.publish_lost(Vec::new(), plan);
         }
         let Some(target) = self.target() else {
@@ -110,7 +122,10 @@ impl Step<'_> {
             }
             return self.alone(plan);
         };
-        if plain && let Some(left) = self.without_lost() {
+        if plain
+            && self.published.quorum == 0
+            && let Some(left) = self.without_lost()
+        {
             return self.publish_lost(left, plan);
         }
         if self.published.is_same(&target.sync) {
@@ -133,7 +148,7 @@ impl Step<'_> {
                 plan.effect(Effect::ProveCommitsWait);
             } else {
                 // A commit that a standby confirms at once cannot be seen to wait.
-                plan.effect(Effect::SetSyncNames(NOBODY.to_owned()));
+                self.note(&SyncRule::parse(NOBODY), plan);
             }
             return;
         }
@@ -142,42 +157,62 @@ impl Step<'_> {
 
     /// Publishes the target, if whoever would take over by it has everything; else comes nearer to where that is so.
     fn approach(&self, target: &Target, plan: &mut Plan) {
-        let mut earlier = plan.memory.sync_rules.clone();
-        earlier.retain(|rule| *rule != self.current);
-        let known = in_force(&self.current, &earlier, &self.running.walsenders).map(|mut rules| {
-            rules.extend(&plan.memory.sync_set);
-            rules
-        });
-        if let Some(rules) = &known {
-            // What no process goes by any more need not be remembered.
-            plan.memory.sync_rules = rules.iter().map(|rule| (*rule).clone()).collect();
-        }
-        let all_cover = known
-            .as_ref()
-            .is_some_and(|rules| rules.iter().all(|rule| rule.covers(&target.sync)));
+        let Some(mixed) = self.mixed(None, plan) else {
+            plan.memory.sync_since = None;
+            return;
+        };
         // With a name that no member has, no standby confirms anything.
         let confirms = !self.current.is_nobody();
-        if all_cover && confirms {
+        // While nothing is let through, clients wait: what comes next is set first, where that may be.
+        let may_set = self.current.holds() && target.rule.covers(self.published);
+        if mixed.covers(&target.sync) && confirms && !may_set {
             return self.publish(target, plan);
         }
         plan.memory.sync_since = None;
-        if self.current.covers(&target.sync) && confirms {
-            // Other processes are in the way. Those that have read the setting cannot be told from those that have not, if they have
-            // the same place by both.
-            if known.is_some() && self.all_have_their_places() {
-                self.move_places(&earlier, plan);
+        if self.current.holds() || !self.current.covers(&target.sync) {
+            let published = self.published.standbys().map(str::to_owned);
+            let both = published.filter(|name| !target.rule.names(name));
+            let union = SyncRule::all(target.sync.standbys().map(str::to_owned).chain(both).collect());
+            for rule in [&target.rule, &union] {
+                if rule.covers(self.published) && !self.current.is_same(rule) {
+                    return self.set(rule, plan);
+                }
             }
-            return;
+            return self.publish_lost(Vec::new(), plan);
         }
-        let published = self.published.standbys().map(str::to_owned);
-        let both = published.filter(|name| !target.rule.names(name));
-        let union = SyncRule::all(target.sync.standbys().map(str::to_owned).chain(both).collect());
-        for rule in [&target.rule, &union] {
-            if rule.covers(self.published) && !self.current.is_same(rule) {
-                return self.set(rule, plan);
-            }
+        // Processes that go by another rule are in the way, or may: those that have read the setting cannot be told from them.
+        self.hold(&self.current, plan);
+    }
+
+    /// What lets a commit through at this moment, or would once `next` is set too.
+    fn mixed(&self, next: Option<&SyncRule>, plan: &Plan) -> Option<SyncRule> {
+        let memory = &plan.memory;
+        // Before this agent, or before PostgreSQL was seen again, any rule may have been set.
+        let unknown = SyncRule::any(
+            1,
+            self.running
+                .walsenders
+                .iter()
+                .map(|sender| sender.name.clone())
+                .collect(),
+        );
+        let mut earlier = memory.sync_rules.clone();
+        if !memory.sync_known {
+            let places = self
+                .running
+                .walsenders
+                .iter()
+                .filter(|sender| sender.priority > 0);
+            let one =
+                places.map(|sender| SyncRule::holding(&[sender.name.as_str()], sender.priority as usize - 1));
+            earlier.extend(one.map(SyncRule::weakened));
+            earlier.push(unknown);
         }
-        self.publish_lost(Vec::new(), plan);
+        let certain: Vec<&SyncRule> = [Some(&self.current), memory.sync_set.as_ref(), next]
+            .into_iter()
+            .flatten()
+            .collect();
+        mix(&certain, &earlier, &self.running.walsenders)
     }
 
     /// All processes go by rules that cover the target. It is published once so many of its standbys have what was written before
@@ -185,7 +220,7 @@ impl Step<'_> {
     fn publish(&self, target: &Target, plan: &mut Plan) {
         if self.published.implies(&target.sync) {
             plan.memory.sync_since = None;
-            return write(self.view, &target.sync, plan);
+            return self.write(&target.sync, plan);
         }
         let placed = |sender: &&WalSender| sender.priority == self.current.priority(&sender.name);
         let named = |sender: &&&WalSender| target.sync.includes(&sender.name);
@@ -213,48 +248,81 @@ impl Step<'_> {
                 };
                 let needed = target.sync.standbys().count() - target.sync.quorum as usize;
                 if self.fit.iter().filter(has_all).count() >= needed {
-                    write(self.view, &target.sync, plan);
+                    self.write(&target.sync, plan);
                 }
             }
             _ => {
                 // The rules hold since some moment before now: what is flushed by the next look is the bound.
                 plan.memory.sync_since = Some((what, UNBOUND, self.snapshot.now));
-                // Its process releases what waits when the standby reports, which one that has everything does only every
-                // `wal_receiver_status_interval` (10 s): new WAL makes it report at once.
-                plan.effect(Effect::NudgeStandby);
             }
         }
     }
 
-    /// The present standbys in places by which no process that goes by an earlier rule passes for one that goes by this.
-    fn move_places(&self, earlier: &[SyncRule], plan: &mut Plan) {
-        let differs = |rule: &SyncRule| {
-            let places =
-                |by: &SyncRule| -> Vec<u32> { rule.standbys().map(|name| by.priority(name)).collect() };
-            let ours = places(rule);
-            let apart = |by: &SyncRule| places(by).iter().zip(&ours).all(|(theirs, ours)| theirs != ours);
-            earlier.iter().chain([&self.current]).all(apart)
-        };
-        let moved = (1..PLACES).map(|places| self.current.behind(places));
-        match moved.into_iter().find(differs) {
-            Some(rule) if rule.covers(self.published) => self.set(&rule, plan),
-            _ => self.publish_lost(Vec::new(), plan),
+    /// Sets a rule that covers what is published, if the mix of it and those before does too; else first one that lets nothing through.
+    fn set(&self, rule: &SyncRule, plan: &mut Plan) {
+        match self.mixed(Some(rule), plan) {
+            Some(mixed) if mixed.covers(self.published) => {
+                let arrives = |(_, put): &(u64, SyncState)| !mixed.covers(put);
+                if plan.memory.sync_put.iter().any(arrives) {
+                    // What was written may still arrive, and would not be safe then: the present state is written once more.
+                    return self.write(&self.published.clone(), plan);
+                }
+                self.note(rule, plan);
+            }
+            Some(_) => self.hold(rule, plan),
+            None => {}
         }
     }
 
-    /// All processes have their standbys in the places of the present rule.
-    fn all_have_their_places(&self) -> bool {
-        let mut senders = self.running.walsenders.iter();
-        senders.all(|sender| sender.priority == self.current.priority(&sender.name))
+    /// Sets a rule that lets nothing through until all processes go by it, between the present one and `next`.
+    fn hold(&self, next: &SyncRule, plan: &mut Plan) {
+        plan.wake(self.snapshot.now + SOON);
+        if self.current.holds() && !self.current.is_nobody() && plan.memory.sync_set.is_none() {
+            if !all_go_by(&self.current, &self.running.walsenders) {
+                return;
+            }
+        } else if plan.memory.sync_set.is_some() {
+            return;
+        }
+        // A standby that is in only one of the two must not begin to count.
+        let names: Vec<&str> = self.current.standbys().filter(|name| next.names(name)).collect();
+        let mut from: Vec<&SyncRule> = plan.memory.sync_rules.iter().collect();
+        from.push(&self.current);
+        let seen: Vec<SyncRule> = self
+            .running
+            .walsenders
+            .iter()
+            .filter(|sender| sender.priority > 0)
+            .map(|sender| SyncRule::holding(&[sender.name.as_str()], sender.priority as usize - 1))
+            .collect();
+        from.extend(&seen);
+        let least = next.needed().max(self.current.needed());
+        let mut places = places_apart(&names, &from);
+        // As many must confirm as by either rule, and one that cannot.
+        while names.len() + places < least {
+            places += 1;
+        }
+        let rule = SyncRule::holding(&names, places);
+        self.note(&rule, plan);
     }
 
-    /// A process may go by the rule before from now on, and by the new one from when it has read it.
-    fn set(&self, rule: &SyncRule, plan: &mut Plan) {
+    /// A process may go by the present rule from now on, and by the new one from when it has read it.
+    fn note(&self, rule: &SyncRule, plan: &mut Plan) {
         if !plan.memory.sync_rules.contains(&self.current) {
             plan.memory.sync_rules.push(self.current.clone());
         }
         plan.memory.sync_set = Some(rule.clone());
+        plan.memory.sync_nudge = true;
+        plan.wake(self.snapshot.now + SOON);
         plan.effect(Effect::SetSyncNames(rule.setting()));
+    }
+
+    fn write(&self, state: &SyncState, plan: &mut Plan) {
+        let put = (self.view.sync.rev, state.clone());
+        if !plan.memory.sync_put.contains(&put) {
+            plan.memory.sync_put.push(put);
+        }
+        write(self.view, state, plan);
     }
 
     fn publish_lost(&self, standbys: Vec<String>, plan: &mut Plan) {
@@ -262,7 +330,7 @@ impl Step<'_> {
             .wake(self.snapshot.now + SOON);
         plan.memory.sync_since = None;
         let me = self.snapshot.me.name.as_str();
-        write(self.view, &SyncState::new(me, &standbys), plan);
+        self.write(&SyncState::new(me, &standbys), plan);
     }
 
     /// In plain mode: who is published and still fit, if another one no longer is. Commits wait for it.
@@ -317,7 +385,7 @@ impl Step<'_> {
         if snapshot.config.synchronous_mode != SyncMode::On {
             if !self.current.is_nobody() {
                 plan.because(Reason::SyncChange { standbys: Vec::new() });
-                plan.effect(Effect::SetSyncNames(NOBODY.to_owned()));
+                self.note(&SyncRule::parse(NOBODY), plan);
             }
             return;
         }
@@ -384,7 +452,13 @@ fn write(view: &View, state: &SyncState, plan: &mut Plan) {
 
 /// Whether a member may be a synchronous standby: it could take over.
 fn could_be_standby(snapshot: &Snapshot, name: &MemberName, member: &Member) -> bool {
-    *name != snapshot.me.name && can_feed(member) && !member.tags.nosync() && !member.tags.nofailover()
+    // A list of names has commas between them, and blanks around them count for nothing.
+    let can_be_listed = !name.as_str().contains(',') && name.as_str().trim() == name.as_str();
+    *name != snapshot.me.name
+        && can_feed(member)
+        && !member.tags.nosync()
+        && !member.tags.nofailover()
+        && can_be_listed
 }
 
 /// The standbys that stream within the limit, the best first: by priority, then the present ones, then by position (Patroni's
@@ -416,11 +490,18 @@ fn fit<'a>(
                 .maximum_lag_on_syncnode
                 .is_none_or(|limit| lag <= limit)
     };
+    let named = SyncRule::parse(&running.sync_names);
     let rank = |sender: &WalSender| {
         let priority = member_of(sender).map_or(0, |(_, member)| member.tags.sync_priority());
         let mut standbys = published.standbys();
         let present = standbys.any(|name| name.eq_ignore_ascii_case(&sender.name));
-        (priority, present, sender.reached(running.commit_level))
+        // Without what was begun, positions that move would change the choice at every look.
+        (
+            priority,
+            present,
+            named.names(&sender.name),
+            sender.reached(running.commit_level),
+        )
     };
     let mut fit: Vec<&WalSender> = running.walsenders.iter().filter(fits).collect();
     fit.sort_by(|a, b| rank(b).cmp(&rank(a)).then_with(|| a.name.cmp(&b.name)));

@@ -5,8 +5,6 @@
 use howdah_dcs::SyncState;
 use serde::Serialize;
 
-use crate::WalSender;
-
 /// A name that no member has. While no standby is chosen commits wait for it; in front of others it moves their places.
 const NONE: &str = "no standby is chosen yet";
 
@@ -53,17 +51,17 @@ impl SyncRule {
         SyncRule::all(names)
     }
 
-    /// The same standbys, all of which must confirm, behind so many names that no member has.
-    pub(crate) fn behind(&self, places: usize) -> Self {
-        let names = self.standbys().map(str::to_owned);
-        let names: Vec<String> = std::iter::repeat_n(NONE.to_owned(), places)
-            .chain(names)
-            .collect();
-        SyncRule {
-            any: false,
-            needed: names.len() - places,
-            names,
-        }
+    /// Lets no commit through: it waits for names that no member has, and for these standbys, whose places are behind so many of them.
+    pub(crate) fn holding(names: &[&str], places: usize) -> Self {
+        let names = names.iter().map(|name| (*name).to_owned());
+        let names = std::iter::repeat_n(NONE.to_owned(), places).chain(names);
+        SyncRule::all(names.collect())
+    }
+
+    /// The same places, and one confirmation is enough.
+    pub(crate) fn weakened(mut self) -> Self {
+        self.needed = 1;
+        self
     }
 
     /// Reads the setting. What is not of the form counts as any standby, whose word is worth nothing.
@@ -132,6 +130,17 @@ impl SyncRule {
         self.names.is_empty()
     }
 
+    /// No commit is let through by it alone.
+    pub(crate) fn holds(&self) -> bool {
+        self.needed > self.standbys().count()
+    }
+
+    /// How many standbys confirm a commit.
+    #[must_use]
+    pub fn needed(&self) -> usize {
+        self.needed
+    }
+
     /// The same in effect, whatever the order.
     pub(crate) fn is_same(&self, other: &SyncRule) -> bool {
         self.any == other.any
@@ -162,8 +171,8 @@ impl SyncRule {
     pub fn covers(&self, sync: &SyncState) -> bool {
         let voters: Vec<&str> = sync.standbys().collect();
         let quorum = sync.quorum as usize;
-        // Nobody can take over but the leader itself.
-        if voters.len() <= quorum || self.is_nobody() {
+        // No member but the leader itself can take over, or no commit is let through.
+        if voters.len() <= quorum || (self.needed > self.standbys().count() && self.needed > 0) {
             return true;
         }
         if self.names.iter().any(|name| name == "*") {
@@ -181,26 +190,6 @@ impl SyncRule {
         let named = |name: &&&str| self.priority(name) > 0;
         self.needed > 0 && confirmed.iter().filter(named).count() >= self.needed
     }
-}
-
-/// The rules that the processes that send WAL may go by. Each reads a changed setting by itself, sets its standby's priority by it,
-/// and releases commits by it: one that is late goes by an earlier rule. `None`: one goes by a rule that is not known.
-pub(crate) fn in_force<'a>(
-    current: &'a SyncRule,
-    earlier: &'a [SyncRule],
-    walsenders: &[WalSender],
-) -> Option<Vec<&'a SyncRule>> {
-    let mut rules = vec![current];
-    // Without a priority it releases nothing.
-    for sender in walsenders.iter().filter(|sender| sender.priority > 0) {
-        let fits = |rule: &&SyncRule| rule.priority(&sender.name) == sender.priority;
-        let by: Vec<&SyncRule> = earlier.iter().filter(fits).collect();
-        if by.is_empty() && !fits(&current) {
-            return None;
-        }
-        rules.extend(by);
-    }
-    Some(rules)
 }
 
 /// A list of names, in quotes or not. `None`: not of that form.
@@ -320,34 +309,5 @@ mod tests {
         assert!(covered > 100);
         let one = SyncState::new("a", &["b".to_owned()]);
         assert!(!rule("").covers(&one) && !rule("*").covers(&one) && rule(NOBODY).covers(&one));
-    }
-
-    #[test]
-    fn a_process_that_is_late_is_known_by_its_priority() {
-        let sender = |name: &str, priority| WalSender {
-            name: name.to_owned(),
-            priority,
-            ..WalSender::default()
-        };
-        let (one, two, any) = (
-            rule("\"b\""),
-            rule("2 (\"c\",\"b\")"),
-            rule("ANY 1 (\"b\",\"c\")"),
-        );
-        let (earlier, both) = ([one.clone()], [sender("b", 2), sender("c", 1)]);
-        assert_eq!(in_force(&two, &earlier, &both), Some(vec![&two]));
-        let late = [sender("b", 1), sender("c", 1)];
-        assert_eq!(in_force(&two, &earlier, &late), Some(vec![&two, &one]));
-        assert_eq!(in_force(&two, &earlier, &[sender("b", 7)]), None);
-        assert_eq!(in_force(&two, &earlier, &[sender("x", 0)]), Some(vec![&two]));
-        // `ANY` gives all the same place.
-        let any_and_one = in_force(&any, &earlier, &[sender("b", 1)]);
-        assert_eq!(any_and_one, Some(vec![&any, &one]));
-        let behind = any.behind(1);
-        assert_eq!(behind.setting(), format!("2 ({NOBODY},\"b\",\"c\")"));
-        assert_eq!(
-            in_force(&behind, &earlier, &[sender("b", 2), sender("c", 3)]),
-            Some(vec![&behind])
-        );
     }
 }

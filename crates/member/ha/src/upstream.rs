@@ -1,5 +1,6 @@
 //! Whom to stream from, and whom to copy.
 
+use howdah_config::Dynamic;
 use howdah_dcs::{Member, View};
 use howdah_types::{MemberName, Role};
 
@@ -10,8 +11,24 @@ pub(crate) fn upstream(name: &MemberName, member: &Member) -> Option<Upstream> {
     let (host, port) = member.address()?;
     Some(Upstream {
         name: name.clone(),
+        remote: false,
         host: host.to_owned(),
         port,
+    })
+}
+
+/// The server, or the archive, of the cluster that this one follows.
+#[must_use]
+pub fn remote(config: &Dynamic) -> Option<Upstream> {
+    let standby = config.standby.as_ref()?;
+    let host = standby.host.clone().unwrap_or_default();
+    Some(Upstream {
+        name: MemberName::new(host.as_str())
+            .or_else(|_| MemberName::new("remote"))
+            .ok()?,
+        remote: true,
+        host,
+        port: standby.port,
     })
 }
 
@@ -50,7 +67,9 @@ pub(crate) fn source(snapshot: &Snapshot, view: &View) -> Option<(Upstream, Upst
 }
 
 /// Whether a leader has been promoted and its timeline is in its control file: before that, no member can compare with it
-/// or rewind against it.
+/// or rewind against it. The leader of a cluster that follows another one is not promoted.
 pub(crate) fn is_ready(leader: &Member) -> bool {
-    leader.is_running() && leader.role == Role::Primary && leader.checkpoint_after_promote != Some(false)
+    leader.is_running()
+        && matches!(leader.role, Role::Primary | Role::StandbyLeader)
+        && leader.checkpoint_after_promote != Some(false)
 }

@@ -34,6 +34,10 @@ pub struct MemberFacts {
     pub sync_standby: bool,
     /// Named in `/sync` of a cluster in quorum mode.
     pub quorum_standby: bool,
+    /// It has more WAL than it has replayed, and how much is not known yet.
+    pub replaying: bool,
+    /// The cluster follows another one.
+    pub standby_cluster: bool,
     /// The cluster is paused.
     pub pause: bool,
     /// There is no leader.

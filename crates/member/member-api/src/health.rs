@@ -49,21 +49,23 @@ fn decode(text: &str) -> String {
 pub fn health(path: &str, query: &Query, facts: &MemberFacts, now: BootTime) -> bool {
     let has = |word: &str| path.contains(word);
     let replica = || is_replica(facts, query) && tags_match(facts, query);
-    let primary = if facts.pause && !facts.has_view {
-        facts.role == Role::Primary
+    let leads = if facts.pause && !facts.has_view {
+        matches!(facts.role, Role::Primary | Role::StandbyLeader)
     } else {
         facts.leads(now)
     };
+    let primary = leads && !facts.standby_cluster;
+    let standby_leader = leads && facts.standby_cluster;
     if has("standby_leader") || has("standby-leader") {
-        false
+        standby_leader
     } else if has("leader") {
-        primary
+        leads
     } else if has("master") || has("primary") || has("read-write") || path == "/" {
         primary && !takes_no_writes(facts)
     } else if has("replica") {
         replica()
     } else if has("read-only") && !has("sync") && !has("quorum") {
-        is_primary(facts) && tags_match(facts, query) || replica()
+        (is_primary(facts) || standby_leader) && tags_match(facts, query) || replica()
     } else if has("health") {
         facts.state == PgState::Running
     } else if !facts.has_view {
@@ -74,9 +76,9 @@ pub fn health(path: &str, query: &Query, facts: &MemberFacts, now: BootTime) -> 
             "/quorum" => facts.quorum_standby && replica(),
             "/async" | "/asynchronous" => !facts.sync_standby && !facts.quorum_standby && replica(),
             "/read-only-sync" | "/read-only-synchronous" => {
-                is_primary(facts) || (facts.sync_standby && replica())
+                is_primary(facts) || standby_leader || (facts.sync_standby && replica())
             }
-            "/read-only-quorum" => is_primary(facts) || (facts.quorum_standby && replica()),
+            "/read-only-quorum" => is_primary(facts) || standby_leader || (facts.quorum_standby && replica()),
             _ => false,
         }
     }
@@ -218,6 +220,8 @@ mod tests {
             system_id: None,
             sync_standby: false,
             quorum_standby: false,
+            standby_cluster: false,
+            replaying: false,
             pause: false,
             cluster_unlocked: false,
             dcs_last_seen: 1,

@@ -56,7 +56,7 @@ pub fn metrics(facts: &MemberFacts, now: BootTime) -> String {
     out.number(
         "patroni_standby_leader",
         "Value is 1 if this node is the standby_leader, 0 otherwise.",
-        0.0,
+        flag(facts.role == Role::StandbyLeader),
     );
     out.number(
         "patroni_replica",

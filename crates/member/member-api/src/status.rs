@@ -82,6 +82,9 @@ pub fn status_document(facts: &MemberFacts, now: BootTime) -> Map<String, Value>
     if facts.log_lost > 0 {
         howdah["log_lines_lost"] = facts.log_lost.into();
     }
+    if facts.replaying {
+        howdah["replaying"] = true.into();
+    }
     set("howdah", howdah);
     doc
 }
@@ -120,11 +123,13 @@ impl PeerStatus {
         let location = lsn("location");
         let role: Role = serde_json::from_value(doc["role"].clone()).unwrap_or_default();
         let running = state == "running" && xlog.is_some();
+        // Its position is not where its WAL ends: it may be ahead, and has no vote.
+        let replaying = doc["howdah"]["replaying"] == true;
         Some(PeerStatus {
             // A position of a primary's form counts, whatever the role says: better no failover than two primaries.
             primary: running && (role == Role::Primary || location > 0),
-            running,
-            starting: matches!(state, "starting" | "restarting"),
+            running: running && !replaying,
+            starting: replaying || matches!(state, "starting" | "restarting"),
             start_failed: matches!(state, "start failed" | "restart failed"),
             system_id: doc["database_system_identifier"].as_str().map(str::to_owned),
             lsn: Lsn(location
@@ -150,6 +155,13 @@ mod tests {
         let peer = PeerStatus::parse(text).unwrap();
         assert!(!peer.primary && peer.running && peer.tags.nofailover());
         assert_eq!((peer.lsn, peer.timeline), (Lsn(100), Some(Timeline(2))));
+    }
+
+    #[test]
+    fn a_replica_that_has_not_replayed_what_it_has_counts_as_one_that_starts() {
+        let text = r#"{"state":"running","role":"replica","xlog":{"received_location":0,"replayed_location":90},"howdah":{"replaying":true}}"#;
+        let peer = PeerStatus::parse(text).unwrap();
+        assert!(!peer.running && peer.starting && !peer.primary);
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub struct Source {
     pub host: String,
     /// Its port.
     pub port: u16,
+    /// It is the server of the cluster that this one follows (`standby_cluster`); without a host only its archive is there.
+    pub remote: bool,
 }
 
 /// What the generated files say besides the configuration.
@@ -90,7 +92,10 @@ impl Conf {
             // PostgreSQL's 5 s would be added to every reconnection, and to every commit that waits for a standby.
             file.set("wal_retrieve_retry_interval", "500ms");
         }
-        for (name, value) in &dynamic.recovery_conf {
+        let remote = self.upstream.as_ref().is_some_and(|upstream| upstream.remote);
+        let standby = dynamic.standby.as_ref().filter(|_| remote);
+        let theirs = standby.map(|standby| &standby.recovery).into_iter().flatten();
+        for (name, value) in dynamic.recovery_conf.iter().chain(theirs) {
             if is_recovery(name) || !programs.knows(name) {
                 warnings.push(format!("recovery_conf.{name} is not for a replica and left out"));
             } else {
@@ -122,6 +127,7 @@ impl Conf {
             name if self.recovery != Recovery::AsRestored => {
                 name.starts_with("recovery_target")
                     || dynamic.recovery_conf.contains_key(name)
+                    || standby.is_some_and(|standby| standby.recovery.contains_key(name))
                     || matches!(&self.recovery, Recovery::To(settings) if settings.contains_key(name))
             }
             _ => false,
@@ -175,7 +181,11 @@ impl Conf {
     /// The connection string towards the upstream; empty without one. The password is in a file, never here.
     #[must_use]
     pub fn primary_conninfo(&self, local: &PostgresConfig) -> String {
-        let Some(upstream) = &self.upstream else {
+        let Some(upstream) = self
+            .upstream
+            .as_ref()
+            .filter(|upstream| !upstream.host.is_empty())
+        else {
             return String::new();
         };
         let mut info = Conninfo::default()

@@ -44,6 +44,8 @@ pub struct Sample {
     pub started_epoch: f64,
     /// In seconds since 1970.
     pub replayed_epoch: f64,
+    /// Replica: its position is where its WAL ends. Before it has replayed all that it has, it answers already, and has more.
+    pub is_at_end: bool,
     /// The WAL receiver, or the archive, delivers (`streaming`, `in archive recovery`).
     pub replication_state: Option<&'static str>,
 }
@@ -99,6 +101,9 @@ pub struct SlotRow {
     pub restart: Option<u64>,
 }
 
+/// What the startup process waits for when it has replayed all that is there: the next WAL, or a moment before it looks again.
+const AT_END: &[&str] = &["RecoveryWalStream", "RecoveryRetrieveRetryInterval"];
+
 const QUERY: &str = "
 WITH r AS (SELECT pg_is_in_recovery() AS rec)
 SELECT r.rec,
@@ -127,6 +132,7 @@ SELECT r.rec,
   (SELECT COALESCE(json_agg(s), '[]') FROM (SELECT slot_name, slot_type = 'logical' AS logical, active,
      pg_wal_lsn_diff(restart_lsn, '0/0')::bigint AS restart FROM pg_replication_slots
      WHERE NOT temporary) s) AS slots,
+  (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup') AS startup,
   current_setting('server_version_num') AS version,
   pg_postmaster_start_time()::text AS started_at,
   EXTRACT(EPOCH FROM pg_postmaster_start_time()) AS started_epoch
@@ -192,6 +198,7 @@ impl Sample {
             started_at: text("started_at").to_owned(),
             started_epoch: float("started_epoch"),
             replayed_epoch: float("replayed_epoch"),
+            is_at_end: !in_recovery || received > Lsn(0) || AT_END.contains(&text("startup")),
             replication_state,
         }
     }

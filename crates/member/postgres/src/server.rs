@@ -66,7 +66,13 @@ impl Server {
         sync_names: Option<String>,
         recovery: Recovery,
     ) -> Result<(), PgError> {
-        let slot = (dynamic.use_slots && upstream.is_some()).then(|| self.name.slot_name());
+        let slot = match &upstream {
+            Some(Source { remote: true, .. }) => {
+                dynamic.standby.as_ref().and_then(|standby| standby.slot.clone())
+            }
+            Some(_) if dynamic.use_slots => Some(self.name.slot_name()),
+            Some(_) | None => None,
+        };
         let conf = Conf {
             upstream,
             member: self.name.to_string(),

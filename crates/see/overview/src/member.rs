@@ -83,7 +83,7 @@ pub fn members(view: &View) -> Vec<MemberOverview> {
                 (false, false) => MemberRole::Replica,
             };
             let state = match &member.replication_state {
-                Some(state) if !leads && member.state == PgState::Running => {
+                Some(state) if role != MemberRole::Leader && member.state == PgState::Running => {
                     MemberState::Replicating(Replication::parse(state))
                 }
                 _ => MemberState::Server(member.state),

@@ -326,6 +326,10 @@ impl Layout {
         let (label, role) = match member.role {
             // A primary that another member has replaced must get no connections.
             Role::Primary if running && !other_leads => (json!(self.leader_value), json!("primary")),
+            // The Service of the leader leads to it too: Patroni's default.
+            Role::StandbyLeader if running && !other_leads => {
+                (json!(self.leader_value), json!("standby_leader"))
+            }
             Role::Replica if running => (json!(self.follower_value), json!("replica")),
             Role::Primary
             | Role::Replica

@@ -6,9 +6,10 @@ use anyhow::Context;
 use howdah_clock::now;
 use howdah_dcs::{Cond, Document, Key, KeyOp};
 use howdah_guard::{StartMode, StopMode};
+use howdah_ha::{Upstream, remote};
 use howdah_postgres::{PgError, initdb, run_script};
 
-use super::{Failure, Outcome, restored};
+use super::{Failure, Outcome, copy, restored};
 use crate::{action::copy::Incomplete, blocking::blocking, outside::Outside};
 
 /// A new primary has no lease before the cluster exists; the guard ends it if it has none by then.
@@ -77,6 +78,9 @@ async fn still_ours(outside: &Outside) -> anyhow::Result<()> {
 }
 
 async fn make(outside: &Outside) -> anyhow::Result<()> {
+    if let Some(remote) = remote(&outside.dynamic) {
+        return follow_another(outside, &remote).await;
+    }
     let server = &outside.server;
     let bootstrap = outside.config.bootstrap.clone().unwrap_or_default();
     let incomplete = Incomplete::of(server);
@@ -113,16 +117,7 @@ async fn make(outside: &Outside) -> anyhow::Result<()> {
     if let Some(script) = &bootstrap.post_bootstrap {
         run_script(script, &[&server.script_conninfo()], Some(&server.local.pgpass)).await?;
     }
-    let config = KeyOp::Put {
-        document: Document::config(&bootstrap.dcs),
-        cond: Cond::Absent,
-    };
-    if outside.view.config.value.is_none() {
-        outside
-            .write(&config)
-            .await
-            .context("writing the configuration")?;
-    }
+    write_config(outside).await?;
     let done = KeyOp::Put {
         document: Document::initialize(server.dir.control()?.system_id),
         cond: Cond::Always,
@@ -135,4 +130,35 @@ async fn make(outside: &Outside) -> anyhow::Result<()> {
         .await
         .context("publishing the system identifier")?;
     Ok(())
+}
+
+/// A cluster that follows another one begins as a copy of that, and its first member stays in recovery.
+async fn follow_another(outside: &Outside, remote: &Upstream) -> anyhow::Result<()> {
+    let standby = outside.dynamic.standby.as_ref();
+    let methods = standby.map(|standby| standby.methods.clone()).unwrap_or_default();
+    copy::fill(outside, remote, &methods, None)
+        .await
+        .context("copying the cluster that this one follows")?;
+    write_config(outside).await?;
+    let done = KeyOp::Put {
+        document: Document::initialize(outside.server.dir.control()?.system_id),
+        cond: Cond::Always,
+    };
+    still_ours(outside).await?;
+    outside
+        .write(&done)
+        .await
+        .context("publishing the system identifier")
+}
+
+async fn write_config(outside: &Outside) -> anyhow::Result<()> {
+    let bootstrap = outside.config.bootstrap.clone().unwrap_or_default();
+    if outside.view.config.value.is_some() {
+        return Ok(());
+    }
+    let config = KeyOp::Put {
+        document: Document::config(&bootstrap.dcs),
+        cond: Cond::Absent,
+    };
+    outside.write(&config).await.context("writing the configuration")
 }

@@ -29,28 +29,35 @@ pub(crate) enum Ways {
 
 /// Copies and starts as replica.
 pub(crate) async fn copy(outside: &Outside, from: &Upstream, follow: &Upstream, ways: Ways) -> Outcome {
+    let methods = match ways {
+        Ways::Configured => outside.dynamic.replica_methods.clone(),
+        Ways::BaseBackup => vec![ReplicaMethod::BaseBackup],
+    };
+    let cluster = outside.view.initialize.clone().unwrap_or_default();
+    fill(outside, from, &methods, Some(&cluster)).await?;
+    let ended = outside.start(StartMode::Replica, Some(follow)).await?;
+    start::settle(outside, ended).await
+}
+
+/// Fills the data directory with a copy, in the first of these ways that succeeds. `cluster`: the system identifier that a program's
+/// copy must have.
+pub(crate) async fn fill(
+    outside: &Outside,
+    from: &Upstream,
+    methods: &[ReplicaMethod],
+    cluster: Option<&str>,
+) -> anyhow::Result<()> {
     let server = &outside.server;
-    // What we have is not thrown away for a source that is not there.
-    let session = outside
-        .server
-        .connect_to(&source(from), now() + Duration::from_secs(5))
-        .await
-        .context("reaching the source")?;
+    let tablespaces = if from.host.is_empty() {
+        // There is an archive alone, which does not tell.
+        Vec::new()
+    } else {
+        tablespaces(outside, from).await?
+    };
     // One whose data is gone may still run.
     if outside.guard.seen().server_runs() {
         outside.stop(StopMode::Immediate, Duration::from_secs(10)).await?;
     }
-    let deadline = now() + Duration::from_secs(5);
-    let sql = "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE pg_tablespace_location(oid) <> ''";
-    let rows = session
-        .rows(sql, deadline)
-        .await
-        .context("reading the source's tablespaces")?;
-    let tablespaces: Vec<String> = rows
-        .iter()
-        .filter_map(|row| row.get(0))
-        .map(|location| server.local_tablespace(location))
-        .collect();
     let incomplete = Incomplete::of(server);
     // What an earlier try has left of them is ours to remove; what lies there before the first try is not. After a try, a link
     // in the data directory proves nothing: a program of the user's may have made it.
@@ -79,7 +86,7 @@ pub(crate) async fn copy(outside: &Outside, from: &Upstream, follow: &Upstream, 
     if let Some(path) = foreign {
         // It may be the source's own, on this machine: a second try would take it for what the first has left.
         let why = "holds files that this member has not made: empty it, or map it by 'basebackup: tablespace-mapping'";
-        return Err(anyhow::anyhow!("the directory {} {why}", path.display()).into());
+        anyhow::bail!("the directory {} {why}", path.display());
     }
     let paths = own.into_iter().chain(wanted);
     for path in paths {
@@ -93,16 +100,11 @@ pub(crate) async fn copy(outside: &Outside, from: &Upstream, follow: &Upstream, 
     // The password file is written with the configuration, which needs the directory.
     server.write_pgpass()?;
     let mut last = anyhow::anyhow!("create_replica_methods names no method");
-    let mut made = false;
-    let methods = match ways {
-        Ways::Configured => outside.dynamic.replica_methods.clone(),
-        Ways::BaseBackup => vec![ReplicaMethod::BaseBackup],
-    };
-    for method in &methods {
-        match by_method(outside, method, from, ours.clone()).await {
+    for method in methods {
+        match by_method(outside, method, from, ours.clone(), cluster).await {
             Ok(()) => {
-                made = true;
-                break;
+                server.set_standby(true)?;
+                return Ok(incomplete.clear()?);
             }
             Err(error) => {
                 tracing::warn!("The replica was not made by {}: {error:#}.", method.name());
@@ -110,13 +112,26 @@ pub(crate) async fn copy(outside: &Outside, from: &Upstream, follow: &Upstream, 
             }
         }
     }
-    if !made {
-        return Err(last.into());
-    }
-    server.set_standby(true)?;
-    incomplete.clear()?;
-    let ended = outside.start(StartMode::Replica, Some(follow)).await?;
-    start::settle(outside, ended).await
+    Err(last)
+}
+
+/// Where the source's tablespaces lie here. What we have is not thrown away for a source that is not there.
+async fn tablespaces(outside: &Outside, from: &Upstream) -> anyhow::Result<Vec<String>> {
+    let server = &outside.server;
+    let deadline = now() + Duration::from_secs(5);
+    let session = server
+        .connect_to(&source(from), deadline)
+        .await
+        .context("reaching the source")?;
+    let sql = "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE pg_tablespace_location(oid) <> ''";
+    let rows = session
+        .rows(sql, now() + Duration::from_secs(5))
+        .await
+        .context("reading the source's tablespaces")?;
+    let locations = rows.iter().filter_map(|row| row.get(0));
+    Ok(locations
+        .map(|location| server.local_tablespace(location))
+        .collect())
 }
 
 /// Fills the data directory in one way. What another way has left is removed first.
@@ -125,6 +140,7 @@ async fn by_method(
     method: &ReplicaMethod,
     from: &Upstream,
     ours: Vec<PathBuf>,
+    cluster: Option<&str>,
 ) -> anyhow::Result<()> {
     let server = &outside.server;
     let keeps = matches!(method, ReplicaMethod::Custom(method) if method.keep_data);
@@ -141,13 +157,21 @@ async fn by_method(
     .await??;
     tracing::info!(from = %from.name, method = method.name(), "Copying the data.");
     let ReplicaMethod::Custom(custom) = method else {
+        anyhow::ensure!(
+            !from.host.is_empty(),
+            "standby_cluster has no host: name a method in its create_replica_methods that restores a backup"
+        );
         return Ok(base_backup(&server.local, &server.programs, &source(from)).await?);
     };
     let (scope, data_dir) = (
         outside.config.scope.to_string(),
         server.dir.path().display().to_string(),
     );
-    let conninfo = replication_conninfo(&server.local, &source(from));
+    let conninfo = if from.host.is_empty() {
+        String::new()
+    } else {
+        replication_conninfo(&server.local, &source(from))
+    };
     let args = custom.arguments(&[
         ("scope", &scope),
         ("role", "replica"),
@@ -161,9 +185,8 @@ async fn by_method(
         .await?
         .context("it has made no data directory of PostgreSQL")
         .and_then(|control| {
-            let cluster = outside.view.initialize.as_deref().unwrap_or_default();
             anyhow::ensure!(
-                control.system_id.to_string() == cluster,
+                cluster.is_none_or(|cluster| control.system_id.to_string() == cluster),
                 "it has made a copy of another cluster, {}",
                 control.system_id
             );

@@ -93,6 +93,14 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
             };
             hand_over::hand_over(&outside, candidate.as_ref(), unconfirmed, stops).await
         }
+        Action::DemoteCluster => {
+            stage(PgState::Stopping, Role::Demoted);
+            outside.before_stop().await;
+            // Those that stream get everything first: the cluster that is promoted instead may be among them.
+            Ok(outside
+                .stop(StopMode::Fast, outside.dynamic.pg_ctl_timeout)
+                .await?)
+        }
         Action::StopPrimary => {
             stage(PgState::Stopping, Role::Demoted);
             Ok(outside.stop(StopMode::Immediate, Duration::from_secs(5)).await?)
@@ -117,6 +125,13 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
                 },
             );
             start::restart(&outside, *primary, follow.as_ref()).await
+        }
+        Action::Shutdown { hand_over: true } if outside.dynamic.standby.is_some() => {
+            stage(PgState::Stopping, Role::Replica);
+            outside
+                .stop(StopMode::Fast, outside.dynamic.pg_ctl_timeout)
+                .await?;
+            Ok(outside.release().await?)
         }
         Action::Shutdown { hand_over: true } => {
             let stops = || stage(PgState::Stopping, Role::Primary);

@@ -150,13 +150,26 @@ async fn leader_history(
         .await
         .context("connecting to the leader")?;
     let sql = "SELECT pg_is_in_recovery(), timeline_id, \
-        CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, \
-        CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_flush_lsn() END \
+        CASE WHEN pg_is_in_recovery() THEN lpad(to_hex(timeline_id), 8, '0') \
+             ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, \
+        CASE WHEN pg_is_in_recovery() THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) \
+             ELSE pg_current_wal_flush_lsn() END \
         FROM pg_control_checkpoint()";
     let row = session.row(sql, deadline).await?;
-    anyhow::ensure!(row.get(0) == Some("f"), "{} is still in recovery", leader.name);
+    // The leader of a cluster that follows another one stays in recovery.
+    let follows = outside.dynamic.standby.is_some() && !leader.remote;
+    anyhow::ensure!(
+        row.get(0) == Some("f") || follows,
+        "{} is still in recovery",
+        leader.name
+    );
     let known = Timeline(row.get(1).unwrap_or_default().parse()?);
-    let timeline = Timeline(u32::from_str_radix(row.get(2).unwrap_or_default(), 16)?);
+    let mut timeline = Timeline(u32::from_str_radix(row.get(2).unwrap_or_default(), 16)?);
+    if follows {
+        // What it has received is not for everybody to see; its agent says it.
+        let record = outside.view.members.get(&leader.name);
+        timeline = timeline.max(record.and_then(|record| record.timeline).unwrap_or_default());
+    }
     let flushed: Lsn = row
         .get(3)
         .unwrap_or_default()

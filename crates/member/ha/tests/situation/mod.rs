@@ -60,6 +60,7 @@ fn running(in_recovery: bool) -> Running {
     Running {
         system_id: SystemId(1),
         in_recovery,
+        is_at_end: true,
         timeline: Timeline(1),
         checkpoint_timeline: Timeline(1),
         origins: Default::default(),
