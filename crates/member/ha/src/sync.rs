@@ -400,6 +400,11 @@ impl Step<'_> {
             plan.because(Reason::WaitingForStandby).wake(since + GO_ALONE);
             return;
         }
+        let arrives = |(_, put): &(u64, SyncState)| put.standbys().next().is_some();
+        if plan.memory.sync_put.iter().any(arrives) {
+            // A standby that was about to be published may still appear in the store, and would lack what is committed without it.
+            return self.write(&self.published.clone(), plan);
+        }
         plan.because(Reason::SyncChange { standbys: Vec::new() });
         plan.memory.commits_wait = false;
         plan.effect(Effect::SetSyncNames(String::new()));

@@ -894,6 +894,16 @@ fn the_synchronous_standby() {
         &["SetSyncNames(\"\")"],
     );
     is(
+        "what was written to the store may still arrive: it is written over before commits go on alone",
+        &none().running(names("\"b\"")).with(|s| {
+            s.memory.no_standby_since = Some(NOW - Duration::from_secs(2));
+            let rev = s.view().sync.rev;
+            s.memory.sync_put = vec![(rev, SyncState::new("a", &["b".to_owned()]))];
+        }),
+        leading,
+        &["put sync {\"leader\":\"a\",\"sync_standby\":null,\"quorum\":0}"],
+    );
+    is(
         "not strict, and no standby is there: at once",
         &none().running(names(NOBODY)).with(|s| {
             s.view().members.retain(|member, _| *member == name("a"));
