@@ -216,11 +216,14 @@ async fn wrong_configuration_changes_nothing() {
         .call(
             Method::PATCH,
             "/config",
-            Some(&json!({"synchronous_mode": "quorum"})),
+            Some(&json!({"synchronous_mode": "quorumm"})),
         )
         .await
         .unwrap();
-    assert_eq!(answer.status, 400);
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (400, "synchronous_mode: must be true, false or quorum")
+    );
     let config = member.call(Method::GET, "/config", None).await.unwrap().text();
     assert!(
         config.contains("\"ttl\":30") && !config.contains("quorum"),

@@ -229,7 +229,7 @@ fn read(
     let strict = root.flag("synchronous_mode_strict")?.unwrap_or(false);
     let synchronous_quorum = asks_for_quorum(&root);
     let standby = standby_cluster(&root, &postgresql)?;
-    let synchronous = synchronous_quorum || root.flag("synchronous_mode")?.unwrap_or(false);
+    let synchronous = synchronous_quorum || synchronous_flag(&root)?;
     let synchronous_mode = match (synchronous && standby.is_none(), strict) {
         (false, _) => SyncMode::Off,
         (true, false) => SyncMode::On,
@@ -311,6 +311,12 @@ fn refuse_unsupported(root: &Reader<'_>) -> Result<(), DynamicError> {
         ));
     }
     Ok(())
+}
+
+fn synchronous_flag(root: &Reader<'_>) -> Result<bool, ConfigError> {
+    let flag = root.flag("synchronous_mode");
+    let told = flag.map_err(|_| root.error("synchronous_mode", "must be true, false or quorum"))?;
+    Ok(told.unwrap_or(false))
 }
 
 /// `synchronous_mode: quorum`
