@@ -29,9 +29,9 @@ pub struct Dynamic {
     pub primary_start_timeout: Duration,
     /// Whether commits wait for a standby.
     pub synchronous_mode: SyncMode,
-    /// So many standbys confirm a commit, if there are as many.
+    /// How many standbys confirm a commit; with fewer standbys, all of them.
     pub synchronous_nodes: u32,
-    /// Any of the standbys do (`synchronous_mode: quorum`), and who takes over has to meet others.
+    /// Any of the standbys may confirm it (`synchronous_mode: quorum`); a successor must have asked others.
     pub synchronous_quorum: bool,
     /// The cluster follows another one. Commits wait for no standby then.
     pub standby: Option<StandbyCluster>,
@@ -533,11 +533,19 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_safely_is_refused() {
+    fn quorum_is_a_synchronous_mode() {
         let quorum = dynamic(json!({"synchronous_mode": "quorum", "synchronous_node_count": 2})).unwrap();
         assert_eq!(quorum.synchronous_mode, SyncMode::On);
         assert_eq!((quorum.synchronous_quorum, quorum.synchronous_nodes), (true, 2));
-        assert!(dynamic(json!({"synchronous_mode": "sometimes"})).is_err());
+        let error = dynamic(json!({"synchronous_mode": "sometimes"})).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "synchronous_mode: must be true, false or quorum"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_done_safely_is_refused() {
         let error = dynamic(json!({"ttl": "soon"})).unwrap_err().to_string();
         assert_eq!(error, "ttl: must be a number");
         assert!(dynamic(json!({"failsafe_mode": true})).is_err());

@@ -50,13 +50,13 @@ pub(crate) fn standby_cluster(
     if host.is_none() && port.is_none() && !recovery.contains_key("restore_command") {
         return Ok(None);
     }
+    // Without a host and with a port it is this machine's, as libpq has it.
+    let host = host.or_else(|| port.map(|_| "localhost".to_owned()));
     let port = port.unwrap_or(PORT);
     let port = u16::try_from(port)
         .ok()
         .filter(|port| *port > 0)
         .ok_or_else(|| section.error("port", "must be a port, 1 to 65535"))?;
-    // Without a host and with a port it is this machine's, as libpq has it.
-    let host = host.or_else(|| section.value("port").map(|_| "localhost".to_owned()));
     Ok(Some(StandbyCluster {
         host,
         port,

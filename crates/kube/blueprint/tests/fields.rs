@@ -84,7 +84,6 @@ fn example(schema: &Schema, path: &str) -> Value {
             _ => "other",
         }),
         Kind::Words(words) => json!(words.last().unwrap()),
-        // More than one is told apart from one.
         Kind::Integer { .. } => json!(7),
         Kind::Bool if path.ends_with("defaultRoles") || path == "enableShmVolume" => json!(false),
         Kind::Bool => json!(true),

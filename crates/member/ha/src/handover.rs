@@ -209,12 +209,7 @@ pub(crate) fn after_crashes(snapshot: &Snapshot, view: &View, plan: &mut Plan) -
 /// We lead and PostgreSQL does not serve: a request is carried out by giving the lease back, since there is nothing to
 /// stop. The key stays, so that the named candidate takes over. True when that was done, or is about to be known.
 pub(crate) fn while_down(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bool {
-    let Some(request) = view.failover.value.as_ref().filter(|request| {
-        let ours = |name: &MemberName| *name == snapshot.me.name;
-        request.scheduled_at.is_none()
-            && request.leader.as_ref().is_none_or(ours)
-            && !request.candidate.as_ref().is_some_and(ours)
-    }) else {
+    let Some(request) = due_request(snapshot, view) else {
         return false;
     };
     match probed_candidate(snapshot, view, Some(request), plan) {
@@ -231,6 +226,16 @@ pub(crate) fn while_down(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> b
         }
         Some(Err(_)) | None => false,
     }
+}
+
+/// A request that is not scheduled, and asks this leader to give leadership to another member.
+pub(crate) fn due_request<'a>(snapshot: &Snapshot, view: &'a View) -> Option<&'a FailoverRequest> {
+    view.failover.value.as_ref().filter(|request| {
+        let ours = |name: &MemberName| *name == snapshot.me.name;
+        request.scheduled_at.is_none()
+            && request.leader.as_ref().is_none_or(ours)
+            && !request.candidate.as_ref().is_some_and(ours)
+    })
 }
 
 /// A handover that was given up has named its successor as one that has everything. What we write from now on it has not.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use howdah_dcs::{Cond, Document, View};
 
 use crate::{
-    Action, Effect, Plan, Reason, Request, Running, Snapshot, candidate::probed_candidate, plan::SOON, slots,
-    status, upstream::remote,
+    Action, Effect, Plan, Reason, Request, Running, Snapshot, candidate::probed_candidate, handover,
+    plan::SOON, slots, status, upstream::remote,
 };
 
 /// Nothing has come from the other cluster for this long: its history is compared with ours.
@@ -89,12 +89,7 @@ pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan:
 /// A switchover, or a failover by hand: nothing is written here, so the lease is simply given back. True when that is done, or about to
 /// be known.
 fn hands_over(snapshot: &Snapshot, view: &View, plan: &mut Plan) -> bool {
-    let Some(request) = view.failover.value.as_ref().filter(|request| {
-        let ours = |name: &howdah_types::MemberName| *name == snapshot.me.name;
-        request.scheduled_at.is_none()
-            && request.leader.as_ref().is_none_or(ours)
-            && !request.candidate.as_ref().is_some_and(ours)
-    }) else {
+    let Some(request) = handover::due_request(snapshot, view) else {
         return false;
     };
     match probed_candidate(snapshot, view, Some(request), plan) {

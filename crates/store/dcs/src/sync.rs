@@ -7,8 +7,8 @@ pub struct SyncState {
     pub leader: String,
     /// A sorted comma list, `None` when there is no synchronous standby.
     pub sync_standby: Option<String>,
-    /// In quorum mode a standby takes over only after it has met so many of the other ones that have no more than it. 0 in plain
-    /// synchronous mode, where each standby has everything.
+    /// How many of the other standbys must have answered that they have no more WAL before one of them takes over. 0 in plain
+    /// synchronous mode, where each standby has every commit.
     #[serde(default)]
     pub quorum: u32,
 }
@@ -62,7 +62,7 @@ impl SyncState {
             && self.standbys().all(|name| other.is_standby(name))
     }
 
-    /// Whether who may take over by `other` may take over by this too, or has met at least those who must be met by this.
+    /// Whether everyone who may take over by `other` may take over by this state too.
     #[must_use]
     pub fn implies(&self, other: &SyncState) -> bool {
         self.quorum <= other.quorum && other.standbys().all(|name| self.is_standby(name))

@@ -1,5 +1,7 @@
 //! Situations: member `a` of a cluster of `a`, `b` and `c`, as a snapshot.
 
+#![allow(dead_code, reason = "each test program takes what it needs")]
+
 use std::time::Duration;
 
 use howdah_config::{LocalConfig, Source, dynamic_from, load};
