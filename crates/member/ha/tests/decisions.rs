@@ -1112,3 +1112,60 @@ fn crashes_count_within_one_leadership() {
     let follows = plan(&crashed(Situation::replica().led_by("b")));
     assert_eq!(follows.memory.restarts, 0, "another one leads");
 }
+
+#[test]
+fn a_cluster_that_follows_another_one() {
+    let follows = |situation: Situation| {
+        situation.leading().quiet().with(|s| {
+            s.config.standby = Some(howdah_config::StandbyCluster {
+                host: Some("remote".into()),
+                port: 5432,
+                slot: None,
+                recovery: Default::default(),
+                methods: vec![],
+            });
+        })
+    };
+    let standby_leader = "no action. I am (a), the standby leader with the lock";
+    is(
+        "its leader follows the other cluster, and is not promoted",
+        &follows(Situation::replica()),
+        standby_leader,
+        &["follow remote"],
+    );
+    let settled = |r: &mut howdah_ha::Running| r.upstream = Some(("remote".into(), 5432));
+    is(
+        "nothing comes from there yet: that may be a matter of seconds",
+        &follows(Situation::replica())
+            .running(settled)
+            .running(|r| r.streaming = false),
+        standby_leader,
+        &[],
+    );
+    is(
+        "the section is gone: it is promoted",
+        &follows(Situation::replica())
+            .running(settled)
+            .with(|s| s.config.standby = None),
+        "promoting self to leader (term 7)",
+        &["begin Promote term 7"],
+    );
+    is(
+        "a primary begins to follow: it is stopped in order and keeps the lease",
+        &follows(Situation::primary()),
+        "demoting: the cluster is to follow another one",
+        &["begin DemoteCluster"],
+    );
+    is(
+        "it may have WAL that the other cluster never got",
+        &follows(Situation::primary()).stopped(DbState::ShutDown, false),
+        standby_leader,
+        &["begin Rejoin remote"],
+    );
+    is(
+        "in maintenance mode nothing is stopped",
+        &follows(Situation::primary()).with(|s| s.config.pause = true),
+        "no action. I am (a), the leader with the lock (term 7)",
+        &[],
+    );
+}
