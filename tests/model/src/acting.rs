@@ -6,9 +6,10 @@ use howdah_config::{Dynamic, SyncMode};
 use howdah_dcs::{Cond, Document, Key, KeyOp, Outcome};
 use howdah_guard::{Input, Request as Ask, StartMode, StopMode};
 use howdah_ha::{
-    Action, Command, CommitLevel, Dcs, Effect, Here, KeeperInput, LeaderWal, LeaseState, Me, Means, NOBODY,
-    OwnEnd, OwnWal, Peer, Peers, Postgres, Reason, Relation, Running, RunningAction, Snapshot, Step, Stopped,
-    SyncRule, Unconfirmed, Unguarded, WalSender, decide, may_begin, may_go_on, relate,
+    Action, Command, CommitLevel, Dcs, Effect, Failsafe, Here, KeeperInput, KnownMember, LeaderWal,
+    LeaseState, Me, Means, NOBODY, OwnEnd, OwnWal, Peer, Peers, Postgres, Reason, Relation, Running,
+    RunningAction, Snapshot, Step, Stopped, SyncRule, Unconfirmed, Unguarded, WalSender, decide, may_begin,
+    may_go_on, relate,
 };
 use howdah_pgconf::{DbState, HistoryLine, TimelineEvidence};
 use howdah_types::{BootTime, Lsn, MemberName, SystemId, Tags, Timeline};
@@ -27,7 +28,7 @@ const RETRY: Duration = Duration::from_secs(3);
 const REFUSED_RETRY: Duration = Duration::from_millis(250);
 
 /// Who is there for this long can be asked by anybody who decides.
-const WHILE: u64 = 3 * TICKS;
+pub(crate) const WHILE: u64 = 3 * TICKS;
 
 impl World {
     /// The loop reads the store, looks at PostgreSQL and decides.
@@ -35,7 +36,7 @@ impl World {
         if !self.runs(i) || !self.nodes[i].effects.is_empty() {
             return;
         }
-        if self.connected(i) {
+        if self.reaches_store(i) {
             self.touch(i);
         }
         let serves = self.nodes[i].pg.serves(self.tick);
@@ -64,6 +65,14 @@ impl World {
         {
             self.nodes[i].request = None;
         }
+        let known = plan.memory.known.iter().map(|(name, member)| {
+            let member = KnownMember {
+                gone: None,
+                ..member.clone()
+            };
+            (name.clone(), member)
+        });
+        self.nodes[i].kept_members = known.collect();
         self.nodes[i].memory = plan.memory;
         self.nodes[i].effects = plan.effects;
     }
@@ -88,7 +97,7 @@ impl World {
 
     fn snapshot(&mut self, i: usize, settings: &Settings) -> Snapshot {
         let now = self.now();
-        let dcs = if self.connected(i) {
+        let dcs = if self.reaches_store(i) {
             Dcs::Fresh(self.view_of(i))
         } else {
             Dcs::Down { since: BootTime(0) }
@@ -109,6 +118,8 @@ impl World {
             },
             dcs,
             lease: node.keeper.state(now),
+            promise: node.keeper.promise(now).cloned(),
+            failsafe: Failsafe::of(&node.keeper, now),
             postgres: self.observe(i),
             server_runs: node.pg.up,
             unguarded: unguarded(node),
@@ -277,7 +288,7 @@ impl World {
         match effect.step(&means) {
             Step::Keeper(command) => {
                 if matches!(command, Command::Acquire { .. }) {
-                    self.nodes[i].owed = self.could_learn(i);
+                    self.nodes[i].owed = self.could_learn(i, settings);
                 }
                 self.keeper(i, KeeperInput::Command(command));
                 true
@@ -357,7 +368,7 @@ impl World {
     }
 
     fn write_step(&mut self, i: usize, op: &KeyOp, required: bool) -> bool {
-        let outcome = if self.connected(i) {
+        let outcome = if self.reaches_store(i) {
             self.store.write(op, self.now())
         } else {
             Outcome::Failed("no connection".into())
@@ -366,7 +377,7 @@ impl World {
     }
 
     pub(crate) fn write(&mut self, i: usize, op: &KeyOp) -> bool {
-        self.connected(i) && matches!(self.store.write(op, self.now()), Outcome::Done(_))
+        self.reaches_store(i) && matches!(self.store.write(op, self.now()), Outcome::Done(_))
     }
 
     fn probe(&mut self, i: usize, names: &[MemberName]) {
@@ -384,6 +395,7 @@ impl World {
                 let peer = Peer {
                     primary: serves && node.pg.primary,
                     running: serves,
+                    attached: node.pg.upstream.is_some(),
                     starting: node.pg.up && node.pg.starting_until > self.tick,
                     start_failed: node.memory.start_failed && !serves,
                     system_id: (!node.pg.missing).then(|| node.pg.system.to_string()),
@@ -815,7 +827,7 @@ impl World {
 
     /// The most that a member could learn of acknowledged commits when it decides to take over: from members that it can
     /// reach, and that are there for a while.
-    fn could_learn(&self, i: usize) -> Option<(usize, Vec<Entry>)> {
+    fn could_learn(&self, i: usize, settings: &Settings) -> Option<(usize, Vec<Entry>)> {
         let there = |j: usize| {
             let since = self.nodes[j].reachable_since;
             since.is_some_and(|since| since + WHILE <= self.tick)
@@ -831,7 +843,10 @@ impl World {
             let continues = ours.wal.starts_with(&theirs.wal) || theirs.wal.starts_with(&ours.wal);
             ours.timeline == theirs.timeline && !continues
         };
-        let others = (0..MEMBERS).filter(|j| *j != i && there(*j) && !forked(*j));
+        // Whom the store has not shown for longer than a lease is known to no other member.
+        let lease = ttl(settings).as_secs() * TICKS;
+        let shown = |j: usize| self.nodes[j].unseen_for < lease;
+        let others = (0..MEMBERS).filter(|j| *j != i && there(*j) && shown(*j) && !forked(*j));
         let best = others.max_by_key(|j| self.checker.acked_part(&self.nodes[*j].pg.wal))?;
         let length = self.checker.acked_part(&self.nodes[best].pg.wal);
         Some((

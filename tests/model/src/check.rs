@@ -191,6 +191,10 @@ impl World {
             if counts && term < self.checker.newest_term && !excused {
                 self.violation = Some(Violation::OldTerm { member: i });
             }
+            if counts && term < self.checker.newest_term {
+                // What it acknowledges after another member took over is lost by the freeze, not by a later decision.
+                continue;
+            }
             self.checker.newest_term = self.checker.newest_term.max(term);
             let system = self.nodes[i].pg.system;
             if *self.checker.system.get_or_insert(system) != system {
@@ -222,8 +226,11 @@ impl World {
             .as_ref()
             .is_some_and(|settings| settings.dynamic.synchronous_mode != SyncMode::Off);
         // No member may lead without a member that never starts, when no other was synchronous as it broke; nor in a store
-        // that was wiped, when agents that were started since then do not know who was.
-        let waits = |i: usize| self.nodes[i].pg.broken || !self.nodes[i].memory.cluster_known;
+        // that was wiped, when agents that were started since then, or have not seen it, do not know who was.
+        let waits = |i: usize| {
+            let memory = &self.nodes[i].memory;
+            self.nodes[i].pg.broken || !memory.cluster_known || memory.last_sync.is_none()
+        };
         if !leads && synchronous && (0..MEMBERS).any(waits) {
             return;
         }

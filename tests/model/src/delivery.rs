@@ -1,10 +1,11 @@
-//! What travels between a keeper and the store: carried out, lost, dropped, late, or answered to a member that is frozen.
+//! What travels between a keeper and the store, and between keepers: carried out, lost, dropped, late, or answered to a member that is
+//! frozen.
 
 use howdah_dcs::{LeaseOp, Outcome};
-use howdah_ha::KeeperInput;
+use howdah_ha::{KeeperInput, Promise, Question};
 use howdah_types::BootTime;
 
-use crate::{Choice, Settings, World, settings::TICKS, store::Back};
+use crate::{Choice, Settings, World, settings::TICKS, store::Back, world::MEMBERS};
 
 impl World {
     /// The keeper's request travels, and so does its answer.
@@ -15,7 +16,7 @@ impl World {
         let Some(op) = self.nodes[i].sent.take() else {
             return;
         };
-        if !self.connected(i) {
+        if !self.reaches_store(i) {
             self.nodes[i].seen.give_up();
             return self.keeper(i, KeeperInput::Answer(Outcome::Failed("cut off".to_owned())));
         }
@@ -67,6 +68,71 @@ impl World {
             Some(outcome) => self.keeper(i, KeeperInput::Answer(outcome)),
             None => self.nodes[i].sent = Some(op),
         }
+    }
+
+    /// The keeper asks the other members, as its agent does: all at once.
+    pub(crate) fn ask(&mut self, i: usize, choice: Choice, settings: &Settings) {
+        if !self.runs(i) {
+            return;
+        }
+        let Some(question) = self.nodes[i].question.take() else {
+            return;
+        };
+        if choice > 0 {
+            self.checker.disturbed = true;
+            self.say(|| format!("m{i}: FAULT {choice} on its question"));
+        }
+        let mut agreed = true;
+        for other in 0..MEMBERS {
+            if question.members.contains_key(&self.nodes[other].name) {
+                agreed &= self.promises(other, i, &question);
+            }
+        }
+        self.say(|| format!("m{i}: asks {:?}: {agreed}", question.members.keys()));
+        let network = settings.faults.network;
+        match choice {
+            0 => self.keeper(
+                i,
+                KeeperInput::Answers {
+                    asked: question.asked,
+                    agreed,
+                },
+            ),
+            1 if network => self.keeper(
+                i,
+                KeeperInput::Answers {
+                    asked: question.asked,
+                    agreed: false,
+                },
+            ),
+            _ => {
+                self.nodes[i].agreed = Some((question.asked, agreed));
+                let long = choice == if network { 3 } else { 2 };
+                self.freeze(i, if long { 7 } else { 3 });
+            }
+        }
+    }
+
+    /// Whether a member promises another one not to lead.
+    fn promises(&mut self, i: usize, leader: usize, question: &Question) -> bool {
+        let reached = self.connected(i) && self.connected(leader) && self.runs(i);
+        let pg = &self.nodes[i].pg;
+        if !reached || pg.primary && pg.serves(self.tick) {
+            return false;
+        }
+        let promise = Promise {
+            leader: self.nodes[leader].name.clone(),
+            conn_url: format!("postgres://h:{leader}/d"),
+            api_url: format!("http://h:{leader}/patroni"),
+            asked: Some(question.asked),
+            until: self.now() + question.length,
+        };
+        self.keeper(i, KeeperInput::Asked(promise));
+        let node = &mut self.nodes[i];
+        if node.promised {
+            node.kept = node.keeper.promise(question.asked).cloned();
+        }
+        node.promised
     }
 
     fn answer_is_lost(&mut self, i: usize) {

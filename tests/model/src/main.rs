@@ -24,6 +24,9 @@ struct Kind {
     /// With both standbys synchronous.
     #[arg(long, conflicts_with_all = ["sync", "quorum"])]
     both: bool,
+    /// In failsafe mode, with a store that is out of reach at times.
+    #[arg(long)]
+    failsafe: bool,
     /// With Kubernetes as the store, not etcd.
     #[arg(long)]
     kubernetes: bool,
@@ -43,6 +46,17 @@ impl Kind {
             (_, _, true) => Sync::Quorum,
             (false, false, false) => Sync::Off,
         }
+    }
+
+    fn settings(self) -> anyhow::Result<Settings> {
+        let settings = Settings::new(self.commits(), self.kubernetes)?;
+        let mut settings = if self.failsafe {
+            settings.in_failsafe_mode()
+        } else {
+            settings
+        };
+        settings.bootstrap = self.bootstrap;
+        Ok(settings)
     }
 }
 
@@ -99,8 +113,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
             of_commits,
             world,
         } => {
-            let mut settings = Settings::new(world.commits(), world.kubernetes)?;
-            settings.bootstrap = world.bootstrap;
+            let mut settings = world.settings()?;
             settings.budget = *faults;
             if *of_commits {
                 settings.faults = Faults::of_commits();
@@ -143,7 +156,10 @@ fn run(command: &Command) -> anyhow::Result<bool> {
                     let store = if world.kubernetes { " --kubernetes" } else { "" };
                     let requests = if world.of_requests { " --of-requests" } else { "" };
                     let begin = if world.bootstrap { " --bootstrap" } else { "" };
-                    println!("tell it again: howdah-model replay {seed}{sync}{store}{begin}{requests}");
+                    let failsafe = if world.failsafe { " --failsafe" } else { "" };
+                    println!(
+                        "tell it again: howdah-model replay {seed}{sync}{failsafe}{store}{begin}{requests}"
+                    );
                     return Ok(false);
                 }
             }
@@ -168,6 +184,7 @@ fn hunt() -> anyhow::Result<bool> {
         sync,
         quorum: false,
         both: false,
+        failsafe: false,
         kubernetes,
         bootstrap,
         of_requests,
@@ -186,6 +203,18 @@ fn hunt() -> anyhow::Result<bool> {
         Kind {
             both: true,
             ..kind(false, false, false, false)
+        },
+        Kind {
+            failsafe: true,
+            ..kind(false, false, false, false)
+        },
+        Kind {
+            failsafe: true,
+            ..kind(false, true, false, false)
+        },
+        Kind {
+            failsafe: true,
+            ..kind(true, false, false, false)
         },
     ];
     for world in worlds {
@@ -227,8 +256,7 @@ fn hunt() -> anyhow::Result<bool> {
 
 /// Long runs with all faults. Agent and guard may freeze together only where that is covered.
 fn simulation(world: Kind) -> anyhow::Result<Settings> {
-    let mut settings = Settings::new(world.commits(), world.kubernetes)?;
-    settings.bootstrap = world.bootstrap;
+    let mut settings = world.settings()?;
     settings.faults.both_freeze = world.commits().is_on();
     settings.budget = 12;
     if world.of_requests {
@@ -260,6 +288,11 @@ fn mode(world: Kind) -> String {
     };
     let store = if world.kubernetes { "Kubernetes" } else { "etcd" };
     let begin = if world.bootstrap { ", bootstrapped" } else { "" };
+    let store = if world.failsafe {
+        format!("{store}, failsafe")
+    } else {
+        store.to_owned()
+    };
     let faults = if world.of_requests { ", in order" } else { "" };
     format!("{commits}, {store}{begin}{faults}")
 }

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use howdah_dcs::{HowdahMark, LeaseId, LeaseOp, Member as Record, Term};
 use howdah_guard::Core;
-use howdah_ha::{Action, Effect, Keeper, Memory, Peers, Request, SyncRule};
+use howdah_ha::{Action, Effect, Keeper, KnownMember, Memory, Peers, Promise, Question, Request, SyncRule};
 use howdah_types::{BootTime, Lsn, MemberName, Origins, PgState, Role, Timeline};
 
 use crate::{
@@ -152,10 +152,16 @@ pub(crate) struct Node {
     pub(crate) off_until: u64,
     /// Cut off from store and peers until then.
     pub(crate) cut_until: u64,
+    /// Cut off from the store alone until then.
+    pub(crate) store_out_until: u64,
     /// Its WAL receiver is between two connections until then.
     pub(crate) no_receiver_until: u64,
     /// Since when others reach its agent, and its PostgreSQL runs or is being started.
     pub(crate) reachable_since: Option<u64>,
+    /// For how many ticks it has not reached the store while another member did.
+    pub(crate) unseen_for: u64,
+    /// Since when it reaches the store.
+    pub(crate) in_store_since: u64,
     /// Acknowledged commits of a member that this one could have asked when it decided to take over.
     pub(crate) owed: Option<(usize, Vec<Entry>)>,
     pub(crate) keeper: Keeper,
@@ -163,6 +169,16 @@ pub(crate) struct Node {
     pub(crate) sent: Option<LeaseOp>,
     /// An answer that waits for the agent to thaw.
     pub(crate) answer: Option<(LeaseOp, Back, BootTime)>,
+    /// What the keeper asks the other members, in failsafe mode.
+    pub(crate) question: Option<Question>,
+    /// Whether they have agreed, for an agent that is frozen.
+    pub(crate) agreed: Option<(BootTime, bool)>,
+    /// What the keeper has last said to a leader that asks.
+    pub(crate) promised: bool,
+    /// The file in which the agent keeps what it has promised.
+    pub(crate) kept: Option<Promise>,
+    /// The file in which it keeps the other members.
+    pub(crate) kept_members: BTreeMap<MemberName, KnownMember>,
     /// What this life has seen of a store that ends no leases.
     pub(crate) seen: Seen,
     pub(crate) memory: Memory,
@@ -199,12 +215,20 @@ impl Node {
             ended_until: 0,
             off_until: 0,
             cut_until: 0,
+            store_out_until: 0,
             no_receiver_until: 0,
             reachable_since: None,
+            unseen_for: 0,
+            in_store_since: 0,
             owed: None,
             keeper: Keeper::new(name.clone(), ttl(settings)),
             sent: None,
             answer: None,
+            question: None,
+            agreed: None,
+            promised: false,
+            kept: None,
+            kept_members: BTreeMap::new(),
             seen: Seen::default(),
             memory: Memory::default(),
             effects: Vec::new(),
@@ -244,18 +268,24 @@ impl Node {
     }
 
     /// A new agent begins, below the guard that lives.
-    pub(crate) fn new_agent(&mut self, settings: &Settings) {
-        let keeper = Keeper::new(self.name.clone(), ttl(settings));
+    pub(crate) fn new_agent(&mut self, settings: &Settings, now: BootTime) {
+        let kept = self.kept.clone().filter(|promise| now < promise.until);
+        let keeper = Keeper::new(self.name.clone(), ttl(settings)).bound_by(kept);
         let handover = self.guard.handover();
         self.keeper = match handover.term {
             Some(term) => keeper.adopt(Term(term), LeaseId(handover.lease), handover.deadline),
             None => keeper,
         };
-        self.memory = Memory::default();
+        self.memory = Memory {
+            known: self.kept_members.clone(),
+            ..Memory::default()
+        };
         self.effects.clear();
         self.doing = None;
         self.sent = None;
         self.answer = None;
+        self.question = None;
+        self.agreed = None;
         self.seen = Seen::default();
         self.peers = Peers::default();
         self.request = None;
@@ -288,6 +318,7 @@ impl Node {
             howdah: Some(HowdahMark {
                 version: "0".to_owned(),
                 origins: self.pg.origins.clone(),
+                settled: self.keeper.settled(),
                 ..HowdahMark::default()
             }),
             ..Record::default()

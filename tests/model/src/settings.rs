@@ -55,6 +55,8 @@ pub struct Faults {
     pub checkpointers: bool,
     /// A process that sends WAL does not read changed settings for a while.
     pub senders: bool,
+    /// Members do not reach the store, and reach each other.
+    pub store_out: bool,
     /// Maintenance mode. A primary that is cut off is not fenced in it, so from then on no node is cut off or dies as a whole.
     pub pause: bool,
 }
@@ -91,6 +93,7 @@ impl Faults {
             broken: false,
             checkpointers: true,
             senders: false,
+            store_out: false,
             pause: false,
         }
     }
@@ -122,6 +125,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The same in failsafe mode, in a world in which the store is out of reach at times.
+    #[must_use]
+    pub fn in_failsafe_mode(mut self) -> Self {
+        self.dynamic.failsafe_mode = true;
+        self.faults.store_out = true;
+        self
+    }
+
     /// A cluster with a lease of six seconds; `kubernetes`: in a store that ends no leases.
     ///
     /// # Errors
@@ -164,6 +175,7 @@ impl Settings {
                 broken: true,
                 checkpointers: sync.is_on(),
                 senders: matches!(sync, Sync::Quorum | Sync::Both),
+                store_out: false,
                 pause: true,
             },
             budget: 1,

@@ -7,13 +7,14 @@ use std::{
 use howdah_config::SyncMode;
 use howdah_dcs::{Cond, Document, FailoverRequest, KeyOp, KeyTree, Outcome, Refusal, View};
 use howdah_guard::{Input, Order, Request as Ask};
-use howdah_ha::{GuardCall, KeeperInput, KeeperOutput, LeaseState, Request};
+use howdah_ha::{GuardCall, KeeperInput, KeeperOutput, LeaseState, Promise, Request};
 use howdah_types::{BootTime, Scope, Timeline};
 
 use crate::{
     Settings, Violation,
+    acting::WHILE,
     check::Checker,
-    member::{Agent, Node, SYSTEM},
+    member::{Agent, Node, SYSTEM, ttl},
     settings::TICKS,
     store::{Seen, Store, Wire},
 };
@@ -35,6 +36,8 @@ enum Step {
     Keeper(usize),
     /// What the keeper has sent is delivered.
     Deliver(usize),
+    /// The keeper asks the other members, in failsafe mode.
+    Ask(usize),
     /// The loop decides.
     Decide(usize),
     /// The next effect of the decision is carried out.
@@ -68,6 +71,10 @@ enum Fate {
     NodeDies,
     CutBriefly,
     CutForLong,
+    /// It does not reach the store, and reaches the other members.
+    StoreOut,
+    /// No member reaches the store.
+    StoreDown,
     /// Agent and guard.
     BothFreeze,
     GuardFreezes,
@@ -205,6 +212,10 @@ impl World {
         self.nodes[i].cut_until <= self.tick && self.nodes[i].off_until <= self.tick
     }
 
+    pub(crate) fn reaches_store(&self, i: usize) -> bool {
+        self.connected(i) && self.nodes[i].store_out_until <= self.tick
+    }
+
     /// How many things the environment may do at the next step, the first of which is nothing.
     #[must_use]
     pub fn choices(&self, settings: &Settings) -> Choice {
@@ -216,7 +227,10 @@ impl World {
             Step::Fate(i) if self.nodes[i].off_until <= self.tick => {
                 Choice::try_from(self.fates(i, settings).len()).unwrap_or(1)
             }
-            Step::Deliver(i) if self.nodes[i].sent.is_some() && self.connected(i) => {
+            Step::Ask(i) if self.nodes[i].question.is_some() && self.runs(i) => {
+                1 + Choice::from(faults.network) + if faults.freezes { 2 } else { 0 }
+            }
+            Step::Deliver(i) if self.nodes[i].sent.is_some() && self.reaches_store(i) => {
                 let network = if faults.network { 4 } else { 0 };
                 1 + network + if faults.freezes { 2 } else { 0 }
             }
@@ -252,11 +266,15 @@ impl World {
             Step::Deliver(i) => {
                 self.deliver(i, choice, settings);
                 // An answer may lead to the next request at once.
-                if self.nodes[i].sent.is_some() && self.runs(i) && self.connected(i) {
+                if self.nodes[i].sent.is_some() && self.runs(i) && self.reaches_store(i) {
                     Step::Deliver(i)
                 } else {
-                    Step::Decide(i)
+                    Step::Ask(i)
                 }
+            }
+            Step::Ask(i) => {
+                self.ask(i, choice, settings);
+                Step::Decide(i)
             }
             Step::Decide(i) => {
                 self.decide(i, settings);
@@ -307,8 +325,18 @@ impl World {
                 let fresh = Node::new(i, settings, now);
                 if let Ok(fresh) = fresh {
                     let pg = self.nodes[i].pg.clone();
+                    // Another boot: its clock tells nothing of the time before.
+                    let kept = self.nodes[i].kept.clone().map(|promise| Promise {
+                        until: now + ttl(settings),
+                        ..promise
+                    });
                     self.nodes[i] = Node {
                         pg,
+                        kept,
+                        unseen_for: self.nodes[i].unseen_for,
+                        in_store_since: self.nodes[i].in_store_since,
+                        kept_members: self.nodes[i].kept_members.clone(),
+                        store_out_until: self.nodes[i].store_out_until,
                         cut_until: self.nodes[i].cut_until,
                         ended_until: self.nodes[i].ended_until,
                         ..fresh
@@ -339,12 +367,27 @@ impl World {
             }
         }
         for i in 0..MEMBERS {
+            let another = (0..MEMBERS).any(|j| j != i && self.reaches_store(j));
+            if self.reaches_store(i) {
+                let since = self.nodes[i].in_store_since;
+                if self.tick >= since + WHILE {
+                    self.nodes[i].unseen_for = 0;
+                }
+            } else {
+                self.nodes[i].in_store_since = self.tick + 1;
+                self.nodes[i].unseen_for += u64::from(another);
+            }
+        }
+        for i in 0..MEMBERS {
             self.catch_up(i, settings);
             self.guard(i, Input::Tick, settings);
             if self.runs(i) {
                 self.guard(i, Input::Request(Ask::Alive), settings);
                 if let Some((op, back, sent)) = self.nodes[i].answer.take() {
                     self.hear(i, op, back, sent);
+                }
+                if let Some((asked, agreed)) = self.nodes[i].agreed.take() {
+                    self.keeper(i, KeeperInput::Answers { asked, agreed });
                 }
             }
         }
@@ -397,6 +440,8 @@ impl World {
         add(faults.deaths && !self.paused_once, Fate::NodeDies);
         add(faults.partitions && !self.paused_once, Fate::CutBriefly);
         add(faults.partitions && !self.paused_once, Fate::CutForLong);
+        add(faults.store_out && !self.paused_once, Fate::StoreOut);
+        add(faults.store_out && i == 0 && !self.paused_once, Fate::StoreDown);
         add(faults.both_freeze && !self.paused_once, Fate::BothFreeze);
         add(faults.guards && !self.paused_once, Fate::GuardFreezes);
         let serves_alone = node.pg.primary && node.pg.serves(self.tick);
@@ -497,6 +542,16 @@ impl World {
             Fate::CutBriefly | Fate::CutForLong => {
                 let seconds = if fate == Fate::CutBriefly { 3 } else { 8 };
                 node.cut_until = tick + seconds * TICKS;
+                self.cut_once = true;
+            }
+            Fate::StoreOut => {
+                node.store_out_until = tick + 12 * TICKS;
+                self.cut_once = true;
+            }
+            Fate::StoreDown => {
+                for node in &mut self.nodes {
+                    node.store_out_until = tick + 12 * TICKS;
+                }
                 self.cut_once = true;
             }
             Fate::BothFreeze => {
@@ -666,7 +721,7 @@ impl World {
                 }
                 Order::SpawnAgent => {
                     self.say(|| format!("m{i}: the guard starts an agent"));
-                    self.nodes[i].new_agent(settings);
+                    self.nodes[i].new_agent(settings, now);
                     self.nodes[i].agent = Agent::Runs;
                     self.nodes[i].agent_known = true;
                     self.guard(i, Input::AgentStarted, settings);
@@ -694,6 +749,8 @@ impl World {
                 KeeperOutput::Send { op, .. } => self.nodes[i].sent = Some(op),
                 KeeperOutput::Guard(call) => self.call_guard(i, call),
                 KeeperOutput::EndPrimary => self.end_primary(i),
+                KeeperOutput::Ask(question) => self.nodes[i].question = Some(question),
+                KeeperOutput::Promised(promised) => self.nodes[i].promised = promised,
             }
         }
         if own && self.nodes[i].keeper.state(now) == LeaseState::None {

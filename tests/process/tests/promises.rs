@@ -135,7 +135,7 @@ async fn wrong_values_are_refused_and_unfinished_bodies_delay_no_request() {
         json!({"postgresql": {"parameters": {"max_connections": -5}}}),
         json!({"postgresql": {"parameters": {"wal_level": "everything"}}}),
         json!({"ttl": 1e12}),
-        json!({"failsafe_mode": true}),
+        json!({"failsafe_mode": "often"}),
     ];
     for body in wrong {
         let (status, text) = status_of(&lab, leader, Method::PATCH, "/config", &body).await;

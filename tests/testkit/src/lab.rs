@@ -169,6 +169,13 @@ impl Lab {
         self.dir.path()
     }
 
+    /// Cuts a member off from the store, or lets it reach the store again. Nothing happens in a lab without links.
+    pub fn cut_from_store(&self, member: usize, cut: bool) {
+        if let Some(link) = self.links.get(member) {
+            link.cut(cut);
+        }
+    }
+
     /// The member whose `/primary` check is met, by index.
     pub async fn primary(&self) -> Option<usize> {
         for (i, member) in self.members.iter().enumerate() {

@@ -2,10 +2,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use thiserror::Error;
 
 use crate::{
-    ConfigError, Hooks, KeyReport, Places, PostgresConfig, ReplicaMethod,
+    ConfigError, Hooks, KeyReport, PostgresConfig, ReplicaMethod,
     known::dynamic_key_report,
     methods::{recovery_settings, replica_methods},
     places::NOWHERE,
@@ -27,6 +26,8 @@ pub struct Dynamic {
     pub max_timelines_history: usize,
     /// How long a crashed primary may take to start before leadership is given away; zero: at once.
     pub primary_start_timeout: Duration,
+    /// How long a primary of a synchronous cluster may take to stop in order; zero: as any other server.
+    pub primary_stop_timeout: Duration,
     /// Whether commits wait for a standby.
     pub synchronous_mode: SyncMode,
     /// How many standbys confirm a commit; with fewer standbys, all of them.
@@ -35,6 +36,8 @@ pub struct Dynamic {
     pub synchronous_quorum: bool,
     /// The cluster follows another one. Commits wait for no standby then.
     pub standby: Option<StandbyCluster>,
+    /// A leader that does not reach the store goes on while all members agree.
+    pub failsafe_mode: bool,
     /// A replica on an older timeline does not take part in a race.
     pub check_timeline: bool,
     /// How long the slot of a member that has gone is kept.
@@ -119,24 +122,16 @@ pub enum SyncMode {
     Strict,
 }
 
-/// A dynamic configuration that is not taken.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum DynamicError {
-    /// A key has a wrong value.
-    #[error(transparent)]
-    Value(#[from] ConfigError),
-    /// Something that this version cannot do and must not pretend to.
-    #[error("{0}")]
-    Unsupported(String),
-}
-
-impl DynamicError {
-    /// The same, of a dynamic configuration that stands in a file below this path.
+impl Dynamic {
+    /// How long a server may take to stop in order before it is stopped at once. Of a primary in synchronous mode
+    /// `primary_stop_timeout` says it: what it has acknowledged is on a standby.
     #[must_use]
-    pub fn below(self, path: &str, places: &Places) -> Self {
-        match self {
-            DynamicError::Value(error) => DynamicError::Value(error.below(path, places)),
-            DynamicError::Unsupported(why) => DynamicError::Unsupported(format!("{path}: {why}")),
+    pub fn stop_patience(&self, is_primary: bool) -> Duration {
+        let of_primaries = !self.primary_stop_timeout.is_zero() && self.synchronous_mode != SyncMode::Off;
+        if is_primary && of_primaries {
+            self.primary_stop_timeout
+        } else {
+            self.pg_ctl_timeout
         }
     }
 }
@@ -144,8 +139,8 @@ impl DynamicError {
 /// Reads a dynamic configuration; the local `postgresql` section wins where both may speak.
 ///
 /// # Errors
-/// A wrong value, or a mode that is not supported.
-pub fn dynamic_from(config: &Map<String, Value>, local: &PostgresConfig) -> Result<Dynamic, DynamicError> {
+/// A wrong value.
+pub fn dynamic_from(config: &Map<String, Value>, local: &PostgresConfig) -> Result<Dynamic, ConfigError> {
     read(config, &local.parameters, &local.section)
 }
 
@@ -153,7 +148,7 @@ pub fn dynamic_from(config: &Map<String, Value>, local: &PostgresConfig) -> Resu
 ///
 /// # Errors
 /// As [`dynamic_from`].
-pub fn check_dynamic(config: &Map<String, Value>) -> Result<(), DynamicError> {
+pub fn check_dynamic(config: &Map<String, Value>) -> Result<(), ConfigError> {
     read(config, &BTreeMap::new(), &Map::new()).map(|_| ())
 }
 
@@ -161,7 +156,7 @@ fn read(
     config: &Map<String, Value>,
     local_parameters: &BTreeMap<String, String>,
     local_section: &Map<String, Value>,
-) -> Result<Dynamic, DynamicError> {
+) -> Result<Dynamic, ConfigError> {
     let root = Reader::root(config, &NOWHERE);
     let mut warnings = Vec::new();
     let KeyReport {
@@ -176,7 +171,6 @@ fn read(
     {
         warnings.push(line);
     }
-    refuse_unsupported(&root)?;
 
     let mut section = root.section("postgresql")?.map();
     for excluded in [
@@ -239,6 +233,10 @@ fn read(
         Some(seconds) => Some(seconds),
         None => root.int("master_start_timeout", "s")?,
     };
+    let stop_timeout = match root.int("primary_stop_timeout", "s")? {
+        Some(timeout) => Some(timeout),
+        None => root.int("master_stop_timeout", "s")?,
+    };
     let seconds = |value: Option<i64>, default: u64| Duration::from_secs(value.map_or(default, non_negative));
     Ok(Dynamic {
         timers: timers(&root, &mut warnings)?,
@@ -252,12 +250,14 @@ fn read(
         max_timelines_history: usize::try_from(root.int("max_timelines_history", "")?.unwrap_or(0))
             .unwrap_or(0),
         primary_start_timeout: seconds(start_timeout, 300),
+        primary_stop_timeout: seconds(stop_timeout, 0),
         synchronous_mode,
         synchronous_nodes: root
             .int("synchronous_node_count", "")?
             .map_or(1, |count| u32::try_from(count).unwrap_or(0).max(1)),
         synchronous_quorum,
         standby,
+        failsafe_mode: root.flag("failsafe_mode")?.unwrap_or(false),
         check_timeline: root.flag("check_timeline")?.unwrap_or(false),
         closed_after_handover: closed_after_handover(&root)?,
         member_slots_ttl: seconds(root.int("member_slots_ttl", "s")?, 1800),
@@ -299,18 +299,6 @@ fn closed_after_handover(root: &Reader<'_>) -> Result<Duration, ConfigError> {
 
 fn non_negative(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
-}
-
-/// Modes that change what is safe must not be ignored: better no leader than a wrong one.
-fn refuse_unsupported(root: &Reader<'_>) -> Result<(), DynamicError> {
-    if root.flag("failsafe_mode")? == Some(true) {
-        return Err(DynamicError::Unsupported(
-            "failsafe_mode is not supported yet: remove it; a leader that cannot reach the store stops before its lease \
-             ends"
-                .into(),
-        ));
-    }
-    Ok(())
 }
 
 fn synchronous_flag(root: &Reader<'_>) -> Result<bool, ConfigError> {
@@ -445,6 +433,7 @@ fn timers(root: &Reader<'_>, warnings: &mut Vec<String>) -> Result<Timers, Confi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Places;
     use crate::{LocalConfig, Source, load};
     use serde_json::json;
 
@@ -461,8 +450,28 @@ mod tests {
         postgresql:\n  listen: 127.0.0.1:5432\n  data_dir: data/a\n  authentication: {replication: {username: r}}\n  \
         parameters: {work_mem: 8MB, max_connections: 10, port: 1}\n";
 
-    fn dynamic(value: Value) -> Result<Dynamic, DynamicError> {
+    fn dynamic(value: Value) -> Result<Dynamic, ConfigError> {
         dynamic_from(value.as_object().unwrap(), &local(LOCAL).postgresql)
+    }
+
+    #[test]
+    fn the_patience_with_a_primary_that_stops_is_of_synchronous_mode() {
+        let patience = |config: Value| dynamic(config).unwrap().stop_patience(true).as_secs();
+        assert_eq!(patience(json!({"primary_stop_timeout": 7})), 60);
+        assert_eq!(
+            patience(json!({"primary_stop_timeout": 7, "synchronous_mode": true})),
+            7
+        );
+        assert_eq!(
+            patience(json!({"master_stop_timeout": "1min", "synchronous_mode": "quorum"})),
+            60
+        );
+        assert_eq!(
+            patience(json!({"primary_stop_timeout": 0, "synchronous_mode": true})),
+            60
+        );
+        let replica = dynamic(json!({"primary_stop_timeout": 7, "synchronous_mode": true})).unwrap();
+        assert_eq!(replica.stop_patience(false).as_secs(), 60);
     }
 
     #[test]
@@ -548,8 +557,7 @@ mod tests {
     fn what_cannot_be_done_safely_is_refused() {
         let error = dynamic(json!({"ttl": "soon"})).unwrap_err().to_string();
         assert_eq!(error, "ttl: must be a number");
-        assert!(dynamic(json!({"failsafe_mode": true})).is_err());
-        assert!(dynamic(json!({"failsafe_mode": false})).is_ok());
+        assert!(dynamic(json!({"failsafe_mode": "often"})).is_err());
         for ttl in [json!(3601), json!(1e12), json!(1e30)] {
             assert!(dynamic(json!({ "ttl": ttl })).is_err(), "{ttl}");
         }

@@ -99,6 +99,12 @@ const LOCAL: &[&str] = &[
     "+postgresql.authentication.*.sslcert",
     "+postgresql.authentication.*.sslkey",
     "+postgresql.authentication.*.sslrootcert",
+    "+postgresql.authentication.*.sslcrl",
+    "+postgresql.authentication.*.sslcrldir",
+    "+postgresql.authentication.*.sslpassword",
+    "+postgresql.authentication.*.sslnegotiation",
+    "+postgresql.authentication.*.gssencmode",
+    "+postgresql.authentication.*.channel_binding",
     "-postgresql.authentication.*.*",
     "+postgresql.parameters.**",
     "+postgresql.pg_hba",
@@ -122,7 +128,7 @@ const LOCAL: &[&str] = &[
     "+postgresql.remove_data_directory_on_diverged_timelines",
     "+postgresql.pre_promote",
     "+postgresql.before_stop",
-    "-postgresql.krbsrvname",
+    "+postgresql.krbsrvname",
     "+postgresql.use_slots",
     "-postgresql.parameters_primary.**",
     "-postgresql.parameters_replica.**",
@@ -191,8 +197,8 @@ const DYNAMIC: &[&str] = &[
     "+max_timelines_history",
     "+primary_start_timeout",
     "+master_start_timeout",
-    "-primary_stop_timeout",
-    "-master_stop_timeout",
+    "+primary_stop_timeout",
+    "+master_stop_timeout",
     "+synchronous_mode",
     "+synchronous_mode_strict",
     "+synchronous_node_count",
@@ -323,11 +329,11 @@ mod tests {
     fn every_key_is_named_once_or_acted_on() {
         let config = json!({
             "name": "a", "nmae": "b",
-            "log": {"level": "INFO", "dir": "/x"},
+            "log": {"level": "INFO", "traceback_level": "ERROR"},
             "watchdog": {"mode": "off"},
             "postgresql": {"parameters": {"work_mem": "1MB"}, "callbacks": {"on_start": "x", "on_role_change": "y"},
                 "create_replica_methods": ["own", "pg"], "own": {"command": "z", "anything": 1}, "pg_hba_replica": [],
-                           "authentication": {"superuser": {"username": "u", "gssencmode": "disable"}}},
+                           "authentication": {"superuser": {"username": "u", "sslcompression": "0"}}},
             "consul": {"host": "x"},
         });
         let report = key_report(config.as_object().unwrap());
@@ -335,9 +341,9 @@ mod tests {
         assert_eq!(
             report.not_acted_on,
             [
-                "log.dir",
+                "log.traceback_level",
                 "postgresql.pg_hba_replica",
-                "postgresql.authentication.superuser.gssencmode",
+                "postgresql.authentication.superuser.sslcompression",
                 "consul"
             ]
         );

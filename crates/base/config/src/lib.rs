@@ -28,7 +28,7 @@ mod reader;
 mod source;
 mod standby;
 
-pub use dynamic::{Dynamic, DynamicError, SyncMode, Timers, check_dynamic, dynamic_from};
+pub use dynamic::{Dynamic, SyncMode, Timers, check_dynamic, dynamic_from};
 pub use env::env_layer;
 pub use error::ConfigError;
 pub use hooks::{Callback, Hooks};

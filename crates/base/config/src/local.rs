@@ -104,8 +104,8 @@ pub struct Account {
     pub username: String,
     /// Its password.
     pub password: Option<String>,
-    /// `sslmode`, `sslcert`, `sslkey`, `sslrootcert` as far as set.
-    pub ssl: BTreeMap<String, String>,
+    /// Settings of libpq's for TLS and Kerberos, as far as set.
+    pub libpq: BTreeMap<String, String>,
 }
 
 /// `postgresql`
@@ -476,17 +476,35 @@ fn client_cert(section: &Reader<'_>, cwd: &Path) -> Result<Option<(PathBuf, Path
     }
 }
 
-fn account(section: &Reader<'_>) -> Result<Account, ConfigError> {
-    let mut ssl = BTreeMap::new();
-    for key in ["sslmode", "sslcert", "sslkey", "sslrootcert"] {
+/// What a connection of an account may be told, in libpq's words.
+const OF_LIBPQ: [&str; 10] = [
+    "channel_binding",
+    "gssencmode",
+    "sslcert",
+    "sslcrl",
+    "sslcrldir",
+    "sslkey",
+    "sslmode",
+    "sslnegotiation",
+    "sslpassword",
+    "sslrootcert",
+];
+
+/// `krbsrvname`: PostgreSQL's name in Kerberos.
+fn account(section: &Reader<'_>, krbsrvname: Option<&String>) -> Result<Account, ConfigError> {
+    let mut libpq = BTreeMap::new();
+    if let Some(name) = krbsrvname {
+        libpq.insert("krbsrvname".to_owned(), name.clone());
+    }
+    for key in OF_LIBPQ {
         if let Some(value) = section.text(key)? {
-            ssl.insert(key.to_owned(), value);
+            libpq.insert(key.to_owned(), value);
         }
     }
     Ok(Account {
         username: section.text("username")?.unwrap_or_default(),
         password: section.text("password")?,
-        ssl,
+        libpq,
     })
 }
 
@@ -500,11 +518,12 @@ fn postgresql(section: &Reader<'_>, cwd: &Path) -> Result<PostgresConfig, Config
     };
     let data_dir = cwd.join(section.required("data_dir")?);
     let auth = section.section("authentication")?;
-    let mut superuser = account(&auth.section("superuser")?)?;
+    let kerberos = section.text("krbsrvname")?;
+    let mut superuser = account(&auth.section("superuser")?, kerberos.as_ref())?;
     if superuser.username.is_empty() {
         superuser.username = "postgres".into();
     }
-    let replication = account(&auth.section("replication")?)?;
+    let replication = account(&auth.section("replication")?, kerberos.as_ref())?;
     if replication.username.is_empty() {
         return Err(auth
             .section("replication")?
@@ -536,7 +555,10 @@ fn postgresql(section: &Reader<'_>, cwd: &Path) -> Result<PostgresConfig, Config
         database: section.text("database")?.unwrap_or_else(|| "postgres".into()),
         superuser,
         replication,
-        rewind: rewind.exists().then(|| account(&rewind)).transpose()?,
+        rewind: rewind
+            .exists()
+            .then(|| account(&rewind, kerberos.as_ref()))
+            .transpose()?,
         parameters: strings(&section.section("parameters")?),
         pg_hba: section.lines("pg_hba")?,
         pg_ident: section.lines("pg_ident")?,

@@ -5,7 +5,8 @@ use crate::{ConfigError, Places};
 
 impl ConfigError {
     /// The same mistake, of a mapping that stands in a file below this path.
-    pub(crate) fn below(self, prefix: &str, places: &Places) -> Self {
+    #[must_use]
+    pub fn below(self, prefix: &str, places: &Places) -> Self {
         match self {
             ConfigError::Value { path, message, .. } => {
                 let path = format!("{prefix}.{path}");

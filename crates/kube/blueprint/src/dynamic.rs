@@ -87,6 +87,7 @@ pub fn wanted(manifest: &Manifest) -> Map<String, Value> {
     let flags = [
         ("synchronous_mode", patroni.synchronous_mode),
         ("synchronous_mode_strict", patroni.synchronous_mode_strict),
+        ("failsafe_mode", patroni.failsafe_mode),
     ];
     for (key, flag) in flags {
         if let Some(flag) = flag {

@@ -128,6 +128,8 @@ pub struct PatroniSpec {
     pub synchronous_mode_strict: Option<bool>,
     /// How many synchronous standbys.
     pub synchronous_node_count: Option<u32>,
+    /// A leader that does not reach the API server goes on while all members agree.
+    pub failsafe_mode: Option<bool>,
 }
 
 /// `resources`

@@ -19,7 +19,6 @@ const NOT_YET: &[&str] = &[
     "volume.iops",
     "volume.throughput",
     "volume.type",
-    "patroni.failsafe_mode",
     "enableMasterPoolerLoadBalancer",
     "enableReplicaPoolerLoadBalancer",
     "enableMasterPoolerNodePort",

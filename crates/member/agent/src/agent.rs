@@ -12,10 +12,10 @@ use howdah_types::{BootTime, Lsn};
 use tokio::sync::mpsc;
 
 use crate::{
-    api::ApiSettings, cluster::ClusterState, configuration::Configuration, gather::Observer,
-    guard_link::GuardLink, keeper::KeeperLink, patience::READ_PATIENCE, pending::Pending, probe::Prober,
-    publish::ApiCommand, repeated::Repeated, replication::Replication, request::Asked, schedule::Schedule,
-    voice::Voice, wake::Wake, work::Work,
+    acquaintance::Acquaintance, api::ApiSettings, cluster::ClusterState, configuration::Configuration,
+    failsafe::Asking, gather::Observer, guard_link::GuardLink, keeper::KeeperLink, member,
+    patience::READ_PATIENCE, pending::Pending, probe::Prober, publish::ApiCommand, repeated::Repeated,
+    replication::Replication, request::Asked, schedule::Schedule, voice::Voice, wake::Wake, work::Work,
 };
 
 /// Health checks with a lag speak of a position that is at most this old; `/patroni` looks when it is asked.
@@ -54,6 +54,7 @@ pub(crate) struct Agent {
     pub(crate) next_look: BootTime,
     pub(crate) prober: Prober,
     pub(crate) peer_client: Client,
+    pub(crate) acquaintance: Acquaintance,
     /// The last decision without its effects: its reasons are shown until the next one, which begins with its memory.
     pub(crate) plan: Plan,
     /// Something has happened that asks for a decision.
@@ -132,7 +133,7 @@ impl Agent {
                     }
                     // That it was renewed asks for no decision.
                     let known = std::mem::replace(&mut lease, self.keeper.status());
-                    self.due |= !lease.is_renewed(known);
+                    self.due |= !lease.is_renewed(&known);
                 }
                 Some(command) = self.api.recv() => self.api_command(command).await,
                 () = self.wake.woken() => self.due = true,
@@ -173,6 +174,8 @@ impl Agent {
         let snapshot = self.snapshot(view.as_ref(), postgres);
         self.picture = Some(without_positions(&snapshot.postgres));
         let plan = decide(&snapshot);
+        self.acquaintance.keep(&self.server, &plan.memory.known).await;
+        self.prepare_to_ask();
         self.voice.say(&plan, &snapshot);
         self.plan = Plan {
             effects: Vec::new(),
@@ -252,6 +255,7 @@ impl Agent {
     }
 
     pub(crate) fn snapshot(&self, view: Option<&Arc<View>>, postgres: Postgres) -> Snapshot {
+        let keeper = self.keeper.status();
         Snapshot {
             now: now(),
             wall: jiff::Timestamp::now().as_second(),
@@ -259,7 +263,7 @@ impl Agent {
                 name: self.settings.local.name.clone(),
                 tags: self.tags(),
                 may_bootstrap: self.settings.local.bootstrap.is_some(),
-                lease: self.keeper.status().lease,
+                lease: keeper.lease,
             },
             config: (*self.settings.dynamic).clone(),
             dcs: match view {
@@ -268,7 +272,9 @@ impl Agent {
                     since: self.cluster.down_since().unwrap_or_else(now),
                 },
             },
-            lease: self.keeper.status().state,
+            lease: keeper.state,
+            promise: keeper.promise,
+            failsafe: keeper.failsafe,
             server_runs: self.guard.seen().server_runs(),
             unguarded: self.unguarded(&postgres),
             postgres,
@@ -282,6 +288,23 @@ impl Agent {
                 .map(|upstream| (upstream.host.clone(), upstream.port)),
             memory: self.plan.memory.clone(),
         }
+    }
+
+    /// In failsafe mode: what the keeper says to other members when the store does not answer it.
+    fn prepare_to_ask(&self) {
+        let asking = self.settings.dynamic.failsafe_mode.then(|| {
+            let slots = self
+                .cluster
+                .view
+                .as_ref()
+                .and_then(|view| view.status.slots.as_ref());
+            Asking {
+                client: self.peer_client.clone(),
+                scope: self.settings.local.scope.clone(),
+                about: member::introduction(&self.settings.local, slots),
+            }
+        });
+        self.keeper.ask_with(asking);
     }
 
     /// Looks which parameters wait for a restart, after the server has read its files again.

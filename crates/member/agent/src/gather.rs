@@ -7,7 +7,7 @@ use howdah_ha::{CommitLevel, Postgres, Running, Slot, Stopped, WalSender};
 use howdah_postgres::{PgError, Sample, Server, Session};
 use howdah_types::{BootTime, Lsn, Origins, SystemId, Timeline};
 
-use crate::{action::Incomplete, blocking::blocking};
+use crate::{blocking::blocking, note::Note};
 
 /// A query for a sample that takes longer counts as "does not answer".
 const SAMPLE_PATIENCE: Duration = Duration::from_secs(3);
@@ -71,7 +71,7 @@ impl Observer {
     pub(crate) async fn look(&mut self, server: &Server) -> Postgres {
         match server.dir.is_missing() {
             // Without version and control file nothing can be made of what is left.
-            Ok(false) if !Incomplete::of(server).is_marked() && !server.dir.is_gutted() => {}
+            Ok(false) if !Note::half_copy(server).is_marked() && !server.dir.is_gutted() => {}
             Ok(_) => {
                 self.forget();
                 self.system_id = None;
@@ -102,7 +102,7 @@ impl Observer {
                 timeline: control.timeline,
                 checkpoint: control.checkpoint,
                 standby: server.dir.is_standby(),
-                damaged: Incomplete::rewind_of(server).is_marked(),
+                damaged: Note::half_rewind(server).is_marked(),
                 origins: stopped_origins(server).await,
             });
         };

@@ -6,16 +6,23 @@ use howdah_guard::{
     GuardClient, Request,
     tree::{DirId, ProcessTable},
 };
-use howdah_ha::{Command, GuardCall, Keeper, KeeperInput, KeeperOutput, LeaseState};
+use howdah_ha::{Command, Failsafe, GuardCall, Keeper, KeeperInput, KeeperOutput, LeaseState, Promise};
 use howdah_http::sleep_until;
 use howdah_postgres::DataDir;
 use howdah_types::BootTime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{guard_link::GuardLink, repeated::Repeated};
+use crate::{
+    failsafe::{self, Asking, SharedAsking},
+    guard_link::GuardLink,
+    repeated::Repeated,
+};
 
 /// Commands that wait; the loop gives a handful in a decision.
 const COMMANDS: usize = 16;
+
+/// Leaders that ask for a promise and wait: there is one at a time.
+const PROMISES: usize = 4;
 
 /// How often the guard hears that the agent lives.
 const ALIVE: Duration = Duration::from_secs(1);
@@ -30,7 +37,7 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 const LOOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// What the keeper publishes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeeperStatus {
     /// Whether we lead.
     pub(crate) state: LeaseState,
@@ -38,6 +45,12 @@ pub(crate) struct KeeperStatus {
     pub(crate) lease: Option<LeaseId>,
     /// The store has answered the last operation.
     pub(crate) store_answers: bool,
+    /// What it has of other members' promises.
+    pub(crate) failsafe: Failsafe,
+    /// Promises that were asked for up to then are not relied upon.
+    pub(crate) settled: Option<BootTime>,
+    /// What we have promised another leader.
+    pub(crate) promise: Option<Promise>,
 }
 
 impl Default for KeeperStatus {
@@ -46,19 +59,26 @@ impl Default for KeeperStatus {
             state: LeaseState::None,
             lease: None,
             store_answers: true,
+            failsafe: Failsafe::default(),
+            settled: None,
+            promise: None,
         }
     }
 }
 
 impl KeeperStatus {
     /// Whether it is the same as before but for the time.
-    pub(crate) fn is_renewed(self, before: KeeperStatus) -> bool {
+    pub(crate) fn is_renewed(&self, before: &KeeperStatus) -> bool {
         let of = |state: LeaseState| match state {
             LeaseState::Held { term, .. } => Some(term),
             LeaseState::None | LeaseState::Unsure => None,
         };
+        let to = |status: &KeeperStatus| status.promise.as_ref().map(|promise| promise.leader.clone());
         self.lease == before.lease
             && self.store_answers == before.store_answers
+            && self.failsafe == before.failsafe
+            && self.settled == before.settled
+            && to(self) == to(before)
             && of(self.state) == of(before.state)
             && (self.state == LeaseState::None) == (before.state == LeaseState::None)
     }
@@ -68,6 +88,8 @@ impl KeeperStatus {
 #[derive(Clone)]
 pub(crate) struct KeeperLink {
     commands: mpsc::Sender<Command>,
+    asked: mpsc::Sender<AskedFor>,
+    asking: SharedAsking,
     status: watch::Receiver<KeeperStatus>,
     heartbeat: watch::Sender<BootTime>,
 }
@@ -85,6 +107,9 @@ impl KeeperLink {
         let (commands, commanded) = mpsc::channel(COMMANDS);
         let (publish, status) = watch::channel(KeeperStatus::default());
         let (heartbeat, beats) = watch::channel(now());
+        let (ask, asked) = mpsc::channel(PROMISES);
+        let asking = SharedAsking::default();
+        let shared = Arc::clone(&asking);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -101,6 +126,9 @@ impl KeeperLink {
                         publish,
                         beats,
                         trouble: Repeated::default(),
+                        asking: shared,
+                        asked,
+                        waits: None,
                     }
                     .run(commanded)
                     .await;
@@ -108,6 +136,8 @@ impl KeeperLink {
             })?;
         Ok(KeeperLink {
             commands,
+            asked: ask,
+            asking,
             status,
             heartbeat,
         })
@@ -120,9 +150,20 @@ impl KeeperLink {
         }
     }
 
+    /// How the other members are asked when the store does not answer.
+    pub(crate) fn ask_with(&self, asking: Option<Asking>) {
+        self.asking.store(asking.map(Arc::new));
+    }
+
+    /// Promises not to lead. False: it leads, or may.
+    pub(crate) async fn promise(&self, promise: Promise) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.asked.send((promise, answer)).await.is_ok() && answered.await.unwrap_or(false)
+    }
+
     /// What it published last.
     pub(crate) fn status(&self) -> KeeperStatus {
-        *self.status.borrow()
+        self.status.borrow().clone()
     }
 
     /// Waits for the next change of what it publishes. An error: the keeper has ended.
@@ -149,6 +190,9 @@ impl KeeperLink {
     }
 }
 
+/// A leader that asks for a promise, and who waits for the answer.
+type AskedFor = (Promise, oneshot::Sender<bool>);
+
 struct KeeperTask {
     keeper: Keeper,
     store: Arc<dyn Store>,
@@ -159,6 +203,10 @@ struct KeeperTask {
     publish: watch::Sender<KeeperStatus>,
     beats: watch::Receiver<BootTime>,
     trouble: Repeated,
+    asking: SharedAsking,
+    asked: mpsc::Receiver<AskedFor>,
+    /// Who waits for a promise.
+    waits: Option<oneshot::Sender<bool>>,
 }
 
 /// What the keeper waits for. What is in flight is never dropped: a caller that drops the future of a write does not know
@@ -168,6 +216,8 @@ type InFlight = Option<Pin<Box<dyn Future<Output = KeeperInput> + Send>>>;
 impl KeeperTask {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut in_flight: InFlight = None;
+        // Beside it: a store that is silent must not keep the members from being asked.
+        let mut round: InFlight = None;
         let mut next_alive = now();
         let mut input = KeeperInput::Tick;
         loop {
@@ -182,13 +232,25 @@ impl KeeperTask {
                         in_flight = Some(Box::pin(disarm(self.link.clone(), term)));
                     }
                     KeeperOutput::Guard(call) => self.tell_guard(call),
+                    KeeperOutput::Ask(question) => {
+                        round = Some(Box::pin(failsafe::ask(self.asking.load_full(), question)));
+                    }
+                    KeeperOutput::Promised(promised) => {
+                        if let Some(waits) = self.waits.take() {
+                            // Who has gone does not count on it.
+                            let _ = waits.send(promised);
+                        }
+                    }
                     KeeperOutput::EndPrimary => next = self.end_primary().then_some(KeeperInput::Ended),
                 }
             }
             self.publish();
             input = match next {
                 Some(input) => input,
-                None => match self.wait(&mut commands, &mut in_flight, &mut next_alive).await {
+                None => match self
+                    .wait(&mut commands, &mut in_flight, &mut round, &mut next_alive)
+                    .await
+                {
                     Some(input) => input,
                     None => return,
                 },
@@ -219,9 +281,10 @@ impl KeeperTask {
 
     /// The next thing that happens. Signs of life go to the guard whatever is in flight.
     async fn wait(
-        &self,
+        &mut self,
         commands: &mut mpsc::Receiver<Command>,
         in_flight: &mut InFlight,
+        round: &mut InFlight,
         next_alive: &mut BootTime,
     ) -> Option<KeeperInput> {
         loop {
@@ -233,17 +296,19 @@ impl KeeperTask {
                 }
             }
             let wake = self.keeper.next_tick().min(*next_alive);
-            let flying = async {
-                match in_flight.as_mut() {
-                    Some(flying) => flying.await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
-                input = flying => {
+                input = landed(in_flight) => {
                     *in_flight = None;
                     return Some(input);
+                }
+                input = landed(round) => {
+                    *round = None;
+                    return Some(input);
+                }
+                Some((promise, answer)) = self.asked.recv() => {
+                    self.waits = Some(answer);
+                    return Some(KeeperInput::Asked(promise));
                 }
                 command = commands.recv() => return command.map(KeeperInput::Command),
                 () = sleep_until(wake) => {
@@ -305,9 +370,23 @@ impl KeeperTask {
             state: self.keeper.state(now()),
             lease: self.keeper.lease(),
             store_answers: !self.trouble.lasts(),
+            failsafe: Failsafe::of(&self.keeper, now()),
+            settled: self.keeper.settled(),
+            promise: self.keeper.promise(now()).cloned(),
         };
-        self.publish
-            .send_if_modified(|known| std::mem::replace(known, status) != status);
+        self.publish.send_if_modified(|known| {
+            let changed = *known != status;
+            *known = status;
+            changed
+        });
+    }
+}
+
+/// Waits for what is in flight; for ever when there is nothing.
+async fn landed(flight: &mut InFlight) -> KeeperInput {
+    match flight {
+        Some(flying) => flying.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -19,6 +19,7 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+mod acquaintance;
 mod action;
 mod agent;
 mod api;
@@ -27,11 +28,13 @@ mod callbacks;
 mod cluster;
 mod configuration;
 mod effects;
+mod failsafe;
 mod gather;
 mod guard_link;
 mod keeper;
 mod life;
 mod member;
+mod note;
 mod outside;
 mod patience;
 mod pending;

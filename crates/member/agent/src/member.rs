@@ -1,13 +1,13 @@
 //! Our own record in the store.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use howdah_config::LocalConfig;
 use howdah_dcs::{HowdahMark, LITTLE_WAL, LeaseId, Member};
 use howdah_member_api::PATRONI_VERSION;
 use howdah_postgres::Sample;
 use howdah_types::{BootTime, Lsn, Origins, PgState, Role, Tags};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// What our record says besides the configuration.
 pub(crate) struct Now<'a> {
@@ -26,24 +26,50 @@ pub(crate) struct Now<'a> {
     pub(crate) notes: Vec<String>,
     /// Which promotions began the timelines of the data.
     pub(crate) origins: Origins,
+    /// Promises that were asked for up to then are not relied upon.
+    pub(crate) settled: Option<BootTime>,
 }
 
-/// The record.
-pub(crate) fn record(config: &LocalConfig, tags: &Tags, now: &Now<'_>) -> Member {
+fn conn_url(config: &LocalConfig) -> String {
     let pg = &config.postgresql;
+    format!("postgres://{}/{}", pg.connect_address, pg.database)
+}
+
+fn api_url(config: &LocalConfig) -> String {
     let scheme = if config.restapi.tls.is_some() {
         "https"
     } else {
         "http"
     };
+    format!("{scheme}://{}/patroni", config.restapi.connect_address)
+}
+
+/// How a leader introduces itself when it asks other members to let it lead without the store, in Patroni's form.
+pub(crate) fn introduction(
+    config: &LocalConfig,
+    slots: Option<&BTreeMap<String, Lsn>>,
+) -> Map<String, Value> {
+    let mut about = Map::new();
+    about.insert("name".to_owned(), json!(config.name));
+    about.insert("conn_url".to_owned(), json!(conn_url(config)));
+    about.insert("api_url".to_owned(), json!(api_url(config)));
+    if let Some(slots) = slots {
+        about.insert("slots".to_owned(), json!(slots));
+    }
+    about
+}
+
+/// The record.
+pub(crate) fn record(config: &LocalConfig, tags: &Tags, now: &Now<'_>) -> Member {
+    let pg = &config.postgresql;
     let sample = now.sample.filter(|_| now.state == PgState::Running);
     let replica = sample.filter(|sample| sample.in_recovery);
     let behind_checkpoint = sample.is_some_and(|s| {
         (!s.in_recovery || now.role == Role::StandbyLeader) && s.checkpoint_timeline < s.timeline
     });
     Member {
-        conn_url: format!("postgres://{}/{}", pg.connect_address, pg.database),
-        api_url: format!("{scheme}://{}/patroni", config.restapi.connect_address),
+        conn_url: conn_url(config),
+        api_url: api_url(config),
         state: now.state,
         role: now.role,
         version: PATRONI_VERSION.to_owned(),
@@ -69,6 +95,7 @@ pub(crate) fn record(config: &LocalConfig, tags: &Tags, now: &Now<'_>) -> Member
             config: now.config,
             unstartable: now.unstartable,
             origins: now.origins.clone(),
+            settled: now.settled,
             notes: config
                 .notes
                 .iter()

@@ -5,7 +5,7 @@ use howdah_dcs::View;
 use howdah_ha::{KnownMember, Peer, Peers};
 use howdah_http::{Client, HttpError, Method, Url};
 use howdah_member_api::PeerStatus;
-use howdah_types::{BootTime, MemberName};
+use howdah_types::{BootTime, MemberName, Scope};
 use tokio::task::JoinSet;
 
 use crate::wake::Wake;
@@ -19,6 +19,7 @@ const PATIENCE_LEADER: Duration = Duration::from_millis(400);
 /// Asks other members for their state, all at once, while the loop goes on.
 pub(crate) struct Prober {
     client: Client,
+    scope: Scope,
     wake: Wake,
     round: JoinSet<(MemberName, Option<Peer>)>,
     /// What is known.
@@ -26,9 +27,10 @@ pub(crate) struct Prober {
 }
 
 impl Prober {
-    pub(crate) fn new(client: Client, wake: Wake) -> Self {
+    pub(crate) fn new(client: Client, scope: Scope, wake: Wake) -> Self {
         Prober {
             client,
+            scope,
             wake,
             round: JoinSet::new(),
             peers: Peers::default(),
@@ -60,7 +62,12 @@ impl Prober {
         for name in names {
             let shown = view.members.get(name).and_then(|member| member.api_base());
             // The store may have forgotten it.
-            let Some(base) = shown.or_else(|| known.get(name).map(|member| member.api.as_str())) else {
+            let forgotten = || known.get(name).map(|member| member.api.as_str());
+            let in_topology = || {
+                let url = view.failsafe.value.as_ref()?.get(name)?;
+                Some(url.strip_suffix("/patroni").unwrap_or(url))
+            };
+            let Some(base) = shown.or_else(forgotten).or_else(in_topology) else {
                 continue;
             };
             let patience = if last_leader == Some(name) {
@@ -69,10 +76,12 @@ impl Prober {
                 PATIENCE
             };
             let (client, wake) = (self.client.clone(), self.wake.clone());
-            let (name, url) = (name.clone(), format!("{base}/patroni"));
+            let (name, scope, url) = (name.clone(), self.scope.clone(), format!("{base}/patroni"));
             self.round.spawn(async move {
-                let peer = ask_one(&client, &url, now() + patience).await;
+                let status = ask_status(&client, &url, now() + patience).await;
                 wake.wake();
+                let status = status.ok().flatten();
+                let peer = status.filter(|status| status.may_be(&scope, &name)).map(peer_of);
                 (name, peer)
             });
         }
@@ -99,12 +108,20 @@ pub(crate) async fn ask_one(client: &Client, url: &str, deadline: BootTime) -> O
 
 /// One member's state; `None` if what it says is not usable, such as a position that it does not know just now.
 pub(crate) async fn ask(client: &Client, url: &str, deadline: BootTime) -> Result<Option<Peer>, HttpError> {
+    Ok(ask_status(client, url, deadline).await?.map(peer_of))
+}
+
+async fn ask_status(client: &Client, url: &str, deadline: BootTime) -> Result<Option<PeerStatus>, HttpError> {
     let url = Url::parse(url)?;
     let response = client.request(Method::GET, &url, None, deadline).await?;
-    let status = PeerStatus::parse(&response.text());
-    Ok(status.map(|status| Peer {
+    Ok(PeerStatus::parse(&response.text()))
+}
+
+fn peer_of(status: PeerStatus) -> Peer {
+    Peer {
         primary: status.primary,
         running: status.running,
+        attached: status.attached,
         starting: status.starting,
         start_failed: status.start_failed,
         system_id: status.system_id,
@@ -112,5 +129,5 @@ pub(crate) async fn ask(client: &Client, url: &str, deadline: BootTime) -> Resul
         timeline: status.timeline,
         nofailover: status.tags.nofailover() || status.watchdog_failed,
         priority: status.tags.failover_priority(),
-    }))
+    }
 }

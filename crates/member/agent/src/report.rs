@@ -55,6 +55,7 @@ impl Agent {
                     .chain(self.shared_slot(view))
                     .collect(),
                 origins: self.observer.origins(),
+                settled: self.keeper.status().settled,
             },
         );
         if !self
@@ -244,10 +245,15 @@ impl Agent {
             system_id: self.observer.system_id().map(|id| id.to_string()),
             sync_standby: is_standby && !quorum,
             quorum_standby: is_standby && quorum,
+            attached: sample.is_some_and(|sample| {
+                sample.in_recovery && (sample.upstream().is_some() || sample.receiver.is_some())
+            }),
             replaying: sample.is_some() && !self.observer.is_at_end(),
             standby_cluster: self.settings.dynamic.standby.is_some(),
             pause: self.settings.dynamic.pause,
-            cluster_unlocked: view.is_some_and(|view| view.leader.is_none()),
+            cluster_unlocked: view.is_some_and(|view| view.leader.is_none()) && snapshot.promise.is_none(),
+            failsafe_mode: self.settings.dynamic.failsafe_mode,
+            failsafe_is_active: snapshot.failsafe.leads || snapshot.promise.is_some(),
             dcs_last_seen: self.cluster.seen_at,
             has_view: self.cluster.is_known(self.settings.dynamic.timers.ttl),
             leader_lsn: self.cluster.view.as_ref().and_then(|view| view.status.optime),

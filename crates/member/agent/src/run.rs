@@ -7,7 +7,7 @@ use howdah_clock::now;
 use howdah_config::LocalConfig;
 use howdah_dcs::{LeaseId, Member, Store, StoreError, Term, View};
 use howdah_guard::{GuardClient, Handover, Request};
-use howdah_ha::{Keeper, Plan};
+use howdah_ha::{Keeper, Memory, Plan, Promise};
 use howdah_http::{Client, Method, Url, sleep_until};
 use howdah_postgres::Server;
 use howdah_stores::Stores;
@@ -17,13 +17,16 @@ use tokio::{
 };
 
 use crate::{
+    acquaintance::{self, Acquaintance},
     agent::{Agent, Signals},
     api::{self, ApiSettings},
     cluster::ClusterState,
     configuration::{self, Configuration},
+    failsafe,
     gather::Observer,
     guard_link::GuardLink,
     keeper::KeeperLink,
+    note::Note,
     pending::Pending,
     probe::Prober,
     publish::{ApiCommand, Published},
@@ -111,7 +114,8 @@ async fn begin(
         tracing::warn!("Configuration: {warning}.");
     }
     let ttl = dynamic.timers.lease(view.all_ours());
-    let keeper = adopted(Keeper::new(config.name.clone(), ttl), &handover);
+    let keeper = Keeper::new(config.name.clone(), ttl).bound_by(kept_promise(&server));
+    let keeper = adopted(keeper, &handover);
     let for_keeper = stores.clone();
     let data_dir = server.dir.clone();
     let keeper = KeeperLink::start(keeper, move || for_keeper.open(), guard, link.clone(), data_dir)?;
@@ -125,6 +129,7 @@ async fn begin(
         stores.open(),
         published.clone(),
         wake.clone(),
+        keeper.clone(),
     )
     .await?;
     let watch = tokio::spawn(watching.clone().run(store.watch(), wake.clone()));
@@ -169,6 +174,11 @@ pub(crate) struct Parts {
 impl Agent {
     /// An agent that has looked at nothing yet.
     pub(crate) fn new(parts: Parts) -> Self {
+        let memory = Memory {
+            known: acquaintance::kept(&parts.server),
+            ..Memory::default()
+        };
+        let scope = parts.settings.local.scope.clone();
         Agent {
             settings: parts.settings,
             server: parts.server,
@@ -176,9 +186,13 @@ impl Agent {
             observer: Observer::default(),
             picture: None,
             next_look: now(),
-            prober: Prober::new(parts.peers.clone(), parts.wake.clone()),
+            prober: Prober::new(parts.peers.clone(), scope, parts.wake.clone()),
             peer_client: parts.peers,
-            plan: Plan::default(),
+            acquaintance: Acquaintance::default(),
+            plan: Plan {
+                memory,
+                ..Plan::default()
+            },
             due: true,
             verify_lease: false,
             keeper: parts.keeper,
@@ -208,6 +222,16 @@ fn adopted(keeper: Keeper, handover: &Handover) -> Keeper {
         }
         None => keeper,
     }
+}
+
+/// What the last life of this agent has promised a leader, in failsafe mode.
+fn kept_promise(server: &Server) -> Option<Promise> {
+    let lines = Note::promise(server).all_lines();
+    let kept = lines.iter().filter_map(|line| failsafe::from_text(line, now()));
+    let promise = kept.max_by_key(|promise| promise.until)?;
+    let (leader, until) = (&promise.leader, promise.until);
+    tracing::info!("Failsafe mode: {leader} was promised that this member does not lead before {until}.");
+    Some(promise)
 }
 
 /// Waits for the store; tries every second and says so once in a while. `None`: told to end.

@@ -4,8 +4,7 @@ use std::{
 };
 
 use howdah_config::{
-    ConfigError, DynamicError, LocalConfig, Places, Source, duplicates, dynamic_from, env_layer, key_report,
-    load, patch,
+    ConfigError, LocalConfig, Places, Source, duplicates, dynamic_from, env_layer, key_report, load, patch,
 };
 use howdah_http::{Client, TlsError, basic_auth, client_tls};
 use thiserror::Error;
@@ -24,9 +23,6 @@ pub enum SetupError {
     /// A key of it is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Its `bootstrap.dcs` is wrong.
-    #[error(transparent)]
-    Dynamic(DynamicError),
 }
 
 /// Where the configuration comes from; it is read again on SIGHUP.
@@ -54,7 +50,7 @@ impl ConfigFile {
         let config = LocalConfig::from_value(&merged, &places, &cwd)?;
         if let Some(bootstrap) = &config.bootstrap {
             dynamic_from(&bootstrap.dcs, &config.postgresql)
-                .map_err(|error| SetupError::Dynamic(error.below("bootstrap.dcs", &places)))?;
+                .map_err(|error| error.below("bootstrap.dcs", &places))?;
         }
         let warnings: Vec<String> = duplicates(&sources)
             .into_iter()

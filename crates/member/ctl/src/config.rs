@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use howdah_clock::now;
-use howdah_config::{DynamicError, check_dynamic, patch};
+use howdah_config::{check_dynamic, patch};
 use howdah_dcs::{Cond, Document, KeyOp, Outcome};
 use howdah_pgconf::{Wrong, wrong_everywhere};
 use serde_json::{Map, Value};
@@ -94,18 +94,10 @@ pub(crate) async fn edit(context: &Context, args: &EditConfigArgs) -> anyhow::Re
     Ok(())
 }
 
-/// Refuses values that no member would take. A mode that Howdah's agents do not support may be right for a cluster of
-/// Patroni's agents, so it is warned about.
+/// Refuses values that no member would take.
 fn check(config: &Map<String, Value>) -> anyhow::Result<()> {
     check_parameters(config)?;
-    match check_dynamic(config) {
-        Ok(()) => Ok(()),
-        Err(DynamicError::Value(error)) => anyhow::bail!("{error}; nothing was changed"),
-        Err(error @ DynamicError::Unsupported(_)) => {
-            eprintln!("Warning: {error}");
-            Ok(())
-        }
-    }
+    check_dynamic(config).map_err(|error| anyhow::anyhow!("{error}; nothing was changed"))
 }
 
 /// Names all that are wrong at once. Which major the members run is not known here, so only what no major takes is refused;

@@ -5,8 +5,9 @@ use howdah_dcs::{Cond, Key, KeyOp};
 use crate::{access::STORE, cli::RemoveArgs, context::Context, list::table_of, prompt};
 
 /// What a cluster has in the store, but for the keys that are bound to the leases of its members.
-const KEYS: [Key; 6] = [
+const KEYS: [Key; 7] = [
     Key::Failover,
+    Key::Failsafe,
     Key::Sync,
     Key::History,
     Key::Status,

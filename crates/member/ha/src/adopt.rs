@@ -30,6 +30,11 @@ pub(crate) fn may_adopt(
     if snapshot.config.pause || snapshot.me.tags.nofailover() {
         return Err(Reason::WaitingForBootstrap);
     }
+    if !view.members.contains_key(me) {
+        // Whoever races once the cluster is named asks the members that the store shows. Our lease may have been forgotten too.
+        plan.effect(Effect::VerifyLease);
+        return Err(Reason::OwnRecordMissing);
+    }
     let Some(since) = plan.memory.store_empty_since else {
         return Err(Reason::WaitingForBootstrap);
     };
@@ -69,7 +74,15 @@ pub(crate) fn may_adopt(
             && others
                 .iter()
                 .all(|name| answers.get(name).is_some_and(|peer| peer.running));
-        if !(plan.memory.cluster_known && all_run) {
+        // Nor does one that has never seen which members were synchronous.
+        let is_asked = |name: &MemberName| name == me || others.contains(name);
+        let told = plan.memory.last_sync.as_ref().is_some_and(|sync| {
+            let names = std::iter::once(sync.leader.as_str()).chain(sync.standbys());
+            names
+                .filter_map(|name| MemberName::new(name).ok())
+                .all(|name| is_asked(&name))
+        });
+        if !(plan.memory.cluster_known && all_run && told) {
             return Err(Reason::SyncForgotten);
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use howdah_dcs::View;
 use howdah_types::{BootTime, MemberName};
 
-use crate::{Effect, Peer, Plan, Reason, Running, Snapshot};
+use crate::{Effect, Peer, Plan, Reason, Running, Snapshot, failsafe};
 
 /// The member that led last and is being started may have WAL that no other member has: it is waited for this long.
 pub(crate) const STARTING_LEADER: Duration = Duration::from_secs(30);
@@ -57,7 +57,8 @@ pub(crate) fn compare(
         if peer.primary {
             return Err(Reason::PeerIsPrimary { peer: name.clone() });
         }
-        if peer.nofailover {
+        // Who is outside of the failsafe topology cannot lead before a leader adds it, which is the first thing that one does.
+        if peer.nofailover || failsafe::is_outside(view, name) {
             continue;
         }
         if !peer.running {

@@ -3,8 +3,8 @@ use std::time::Duration;
 use howdah_dcs::View;
 
 use crate::{
-    Action, Dcs, Effect, LeaseState, Plan, Postgres, Reason, Request, Snapshot, bootstrap, follow, identity,
-    lead, plan::SOON, race, recover, remember,
+    Action, Dcs, Effect, LeaseState, Plan, Postgres, Reason, Request, Snapshot, bootstrap, failsafe, follow,
+    identity, lead, plan::SOON, race, recover, remember,
 };
 
 /// Decides what a member does now. Total and deterministic.
@@ -21,10 +21,14 @@ pub fn decide(snapshot: &Snapshot) -> Plan {
         Dcs::Down { since } => {
             // What it has had meanwhile is not known.
             plan.memory.store_empty_since = None;
+            plan.memory.store_since = None;
             store_down(snapshot, *since, &mut plan);
             return plan;
         }
     };
+    plan.memory.store_since.get_or_insert(snapshot.now);
+    failsafe::as_member(snapshot, view, &mut plan);
+    let view = &*failsafe::with_promised_leader(snapshot, view);
     remember::leader(snapshot, view, &mut plan);
     remember::members(snapshot, view, &mut plan);
 
@@ -47,6 +51,7 @@ pub fn decide(snapshot: &Snapshot) -> Plan {
     if identity::differs(snapshot, view, &mut plan) {
         return plan;
     }
+    failsafe::as_leader(snapshot, view, &mut plan);
     match &snapshot.postgres {
         Postgres::Unreadable { why } => unreadable(snapshot, view, why, &mut plan),
         Postgres::Missing if snapshot.server_runs => {
@@ -116,9 +121,7 @@ fn store_down(snapshot: &Snapshot, since: howdah_types::BootTime, plan: &mut Pla
         }
     }
     match (&snapshot.lease, &snapshot.postgres) {
-        (LeaseState::Held { stop_at, .. }, _) => {
-            plan.because(Reason::StoreDownLeading { until: *stop_at });
-        }
+        (LeaseState::Held { .. }, _) => failsafe::without_store(snapshot, plan),
         (_, Postgres::Stopped(stopped))
             if !stopped.damaged && snapshot.action.is_none() && !snapshot.config.pause =>
         {

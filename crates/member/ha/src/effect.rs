@@ -1,4 +1,4 @@
-use howdah_dcs::{Cond, Document, Key};
+use howdah_dcs::{Cond, Document, Key, Term, Topology};
 use howdah_types::{BootTime, Lsn, MemberName};
 use serde::Serialize;
 
@@ -16,6 +16,20 @@ pub enum Effect {
     Release,
     /// Ask the store at once whether the lease is still ours.
     VerifyLease,
+    /// Tell the keeper who is asked when the store does not answer, under this leadership; `None`: nothing but the store counts.
+    Failsafe {
+        /// It counts for this leadership alone.
+        term: Term,
+        /// The other members.
+        members: Option<Topology>,
+    },
+    /// The leader does not rely on what we promised it when it asked up to this moment of its clock.
+    ForgetPromise {
+        /// Whom we have promised not to lead.
+        leader: MemberName,
+        /// By its clock.
+        asked: BootTime,
+    },
     /// Write a shared key.
     Put {
         /// The key and its content.

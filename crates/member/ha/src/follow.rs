@@ -9,7 +9,7 @@ use crate::{
     candidate::has_forked,
     plan::SOON,
     slots, sync,
-    upstream::{desired_upstream, is_ready, source, upstream},
+    upstream::{desired_upstream, is_ready, source, tells_its_timeline, upstream},
 };
 
 /// A replica that has not streamed for this long looks whether its WAL belongs to the leader's history.
@@ -63,7 +63,7 @@ pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: 
     let forked = view
         .leader_member()
         .is_some_and(|(_, member)| has_forked(member, &running.origins));
-    if !pointed && !forked && !snapshot.me.tags.nostream() {
+    if !pointed && !forked && !snapshot.me.tags.nostream() && tells_its_timeline(view) {
         plan.effect(Effect::Follow(Some(wanted)));
         plan.wake(snapshot.now + SOON * 5);
     }

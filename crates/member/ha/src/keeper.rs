@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use howdah_dcs::{LeaderSeen, LeaseDone, LeaseId, LeaseOp, Outcome, Refusal, Term};
+use howdah_dcs::{LeaderSeen, LeaseDone, LeaseId, LeaseOp, Outcome, Refusal, Term, Topology};
 use howdah_types::{Arm, BootTime, MemberName};
 use serde::Serialize;
 
-use crate::Margins;
+use crate::{
+    Margins,
+    promises::{Promise, Promises, Question},
+};
 
 /// What the main loop may want of the keeper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Try once to become leader, unless it is later than this when the try would be sent.
     Acquire {
@@ -26,6 +29,20 @@ pub enum Command {
     Ttl(Duration),
     /// Maintenance mode: the lease is renewed, the guard does not watch it.
     Paused(bool),
+    /// Who is asked when the store does not answer, under this leadership; `None`: nothing but the store counts.
+    Failsafe {
+        /// It counts for this leadership alone.
+        term: Term,
+        /// The other members.
+        members: Option<Topology>,
+    },
+    /// That leader does not rely on what we promised it when it asked up to this moment of its clock.
+    ForgetPromise {
+        /// Whom we have promised not to lead.
+        leader: MemberName,
+        /// By its clock.
+        asked: BootTime,
+    },
 }
 
 /// What the keeper hears.
@@ -41,6 +58,15 @@ pub enum KeeperInput {
     Disarmed(bool),
     /// After [`KeeperOutput::EndPrimary`]: no process of a primary is left.
     Ended,
+    /// Whether all members have agreed to the [`KeeperOutput::Ask`] of that moment.
+    Answers {
+        /// When they were asked.
+        asked: BootTime,
+        /// All have.
+        agreed: bool,
+    },
+    /// A leader that the store does not answer asks this member not to lead; answered by [`KeeperOutput::Promised`].
+    Asked(Promise),
 }
 
 /// What the keeper tells the guard.
@@ -70,6 +96,10 @@ pub enum KeeperOutput {
     Guard(GuardCall),
     /// End a PostgreSQL that still runs as primary: its guard must have done so by now, and may be frozen.
     EndPrimary,
+    /// Ask all these members to agree that this one leads; answered by [`KeeperInput::Answers`].
+    Ask(Question),
+    /// Whether this member has promised not to lead.
+    Promised(bool),
 }
 
 /// Whether this life of this agent leads, as far as it knows.
@@ -112,7 +142,7 @@ struct Lease {
 }
 
 impl Lease {
-    fn deadline(&self) -> BootTime {
+    fn deadline(self) -> BootTime {
         self.sent + self.ttl
     }
 }
@@ -172,6 +202,12 @@ pub struct Keeper {
     verify: bool,
     stage: Stage,
     next_try: BootTime,
+    /// What the other members have promised.
+    promises: Promises,
+    /// The lease was over in the store and the leader key is gone, while the promises of all members hold: it is to be had again.
+    regain: bool,
+    /// What we have promised another member.
+    given: Option<Promise>,
 }
 
 impl Keeper {
@@ -191,7 +227,17 @@ impl Keeper {
             verify: false,
             stage: Stage::Idle,
             next_try: BootTime(0),
+            promises: Promises::default(),
+            regain: false,
+            given: None,
         }
+    }
+
+    /// Keeps to what an earlier life of this agent has promised.
+    #[must_use]
+    pub fn bound_by(mut self, promise: Option<Promise>) -> Self {
+        self.given = promise;
+        self
     }
 
     /// Goes on with the leadership of an earlier life of this agent, which the living guard hands over. It is not held
@@ -206,6 +252,8 @@ impl Keeper {
         });
         self.leadership = Leadership::Unsure;
         self.armed = Some(arm_of(term, lease, deadline, self.ttl));
+        // Who leads has promised nothing that still counts.
+        self.given = None;
         self
     }
 
@@ -218,15 +266,79 @@ impl Keeper {
     /// Whether it leads.
     #[must_use]
     pub fn state(&self, now: BootTime) -> LeaseState {
-        match (self.leadership, self.lease) {
-            (Leadership::Yes(term), Some(lease)) if now < lease.deadline() => LeaseState::Held {
+        match (self.leadership, self.deadline()) {
+            (Leadership::Yes(term), Some(deadline)) if now < deadline => LeaseState::Held {
                 term,
-                stop_at: Margins::of(lease.ttl).stop_at(lease.deadline()),
-                deadline: lease.deadline(),
+                stop_at: Margins::of(self.length()).stop_at(deadline),
+                deadline,
             },
             (Leadership::Yes(_) | Leadership::Unsure, _) => LeaseState::Unsure,
             (Leadership::No, _) => LeaseState::None,
         }
+    }
+
+    /// It leads by the promises of the other members, longer than by what the store has confirmed.
+    #[must_use]
+    pub fn leads_by_promises(&self, now: BootTime) -> bool {
+        let stored = self.stored().map(Lease::deadline);
+        matches!(self.leadership, Leadership::Yes(_)) && self.promises.until() > stored && self.holds(now)
+    }
+
+    /// What it has promised another member and must keep.
+    #[must_use]
+    pub fn promise(&self, now: BootTime) -> Option<&Promise> {
+        self.given.as_ref().filter(|promise| now < promise.until)
+    }
+
+    /// Promises that were asked for up to this moment are not relied upon: for the member record.
+    #[must_use]
+    pub fn settled(&self) -> Option<BootTime> {
+        self.promises.settled()
+    }
+
+    /// Whom it was told to ask when the store does not answer.
+    #[must_use]
+    pub fn asks(&self) -> Option<&Topology> {
+        match self.leadership {
+            Leadership::Yes(term) => self.promises.told(term),
+            Leadership::No | Leadership::Unsure => None,
+        }
+    }
+
+    /// Who may be named in `/failsafe` beside this member: who was asked for every promise that counts.
+    #[must_use]
+    pub fn covered(&self) -> Topology {
+        match self.leadership {
+            Leadership::Yes(term) => self.promises.covered(term),
+            Leadership::No | Leadership::Unsure => Topology::new(),
+        }
+    }
+
+    /// No promise of other members counts, or may come to count.
+    #[must_use]
+    pub fn needs_no_promise(&self) -> bool {
+        self.promises.is_idle()
+    }
+
+    /// The lease that the leader key is bound to.
+    fn stored(&self) -> Option<Lease> {
+        self.lease.filter(|_| !self.regain)
+    }
+
+    /// Until when no other member can lead: by the store, or by what all others have promised.
+    fn deadline(&self) -> Option<BootTime> {
+        self.stored().map(Lease::deadline).max(self.promises.until())
+    }
+
+    /// Of the lease.
+    fn length(&self) -> Duration {
+        self.lease.map_or(self.ttl, |lease| lease.ttl)
+    }
+
+    /// The promises of the other members last long enough to go on by them.
+    fn holds(&self, now: BootTime) -> bool {
+        let until = self.promises.until().filter(|_| !self.paused);
+        until.is_some_and(|until| now < Margins::of(self.length()).stop_at(until))
     }
 
     /// When [`KeeperInput::Tick`] is due.
@@ -235,7 +347,21 @@ impl Keeper {
         let check = self
             .unchecked()
             .map_or(BootTime::FAR_FUTURE, |arm| arm.check_at());
-        check.min(self.next_operation())
+        check.min(self.next_operation()).min(self.next_round())
+    }
+
+    /// When the other members are asked, unless the store answers before.
+    fn next_round(&self) -> BootTime {
+        let Leadership::Yes(term) = self.leadership else {
+            return BootTime::FAR_FUTURE;
+        };
+        let stored = self.stored().map(|lease| lease.sent);
+        match stored.max(self.promises.asked()) {
+            Some(confirmed) if !self.paused && self.want != Want::Release => {
+                self.promises.due(term, confirmed, self.length())
+            }
+            Some(_) | None => BootTime::FAR_FUTURE,
+        }
     }
 
     /// The lease whose end is still to be looked after.
@@ -249,6 +375,7 @@ impl Keeper {
             Stage::InFlight { .. } | Stage::Disarming => return BootTime::FAR_FUTURE,
         }
         let soon = self.lease.is_none()
+            || self.regain
             || self.leadership == Leadership::Unsure
             || self.verify
             || self.want != Want::Nothing;
@@ -266,6 +393,7 @@ impl Keeper {
     #[must_use]
     pub fn step(&mut self, input: KeeperInput, now: BootTime) -> Vec<KeeperOutput> {
         let mut out = Vec::new();
+        self.given.take_if(|promise| now >= promise.until);
         match input {
             KeeperInput::Tick => {}
             KeeperInput::Command(command) => self.command(command, &mut out),
@@ -281,6 +409,11 @@ impl Keeper {
                     self.answer(&op, sent, outcome, now, &mut out);
                 }
             }
+            KeeperInput::Answers { asked, agreed } => self.answers(asked, agreed, now, &mut out),
+            KeeperInput::Asked(promise) => {
+                let promised = self.give(promise);
+                out.push(KeeperOutput::Promised(promised));
+            }
             KeeperInput::Disarmed(agreed) => {
                 self.stage = Stage::Idle;
                 if agreed {
@@ -288,14 +421,14 @@ impl Keeper {
                 } else {
                     // PostgreSQL may still write: the lease is kept, and the loop decides again.
                     self.want = Want::Nothing;
+                    self.next_try = now + RETRY;
                 }
             }
         }
-        if let Some(lease) = self.lease
-            && matches!(self.leadership, Leadership::Yes(_))
-            && now >= lease.deadline()
-        {
+        if matches!(self.leadership, Leadership::Yes(_)) && self.deadline().is_none_or(|end| now >= end) {
             self.leadership = Leadership::Unsure;
+            self.regain = false;
+            self.promises.end();
             // The guard has ended PostgreSQL. Renewals that the store carries out all the same, and answers too late,
             // would keep everybody else from leading: the lease is given back, if the guard agrees.
             if !self.paused {
@@ -306,6 +439,12 @@ impl Keeper {
             // The guard ends PostgreSQL by itself. If it is frozen, nothing else would.
             self.ended_at = Some(arm.deadline);
             out.push(KeeperOutput::EndPrimary);
+        }
+        if now >= self.next_round()
+            && let Some((_, stop_at)) = self.state(now).held(now)
+        {
+            let question = self.promises.ask(now, stop_at, self.length());
+            out.extend(question.map(KeeperOutput::Ask));
         }
         if now >= self.next_operation() {
             if self.want == Want::Release
@@ -352,10 +491,68 @@ impl Keeper {
         }
     }
 
+    /// The other members have answered. What comes when the right to lead is over by our own clock says nothing of the time between: another
+    /// member may have led, and have ended.
+    fn answers(&mut self, asked: BootTime, agreed: bool, now: BootTime, out: &mut Vec<KeeperOutput>) {
+        let held = self.state(now).held(now);
+        if !self.promises.hear(asked, agreed && held.is_some(), now) {
+            return;
+        }
+        if let (Leadership::Yes(term), Some(deadline)) = (self.leadership, self.deadline())
+            && !self.paused
+        {
+            self.arm(term, deadline, out);
+        }
+    }
+
+    /// A promise, unless we lead, or may by something that is under way.
+    fn give(&mut self, promise: Promise) -> bool {
+        let tries = matches!(
+            self.stage,
+            Stage::InFlight {
+                op: LeaseOp::Acquire { .. },
+                ..
+            }
+        );
+        let to_another = self
+            .given
+            .as_ref()
+            .is_some_and(|given| given.leader != promise.leader);
+        if self.leadership != Leadership::No || tries || to_another {
+            return false;
+        }
+        if matches!(self.want, Want::Acquire { .. }) {
+            self.want = Want::Nothing;
+        }
+        // A request may come late: what was promised last counts.
+        let (asked, until) = match &self.given {
+            Some(given) => (given.asked.max(promise.asked), given.until.max(promise.until)),
+            None => (promise.asked, promise.until),
+        };
+        self.given = Some(Promise {
+            asked,
+            until,
+            ..promise
+        });
+        true
+    }
+
     fn command(&mut self, command: Command, out: &mut Vec<KeeperOutput>) {
         match command {
+            Command::Failsafe { term, members } => {
+                if self.leadership == Leadership::Yes(term) {
+                    self.promises.tell(term, members);
+                }
+            }
+            Command::ForgetPromise { leader, asked } => {
+                let is_it = |promise: &mut Promise| {
+                    promise.leader == leader && promise.asked.is_some_and(|at| at <= asked)
+                };
+                self.given.take_if(is_it);
+            }
             Command::Acquire { not_after } => {
-                if self.leadership == Leadership::No {
+                // A promise is kept whatever was decided before it was given.
+                if self.leadership == Leadership::No && self.given.is_none() {
                     self.want = Want::Acquire { not_after };
                 }
             }
@@ -371,6 +568,8 @@ impl Keeper {
                     self.next_try = BootTime(0);
                 }
             }
+            // Where the key is gone, that is known.
+            Command::Verify if self.regain => {}
             Command::Verify => self.verify |= self.leadership != Leadership::No || self.lease.is_some(),
             Command::Ttl(ttl) => self.ttl = ttl,
             Command::Paused(paused) => {
@@ -394,6 +593,12 @@ impl Keeper {
         let Some(lease) = self.lease else {
             return LeaseOp::Grant { ttl: self.ttl };
         };
+        if self.regain && !self.verify && self.want != Want::Release {
+            return LeaseOp::Acquire {
+                me: self.me.clone(),
+                lease: lease.id,
+            };
+        }
         if self.leadership == Leadership::No && lease.ttl != self.ttl && self.want == Want::Nothing {
             self.lease = None;
             return LeaseOp::Revoke { lease: lease.id };
@@ -421,6 +626,7 @@ impl Keeper {
                 lease: lease.id,
                 read: self.verify
                     || self.leadership == Leadership::Unsure
+                    || self.promises.until().is_some()
                     || now >= self.seen_leading + lease.ttl * 3 / 5,
             },
         }
@@ -453,6 +659,8 @@ impl Keeper {
                         self.seen_leading = sent;
                         self.lead(leader.term, out);
                     }
+                    // Nobody leads, and no member may: the key was deleted, or it ended with the lease.
+                    (LeaderSeen::Read(None), Leadership::Yes(_)) if self.holds(now) => self.regain = true,
                     (LeaderSeen::Read(_), _) => self.over(out),
                     (LeaderSeen::NotRead, Leadership::Yes(term)) => self.lead(term, out),
                     (LeaderSeen::NotRead, Leadership::No | Leadership::Unsure) => {}
@@ -473,8 +681,12 @@ impl Keeper {
                 // An earlier try whose answer was lost may have succeeded.
                 if leader.lease == self.lease() {
                     self.lead(leader.term, out);
+                } else if self.regain {
+                    self.over(out);
                 }
             }
+            // It is looked at before anything else; the promises hold meanwhile.
+            (LeaseOp::Acquire { .. }, Outcome::Unknown(_)) if self.regain => self.verify = true,
             (LeaseOp::Acquire { .. }, Outcome::Unknown(_)) => {
                 self.want = Want::Nothing;
                 self.leadership = Leadership::Unsure;
@@ -482,10 +694,15 @@ impl Keeper {
             // The next decision sees why; the same try again and again would only load the store.
             (LeaseOp::Acquire { .. }, Outcome::Failed(_) | Outcome::Refused(Refusal::Condition)) => {
                 self.want = Want::Nothing;
+                if self.regain {
+                    self.next_try = now + RETRY;
+                }
             }
             (LeaseOp::Release { .. }, Outcome::Done(_) | Outcome::Refused(Refusal::Condition)) => {
                 self.want = Want::Nothing;
                 self.leadership = Leadership::No;
+                self.regain = false;
+                self.promises.end();
             }
             (LeaseOp::Release { .. }, Outcome::Unknown(_)) => self.leadership = Leadership::Unsure,
             (
@@ -496,6 +713,10 @@ impl Keeper {
                 Outcome::Refused(Refusal::NoLease),
             ) => {
                 self.lease = None;
+                if matches!(self.leadership, Leadership::Yes(_)) && self.holds(now) {
+                    self.regain = true;
+                    return;
+                }
                 // A decision to acquire was made when this lease was thought to live, in another state of the store.
                 self.want = Want::Nothing;
                 self.over(out);
@@ -521,19 +742,34 @@ impl Keeper {
     }
 
     fn lead(&mut self, term: Term, out: &mut Vec<KeeperOutput>) {
+        if self.given.is_some() && !matches!(self.leadership, Leadership::Yes(_)) {
+            // A request of ours from before the promise was carried out late: the promise counts.
+            self.leadership = Leadership::Unsure;
+            self.want = Want::Release;
+            return;
+        }
         let is_new = self.leadership != Leadership::Yes(term);
         self.leadership = Leadership::Yes(term);
         if matches!(self.want, Want::Acquire { .. }) {
             self.want = Want::Nothing;
         }
         let Some(lease) = self.lease else { return };
-        if let Some(old) = self.armed.filter(|old| old.term != term.0) {
+        // By the promises of all others it has led all the time: the guard goes on with the newer leadership.
+        let went_on = std::mem::take(&mut self.regain);
+        if let Some(old) = self.armed.filter(|old| old.term != term.0 && !went_on) {
             out.push(KeeperOutput::Guard(GuardCall::Lost(Term(old.term))));
         }
-        let arm = arm_of(term, lease.id, lease.deadline(), lease.ttl);
+        if self
+            .promises
+            .until()
+            .is_none_or(|until| until <= lease.deadline())
+        {
+            self.promises.settle();
+        }
+        let deadline = self.deadline().unwrap_or(lease.deadline());
+        let arm = arm_of(term, lease.id, deadline, lease.ttl);
         if !self.paused {
-            self.armed = Some(arm);
-            out.push(KeeperOutput::Guard(GuardCall::Arm(arm)));
+            self.arm(term, deadline, out);
         } else if is_new {
             // A leadership that begins in maintenance mode: the guard must know it to let PostgreSQL start as its primary, and
             // watches nothing.
@@ -542,14 +778,30 @@ impl Keeper {
         }
     }
 
+    /// The guard watches the lease until this moment.
+    fn arm(&mut self, term: Term, deadline: BootTime, out: &mut Vec<KeeperOutput>) {
+        // While it is to be had again there may be no lease, or a new one.
+        let known = self.armed.map(|arm| LeaseId(arm.lease));
+        let Some(lease) = self.lease().filter(|_| !self.regain).or(known) else {
+            return;
+        };
+        let arm = arm_of(term, lease, deadline, self.length());
+        self.armed = Some(arm);
+        out.push(KeeperOutput::Guard(GuardCall::Arm(arm)));
+    }
+
     /// The store has said that we do not lead.
     fn over(&mut self, out: &mut Vec<KeeperOutput>) {
         self.leadership = Leadership::No;
+        self.regain = false;
+        self.promises.end();
         if self.want == Want::Release {
             self.want = Want::Nothing;
         }
         if let Some(arm) = self.armed.take() {
             out.push(KeeperOutput::Guard(GuardCall::Lost(Term(arm.term))));
+            // A guard that is frozen does not hear it.
+            out.push(KeeperOutput::EndPrimary);
         }
     }
 }
@@ -599,7 +851,7 @@ mod tests {
                         outputs.extend(keeper.step(KeeperInput::Disarmed(true), now));
                     }
                 }
-                KeeperOutput::EndPrimary => {}
+                KeeperOutput::EndPrimary | KeeperOutput::Ask(_) | KeeperOutput::Promised(_) => {}
                 KeeperOutput::Send { op, .. } => {
                     let outcome = store.lease(&op, now);
                     outputs.extend(keeper.step(KeeperInput::Answer(outcome), now));
@@ -873,5 +1125,132 @@ mod tests {
         assert!(keeper.step(KeeperInput::Disarmed(false), at(2)).is_empty());
         settle(&mut keeper, &mut store, KeeperInput::Tick, at(10));
         assert!(keeper.state(at(10)).held(at(10)).is_some() && store.leader().is_some());
+    }
+
+    fn question_of(outputs: &[KeeperOutput]) -> Option<Question> {
+        outputs.iter().find_map(|output| match output {
+            KeeperOutput::Ask(question) => Some(question.clone()),
+            _ => None,
+        })
+    }
+
+    /// A leader in failsafe mode, whose store has not answered since 1 s.
+    fn without_store() -> (Keeper, MemStore, Question) {
+        let mut store = MemStore::default();
+        let mut keeper = Keeper::new(name("a"), TTL);
+        settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
+        settle(&mut keeper, &mut store, acquire(2), at(1));
+        let (term, _) = keeper.state(at(1)).held(at(1)).unwrap();
+        let members = Some(Topology::from([(name("b"), "http://b:8008/patroni".to_owned())]));
+        let tell = KeeperInput::Command(Command::Failsafe { term, members });
+        assert!(keeper.step(tell, at(1)).is_empty());
+        let lost = || KeeperInput::Answer(Outcome::Unknown("no answer".into()));
+        assert!(question_of(&keeper.step(KeeperInput::Tick, at(11))).is_none());
+        assert!(question_of(&keeper.step(lost(), at(14))).is_none());
+        let question = question_of(&keeper.step(KeeperInput::Tick, at(16))).unwrap();
+        assert_eq!((question.asked, question.length), (at(16), TTL));
+        let _ = keeper.step(lost(), at(17));
+        (keeper, store, question)
+    }
+
+    #[test]
+    fn promises_of_all_members_count_from_the_question() {
+        let (mut keeper, _, question) = without_store();
+        let agreed = KeeperInput::Answers {
+            asked: question.asked,
+            agreed: true,
+        };
+        let out = keeper.step(agreed, at(18));
+        let armed = out.iter().find_map(|output| match output {
+            KeeperOutput::Guard(GuardCall::Arm(arm)) => Some(arm.deadline),
+            _ => None,
+        });
+        assert_eq!(armed, Some(at(46)), "{out:?}");
+        assert!(keeper.leads_by_promises(at(40)));
+        assert!(keeper.state(at(40)).held(at(40)).is_some());
+        assert_eq!(keeper.state(at(46)), LeaseState::Unsure);
+    }
+
+    #[test]
+    fn a_refusal_and_answers_to_another_question_extend_nothing() {
+        for (asked, agreed) in [(16, false), (15, true)] {
+            let (mut keeper, _, _) = without_store();
+            let answers = KeeperInput::Answers {
+                asked: at(asked),
+                agreed,
+            };
+            let _ = keeper.step(answers, at(18));
+            assert_eq!(keeper.state(at(31)), LeaseState::Unsure);
+        }
+    }
+
+    #[test]
+    fn promises_that_come_when_postgresql_must_stop_are_too_late() {
+        let (mut keeper, _, question) = without_store();
+        let agreed = KeeperInput::Answers {
+            asked: question.asked,
+            agreed: true,
+        };
+        // With a lease of 30 s it must stop 4.5 s before the end, at 26.5.
+        let _ = keeper.step(agreed, at(28));
+        assert_eq!(keeper.state(at(32)), LeaseState::Unsure);
+    }
+
+    #[test]
+    fn by_promises_a_leader_goes_on_under_a_new_term() {
+        let (mut keeper, mut store, question) = without_store();
+        let agreed = KeeperInput::Answers {
+            asked: question.asked,
+            agreed: true,
+        };
+        let _ = keeper.step(agreed, at(18));
+        // The store is back, and has ended the lease meanwhile.
+        store.expire(at(35));
+        let mut calls = settle(
+            &mut keeper,
+            &mut store,
+            KeeperInput::Answer(Outcome::Unknown("no answer".into())),
+            at(35),
+        );
+        calls.extend(settle(&mut keeper, &mut store, KeeperInput::Tick, at(36)));
+        let lost = calls.iter().any(|call| matches!(call, GuardCall::Lost(_)));
+        assert!(!lost, "{calls:?}");
+        assert!(matches!(calls.last(), Some(GuardCall::Arm(_))), "{calls:?}");
+        assert!(!keeper.leads_by_promises(at(36)));
+        assert!(keeper.settled() >= Some(question.asked));
+        assert_eq!(store.leader().map(|leader| leader.lease), Some(keeper.lease()));
+    }
+
+    #[test]
+    fn who_has_promised_does_not_lead() {
+        let mut store = MemStore::default();
+        let mut keeper = Keeper::new(name("b"), TTL);
+        settle(&mut keeper, &mut store, KeeperInput::Tick, at(0));
+        let promise = || Promise {
+            leader: name("a"),
+            conn_url: String::new(),
+            api_url: String::new(),
+            asked: Some(at(3)),
+            until: at(40),
+        };
+        let out = keeper.step(KeeperInput::Asked(promise()), at(10));
+        assert!(out.contains(&KeeperOutput::Promised(true)), "{out:?}");
+        settle(&mut keeper, &mut store, acquire(12), at(11));
+        assert_eq!(keeper.state(at(11)), LeaseState::None);
+        let forget = |asked| {
+            KeeperInput::Command(Command::ForgetPromise {
+                leader: name("a"),
+                asked: at(asked),
+            })
+        };
+        // That is of an earlier question.
+        let _ = keeper.step(forget(2), at(12));
+        assert!(keeper.promise(at(12)).is_some());
+        let _ = keeper.step(forget(3), at(12));
+        settle(&mut keeper, &mut store, acquire(14), at(13));
+        assert!(keeper.state(at(13)).held(at(13)).is_some());
+        // Who leads promises nothing.
+        let out = keeper.step(KeeperInput::Asked(promise()), at(14));
+        assert!(out.contains(&KeeperOutput::Promised(false)), "{out:?}");
     }
 }

@@ -4,8 +4,8 @@ use howdah_config::SyncMode;
 use howdah_dcs::{Cond, Document, SyncState, View};
 
 use crate::{
-    Action, Effect, Plan, Reason, Request, Running, Snapshot, candidate::probed_candidate, handover,
-    plan::SOON, slots, standby_leader, status, sync,
+    Action, Effect, Plan, Reason, Request, Running, Snapshot, candidate::probed_candidate, failsafe,
+    handover, plan::SOON, slots, standby_leader, status, sync,
 };
 
 pub(crate) fn holding(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
@@ -83,6 +83,9 @@ fn become_primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mu
     if view.initialize.is_none() {
         // The decision to acquire was made in a store that knew the cluster. Its primary may not have noticed yet.
         plan.because(Reason::WaitingForBootstrap).effect(Effect::Release);
+        return;
+    }
+    if failsafe::admits(view, plan) {
         return;
     }
     if snapshot.memory.start_failed {

@@ -12,6 +12,7 @@
 //!                          │     ├─ sync.rs (commits), sync_*.rs        store operations,
 //!                          │     ├─ standby_leader.rs (follows another cluster)
 //!                          │     ├─ status.rs (position)
+//!                          │     ├─ failsafe.rs (who must agree that it goes on without the store), promises.rs
 //!                          │     └─ slots.rs                           Arm / Disarm / Lost for the guard
 //!                          ├─ a leader exists ──► follow.rs
 //!                          └─ no leader ────────► race.rs           margins.rs: m1 and m2
@@ -35,6 +36,7 @@ mod candidate;
 mod compare;
 mod decide;
 mod effect;
+mod failsafe;
 mod follow;
 pub mod gate;
 mod handover;
@@ -43,6 +45,7 @@ mod keeper;
 mod lead;
 mod margins;
 mod plan;
+mod promises;
 mod race;
 mod reason;
 mod recover;
@@ -66,11 +69,12 @@ pub use handover::{AfterStop, Received, Unconfirmed, after_stop};
 pub use keeper::{Command, GuardCall, Keeper, KeeperInput, KeeperOutput, LeaseState};
 pub use margins::Margins;
 pub use plan::Plan;
+pub use promises::{Promise, Question};
 pub use reason::Reason;
 pub use rejoin::{LeaderWal, OwnEnd, OwnWal, Relation, relate};
 pub use snapshot::{
-    CommitLevel, Dcs, KnownMember, LastLeader, Me, Memory, Peer, Peers, Postgres, Request, Running,
-    RunningAction, Slot, Snapshot, Stopped, Unguarded, WalSender,
+    CommitLevel, Dcs, Failsafe, KnownMember, LastLeader, Me, Memory, Peer, Peers, Postgres, Request, Running,
+    RunningAction, Slot, Snapshot, Stopped, Unguarded, WalSender, Written,
 };
 pub use step::{Here, Means, NotBegun, Step, may_begin, may_go_on};
 pub use sync_rule::{NOBODY, SyncRule, quote_sync_name};

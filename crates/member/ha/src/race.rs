@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use howdah_config::SyncMode;
 use howdah_dcs::{SyncState, View};
-use howdah_types::MemberName;
+use howdah_types::{BootTime, MemberName};
 
 use crate::{
     Effect, Plan, Reason, Running, Snapshot, adopt,
     compare::{asked_since, compare},
-    follow,
+    failsafe, follow,
     plan::{DECISION_LIFE, SOON},
 };
 
@@ -26,6 +26,12 @@ pub(crate) fn leaderless(snapshot: &Snapshot, view: &View, running: &Running, pl
         follow::requested(snapshot, view, request, plan);
         return;
     }
+    if gives_votes(snapshot, view) && (running.streaming || running.upstream.is_some()) {
+        // A vote for another member is worth nothing while the one that led may come back and be confirmed.
+        plan.effect(Effect::Follow(None));
+        plan.because(Reason::HoldingReceiver);
+        return;
+    }
     match may_race(snapshot, view, running, plan) {
         Ok(reason) => {
             plan.because(reason);
@@ -39,6 +45,15 @@ pub(crate) fn leaderless(snapshot: &Snapshot, view: &View, running: &Running, pl
     }
 }
 
+/// In quorum mode the other standbys say whether a member has every commit.
+fn gives_votes(snapshot: &Snapshot, view: &View) -> bool {
+    let sync = view.sync.value.as_ref();
+    let me = snapshot.me.name.as_str();
+    snapshot.config.synchronous_mode != SyncMode::Off
+        && !snapshot.config.pause
+        && sync.is_some_and(|sync| sync.quorum > 0 && sync.is_standby(me))
+}
+
 /// A running primary whose lease is free: after pause, after our own bootstrap, or one that was running before the
 /// agent came. Its data is the cluster's, unless the cluster has moved on without it.
 fn primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
@@ -47,6 +62,10 @@ fn primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan)
         if !snapshot.config.pause {
             plan.begin(snapshot, crate::Action::StopPrimary);
         }
+        return;
+    }
+    if let Err(reason) = failsafe::is_asked(snapshot, view) {
+        plan.because(reason);
         return;
     }
     plan.because(Reason::PrimaryWithoutLeader);
@@ -91,6 +110,9 @@ fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan
         return Err(Reason::NoFailover);
     }
     let forced = request.is_some_and(|request| !request.is_switchover());
+    if !(forced && candidate == Some(me)) {
+        failsafe::is_asked(snapshot, view)?;
+    }
     let sync = view
         .sync
         .value
@@ -170,10 +192,11 @@ fn compare_with_voters(
     // In quorum mode another member of Patroni's leads for a moment before it says so in `/sync`.
     let exempt = sync_leader.filter(|_| !by_votes || led_last(snapshot, view));
     compare(snapshot, view, running, &voters, exempt, by_priority)?;
+    plan.memory.passed_over = voters.iter().any(|name| failsafe::is_outside(view, name));
     let Some(sync) = sync.filter(|_| by_votes && exempt != Some(snapshot.me.name.as_str())) else {
         return Ok(());
     };
-    has_votes(snapshot, running, sync, &voters)?;
+    has_votes(snapshot, running, sync, &voters, plan)?;
     plan.memory.sync_voted = Some(view.sync.rev);
     Ok(())
 }
@@ -195,17 +218,20 @@ fn has_votes(
     running: &Running,
     sync: &SyncState,
     asked: &[MemberName],
+    plan: &mut Plan,
 ) -> Result<(), Reason> {
     let me = snapshot.me.name.as_str();
     let needed = sync.quorum as usize;
     let answers = asked
         .iter()
         .filter_map(|name| Some((name, snapshot.peers.answers.get(name)?)));
+    let mut attached = false;
     let have = answers
         .filter(|(name, peer)| {
-            name.as_str() != me
-                && sync.is_standby(name.as_str())
-                && peer.running
+            let votes = name.as_str() != me && sync.is_standby(name.as_str()) && peer.running;
+            attached |= votes && peer.attached;
+            votes
+                && !peer.attached
                 && match peer.timeline {
                     Some(theirs) if theirs != running.timeline => theirs < running.timeline,
                     _ => peer.lsn <= running.lsn,
@@ -214,6 +240,14 @@ fn has_votes(
         .count();
     if have >= needed {
         return Ok(());
+    }
+    let again = snapshot
+        .peers
+        .asked_at
+        .is_none_or(|at| snapshot.now >= at + SOON * 5);
+    if attached && again {
+        // They let go as soon as they see that no member leads.
+        plan.effect(Effect::ProbePeers(asked.to_vec()));
     }
     Err(Reason::TooFewVoters { have, needed })
 }
@@ -233,14 +267,27 @@ fn voters(snapshot: &Snapshot, view: &View, sync: Option<&SyncState>, plan: &Pla
         })
         .map(|(name, _)| name.clone())
         .collect();
-    if plan.memory.store_forgot {
-        let forgotten = plan.memory.known.keys();
-        voters.extend(
-            forgotten
-                .filter(|name| !view.members.contains_key(*name) && has_all(name))
-                .cloned(),
-        );
-    }
+    // Members that the store does not show have one lease to come back to it. Who does not reach it for longer must not keep the others
+    // from leading.
+    let lease = snapshot.config.timers.lease(view.all_ours());
+    let memory = &plan.memory;
+    let has_time = |since: Option<BootTime>| {
+        let since = since.max(memory.store_since);
+        memory.store_forgot || since.is_none_or(|since| snapshot.now < since + lease)
+    };
+    let known = memory.known.iter();
+    let known = known.filter(|(_, member)| member.gone.is_none() || has_time(member.gone));
+    let in_topology = view.failsafe.value.iter().flat_map(|topology| topology.keys());
+    let in_topology = in_topology.filter(|_| has_time(memory.leaderless_since));
+    voters.extend(
+        known
+            .map(|(name, _)| name)
+            .chain(in_topology)
+            .filter(|name| **name != snapshot.me.name && !view.members.contains_key(*name) && has_all(name))
+            .cloned(),
+    );
+    voters.sort();
+    voters.dedup();
     voters
 }
 

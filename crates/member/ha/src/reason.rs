@@ -14,6 +14,10 @@ pub enum Reason {
     ActionPaused { action: &'static str, until: BootTime },
     StoreDown { since: BootTime },
     StoreDownLeading { until: BootTime },
+    LeadingByPromises { until: BootTime },
+    Promised { leader: MemberName, until: BootTime },
+    NotInTopology,
+    WidensTopology,
     LeaseUnsure,
     Leading { me: MemberName, term: Term },
     LeadingInPlace { term: Term },
@@ -98,6 +102,19 @@ impl fmt::Display for Reason {
                     "the store does not answer; leading until {until} on the last lease"
                 )
             }
+            R::LeadingByPromises { until } => write!(
+                f,
+                "continue to run as a leader because failsafe mode is enabled and all members are accessible (until {until})"
+            ),
+            R::Promised { leader, until } => {
+                write!(f, "failsafe mode: {leader} goes on as leader without the store, until {until} at least")
+            }
+            R::NotInTopology => f.write_str(
+                "not racing: not in the failsafe topology, a leader that cannot reach the store would not ask this member",
+            ),
+            R::WidensTopology => f.write_str(
+                "adding members to the failsafe topology and giving the lease back: they may have more WAL",
+            ),
             R::LeaseUnsure => f.write_str("it is not known whether the lease is held: reading again"),
             R::Leading { me, term } => {
                 write!(f, "no action. I am ({me}), the leader with the lock (term {})", term.0)

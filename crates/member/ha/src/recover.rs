@@ -12,7 +12,7 @@ use crate::{
     follow::{self, own_name},
     handover,
     plan::{DECISION_LIFE, SOON},
-    upstream::{desired_upstream, is_ready, remote, upstream},
+    upstream::{desired_upstream, is_ready, remote, tells_its_timeline, upstream},
 };
 
 /// A primary that has served and does not answer any more, neither in the session that we have nor in a new one, gives way
@@ -176,7 +176,8 @@ fn without_lease(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut
                     me: snapshot.me.name.clone(),
                     leader: follow.name.clone(),
                 });
-                plan.begin(snapshot, Action::StartReplica { follow: Some(follow) });
+                let follow = Some(follow).filter(|_| tells_its_timeline(view));
+                plan.begin(snapshot, Action::StartReplica { follow });
             } else if !is_ready(member) {
                 plan.because(Reason::LeaderNotReady { leader: leader.name })
                     .wake(snapshot.now + SOON);

@@ -1,9 +1,9 @@
 //! What a decision notes for the next ones, whatever it decides.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use howdah_dcs::View;
-use howdah_types::Role;
+use howdah_types::{MemberName, Role};
 
 use crate::{KnownMember, LastLeader, LeaseState, Plan, Postgres, Snapshot};
 
@@ -43,30 +43,40 @@ pub(crate) fn members(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
     if let Some(cluster) = &view.initialize {
         memory.store_empty_since = None;
         memory.cluster_known |= !cluster.is_empty();
+        if let Some(sync) = &view.sync.value {
+            memory.last_sync = Some(sync.clone());
+        }
     } else if memory.cluster_known || !matches!(snapshot.postgres, Postgres::Missing) {
         memory.store_empty_since.get_or_insert(snapshot.now);
         memory.store_forgot = true;
     }
-    if !view.members.contains_key(&snapshot.me.name) {
-        memory.store_forgot |= !memory.known.is_empty();
-        return;
-    }
-    let somebody_serves = view
-        .leader_member()
-        .is_some_and(|(_, member)| member.is_running() && member.role == Role::Primary);
-    if memory.store_forgot && !(somebody_serves && view.initialize.is_some()) {
-        return;
-    }
-    memory.store_forgot = false;
-    memory.known = view
+    let shown: BTreeMap<MemberName, KnownMember> = view
         .members
         .iter()
         .filter(|(name, member)| **name != snapshot.me.name && !member.tags.nofailover())
         .filter_map(|(name, member)| {
             let api = member.api_base()?.to_owned();
-            Some((name.clone(), KnownMember { api }))
+            Some((name.clone(), KnownMember { api, gone: None }))
         })
         .collect();
+    let own_is_there = view.members.contains_key(&snapshot.me.name);
+    memory.store_forgot |= !own_is_there && !memory.known.is_empty();
+    let somebody_serves = view
+        .leader_member()
+        .is_some_and(|(_, member)| member.is_running() && member.role == Role::Primary);
+    if !own_is_there || memory.store_forgot && !(somebody_serves && view.initialize.is_some()) {
+        // Who is there is known from now on; who is not may live all the same.
+        memory.known.extend(shown);
+        return;
+    }
+    memory.store_forgot = false;
+    // After an outage of the store that was longer than a lease no record is left, and they come back one by one.
+    let lease = snapshot.config.timers.lease(view.all_ours());
+    memory.known.retain(|name, member| {
+        let gone = *member.gone.get_or_insert(snapshot.now);
+        shown.contains_key(name) || view.leader.is_none() || snapshot.now < gone + lease
+    });
+    memory.known.extend(shown);
 }
 
 /// Keeps track of whether PostgreSQL serves.

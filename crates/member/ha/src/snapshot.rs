@@ -5,12 +5,12 @@ use std::{
 };
 
 use howdah_config::Dynamic;
-use howdah_dcs::{LeaseId, SyncState, View};
+use howdah_dcs::{LeaseId, SyncState, Term, Topology, View};
 use howdah_pgconf::DbState;
 use howdah_types::{BootTime, Lsn, MemberName, Origins, SystemId, Tags, Timeline};
 use serde::Serialize;
 
-use crate::{Action, LeaseState, SyncRule};
+use crate::{Action, Keeper, LeaseState, Promise, SyncRule};
 
 /// Everything a member knows when it decides. Gathered before; nothing is asked for in between.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,10 @@ pub struct Snapshot {
     pub dcs: Dcs,
     /// Whether we lead.
     pub lease: LeaseState,
+    /// What we have promised another leader.
+    pub promise: Option<Promise>,
+    /// What the keeper has of other members' promises.
+    pub failsafe: Failsafe,
     /// Our PostgreSQL.
     pub postgres: Postgres,
     /// The guard has a PostgreSQL that runs, whatever its files look like.
@@ -251,6 +255,8 @@ pub struct Peer {
     pub primary: bool,
     /// Its PostgreSQL answers.
     pub running: bool,
+    /// Its PostgreSQL streams from another one, or tries to: it may confirm commits of a member that led.
+    pub attached: bool,
     /// Its PostgreSQL is being started.
     pub starting: bool,
     /// Its PostgreSQL could not be started.
@@ -288,6 +294,8 @@ pub struct Memory {
     pub last_leader: Option<LastLeader>,
     /// Since when there is no leader.
     pub leaderless_since: Option<BootTime>,
+    /// Since when the store answers.
+    pub store_since: Option<BootTime>,
     /// We have given leadership away and do not take part in a race before this moment.
     pub yield_until: Option<BootTime>,
     /// We have handed leadership over, and load balancers need until this moment to notice.
@@ -312,12 +320,18 @@ pub struct Memory {
     pub sync_set: Option<SyncRule>,
     /// All processes were seen to go by a rule that gives places of their own, and the rules since then are known.
     pub sync_known: bool,
+    /// What `/sync` said last in a store that knew the cluster.
+    pub last_sync: Option<SyncState>,
     /// What was written to `/sync`, and for which revision. While that is the present one it may still arrive.
     pub sync_put: Vec<(u64, SyncState)>,
     /// A rule was set, and no standby has been made to report since all processes go by it.
     pub sync_nudge: bool,
     /// The revision of `/sync` by which other members have voted for us.
     pub sync_voted: Option<u64>,
+    /// What of `/failsafe` was written under this leadership.
+    pub topology: Option<Written>,
+    /// In the last race we have not compared with members outside of the failsafe topology.
+    pub passed_over: bool,
     /// Since when no standby is fit to be synchronous.
     pub no_standby_since: Option<BootTime>,
     /// Since when a request for a handover finds no member that can take over.
@@ -350,6 +364,45 @@ pub struct Memory {
     pub store_empty_since: Option<BootTime>,
 }
 
+/// What the keeper has of other members' promises, while we lead.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct Failsafe {
+    /// Whom it was told to ask when the store does not answer.
+    pub asks: Option<Topology>,
+    /// Whom it asks, and has asked for every promise that counts.
+    pub covered: Topology,
+    /// No promise counts, or may come to count.
+    pub idle: bool,
+    /// We lead by promises, longer than by what the store has confirmed.
+    pub leads: bool,
+}
+
+impl Failsafe {
+    /// As the keeper says now.
+    #[must_use]
+    pub fn of(keeper: &Keeper, now: BootTime) -> Self {
+        Failsafe {
+            asks: keeper.asks().cloned(),
+            covered: keeper.covered(),
+            idle: keeper.needs_no_promise(),
+            leads: keeper.leads_by_promises(now),
+        }
+    }
+}
+
+/// What a leader has written to `/failsafe`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Written {
+    /// Under this leadership.
+    pub term: Term,
+    /// The revision that it found: what earlier leaders have sent is refused once there is another one.
+    pub found: u64,
+    /// The revision that its last write was conditional on: until there is another one, what it has sent may still arrive.
+    pub put: Option<u64>,
+    /// All members that it has written since the store showed what it wants.
+    pub members: Topology,
+}
+
 /// A data directory that cannot be read for this long is taken for lost. A look may fall into a moment in which
 /// PostgreSQL writes its control file.
 const UNREADABLE: Duration = Duration::from_secs(5);
@@ -368,6 +421,8 @@ impl Memory {
 pub struct KnownMember {
     /// Its REST address without a path.
     pub api: String,
+    /// Since when the store does not show it.
+    pub gone: Option<BootTime>,
 }
 
 /// Who led last.

@@ -75,6 +75,8 @@ impl Effect {
             Effect::Acquire { not_after } => Step::Keeper(Command::Acquire { not_after }),
             Effect::Release => Step::Keeper(Command::Release),
             Effect::VerifyLease => Step::Keeper(Command::Verify),
+            Effect::Failsafe { term, members } => Step::Keeper(Command::Failsafe { term, members }),
+            Effect::ForgetPromise { leader, asked } => Step::Keeper(Command::ForgetPromise { leader, asked }),
             Effect::Put { document, cond } => write(KeyOp::Put { document, cond }),
             Effect::Delete { key, cond } => write(KeyOp::Delete { key, cond }),
             // Bound to our lease; without one the claim would not end with us.

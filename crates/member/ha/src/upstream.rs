@@ -43,6 +43,15 @@ pub(crate) fn desired_upstream(snapshot: &Snapshot, view: &View) -> Option<Upstr
     upstream(name, member)
 }
 
+/// The leader's record says what its promotion began: before that, the comparison of origins knows nothing of the timeline that would be
+/// streamed. Of Patroni's leaders it is never known.
+pub(crate) fn tells_its_timeline(view: &View) -> bool {
+    let Some((_, member)) = view.leader_member() else {
+        return true;
+    };
+    member.howdah.is_none() || matches!(member.role, Role::Primary | Role::StandbyLeader)
+}
+
 /// Whether other members can stream from this one: it runs, and gets WAL itself.
 pub(crate) fn can_feed(member: &Member) -> bool {
     member.is_running() && !member.tags.nostream()

@@ -13,10 +13,12 @@ mod situation;
 use std::time::Duration;
 
 use howdah_config::SyncMode;
-use howdah_dcs::{Document, LeaseId, SyncState};
-use howdah_ha::{CommitLevel, Effect, KnownMember, LastLeader, NOBODY, Postgres, Request, Unguarded};
+use howdah_dcs::{Document, LeaseId, SyncState, Term, Topology};
+use howdah_ha::{
+    CommitLevel, Dcs, Effect, KnownMember, LastLeader, NOBODY, Postgres, Promise, Request, Unguarded, Written,
+};
 use howdah_pgconf::DbState;
-use howdah_types::{Lsn, Origins, SystemId, Timeline};
+use howdah_types::{BootTime, Lsn, Origins, SystemId, Timeline};
 use situation::{NOW, Shorthand, Situation, brief, is, name, plan};
 
 #[test]
@@ -271,7 +273,12 @@ fn a_store_that_forgets() {
     );
     let alone = r#"put sync {"leader":"a","sync_standby":null,"quorum":0}"#;
     let waits = "the store has lost which members have every commit: waiting until all run, or for a failover by hand";
-    let synchronous = |situation: Situation| situation.with(|s| s.config.synchronous_mode = SyncMode::On);
+    let synchronous = |situation: Situation| {
+        situation.with(|s| {
+            s.config.synchronous_mode = SyncMode::On;
+            s.memory.last_sync = Some(SyncState::new("b", &["a".to_owned()]));
+        })
+    };
     let all = || synchronous(forgotten(32).answers("b", 90).answers("c", 90));
     is(
         "nor does anybody in synchronous mode while a member does not answer",
@@ -288,6 +295,12 @@ fn a_store_that_forgets() {
     is(
         "or when we were started after that, and do not know who is missing",
         &all().with(|s| s.memory.cluster_known = false),
+        waits,
+        &[],
+    );
+    is(
+        "or a member was synchronous that is not known any more",
+        &all().with(|s| s.memory.last_sync = Some(SyncState::new("b", &["x".to_owned()]))),
         waits,
         &[],
     );
@@ -320,10 +333,10 @@ fn a_store_that_forgets() {
             s.view().members.remove(&name("b"));
             s.memory.store_forgot = true;
             let api = "http://b:8008".to_owned();
-            s.memory.known = [(name("b"), KnownMember { api })].into();
+            s.memory.known = [(name("b"), KnownMember { api, gone: None })].into();
         }),
         "asking the other members for their position",
-        &["ask c b"],
+        &["ask b c"],
     );
 }
 
@@ -483,26 +496,41 @@ fn the_race() {
             s.view().sync.value.as_mut().unwrap().quorum = 1;
         })
     };
+    let alone = || race().running(|r| r.upstream = None);
     is(
-        "in quorum mode one of the other voters must have no more than we",
+        "in quorum mode a member that may come to stream again from the one that led lets go first",
         &quorum(race().answers("b", 100)),
+        "the leader is gone but its WAL still comes: stopping the receiver first",
+        &["follow no server"],
+    );
+    is(
+        "and one of the other voters must have no more than we",
+        &quorum(alone().answers("b", 100)),
         "no member is ahead: trying to take the lease",
         &["acquire"],
     );
     is(
         "none of them answers: one may have what we lack",
-        &quorum(race().asked()),
+        &quorum(alone().asked()),
         "not racing: 0 of the 1 other synchronous standbys that must answer have no more than this member, commits could be lost",
         &[],
     );
     is(
         "what one has answered before it was asked in this race counts for nothing",
-        &quorum(race().answers("b", 100)).with(|s| {
+        &quorum(alone().answers("b", 100)).with(|s| {
             s.view().members.remove(&name("b"));
             s.view().members.remove(&name("c"));
         }),
         "not racing: 0 of the 1 other synchronous standbys that must answer have no more than this member, commits could be lost",
         &[],
+    );
+    is(
+        "the vote of one that has not let go counts for nothing, and it is asked again",
+        &quorum(alone().answers("b", 100))
+            .peer("b", |peer| peer.attached = true)
+            .with(|s| s.peers.asked_at = Some(NOW - Duration::from_millis(600))),
+        "not racing: 0 of the 1 other synchronous standbys that must answer have no more than this member, commits could be lost",
+        &["ask b c"],
     );
     is(
         "the last leader answers and is being started: it may have what no other member has",
@@ -1167,5 +1195,136 @@ fn a_cluster_that_follows_another_one() {
         &follows(Situation::primary()).with(|s| s.config.pause = true),
         "no action. I am (a), the leader with the lock (term 7)",
         &[],
+    );
+}
+
+#[test]
+fn failsafe_mode() {
+    let address = |member: &str| (name(member), format!("http://{member}:8008/patroni"));
+    let topology = move |members: &[&str]| members.iter().map(|member| address(member)).collect::<Topology>();
+    let mode = |situation: Situation| situation.with(|s| s.config.failsafe_mode = true);
+    let leads = || mode(Situation::primary().leading().quiet());
+    is(
+        "a leader writes whom it would ask, and asks none before what it has written stands there",
+        &leads(),
+        "no action. I am (a), the leader with the lock (term 7)",
+        &[
+            "put failsafe {\"a\":\"http://a:8008/patroni\",\"b\":\"http://b:8008/patroni\",\"c\":\"http://c:8008/patroni\"}",
+        ],
+    );
+    let written = |members: &'static [&'static str]| {
+        leads().with(move |s| {
+            s.view().failsafe.value = Some(topology(members));
+            s.view().failsafe.rev = 5;
+            s.memory.topology = Some(Written {
+                term: Term(7),
+                found: 0,
+                put: Some(4),
+                members: topology(&["a", "b", "c"]),
+            });
+        })
+    };
+    is(
+        "then the keeper asks them",
+        &written(&["a", "b", "c"]),
+        "no action. I am (a), the leader with the lock (term 7)",
+        &["failsafe b c"],
+    );
+    is(
+        "whoever may be in the store is asked, and the store names only whom the keeper asks",
+        &written(&["a", "x"]).with(move |s| s.failsafe.covered = topology(&["b"])),
+        "no action. I am (a), the leader with the lock (term 7)",
+        &[
+            "failsafe b c x",
+            "put failsafe {\"a\":\"http://a:8008/patroni\",\"b\":\"http://b:8008/patroni\"}",
+        ],
+    );
+    is(
+        "what was sent may still arrive: it is written again",
+        &written(&["a", "b", "c"]).with(move |s| {
+            s.memory.topology.as_mut().unwrap().put = Some(5);
+            s.failsafe.asks = Some(topology(&["b", "c"]));
+            s.failsafe.covered = topology(&["b", "c"]);
+        }),
+        "no action. I am (a), the leader with the lock (term 7)",
+        &[
+            "put failsafe {\"a\":\"http://a:8008/patroni\",\"b\":\"http://b:8008/patroni\",\"c\":\"http://c:8008/patroni\"}",
+        ],
+    );
+    is(
+        "while promises count the topology stays",
+        &written(&["a", "b", "c"]).with(|s| {
+            s.config.failsafe_mode = false;
+            s.failsafe.idle = false;
+        }),
+        "no action. I am (a), the leader with the lock (term 7)",
+        &[],
+    );
+    is(
+        "the mode was turned off",
+        &written(&["a", "b", "c"]).with(|s| s.config.failsafe_mode = false),
+        "no action. I am (a), the leader with the lock (term 7)",
+        &["delete failsafe"],
+    );
+    is(
+        "it leads without the store",
+        &leads().with(|s| {
+            s.failsafe.leads = true;
+            s.dcs = Dcs::Down { since: NOW };
+        }),
+        "continue to run as a leader because failsafe mode is enabled and all members are accessible (until 1020.000s)",
+        &[],
+    );
+    let race = || {
+        mode(Situation::replica().running(|r| r.streaming = false))
+            .answers("b", 100)
+            .answers("c", 90)
+    };
+    is(
+        "a member that a leader without the store would not ask does not lead",
+        &race().with(move |s| s.view().failsafe.value = Some(topology(&["b", "c"]))),
+        "not racing: not in the failsafe topology, a leader that cannot reach the store would not ask this member",
+        &[],
+    );
+    is(
+        "nor when the mode was turned off: that leader may not know it",
+        &race().with(move |s| {
+            s.view().failsafe.value = Some(topology(&["b", "c"]));
+            s.config.failsafe_mode = false;
+        }),
+        "not racing: not in the failsafe topology, a leader that cannot reach the store would not ask this member",
+        &[],
+    );
+    is(
+        "by hand it does at once",
+        &race()
+            .with(move |s| s.view().failsafe.value = Some(topology(&["b", "c"])))
+            .requested("", Some("a")),
+        "asked to take over",
+        &["acquire"],
+    );
+    let promise = |asked: u64| Promise {
+        leader: name("b"),
+        conn_url: "postgres://b:5432/postgres".to_owned(),
+        api_url: "http://b:8008/patroni".to_owned(),
+        asked: Some(BootTime::from_secs(asked)),
+        until: NOW + Duration::from_secs(10),
+    };
+    is(
+        "a member follows the leader that it has promised not to replace",
+        &race().with(move |s| s.promise = Some(promise(50))),
+        "failsafe mode: b goes on as leader without the store, until 1010.000s at least; \
+            no action. I am (a), a secondary, and following a leader (b)",
+        &[],
+    );
+    is(
+        "a promise that is not needed any more is forgotten",
+        &race().with(move |s| {
+            s.promise = Some(promise(50));
+            let b = s.view().members.get_mut(&name("b")).unwrap();
+            b.howdah.get_or_insert_default().settled = Some(BootTime::from_secs(50));
+        }),
+        "no action. I am (a), a secondary, and following a leader (b)",
+        &["forget b"],
     );
 }

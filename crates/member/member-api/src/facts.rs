@@ -34,6 +34,8 @@ pub struct MemberFacts {
     pub sync_standby: bool,
     /// Named in `/sync` of a cluster in quorum mode.
     pub quorum_standby: bool,
+    /// It streams from another server, or is told to.
+    pub attached: bool,
     /// It has more WAL than it has replayed, and how much is not known yet.
     pub replaying: bool,
     /// The cluster follows another one.
@@ -42,6 +44,10 @@ pub struct MemberFacts {
     pub pause: bool,
     /// There is no leader.
     pub cluster_unlocked: bool,
+    /// A leader that the store does not answer may go on while all members agree.
+    pub failsafe_mode: bool,
+    /// We lead by what the other members have promised, or have promised a leader to let it.
+    pub failsafe_is_active: bool,
     /// When the store answered last, seconds since 1970; 0 for never.
     pub dcs_last_seen: i64,
     /// The store's answer is younger than the lease.

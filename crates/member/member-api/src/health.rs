@@ -103,7 +103,8 @@ pub fn readiness(query: &Query, facts: &MemberFacts, now: BootTime) -> bool {
     }
     let limit = query.get("lag").and_then(parse_bytes).unwrap_or(facts.lag_limit);
     let Some(leader) = leader_lsn(facts) else {
-        return false;
+        // Patroni's rule: while a leader goes on without the store nothing better is known.
+        return facts.failsafe_is_active;
     };
     let ours = match &facts.position {
         Some(Position::Replica {
@@ -224,6 +225,9 @@ mod tests {
             replaying: false,
             pause: false,
             cluster_unlocked: false,
+            failsafe_mode: false,
+            attached: false,
+            failsafe_is_active: false,
             dcs_last_seen: 1,
             has_view: true,
             leader_lsn: Some(Lsn(1000)),

@@ -116,7 +116,7 @@ pub fn metrics(facts: &MemberFacts, now: BootTime) -> String {
     out.number(
         "patroni_failsafe_mode_is_active",
         "Value is 1 if failsafe mode is active, 0 if inactive.",
-        0.0,
+        flag(facts.failsafe_is_active),
     );
     let timeline = facts.timeline().map_or(0.0, |timeline| f64::from(timeline.0));
     out.number(

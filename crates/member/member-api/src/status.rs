@@ -1,4 +1,4 @@
-use howdah_types::{BootTime, Lsn, Role, Tags, Timeline};
+use howdah_types::{BootTime, Lsn, MemberName, Role, Scope, Tags, Timeline};
 use serde_json::{Map, Value, json};
 
 use crate::{MemberFacts, PATRONI_VERSION, Position};
@@ -53,6 +53,7 @@ pub fn status_document(facts: &MemberFacts, now: BootTime) -> Map<String, Value>
         ("quorum_standby", facts.quorum_standby),
         ("pause", facts.pause),
         ("cluster_unlocked", facts.cluster_unlocked),
+        ("failsafe_mode_is_active", facts.failsafe_is_active),
         ("pending_restart", !facts.pending_restart.is_empty()),
     ] {
         if value {
@@ -85,6 +86,9 @@ pub fn status_document(facts: &MemberFacts, now: BootTime) -> Map<String, Value>
     if facts.replaying {
         howdah["replaying"] = true.into();
     }
+    if facts.attached {
+        howdah["attached"] = true.into();
+    }
     set("howdah", howdah);
     doc
 }
@@ -92,10 +96,16 @@ pub fn status_document(facts: &MemberFacts, now: BootTime) -> Map<String, Value>
 /// What a race reads from a peer's `GET /patroni`, Patroni's or ours.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerStatus {
+    /// Its name and its cluster, if it says so.
+    pub name: Option<String>,
+    /// See `name`.
+    pub scope: Option<String>,
     /// Its PostgreSQL is a running primary.
     pub primary: bool,
     /// Its PostgreSQL runs.
     pub running: bool,
+    /// It streams from another server, or tries to. Patroni's members do not say it.
+    pub attached: bool,
     /// Its PostgreSQL is being started.
     pub starting: bool,
     /// Its PostgreSQL could not be started.
@@ -113,6 +123,13 @@ pub struct PeerStatus {
 }
 
 impl PeerStatus {
+    /// Whether it may be this member. An address that was its may belong to another one by now.
+    #[must_use]
+    pub fn may_be(&self, scope: &Scope, name: &MemberName) -> bool {
+        self.scope.as_ref().is_none_or(|theirs| theirs == scope.as_str())
+            && self.name.as_ref().is_none_or(|theirs| theirs == name.as_str())
+    }
+
     /// Reads the document; `None` if it is not one, or PostgreSQL does not answer there (no position).
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -125,10 +142,14 @@ impl PeerStatus {
         let running = state == "running" && xlog.is_some();
         // Its position is not where its WAL ends: it may be ahead, and has no vote.
         let replaying = doc["howdah"]["replaying"] == true;
+        let of = |key: &str| doc["patroni"][key].as_str().map(str::to_owned);
         Some(PeerStatus {
+            name: of("name"),
+            scope: of("scope"),
             // A position of a primary's form counts, whatever the role says: better no failover than two primaries.
             primary: running && (role == Role::Primary || location > 0),
             running: running && !replaying,
+            attached: doc["howdah"]["attached"] == true,
             starting: replaying || matches!(state, "starting" | "restarting"),
             start_failed: matches!(state, "start failed" | "restart failed"),
             system_id: doc["database_system_identifier"].as_str().map(str::to_owned),

@@ -193,10 +193,10 @@ impl Conf {
             .with("passfile", local.pgpass.display().to_string())
             .with("host", &upstream.host)
             .with("port", upstream.port.to_string());
-        for (key, value) in &local.replication.ssl {
+        for (key, value) in &local.replication.libpq {
             info = info.with(key, value);
         }
-        if !local.replication.ssl.contains_key("sslmode") {
+        if !local.replication.libpq.contains_key("sslmode") {
             info = info.with("sslmode", "prefer");
         }
         info.with("application_name", &self.member).to_string()

@@ -40,7 +40,7 @@ pub(crate) async fn connect(
 /// How to speak TLS, by libpq's `sslmode`; not at all over sockets. As in libpq, certificates are checked only with a mode
 /// that says so; `verify-ca` checks the name as well.
 fn tls(host: &str, account: &Account) -> Result<Tls, PgError> {
-    let setting = |key: &str| account.ssl.get(key).map(String::as_str);
+    let setting = |key: &str| account.libpq.get(key).map(String::as_str);
     let mode = setting("sslmode").unwrap_or("prefer");
     if host.starts_with('/') || mode == "disable" {
         return Ok(Tls::Off);

@@ -155,7 +155,7 @@ fn conninfo(account: &Account, to: &Source, database: Option<&str>, application:
         .with("keepalives_interval", "5")
         .with("keepalives_count", "3")
         .with("tcp_user_timeout", "30000");
-    for (key, value) in &account.ssl {
+    for (key, value) in &account.libpq {
         info = info.with(key, value);
     }
     info.with("application_name", application).to_string()

@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     /// The wanted length of each lease of this process.
     ttl: BTreeMap<LeaseId, Duration>,
     pub(crate) status: Option<String>,
+    /// What the record is to say of the failsafe mode; the inner `None` deletes it.
+    pub(crate) failsafe: Option<Option<String>>,
 }
 
 impl KubeHub {
@@ -76,15 +78,24 @@ impl KubeHub {
         self.lock().ttl.get(&lease).copied()
     }
 
-    pub(crate) fn status(&self, layout: &Layout) -> Map<String, Value> {
-        match &self.lock().status {
+    /// What goes along with a renewal.
+    pub(crate) fn alongside(&self, layout: &Layout) -> Map<String, Value> {
+        let shared = self.lock();
+        let mut annotations = match &shared.status {
             Some(text) => layout.annotations_of(Key::Status, Some(text)),
             None => Map::new(),
+        };
+        if let Some(failsafe) = &shared.failsafe {
+            annotations.extend(layout.annotations_of(Key::Failsafe, failsafe.as_deref()));
         }
+        annotations
     }
 
-    pub(crate) fn forget_status(&self) {
-        self.lock().status = None;
+    /// What was to go along with renewals is of the past.
+    pub(crate) fn forget_alongside(&self) {
+        let mut shared = self.lock();
+        shared.status = None;
+        shared.failsafe = None;
     }
 
     /// Whether the record is another life's: what is not known is not held against ours.

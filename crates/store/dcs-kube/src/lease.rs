@@ -48,7 +48,7 @@ impl KubeStore {
                     let leads_not = matches!(&outcome, Outcome::Done(LeaseDone::Renewed { leader: LeaderSeen::Read(leader), .. })
                         if leader.as_ref().and_then(|leader| leader.lease) != Some(lease));
                     if leads_not {
-                        self.hub.forget_status();
+                        self.hub.forget_alongside();
                     }
                     return Ok(outcome);
                 }
@@ -102,13 +102,13 @@ impl KubeStore {
         match change {
             Change::Renew { lease, ttl } => {
                 self.hub.set_ttl(*lease, *ttl);
-                let mut annotations = self.hub.status(&self.layout);
+                let mut annotations = self.hub.alongside(&self.layout);
                 stamp(&mut annotations, *lease, *ttl);
                 annotations
             }
             Change::Take { me, lease, ttl } => {
                 // What an earlier leadership of ours wanted to have written is of the past.
-                self.hub.forget_status();
+                self.hub.forget_alongside();
                 let mut annotations = Map::new();
                 annotations.insert("leader".into(), json!(me));
                 annotations.insert("transitions".into(), json!((over.transitions + 1).to_string()));
@@ -119,7 +119,7 @@ impl KubeStore {
                 annotations
             }
             Change::GiveBack => {
-                let mut annotations = self.hub.status(&self.layout);
+                let mut annotations = self.hub.alongside(&self.layout);
                 annotations.insert("leader".into(), Value::Null);
                 annotations.insert(INCARNATION.into(), Value::Null);
                 annotations.insert(LENGTH.into(), Value::Null);

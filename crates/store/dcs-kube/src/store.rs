@@ -146,6 +146,16 @@ impl KubeStore {
                 self.hub.lock().status = Some(document.text().to_owned());
                 Ok(Outcome::Done(0))
             }
+            KeyOp::Put { document, .. } if document.key() == Key::Failsafe => {
+                self.hub.lock().failsafe = Some(Some(document.text().to_owned()));
+                Ok(Outcome::Done(0))
+            }
+            KeyOp::Delete {
+                key: Key::Failsafe, ..
+            } => {
+                self.hub.lock().failsafe = Some(None);
+                Ok(Outcome::Done(0))
+            }
             KeyOp::Put { document, cond } => {
                 let key = document.key();
                 let annotations = self.layout.annotations_of(key, Some(document.text()));

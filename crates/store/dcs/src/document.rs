@@ -3,7 +3,7 @@ use std::fmt::Display;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::{FailoverRequest, HistoryEntry, Key, Status, SyncState, history_to_json};
+use crate::{FailoverRequest, HistoryEntry, Key, Status, SyncState, Topology, history_to_json};
 
 /// One of the shared keys with its new content, as Patroni writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -50,6 +50,12 @@ impl Document {
     #[must_use]
     pub fn status(status: &Status) -> Self {
         Self::json(Key::Status, status)
+    }
+
+    /// `failsafe`: who must agree that the leader goes on without the store.
+    #[must_use]
+    pub fn failsafe(topology: &Topology) -> Self {
+        Self::json(Key::Failsafe, topology)
     }
 
     /// `history`: the timelines.

@@ -16,6 +16,8 @@ pub enum Key {
     Sync,
     /// The timeline history, JSON.
     History,
+    /// Who must agree that the leader goes on without the store, JSON.
+    Failsafe,
 }
 
 impl Key {
@@ -29,6 +31,7 @@ impl Key {
             Key::Failover => "failover",
             Key::Sync => "sync",
             Key::History => "history",
+            Key::Failsafe => "failsafe",
         }
     }
 }

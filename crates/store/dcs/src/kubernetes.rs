@@ -104,7 +104,7 @@ impl Layout {
             Key::Initialize | Key::Config | Key::History => "config",
             Key::Failover => "failover",
             Key::Sync => "sync",
-            Key::Status => "leader",
+            Key::Status | Key::Failsafe => "leader",
         };
         format!("{}-{suffix}", self.scope)
     }
@@ -137,6 +137,7 @@ impl Layout {
         match key {
             Key::Config => single("config"),
             Key::History => single("history"),
+            Key::Failsafe => single("failsafe"),
             Key::Initialize => {
                 let mut map = single("initialize");
                 map.insert(CLAIM.into(), Value::Null);
@@ -243,6 +244,9 @@ impl Layout {
                     push(tree.leader(), holder.to_string(), record.term, at, record.lease);
                 }
                 push(tree.path(Key::Status), status_text(object), at, at, None);
+                if let Some(topology) = annotation(object, "failsafe") {
+                    push(tree.path(Key::Failsafe), topology.to_owned(), at, at, None);
+                }
             } else if name == self.object_of(Key::Config) {
                 for (key, field) in [
                     (Key::Config, "config"),

@@ -12,7 +12,7 @@
 //!   kubernetes.rs the keys as ConfigMaps, annotations and labels
 //!   observed/ the leader's record in stores that end no lease
 //!   document.rs a key with its new content      mem.rs    MemStore
-//!   member.rs sync.rs failover.rs history.rs status.rs: what the documents say
+//!   member.rs sync.rs failover.rs history.rs status.rs topology.rs: what the documents say
 //! ```
 
 // A variant that is added asks for a decision at every place.
@@ -31,6 +31,7 @@ mod op;
 mod status;
 mod store;
 mod sync;
+mod topology;
 mod view;
 
 pub use change::{Change, Changes};
@@ -44,4 +45,5 @@ pub use op::{Cond, KeyOp, LeaderKey, LeaderSeen, LeaseDone, LeaseId, LeaseOp, Ou
 pub use status::{LITTLE_WAL, Status};
 pub use store::{Answer, Store, StoreError, Watcher};
 pub use sync::SyncState;
+pub use topology::Topology;
 pub use view::{RawKey, Versioned, View};

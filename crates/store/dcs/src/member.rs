@@ -1,4 +1,4 @@
-use howdah_types::{Lsn, Origins, PgState, Role, Tags, Timeline};
+use howdah_types::{BootTime, Lsn, Origins, PgState, Role, Tags, Timeline};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -16,6 +16,10 @@ pub struct HowdahMark {
     /// Which promotions began the timelines of its WAL.
     #[serde(default, skip_serializing_if = "Origins::is_empty")]
     pub origins: Origins,
+    /// It does not rely on promises that were asked for before this moment of its clock (nanoseconds since its machine started): it leads
+    /// by the store, or not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<BootTime>,
     /// How the member differs from what was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -4,7 +4,9 @@ use howdah_types::{MemberName, Timeline};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::{FailoverRequest, HistoryEntry, KeyTree, LeaderKey, LeaseId, Member, Status, SyncState, Term};
+use crate::{
+    FailoverRequest, HistoryEntry, KeyTree, LeaderKey, LeaseId, Member, Status, SyncState, Term, Topology,
+};
 
 /// A value and the revision at which it was last written; revision 0 when the key does not exist.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -51,6 +53,8 @@ pub struct View {
     pub sync: Versioned<Option<SyncState>>,
     /// The timeline history, `None` when the key is absent.
     pub history: Option<Vec<HistoryEntry>>,
+    /// Who must agree that the leader goes on without the store; `None` when the key is absent or names no member.
+    pub failsafe: Versioned<Option<Topology>>,
 }
 
 impl View {
@@ -110,6 +114,13 @@ impl View {
                     }
                 }
                 "history" => view.history = crate::history_from_json(&key.value),
+                "failsafe" => {
+                    let topology = serde_json::from_str(&key.value).ok();
+                    view.failsafe = Versioned {
+                        value: topology.filter(|topology: &Topology| !topology.is_empty()),
+                        rev: key.modified,
+                    };
+                }
                 other => {
                     if let Some(name) = other.strip_prefix("members/")
                         && let Ok(name) = MemberName::new(name)

@@ -20,9 +20,10 @@ use howdah_types::Scope;
 use proptest::prelude::*;
 use serde_json::json;
 
-const KEYS: [Key; 6] = [
+const KEYS: [Key; 7] = [
     Key::Config,
     Key::Failover,
+    Key::Failsafe,
     Key::History,
     Key::Initialize,
     Key::Status,

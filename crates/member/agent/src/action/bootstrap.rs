@@ -10,7 +10,7 @@ use howdah_ha::{Upstream, remote};
 use howdah_postgres::{PgError, initdb, run_script};
 
 use super::{Failure, Outcome, copy, restored};
-use crate::{action::copy::Incomplete, blocking::blocking, outside::Outside};
+use crate::{blocking::blocking, note::Note, outside::Outside};
 
 /// A new primary has no lease before the cluster exists; the guard ends it if it has none by then.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -45,7 +45,7 @@ pub(crate) async fn bootstrap(outside: &Outside) -> Outcome {
     match kept.and_then(|kept| kept.map_err(Into::into)) {
         Ok(path) => {
             tracing::error!("The data directory is kept as {}.", path.display());
-            let _ = Incomplete::of(&outside.server).clear();
+            let _ = Note::half_copy(&outside.server).clear();
         }
         Err(error) => tracing::error!("{error:#}."),
     }
@@ -83,7 +83,7 @@ async fn make(outside: &Outside) -> anyhow::Result<()> {
     }
     let server = &outside.server;
     let bootstrap = outside.config.bootstrap.clone().unwrap_or_default();
-    let incomplete = Incomplete::of(server);
+    let incomplete = Note::half_copy(server);
     let begun = incomplete.is_marked();
     let by_program = is_by_program(outside);
     let dir = server.dir.clone();

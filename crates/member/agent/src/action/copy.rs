@@ -1,20 +1,18 @@
 //! Copying a running member.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use howdah_clock::now;
 use howdah_config::ReplicaMethod;
 use howdah_guard::{StartMode, StopMode};
 use howdah_ha::Upstream;
-use howdah_postgres::{PgError, Server, base_backup, empty, is_empty, replication_conninfo, run_script};
+use howdah_postgres::{base_backup, empty, is_empty, replication_conninfo, run_script};
 
 use super::{Outcome, start};
 use crate::{
     blocking::blocking,
+    note::Note,
     outside::{Outside, source},
 };
 
@@ -58,7 +56,7 @@ pub(crate) async fn fill(
     if outside.guard.seen().server_runs() {
         outside.stop(StopMode::Immediate, Duration::from_secs(10)).await?;
     }
-    let incomplete = Incomplete::of(server);
+    let incomplete = Note::half_copy(server);
     // What an earlier try has left of them is ours to remove; what lies there before the first try is not. After a try, a link
     // in the data directory proves nothing: a program of the user's may have made it.
     let mut ours: Vec<PathBuf> = incomplete.lines().iter().map(PathBuf::from).collect();
@@ -96,7 +94,7 @@ pub(crate) async fn fill(
     }
     let lines: Vec<String> = ours.iter().map(|path| path.display().to_string()).collect();
     incomplete.mark(&lines)?;
-    Incomplete::rewind_of(server).clear()?;
+    Note::half_rewind(server).clear()?;
     // The password file is written with the configuration, which needs the directory.
     server.write_pgpass()?;
     let mut last = anyhow::anyhow!("create_replica_methods names no method");
@@ -192,80 +190,4 @@ async fn by_method(
             );
             Ok(())
         })
-}
-
-/// A file beside the data directory that says: what lies there is half a copy, and of no use. Where the parent may not be
-/// written, it lies beside the password file.
-pub(crate) struct Incomplete {
-    beside: PathBuf,
-    elsewhere: PathBuf,
-}
-
-impl Incomplete {
-    pub(crate) fn of(server: &Server) -> Self {
-        Self::named(server, "incomplete")
-    }
-
-    /// The same for a rewind: the data can be replaced by a copy, and must never be started or rewound once more.
-    pub(crate) fn rewind_of(server: &Server) -> Self {
-        Self::named(server, "rewinding")
-    }
-
-    fn named(server: &Server, what: &str) -> Self {
-        let path = server.dir.path();
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(format!(".{what}"));
-        let flat = path.display().to_string().replace('/', "-");
-        let home = server.local.pgpass.parent().unwrap_or(Path::new("/"));
-        Incomplete {
-            beside: PathBuf::from(beside),
-            elsewhere: home.join(format!(".howdah{flat}.{what}")),
-        }
-    }
-
-    pub(crate) fn is_marked(&self) -> bool {
-        self.beside.exists() || self.elsewhere.exists()
-    }
-
-    /// What was written with the mark.
-    fn lines(&self) -> Vec<String> {
-        let read = |path: &Path| std::fs::read_to_string(path).ok();
-        let text = read(&self.beside)
-            .or_else(|| read(&self.elsewhere))
-            .unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    /// Marks, and keeps these lines.
-    pub(crate) fn mark(&self, lines: &[String]) -> Result<(), PgError> {
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        let write = |path: &Path| {
-            if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent)?;
-            }
-            std::fs::write(path, &text)
-        };
-        if write(&self.beside).is_ok() {
-            return Ok(());
-        }
-        write(&self.elsewhere).map_err(|cause| PgError::File {
-            path: self.elsewhere.clone(),
-            cause,
-        })
-    }
-
-    pub(crate) fn clear(&self) -> Result<(), PgError> {
-        for path in [&self.beside, &self.elsewhere] {
-            match std::fs::remove_file(path) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(PgError::File {
-                        path: path.clone(),
-                        cause: source,
-                    });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
 }

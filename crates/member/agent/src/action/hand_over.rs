@@ -48,7 +48,7 @@ pub(crate) async fn hand_over(
         Err(error) => return Err(error.into()),
     };
     if stopping {
-        let deadline = now() + outside.dynamic.pg_ctl_timeout;
+        let deadline = now() + outside.dynamic.stop_patience(true);
         // "shut down" is written before the last processes have gone: an archiver may still be busy.
         while outside.guard.ended().times == ended_before && now() < deadline {
             let control = outside.server.dir.control();
@@ -87,7 +87,7 @@ pub(crate) async fn hand_over(
     if stopping {
         let ended = outside
             .guard
-            .wait_ended(ended_before, now() + outside.dynamic.pg_ctl_timeout)
+            .wait_ended(ended_before, now() + outside.dynamic.stop_patience(true))
             .await;
         if !ended {
             return Err(anyhow::anyhow!("PostgreSQL does not end").into());

@@ -3,7 +3,6 @@
 mod bootstrap;
 mod copy;
 
-pub(crate) use copy::Incomplete;
 use copy::Ways;
 
 mod hand_over;
@@ -98,7 +97,7 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
             outside.before_stop().await;
             // Those that stream get everything first: the cluster that is promoted instead may be among them.
             Ok(outside
-                .stop(StopMode::Fast, outside.dynamic.pg_ctl_timeout)
+                .stop(StopMode::Fast, outside.dynamic.stop_patience(true))
                 .await?)
         }
         Action::StopPrimary => {

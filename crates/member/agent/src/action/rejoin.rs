@@ -11,9 +11,10 @@ use howdah_pgconf::{HistoryLine, newest_at, parse_history};
 use howdah_postgres::{RewindFailed, Sample, Session, rewind};
 use howdah_types::{Lsn, Origins, Timeline};
 
-use super::{Incomplete, Outcome, Ways, copy, start};
+use super::{Outcome, Ways, copy, start};
 use crate::{
     blocking::blocking,
+    note::Note,
     outside::{Outside, source},
 };
 
@@ -28,7 +29,7 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream, copy: bool) -> 
         tracing::warn!(leader = %leader.name, "Rewinding did not help.");
         return copy_again(outside, leader).await;
     }
-    if Incomplete::rewind_of(&outside.server).is_marked() {
+    if Note::half_rewind(&outside.server).is_marked() {
         tracing::warn!(leader = %leader.name, "A rewind was not finished.");
         return copy_again(outside, leader).await;
     }
@@ -77,7 +78,7 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream, copy: bool) -> 
         })
         .await??;
         // While this stands, the data is neither of the old history nor of the new one.
-        let marker = Incomplete::rewind_of(&outside.server);
+        let marker = Note::half_rewind(&outside.server);
         marker.mark(&[])?;
         match rewind(&outside.server.local, &outside.server.programs, &source(leader)).await {
             // PostgreSQL follows the newest history that it finds. One that is not the leader's was made here, by a

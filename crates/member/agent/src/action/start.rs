@@ -96,7 +96,7 @@ pub(crate) async fn restart(
         tracing::warn!("The checkpoint before the restart failed; restarting all the same.");
     }
     outside
-        .stop(StopMode::Fast, outside.dynamic.pg_ctl_timeout)
+        .stop(StopMode::Fast, outside.dynamic.stop_patience(term.is_some()))
         .await?;
     match term {
         Some((term, _)) => primary(outside, term).await?,

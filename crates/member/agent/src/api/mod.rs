@@ -3,10 +3,12 @@
 //! ```text
 //!   mod.rs  thread, socket, TLS      routes.rs  which request goes where, access     read.rs  GET
 //!   write.rs  config, reload, restart, reinitialize      switchover.rs  POST /switchover, POST /failover
+//!   failsafe.rs  promises
 //! ```
 
 mod allowlist;
 mod answer;
+mod failsafe;
 mod read;
 mod routes;
 mod switchover;
@@ -25,7 +27,7 @@ use howdah_http::{Client, Limits, ServerConfig, server_tls};
 use howdah_postgres::{Programs, Server};
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::{publish::Published, setup::peer_client, wake::Wake};
+use crate::{keeper::KeeperLink, publish::Published, setup::peer_client, wake::Wake};
 
 /// What a request may use.
 pub(crate) struct Api {
@@ -34,6 +36,8 @@ pub(crate) struct Api {
     pub(crate) published: Published,
     pub(crate) store: Box<dyn Store>,
     pub(crate) wake: Wake,
+    pub(crate) keeper: KeeperLink,
+    pub(crate) server: Server,
 }
 
 impl Api {
@@ -118,6 +122,7 @@ pub(crate) async fn start(
     store: Box<dyn Store>,
     published: Published,
     wake: Wake,
+    keeper: KeeperLink,
 ) -> anyhow::Result<ApiThread> {
     let address = &config.restapi.listen;
     let listener = bind(&config.restapi)
@@ -129,10 +134,12 @@ pub(crate) async fn start(
     let (stop, stopped) = watch::channel(false);
     let api = Api {
         configured: Arc::clone(&settings.configured),
-        programs: server.programs,
+        programs: server.programs.clone(),
         store,
         published,
         wake,
+        keeper,
+        server,
     };
     // Made last: a runtime must not be dropped within another one, as it would be by an error above.
     let runtime = tokio::runtime::Builder::new_current_thread()

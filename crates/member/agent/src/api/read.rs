@@ -7,7 +7,7 @@ use howdah_member_api::{Query, cluster_document, health, metrics, readiness, sta
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::{Api, answer::Answer};
+use super::{Api, answer::Answer, failsafe};
 use crate::{patience::STORE_PATIENCE, publish::ApiCommand};
 
 /// `/patroni` waits this long for a fresh sample: a position that is old would let a member that lacks WAL win a race.
@@ -29,15 +29,10 @@ pub(crate) async fn get(api: &Api, path: &str, first: &str, query: &Query) -> An
             status(api, if ready { 200 } else { 503 })
         }
         "metrics" => match api.published.facts() {
-            Some(facts) => Answer {
-                status: 200,
-                body: metrics(&facts, now()),
-                kind: "text/plain",
-            },
+            Some(facts) => Answer::plain(200, metrics(&facts, now())),
             None => Answer::text(503, "starting"),
         },
-        "cluster" | "history" | "config" => from_store(api, first).await,
-        "failsafe" => Answer::text(502, "Failsafe mode is not supported by this version"),
+        "cluster" | "history" | "config" | "failsafe" => from_store(api, first).await,
         _ => status(api, if is_healthy(api, path, query) { 200 } else { 503 }),
     }
 }
@@ -81,11 +76,7 @@ async fn from_store(api: &Api, what: &str) -> Answer {
         && let Some(shown) = api.published.shown()
     {
         let body = shown.document(|view| cluster(api, view).to_string());
-        return Answer {
-            status: 200,
-            body,
-            kind: "application/json",
-        };
+        return Answer::json_text(200, body);
     }
     let view = match api.store.read(now() + STORE_PATIENCE).await {
         Ok(view) => view,
@@ -93,6 +84,7 @@ async fn from_store(api: &Api, what: &str) -> Answer {
     };
     match what {
         "cluster" => Answer::json(200, &cluster(api, &view)),
+        "failsafe" => failsafe::topology(view.failsafe.value.as_ref()),
         "history" => Answer::json(200, &history_to_json(&view.history.unwrap_or_default())),
         _ => match view.config.value {
             Some(config) => Answer::json(200, &Value::Object(config)),

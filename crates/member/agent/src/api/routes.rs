@@ -13,7 +13,7 @@ use hyper::{
 };
 use serde_json::{Map, Value};
 
-use super::{Api, allowlist, answer::Answer, read, switchover, write};
+use super::{Api, allowlist, answer::Answer, failsafe, read, switchover, write};
 
 /// A dynamic configuration is a few kilobytes.
 const LARGEST_BODY: usize = 1024 * 1024;
@@ -42,6 +42,9 @@ pub(crate) async fn route(api: &Api, request: Request<Incoming>, peer: Peer) -> 
             WWW_AUTHENTICATE,
             HeaderValue::from_static("Basic realm=\"Patroni\""),
         );
+    }
+    if let Some(lsn) = answer.lsn {
+        headers.insert(HeaderName::from_static("lsn"), HeaderValue::from(lsn));
     }
     // What Patroni serves is HTTP/1.0; load balancers that count on the close get it.
     if http10 {
@@ -113,7 +116,7 @@ async fn unsafe_verb(
         (&Method::POST, "switchover") => switchover::post(api, &optional(), true).await,
         (&Method::POST, "failover") => switchover::post(api, &optional(), false).await,
         (&Method::DELETE, "switchover") => switchover::delete(api).await,
-        (&Method::POST, "failsafe") => Answer::text(502, "Failsafe mode is not supported by this version"),
+        (&Method::POST, "failsafe") => failsafe::promise(api, &optional()).await,
         (&Method::POST, "citus" | "mpp") => Answer::text(501, "Citus is not supported by this version"),
         _ => Answer::text(501, format!("Unsupported method ('{method}')")),
     }

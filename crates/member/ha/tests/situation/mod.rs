@@ -113,6 +113,11 @@ impl Situation {
                 ..View::default()
             })),
             lease: LeaseState::None,
+            promise: None,
+            failsafe: howdah_ha::Failsafe {
+                idle: true,
+                ..Default::default()
+            },
             postgres: Postgres::Missing,
             server_runs: false,
             unguarded: None,
@@ -285,6 +290,7 @@ impl Situation {
             let peer = Peer {
                 primary: false,
                 running: true,
+                attached: false,
                 starting: false,
                 start_failed: false,
                 system_id: Some("1".into()),
@@ -342,6 +348,16 @@ pub fn brief(effect: &Effect) -> String {
         }
         Effect::Follow(Some(upstream)) => format!("follow {}", upstream.name),
         Effect::Follow(None) => "follow no server".into(),
+        Effect::Failsafe { members: None, .. } => "failsafe off".into(),
+        Effect::Failsafe {
+            members: Some(members),
+            ..
+        } => {
+            let names: Vec<&str> = members.keys().map(MemberName::as_str).collect();
+            format!("failsafe {}", names.join(" "))
+        }
+        Effect::ForgetPromise { leader, .. } => format!("forget {leader}"),
+        Effect::Delete { key, .. } => format!("delete {}", format!("{key:?}").to_lowercase()),
         Effect::Adopt(server) => format!("adopt {}", server.pid),
         Effect::Begin(action) => format!("begin {}", action_in_brief(action)),
         other => format!("{other:?}"),
