@@ -1,9 +1,12 @@
-//! The log: lines on stderr that never block the agent. A full pipe loses lines, and they are counted.
+//! The log: lines on stderr, or in a file, that never block the agent. A full pipe loses lines, and they are counted.
 
 use std::{
     fmt::{self, Write as _},
     io,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use howdah_config::{LogConfig, Record};
@@ -22,7 +25,17 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use crate::logfile;
+
 static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Where lines go instead of stderr.
+static FILE: OnceLock<logfile::Lines> = OnceLock::new();
+
+/// A line was dropped.
+pub fn count_lost() {
+    LOST.fetch_add(1, Ordering::Relaxed);
+}
 
 /// Lines that were dropped so far.
 pub fn lost() -> u64 {
@@ -39,10 +52,21 @@ pub fn start(level: &str) -> anyhow::Result<()> {
 
 /// The same, in lines that look as the configuration says.
 pub fn start_as(log: LogConfig) -> anyhow::Result<()> {
+    if let Some(file) = &log.file {
+        // A second one in this process would be a mistake, and changes nothing.
+        let _ = FILE.set(logfile::Lines::open(file, log.queue)?);
+    }
     subscriber(&log.level)?
         .event_format(Lines(log))
         .try_init()
         .map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// The process ends: what was said is written.
+pub fn finish() {
+    if let Some(file) = FILE.get() {
+        file.finish();
+    }
 }
 
 type Subscriber<F> = SubscriberBuilder<DefaultFields, F, EnvFilter, Stderr>;
@@ -136,6 +160,12 @@ struct Line;
 impl io::Write for Line {
     /// One call is one line. A pipe that is ready takes up to PIPE_BUF bytes without blocking.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(file) = FILE.get() {
+            if !file.put(line) {
+                count_lost();
+            }
+            return Ok(line.len());
+        }
         let stderr = rustix::stdio::stderr();
         let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
         let ready = poll(
@@ -156,7 +186,7 @@ impl io::Write for Line {
             _ => line,
         };
         if !ready.is_ok_and(|ready| ready > 0) || rustix::io::write(stderr, short).is_err() {
-            LOST.fetch_add(1, Ordering::Relaxed);
+            count_lost();
         }
         Ok(line.len())
     }

@@ -1,6 +1,7 @@
 //! The one binary: the tree of commands, and logging. Everything else lives in the crates it calls.
 
 mod cli;
+mod logfile;
 mod logging;
 
 use std::{
@@ -115,7 +116,13 @@ fn worker(args: AgentArgs) -> anyhow::Result<u8> {
     let file = ConfigFile { path: args.config };
     let (config, _) = file.read()?;
     logging::start_as(config.log)?;
-    howdah_agent::run(file, logging::lost)
+    let ended = howdah_agent::run(file, logging::lost);
+    if let Err(error) = &ended {
+        // Who reads the file alone sees it there.
+        tracing::error!("{error:#}.");
+    }
+    logging::finish();
+    ended
 }
 
 fn c_string(text: &OsStr) -> anyhow::Result<CString> {

@@ -38,7 +38,7 @@ pub use local::{
     Account, ApiTls, Bootstrap, CtlConfig, EtcdConfig, KubernetesConfig, LocalConfig, PostgresConfig,
     RestApiConfig, StoreConfig, VerifyClient,
 };
-pub use log::{Layout, LogConfig, Piece, Record};
+pub use log::{Layout, LogConfig, LogFile, Piece, Record};
 pub use merge::{patch, string_form};
 pub use methods::{CustomBootstrap, Method, ReplicaMethod};
 pub use place::Place;

@@ -1,6 +1,6 @@
 //! How a log line looks: Python's `%`-formats, as Patroni's users write them.
 
-use std::fmt::Write;
+use std::{fmt::Write, path::PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -46,6 +46,23 @@ pub struct LogConfig {
     pub layout: Layout,
     /// `strftime`; Python's `2026-11-26 07:00:50,760` unless set.
     pub dateformat: Option<String>,
+    /// Where lines go instead of stderr.
+    pub file: Option<LogFile>,
+    /// Lines that wait for the disk at most (`log.max_queue_size`).
+    pub queue: usize,
+}
+
+/// `log.dir`: a file `patroni.log` that is replaced when it has grown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// The directory.
+    pub dir: PathBuf,
+    /// Permissions of the files; what the process's mask leaves unless set.
+    pub mode: Option<u32>,
+    /// How many earlier files are kept beside it: `patroni.log.1` is the last one.
+    pub keep: usize,
+    /// A line that would make the file longer than so many bytes begins a new one; 0: never.
+    pub size: u64,
 }
 
 /// What a line has.
@@ -126,7 +143,41 @@ impl LogConfig {
             level: log.text("level")?.unwrap_or_else(|| "INFO".into()),
             layout,
             dateformat: log.text("dateformat")?,
+            file: LogFile::read(log)?,
+            queue: usize::try_from(log.int("max_queue_size", "")?.unwrap_or(1000).clamp(1, 100_000))
+                .unwrap_or(1000),
         })
+    }
+}
+
+impl LogFile {
+    fn read(log: &Reader<'_>) -> Result<Option<Self>, ConfigError> {
+        let count = |key: &str, unit: &str, default: i64| match log.int(key, unit)? {
+            Some(number) if number < 0 => Err(log.error(key, "must not be negative")),
+            number => Ok(number.unwrap_or(default).unsigned_abs()),
+        };
+        let keep = count("file_num", "", 4)?;
+        let size = count("file_size", "B", 25_000_000)?;
+        let mode = match log.value("mode") {
+            None | Some(Value::Null) => None,
+            Some(Value::Number(number)) => number.as_u64(),
+            Some(Value::String(text)) => u64::from_str_radix(text.trim_start_matches("0o"), 8).ok(),
+            Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) => Some(u64::MAX),
+        };
+        let mode = match mode {
+            None if log.value("mode").is_none_or(Value::is_null) => None,
+            Some(mode @ 0..=0o7777) => u32::try_from(mode).ok(),
+            _ => return Err(log.error("mode", "must be permissions in octal, such as 0644")),
+        };
+        let Some(dir) = log.text("dir")?.filter(|dir| !dir.is_empty()) else {
+            return Ok(None);
+        };
+        Ok(Some(LogFile {
+            dir: PathBuf::from(dir),
+            mode,
+            keep: usize::try_from(keep.min(1000)).unwrap_or(4),
+            size,
+        }))
     }
 }
 
@@ -317,6 +368,42 @@ mod tests {
             ),
         ] {
             assert_eq!(line(&log).as_deref(), Ok(expected), "{log}");
+        }
+    }
+
+    fn file(log: Value) -> Result<Option<LogFile>, String> {
+        let map = json!({ "log": log }).as_object().cloned().unwrap();
+        let section = Reader::root(&map, &crate::places::NOWHERE)
+            .section("log")
+            .unwrap();
+        LogFile::read(&section).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_file_has_patronis_defaults() {
+        let expected = |mode, size| LogFile {
+            dir: PathBuf::from("/var/log/patroni"),
+            mode,
+            keep: 4,
+            size,
+        };
+        let dir = "/var/log/patroni";
+        assert_eq!(file(json!({ "dir": dir })), Ok(Some(expected(None, 25_000_000))));
+        let set = json!({"dir": dir, "mode": "0640", "file_size": "1MB"});
+        assert_eq!(file(set), Ok(Some(expected(Some(0o640), 1024 * 1024))));
+        // YAML reads 0640 as a number in octal.
+        assert_eq!(
+            file(json!({"dir": dir, "mode": 0o640})).unwrap().unwrap().mode,
+            Some(0o640)
+        );
+        assert_eq!(file(json!({"file_size": 1})), Ok(None));
+        for wrong in [
+            json!({"mode": "rw"}),
+            json!({"mode": 99999}),
+            json!({"file_num": -1}),
+            json!({"file_size": "much"}),
+        ] {
+            assert!(file(wrong.clone()).is_err(), "{wrong}");
         }
     }
 
