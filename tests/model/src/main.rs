@@ -27,6 +27,9 @@ struct Kind {
     /// In failsafe mode, with a store that is out of reach at times.
     #[arg(long)]
     failsafe: bool,
+    /// Only faults that promises rest on: a store that is out of reach, processes that die, agents that freeze.
+    #[arg(long, requires = "failsafe", conflicts_with = "of_requests")]
+    of_promises: bool,
     /// With Kubernetes as the store, not etcd.
     #[arg(long)]
     kubernetes: bool,
@@ -123,6 +126,9 @@ fn run(command: &Command) -> anyhow::Result<bool> {
             if world.of_requests {
                 settings.faults = Faults::of_requests();
             }
+            if world.of_promises {
+                settings.faults = Faults::of_promises();
+            }
             let found = explore(&settings)?;
             println!(
                 "{} states, {} paths, up to {faults} faults, {}",
@@ -156,7 +162,11 @@ fn run(command: &Command) -> anyhow::Result<bool> {
                     let store = if world.kubernetes { " --kubernetes" } else { "" };
                     let requests = if world.of_requests { " --of-requests" } else { "" };
                     let begin = if world.bootstrap { " --bootstrap" } else { "" };
-                    let failsafe = if world.failsafe { " --failsafe" } else { "" };
+                    let failsafe = match (world.failsafe, world.of_promises) {
+                        (_, true) => " --failsafe --of-promises",
+                        (true, false) => " --failsafe",
+                        (false, false) => "",
+                    };
                     println!(
                         "tell it again: howdah-model replay {seed}{sync}{failsafe}{store}{begin}{requests}"
                     );
@@ -185,6 +195,7 @@ fn hunt() -> anyhow::Result<bool> {
         quorum: false,
         both: false,
         failsafe: false,
+        of_promises: false,
         kubernetes,
         bootstrap,
         of_requests,
@@ -215,6 +226,11 @@ fn hunt() -> anyhow::Result<bool> {
         Kind {
             failsafe: true,
             ..kind(true, false, false, false)
+        },
+        Kind {
+            failsafe: true,
+            of_promises: true,
+            ..kind(false, false, false, false)
         },
     ];
     for world in worlds {
@@ -263,6 +279,9 @@ fn simulation(world: Kind) -> anyhow::Result<Settings> {
         settings.faults = Faults::of_requests();
         settings.budget = 6;
     }
+    if world.of_promises {
+        settings.faults = Faults::of_promises();
+    }
     settings.calm_after = 160;
     settings.end = 260;
     settings.hang_after = 5;
@@ -293,6 +312,10 @@ fn mode(world: Kind) -> String {
     } else {
         store.to_owned()
     };
-    let faults = if world.of_requests { ", in order" } else { "" };
+    let faults = match (world.of_requests, world.of_promises) {
+        (true, _) => ", in order",
+        (_, true) => ", what promises rest on",
+        (false, false) => "",
+    };
     format!("{commits}, {store}{begin}{faults}")
 }

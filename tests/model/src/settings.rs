@@ -75,6 +75,19 @@ impl Faults {
         }
     }
 
+    /// Only what promises of the failsafe mode rest on: the store is out of reach, processes die, agents freeze.
+    #[must_use]
+    pub fn of_promises() -> Self {
+        Faults {
+            partitions: false,
+            deaths: true,
+            freezes: true,
+            checkpointers: false,
+            store_out: true,
+            ..Faults::of_commits()
+        }
+    }
+
     /// Only what decides whether a commit waits for a standby that is there: a checkpointer that reads no settings, and
     /// members that are cut off. Few enough that every placement of two is quickly tried.
     #[must_use]
