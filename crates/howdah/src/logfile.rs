@@ -93,7 +93,7 @@ impl Rotating {
 
     fn write(&mut self, line: &[u8]) -> std::io::Result<()> {
         let grown = self.length + line.len() as u64;
-        if self.config.size > 0 && grown > self.config.size && self.length > 0 {
+        if self.config.keep > 0 && self.config.size > 0 && grown > self.config.size && self.length > 0 {
             // Where no new file can be made, lines go on in this one.
             let rotated = self.rotate();
             if rotated.is_err() {
@@ -105,7 +105,7 @@ impl Rotating {
         Ok(())
     }
 
-    /// The last one goes, the others move up by one. Without any to keep, the file begins again.
+    /// The last one goes, the others move up by one.
     fn rotate(&mut self) -> std::io::Result<()> {
         let numbered = |number: usize| {
             let mut name = self.path.clone().into_os_string();
@@ -115,11 +115,7 @@ impl Rotating {
         for number in (1..self.config.keep).rev() {
             rename(&numbered(number), &numbered(number + 1))?;
         }
-        if self.config.keep > 0 {
-            rename(&self.path, &numbered(1))?;
-        } else {
-            fs::remove_file(&self.path)?;
-        }
+        rename(&self.path, &numbered(1))?;
         self.file = open(&self.path, self.config.mode)?;
         self.length = 0;
         Ok(())
@@ -171,10 +167,19 @@ mod tests {
         assert_eq!(read("patroni.log.1"), "line number 3\n");
         assert_eq!(read("patroni.log.2"), "line number 2\n");
         assert!(!dir.join("patroni.log.3").exists());
-        // The next process goes on where this one ended.
+        // Without any to keep the file grows.
+        let grows = LogFile {
+            keep: 0,
+            size: 1,
+            ..config.clone()
+        };
+        Rotating::open(grows).unwrap().write(b"more\n").unwrap();
+        assert_eq!(read("patroni.log"), "line number 4\nmore\n");
+        // The next process goes on where this one ended: the file is full.
         drop(rotating);
         Rotating::open(config).unwrap().write(b"a\n").unwrap();
-        assert_eq!(read("patroni.log"), "line number 4\na\n");
+        assert_eq!(read("patroni.log"), "a\n");
+        assert_eq!(read("patroni.log.1"), "line number 4\nmore\n");
         for name in ["patroni.log", "patroni.log.1", "patroni.log.2"] {
             fs::remove_file(dir.join(name)).unwrap();
         }

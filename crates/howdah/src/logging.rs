@@ -62,9 +62,12 @@ pub fn start_as(log: LogConfig) -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("{error}"))
 }
 
-/// The process ends: what was said is written.
-pub fn finish() {
+/// The process ends, with an error that is shown on stderr: whoever reads the file sees it too, and all that was said before.
+pub fn finish(error: Option<&anyhow::Error>) {
     if let Some(file) = FILE.get() {
+        if let Some(error) = error {
+            tracing::error!("{error:#}.");
+        }
         file.finish();
     }
 }

@@ -117,11 +117,7 @@ fn worker(args: AgentArgs) -> anyhow::Result<u8> {
     let (config, _) = file.read()?;
     logging::start_as(config.log)?;
     let ended = howdah_agent::run(file, logging::lost);
-    if let Err(error) = &ended {
-        // Who reads the file alone sees it there.
-        tracing::error!("{error:#}.");
-    }
-    logging::finish();
+    logging::finish(ended.as_ref().err());
     ended
 }
 

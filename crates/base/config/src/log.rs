@@ -59,9 +59,9 @@ pub struct LogFile {
     pub dir: PathBuf,
     /// Permissions of the files; what the process's mask leaves unless set.
     pub mode: Option<u32>,
-    /// How many earlier files are kept beside it: `patroni.log.1` is the last one.
+    /// How many earlier files are kept beside it: `patroni.log.1` is the last one. With 0 it is never replaced, as with Python's.
     pub keep: usize,
-    /// A line that would make the file longer than so many bytes begins a new one; 0: never.
+    /// A line that would make the file longer than so many bytes begins a new one; 0: none does.
     pub size: u64,
 }
 
@@ -160,14 +160,10 @@ impl LogFile {
         let size = count("file_size", "B", 25_000_000)?;
         let mode = match log.value("mode") {
             None | Some(Value::Null) => None,
-            Some(Value::Number(number)) => number.as_u64(),
-            Some(Value::String(text)) => u64::from_str_radix(text.trim_start_matches("0o"), 8).ok(),
-            Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) => Some(u64::MAX),
-        };
-        let mode = match mode {
-            None if log.value("mode").is_none_or(Value::is_null) => None,
-            Some(mode @ 0..=0o7777) => u32::try_from(mode).ok(),
-            _ => return Err(log.error("mode", "must be permissions in octal, such as 0644")),
+            Some(value) => match permissions(value) {
+                Some(mode) => Some(mode),
+                None => return Err(log.error("mode", "must be permissions in octal, such as 0644")),
+            },
         };
         let Some(dir) = log.text("dir")?.filter(|dir| !dir.is_empty()) else {
             return Ok(None);
@@ -179,6 +175,16 @@ impl LogFile {
             size,
         }))
     }
+}
+
+/// A text in octal; YAML reads `0644` as a number, which is one already.
+fn permissions(value: &Value) -> Option<u32> {
+    let mode = match value {
+        Value::Number(number) => u32::try_from(number.as_u64()?).ok()?,
+        Value::String(text) => u32::from_str_radix(text.trim_start_matches("0o"), 8).ok()?,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    (mode <= 0o7777).then_some(mode)
 }
 
 impl Layout {

@@ -12,8 +12,8 @@ use howdah_types::{BootTime, Lsn};
 use tokio::sync::mpsc;
 
 use crate::{
-    acquaintance::Acquaintance, api::ApiSettings, cluster::ClusterState, configuration::Configuration,
-    failsafe::Asking, gather::Observer, guard_link::GuardLink, keeper::KeeperLink, member,
+    api::ApiSettings, cluster::ClusterState, configuration::Configuration, failsafe::Asking,
+    gather::Observer, guard_link::GuardLink, keeper::KeeperLink, known_members::KnownMembers, member,
     patience::READ_PATIENCE, pending::Pending, probe::Prober, publish::ApiCommand, repeated::Repeated,
     replication::Replication, request::Asked, schedule::Schedule, voice::Voice, wake::Wake, work::Work,
 };
@@ -54,7 +54,7 @@ pub(crate) struct Agent {
     pub(crate) next_look: BootTime,
     pub(crate) prober: Prober,
     pub(crate) peer_client: Client,
-    pub(crate) acquaintance: Acquaintance,
+    pub(crate) known_members: KnownMembers,
     /// The last decision without its effects: its reasons are shown until the next one, which begins with its memory.
     pub(crate) plan: Plan,
     /// Something has happened that asks for a decision.
@@ -174,7 +174,7 @@ impl Agent {
         let snapshot = self.snapshot(view.as_ref(), postgres);
         self.picture = Some(without_positions(&snapshot.postgres));
         let plan = decide(&snapshot);
-        self.acquaintance.keep(&self.server, &plan.memory.known).await;
+        self.known_members.keep(&self.server, &plan.memory.known).await;
         self.prepare_to_ask();
         self.voice.say(&plan, &snapshot);
         self.plan = Plan {

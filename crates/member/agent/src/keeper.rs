@@ -340,7 +340,7 @@ impl KeeperTask {
             }
             if !told {
                 told = true;
-                tracing::error!("The lease is over and the guard has not ended PostgreSQL yet: killing it.");
+                tracing::error!("The lease is over and PostgreSQL still runs: killing it.");
             }
             if now() >= limit {
                 return false;

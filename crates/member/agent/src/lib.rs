@@ -15,11 +15,11 @@
 //!                scheduled.rs (restarts at a time)
 //!   its state:   configuration.rs (from the file and the store)   cluster.rs (what the store says)   work.rs (the long action)
 //!                request.rs (what was asked)   replication.rs (what PostgreSQL was told)   pending.rs   voice.rs (what was said)
+//!   for its next life: note.rs (files beside the data)   known_members.rs   failsafe.rs (promises, and how members are asked)
 //! ```
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
-mod acquaintance;
 mod action;
 mod agent;
 mod api;
@@ -32,6 +32,7 @@ mod failsafe;
 mod gather;
 mod guard_link;
 mod keeper;
+mod known_members;
 mod life;
 mod member;
 mod note;

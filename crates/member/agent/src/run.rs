@@ -17,7 +17,6 @@ use tokio::{
 };
 
 use crate::{
-    acquaintance::{self, Acquaintance},
     agent::{Agent, Signals},
     api::{self, ApiSettings},
     cluster::ClusterState,
@@ -26,6 +25,7 @@ use crate::{
     gather::Observer,
     guard_link::GuardLink,
     keeper::KeeperLink,
+    known_members::{self, KnownMembers},
     note::Note,
     pending::Pending,
     probe::Prober,
@@ -175,7 +175,7 @@ impl Agent {
     /// An agent that has looked at nothing yet.
     pub(crate) fn new(parts: Parts) -> Self {
         let memory = Memory {
-            known: acquaintance::kept(&parts.server),
+            known: known_members::kept(&parts.server),
             ..Memory::default()
         };
         let scope = parts.settings.local.scope.clone();
@@ -188,7 +188,7 @@ impl Agent {
             next_look: now(),
             prober: Prober::new(parts.peers.clone(), scope, parts.wake.clone()),
             peer_client: parts.peers,
-            acquaintance: Acquaintance::default(),
+            known_members: KnownMembers::default(),
             plan: Plan {
                 memory,
                 ..Plan::default()

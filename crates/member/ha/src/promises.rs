@@ -62,7 +62,7 @@ pub(crate) struct Promises {
     promised: Option<Round>,
     /// The last round.
     last_asked: Option<BootTime>,
-    /// Rounds up to this one are not relied upon any more.
+    /// Rounds up to this one are no longer relied on.
     settled: Option<BootTime>,
     next_ask: BootTime,
 }
@@ -107,7 +107,7 @@ impl Promises {
         self.asking.iter().chain(&self.promised)
     }
 
-    /// Promises that were asked for up to then are not relied upon.
+    /// Promises that were asked for up to then are not relied on.
     pub(crate) fn settled(&self) -> Option<BootTime> {
         self.settled
     }
@@ -150,8 +150,7 @@ impl Promises {
         agreed
     }
 
-    /// The store has confirmed the lease for at least as long, or the leadership is over: no promise is relied upon, not even one that
-    /// is still to come.
+    /// The store has confirmed the lease for at least as long: no promise is relied on, not even one that is still to come.
     pub(crate) fn settle(&mut self) {
         self.asking = None;
         self.promised = None;

@@ -1,4 +1,4 @@
-//! The other members, kept in a file beside the data directory: after an outage of the store that was longer than a lease it shows
+//! The addresses of the other members, kept in a file beside the data directory: after an outage of the store that was longer than a lease it shows
 //! none, and an agent that was started meanwhile must know whom to ask before it leads.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -16,11 +16,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Writes the file when it is to say something else.
 #[derive(Default)]
-pub(crate) struct Acquaintance {
+pub(crate) struct KnownMembers {
     written: Option<String>,
 }
 
-impl Acquaintance {
+impl KnownMembers {
     /// Keeps these members. A file that cannot be written is tried again with the next change.
     pub(crate) async fn keep(&mut self, server: &Server, known: &BTreeMap<MemberName, KnownMember>) {
         let text = to_text(known);
@@ -30,18 +30,13 @@ impl Acquaintance {
         self.written = Some(text.clone());
         let note = Note::members(server);
         let done = blocking("keeping the other members", move || note.mark(&[text]));
-        match howdah_http::timeout_at(now() + PATIENCE, done).await {
-            Ok(Ok(Ok(()))) => {}
-            Err(_) => tracing::warn!(
-                "The other members were not kept for the next start: the disk does not answer."
-            ),
-            Ok(Ok(Err(error))) => {
-                tracing::warn!("The other members were not kept for the next start: {error}.");
-            }
-            Ok(Err(error)) => {
-                tracing::warn!("The other members were not kept for the next start: {error:#}.");
-            }
-        }
+        let why = match howdah_http::timeout_at(now() + PATIENCE, done).await {
+            Ok(Ok(Ok(()))) => return,
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => "the disk does not answer".to_owned(),
+        };
+        tracing::warn!("The addresses of the other members were not kept for the next start: {why}.");
     }
 }
 
