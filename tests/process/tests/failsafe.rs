@@ -61,13 +61,14 @@ async fn says_so(lab: &Lab, member: usize) -> bool {
 }
 
 /// Writes are acknowledged after this moment, by this member.
-async fn goes_on(writers: &mut Writers, acks: &mut Vec<Ack>, member: usize, after: BootTime) {
-    until("writes go on", PATIENCE, async || {
+async fn goes_on(lab: &Lab, writers: &mut Writers, acks: &mut Vec<Ack>, member: usize, after: BootTime) {
+    let goes_on = until("writes go on", PATIENCE, async || {
         writers.drain(acks);
         acks.iter().any(|ack| ack.member == member && ack.at > after)
-    })
-    .await
-    .unwrap();
+    });
+    if let Err(error) = goes_on.await {
+        panic!("{error}\n{}", lab.logs());
+    }
 }
 
 /// A store that does not answer for more than two leases: PostgreSQL is not restarted, the leader stays, no row is lost.
@@ -81,7 +82,7 @@ async fn an_outage_of_the_store_stops_no_write() {
     cut_all(&lab, true);
     let end = now() + Duration::from_secs(12);
     sleep_until(end).await;
-    goes_on(&mut writers, &mut acks, primary, end).await;
+    goes_on(&lab, &mut writers, &mut acks, primary, end).await;
     for member in 0..3 {
         assert!(says_so(&lab, member).await, "m{member}\n{}", lab.logs());
     }
@@ -171,7 +172,7 @@ async fn patronis_agents_and_ours_agree() {
         cut_all(&lab, true);
         let end = now() + Duration::from_secs(24);
         sleep_until(end).await;
-        goes_on(&mut writers, &mut acks, leader, end).await;
+        goes_on(&lab, &mut writers, &mut acks, leader, end).await;
         cut_all(&lab, false);
         lab.wait_healthy(PATIENCE).await.unwrap();
         assert_eq!(lab.primary().await, Some(leader), "{}", lab.logs());

@@ -155,10 +155,11 @@ impl KeeperLink {
         self.asking.store(asking.map(Arc::new));
     }
 
-    /// Promises not to lead. False: it leads, or may.
-    pub(crate) async fn promise(&self, promise: Promise) -> bool {
+    /// Promises not to lead, and returns what is promised from now on. `None`: it leads, or may.
+    pub(crate) async fn promise(&self, promise: Promise) -> Option<Promise> {
         let (answer, answered) = oneshot::channel();
-        self.asked.send((promise, answer)).await.is_ok() && answered.await.unwrap_or(false)
+        self.asked.send((promise, answer)).await.ok()?;
+        answered.await.ok()?
     }
 
     /// What it published last.
@@ -191,7 +192,7 @@ impl KeeperLink {
 }
 
 /// A leader that asks for a promise, and who waits for the answer.
-type AskedFor = (Promise, oneshot::Sender<bool>);
+type AskedFor = (Promise, oneshot::Sender<Option<Promise>>);
 
 struct KeeperTask {
     keeper: Keeper,
@@ -206,7 +207,7 @@ struct KeeperTask {
     asking: SharedAsking,
     asked: mpsc::Receiver<AskedFor>,
     /// Who waits for a promise.
-    waits: Option<oneshot::Sender<bool>>,
+    waits: Option<oneshot::Sender<Option<Promise>>>,
 }
 
 /// What the keeper waits for. What is in flight is never dropped: a caller that drops the future of a write does not know
@@ -238,7 +239,8 @@ impl KeeperTask {
                     KeeperOutput::Promised(promised) => {
                         if let Some(waits) = self.waits.take() {
                             // Who has gone does not count on it.
-                            let _ = waits.send(promised);
+                            let given = self.keeper.promise(now()).filter(|_| promised);
+                            let _ = waits.send(given.cloned());
                         }
                     }
                     KeeperOutput::EndPrimary => next = self.end_primary().then_some(KeeperInput::Ended),

@@ -59,11 +59,8 @@ pub(crate) async fn promise(api: &Api, body: &Map<String, Value>) -> Answer {
     // One after the other, so that the file has what was promised last.
     static TURN: Mutex<()> = Mutex::const_new(());
     let _turn = TURN.lock().await;
-    if !api.keeper.promise(promise).await {
+    let Some(promise) = api.keeper.promise(promise).await else {
         return Answer::text(500, LEADS);
-    }
-    let Some(promise) = api.keeper.status().promise else {
-        return Answer::text(500, "the promise is over");
     };
     let note = Note::promise(&api.server);
     let text = failsafe::to_text(&promise, now());
