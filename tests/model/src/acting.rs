@@ -193,7 +193,10 @@ impl World {
             sync_names: pg.sync_names.clone(),
             commit_level: CommitLevel::Flush,
             walsenders: walsenders.collect(),
+            replayed: node.lsn(),
             slots: Vec::new(),
+            syncs_slots: false,
+            feedback: false,
         })
     }
 

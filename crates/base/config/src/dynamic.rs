@@ -9,6 +9,7 @@ use crate::{
     methods::{recovery_settings, replica_methods},
     places::NOWHERE,
     reader::Reader,
+    slots::{PermanentSlot, SlotMatcher, ignored_slots, permanent_slots},
     standby::{StandbyCluster, standby_cluster},
     string_form,
 };
@@ -44,12 +45,10 @@ pub struct Dynamic {
     pub member_slots_ttl: Duration,
     /// How long PostgreSQL stays down where leadership was handed over (`howdah.closed_after_handover`).
     pub closed_after_handover: Duration,
-    /// Permanent physical slots, by name.
-    pub permanent_slots: Vec<String>,
-    /// Permanent logical slots, by name: not made, and not dropped either.
-    pub logical_slots: Vec<String>,
-    /// Slots that are left alone, by name.
-    pub ignore_slots: Vec<String>,
+    /// Slots that exist on whoever leads, by name.
+    pub permanent_slots: BTreeMap<String, PermanentSlot>,
+    /// Slots that are left alone.
+    pub ignore_slots: Vec<SlotMatcher>,
     /// Maintenance mode: nothing is started, stopped or failed over.
     pub pause: bool,
     /// Physical slots for members.
@@ -261,9 +260,8 @@ fn read(
         check_timeline: root.flag("check_timeline")?.unwrap_or(false),
         closed_after_handover: closed_after_handover(&root)?,
         member_slots_ttl: seconds(root.int("member_slots_ttl", "s")?, 1800),
-        permanent_slots: permanent_slots(&root, true, &mut warnings)?,
-        logical_slots: permanent_slots(&root, false, &mut Vec::new())?,
-        ignore_slots: ignored_slots(&root),
+        permanent_slots: permanent_slots(&root, &mut warnings)?,
+        ignore_slots: ignored_slots(&root, &mut warnings),
         pause: root.flag("pause")?.unwrap_or(false),
         use_slots,
         use_pg_rewind: flag("use_pg_rewind")?,
@@ -311,50 +309,6 @@ fn synchronous_flag(root: &Reader<'_>) -> Result<bool, ConfigError> {
 fn asks_for_quorum(root: &Reader<'_>) -> bool {
     let mode = root.text("synchronous_mode").ok().flatten();
     mode.is_some_and(|mode| mode.eq_ignore_ascii_case("quorum"))
-}
-
-fn permanent_slots(
-    root: &Reader<'_>,
-    physical: bool,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<String>, ConfigError> {
-    let mut names = Vec::new();
-    for key in ["slots", "permanent_slots", "permanent_replication_slots"] {
-        for (name, slot) in root.section(key)?.map() {
-            let kind = slot.get("type").and_then(Value::as_str);
-            let is_physical = matches!(kind, None | Some("physical"));
-            if !is_physical {
-                warnings.push(format!(
-                    "{key}.{name}: {} slots are not supported yet; it is left alone",
-                    kind.unwrap_or_default()
-                ));
-            }
-            if !is_slot_name(&name) {
-                warnings.push(format!(
-                    "{key}.{name}: a replication slot's name has lower case letters, digits and '_', 63 at most; it is left out"
-                ));
-            } else if is_physical == physical {
-                names.push(name);
-            }
-        }
-    }
-    names.sort();
-    names.dedup();
-    Ok(names)
-}
-
-/// PostgreSQL's rule.
-fn is_slot_name(name: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    (1..=63).contains(&name.len()) && name.chars().all(allowed)
-}
-
-/// Slots that are matched by their name; a matcher without one would match all of its kind, which are not ours to drop
-/// either way.
-fn ignored_slots(root: &Reader<'_>) -> Vec<String> {
-    let matchers = root.value("ignore_slots").and_then(Value::as_array);
-    let name = |matcher: &Value| Some(matcher.get("name")?.as_str()?.to_owned());
-    matchers.into_iter().flatten().filter_map(name).collect()
 }
 
 /// Parameters, by their names in lower case: PostgreSQL does not tell the cases apart.

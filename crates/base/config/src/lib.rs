@@ -25,6 +25,7 @@ mod methods;
 mod place;
 mod places;
 mod reader;
+mod slots;
 mod source;
 mod standby;
 
@@ -44,5 +45,6 @@ pub use methods::{CustomBootstrap, Method, ReplicaMethod};
 pub use place::Place;
 pub use places::Places;
 pub use reader::{parse_bool, parse_int};
+pub use slots::{ClusterType, PermanentSlot, SlotKind, SlotMatcher};
 pub use source::{Source, duplicates, load};
 pub use standby::StandbyCluster;

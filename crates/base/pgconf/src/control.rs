@@ -2,6 +2,8 @@ use howdah_types::{Lsn, SystemId, Timeline};
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::crc;
+
 /// PostgreSQL's `DBState`: what the cluster was doing when `pg_control` was last written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum DbState {
@@ -121,7 +123,7 @@ const LAST_CHECKSUM: usize = 480;
 /// Whether somewhere the next four bytes are the CRC-32C of all before them. That a wrong file passes is as likely as
 /// with one place, seventy times over: one in sixty million.
 fn has_checksum(bytes: &[u8]) -> bool {
-    let mut crc = u32::MAX;
+    let mut crc = crc::START;
     for (offset, byte) in bytes.iter().enumerate().take(LAST_CHECKSUM) {
         if offset >= FIRST_CHECKSUM
             && offset % 4 == 0
@@ -130,14 +132,7 @@ fn has_checksum(bytes: &[u8]) -> bool {
         {
             return true;
         }
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            let low = crc & 1;
-            crc >>= 1;
-            if low == 1 {
-                crc ^= 0x82f6_3b78;
-            }
-        }
+        crc = crc::with_byte(crc, *byte);
     }
     false
 }

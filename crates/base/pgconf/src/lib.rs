@@ -14,6 +14,7 @@
 
 mod conninfo;
 mod control;
+mod crc;
 mod files;
 mod guc;
 mod hba;
@@ -22,6 +23,7 @@ mod lists;
 mod managed;
 mod parameters;
 mod quote;
+mod slot_state;
 mod timeline;
 
 pub use conninfo::{Conninfo, pgpass_line, pgpass_password};
@@ -35,4 +37,5 @@ pub use parameters::{
     CATALOGUED, Context, Parameter, Wrong, parameter, parameter_error, parameter_names, wrong_everywhere,
 };
 pub use quote::{sql_identifier, sql_literal};
+pub use slot_state::check_slot_state;
 pub use timeline::{TimelineEvidence, newest_at, wal_file};

@@ -17,7 +17,7 @@ const REMARKS: &[(&str, &str)] = &[
         "of a new cluster; a later change is named (no major upgrades yet)",
     ),
     ("volume.size", "of a new cluster; a later change is named"),
-    ("patroni.slots", "physical ones; logical ones are named"),
+    ("patroni.slots", "physical and logical ones"),
     (
         "clone",
         "**refused for a new cluster**; left over in the manifest of an old one it is named",

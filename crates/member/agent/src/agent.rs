@@ -13,9 +13,10 @@ use tokio::sync::mpsc;
 
 use crate::{
     api::ApiSettings, cluster::ClusterState, configuration::Configuration, failsafe::Asking,
-    gather::Observer, guard_link::GuardLink, keeper::KeeperLink, known_members::KnownMembers, member,
-    patience::READ_PATIENCE, pending::Pending, probe::Prober, publish::ApiCommand, repeated::Repeated,
-    replication::Replication, request::Asked, schedule::Schedule, voice::Voice, wake::Wake, work::Work,
+    gather::Observer, guard_link::GuardLink, keeper::KeeperLink, known_members::KnownMembers,
+    logical_slots::LogicalSlots, member, patience::READ_PATIENCE, pending::Pending, probe::Prober,
+    publish::ApiCommand, repeated::Repeated, replication::Replication, request::Asked, schedule::Schedule,
+    voice::Voice, wake::Wake, work::Work,
 };
 
 /// Health checks with a lag speak of a position that is at most this old; `/patroni` looks when it is asked.
@@ -68,6 +69,7 @@ pub(crate) struct Agent {
     pub(crate) guard_trouble: Repeated,
     pub(crate) work: Work,
     pub(crate) replication: Replication,
+    pub(crate) logical_slots: LogicalSlots,
     pub(crate) asked: Asked,
     pub(crate) schedule: Schedule,
     pub(crate) pending: Pending,
@@ -196,6 +198,11 @@ impl Agent {
         }
         self.write_record(view.as_deref(), Some(&snapshot)).await;
         self.find_pending(&snapshot).await;
+        if let Some(view) = view {
+            let postmaster = self.observer.postmaster();
+            self.logical_slots
+                .watch(&self.server, &snapshot, &view, postmaster, &self.wake);
+        }
     }
 
     /// Looks at PostgreSQL. The next look between decisions comes later the longer this one took: at a server that does not
@@ -384,6 +391,8 @@ fn without_positions(postgres: &Postgres) -> Postgres {
         }
         for slot in &mut running.slots {
             slot.restart_lsn = slot.restart_lsn.map(|_| Lsn(0));
+            slot.confirmed_lsn = slot.confirmed_lsn.map(|_| Lsn(0));
+            slot.catalog_xmin = None;
         }
     }
     postgres

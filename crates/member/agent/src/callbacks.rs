@@ -104,7 +104,7 @@ enum Expected {
 
 fn expected(action: &Action) -> Option<Expected> {
     match action {
-        Action::Restart { .. } => Some(Expected::Restart),
+        Action::Restart { .. } | Action::CopySlots { .. } => Some(Expected::Restart),
         Action::HandOver { .. }
         | Action::DemoteCluster
         | Action::StopPrimary

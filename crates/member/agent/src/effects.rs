@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use howdah_clock::now;
 use howdah_config::{Dynamic, SyncMode};
 use howdah_dcs::{Cond, Document, HistoryEntry, KeyOp, Outcome, View};
-use howdah_ha::{Action, Effect, Here, Means, NotBegun, SlotChange, Step, may_begin, may_go_on};
+use howdah_ha::{
+    Action, Effect, Feeding, Here, Means, NotBegun, SlotChange, Step, may_begin, may_go_on, needs_feedback,
+};
 use howdah_postgres::{Recovery, advance_slot, create_slot, drop_slot, write_wal};
 use howdah_types::Timeline;
 
@@ -127,7 +129,9 @@ impl Agent {
             .map(source);
         let (server, dynamic) = (self.server.clone(), Arc::clone(&self.settings.dynamic));
         let sync_names = self.wanted_sync_names();
-        let written = writing(move || server.write_conf(&dynamic, upstream, sync_names, Recovery::Replica));
+        let feedback = self.wants_feedback();
+        let written =
+            writing(move || server.write_conf(&dynamic, upstream, sync_names, feedback, Recovery::Replica));
         match written.await.and_then(|written| written.map_err(Into::into)) {
             Ok(()) => {
                 self.server.reload();
@@ -148,6 +152,18 @@ impl Agent {
             self.cluster.view.as_deref(),
             &self.settings.local.name,
         )
+    }
+
+    fn wants_feedback(&self) -> bool {
+        let Some(view) = &self.cluster.view else {
+            return false;
+        };
+        needs_feedback(&Feeding {
+            config: &self.settings.dynamic,
+            me: &self.settings.local.name,
+            tags: &self.settings.local.tags,
+            view,
+        })
     }
 
     async fn prove_commits_wait(&mut self) -> Next {
@@ -189,8 +205,16 @@ impl Agent {
         };
         let deadline = now() + WRITE_PATIENCE;
         let mut failed = false;
-        for change in changes {
+        let (logical, physical): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| {
+            matches!(
+                change,
+                SlotChange::CreateLogical { .. } | SlotChange::AdvanceLogical { .. }
+            )
+        });
+        self.logical_slots.change(&self.server, logical, &self.wake);
+        for change in physical {
             let (result, what) = match &change {
+                SlotChange::CreateLogical { .. } | SlotChange::AdvanceLogical { .. } => continue,
                 SlotChange::Create(name) => (create_slot(session, name, deadline).await, "created"),
                 SlotChange::Drop(name) => (drop_slot(session, name, deadline).await, "dropped"),
                 SlotChange::Advance(name, to) => (advance_slot(session, name, *to, deadline).await, "moved"),
@@ -273,12 +297,16 @@ impl Agent {
             }
         }
         tracing::info!("Beginning: {}.", action.name());
+        if matches!(action, Action::Promote { .. }) {
+            self.logical_slots.before_promotion();
+        }
         self.voice.callbacks.begins(&action);
         if let Action::StartReplica { follow } | Action::Restart { follow, .. } = &action {
             self.replication.upstream = follow.clone();
         }
         if let Action::Clone { follow, .. }
         | Action::Reinitialize { follow, .. }
+        | Action::CopySlots { follow, .. }
         | Action::Rejoin { leader: follow, .. } = &action
         {
             self.replication.upstream = Some(follow.clone());
@@ -310,6 +338,7 @@ impl Agent {
             peers: self.peer_client.clone(),
             config: Arc::clone(&self.settings.local),
             sync_names: self.wanted_sync_names(),
+            feedback: self.wants_feedback(),
             stage: self.work.stage.clone(),
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use howdah_clock::now;
+use howdah_config::SlotKind;
 use howdah_ha::{CommitLevel, Postgres, Running, Slot, Stopped, WalSender};
 use howdah_postgres::{PgError, Sample, Server, Session};
 use howdah_types::{BootTime, Lsn, Origins, SystemId, Timeline};
@@ -279,10 +280,25 @@ fn running(system_id: SystemId, sample: &Sample, origins: Origins) -> Running {
             .iter()
             .map(|slot| Slot {
                 name: slot.slot_name.clone(),
+                kind: match (&slot.database, &slot.plugin) {
+                    (Some(database), Some(plugin)) => SlotKind::Logical {
+                        database: database.clone(),
+                        plugin: plugin.clone(),
+                    },
+                    _ => SlotKind::Physical,
+                },
                 active: slot.active,
                 restart_lsn: slot.restart.map(Lsn),
-                logical: slot.logical,
+                confirmed_lsn: slot.confirmed.map(Lsn),
+                catalog_xmin: slot.catalog_xmin,
+                has_xmin: slot.has_xmin,
+                lost: slot.lost,
+                failover: slot.failover,
+                synced: slot.synced,
             })
             .collect(),
+        replayed: sample.replayed,
+        syncs_slots: sample.syncs_slots,
+        feedback: sample.feedback,
     }
 }

@@ -34,6 +34,7 @@ mod guard_link;
 mod keeper;
 mod known_members;
 mod life;
+mod logical_slots;
 mod member;
 mod note;
 mod outside;

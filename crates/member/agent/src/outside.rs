@@ -40,6 +40,8 @@ pub(crate) struct Outside {
     pub(crate) config: Arc<howdah_config::LocalConfig>,
     /// `synchronous_standby_names` as the last decision wants it.
     pub(crate) sync_names: Option<String>,
+    /// The upstream must hear which rows of the catalogue are still needed.
+    pub(crate) feedback: bool,
     /// What the action is doing, for the member record.
     pub(crate) stage: watch::Sender<Option<(howdah_types::PgState, howdah_types::Role)>>,
 }
@@ -102,12 +104,13 @@ impl Outside {
         let upstream = upstream.filter(|_| !self.config.tags.nostream()).map(source);
         let (server, dynamic, sync_names) =
             (self.server.clone(), self.dynamic.clone(), self.sync_names.clone());
+        let feedback = self.feedback;
         writing(move || {
             server.dir.create()?;
             server.dir.remove_stale_pid_file()?;
             server.set_recovery(&recovery)?;
             server.set_standby(as_replica)?;
-            server.write_conf(&dynamic, upstream, sync_names, recovery)
+            server.write_conf(&dynamic, upstream, sync_names, feedback, recovery)
         })
         .await??;
         let mut tail = Vec::new();

@@ -68,6 +68,15 @@ pub enum Action {
         /// A rewind did not help, or found nothing to do: copy.
         copy: bool,
     },
+    /// Stop a replica, put copies of the leader's logical slots into its data, and start it again.
+    CopySlots {
+        /// Whose.
+        leader: Upstream,
+        /// Whom to follow then.
+        follow: Upstream,
+        /// Their names.
+        names: Vec<String>,
+    },
     /// Write a checkpoint, so that others can rewind against the new timeline.
     Checkpoint,
     /// Stop and start in the same role.
@@ -102,6 +111,7 @@ impl Action {
             | Action::StartPrimary { .. }
             | Action::Promote { .. }
             | Action::Rejoin { .. }
+            | Action::CopySlots { .. }
             | Action::Restart { .. } => true,
             Action::Bootstrap
             | Action::Clone { .. }
@@ -126,6 +136,7 @@ impl Action {
             | Action::StartReplica { .. }
             | Action::StartPrimary { .. }
             | Action::Rejoin { .. }
+            | Action::CopySlots { .. }
             | Action::Restart { .. } => true,
             Action::Promote { .. }
             | Action::HandOver { .. }
@@ -153,6 +164,7 @@ impl Action {
             Action::GiveUp => "giving up",
             Action::KillServer => "killing PostgreSQL",
             Action::Rejoin { .. } => "rejoin",
+            Action::CopySlots { .. } => "copying logical slots",
             Action::Checkpoint => "checkpoint",
             Action::Restart { .. } => "restart",
             Action::Reinitialize { .. } => "reinitialize",

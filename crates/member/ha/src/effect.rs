@@ -79,4 +79,24 @@ pub enum SlotChange {
     Drop(String),
     /// No member streams through it here; its consumer has got this far.
     Advance(String, Lsn),
+    /// Primary: create a logical one.
+    CreateLogical {
+        /// Its name.
+        name: String,
+        /// Whose changes it decodes.
+        database: String,
+        /// Its output plugin.
+        plugin: String,
+        /// PostgreSQL copies it to standbys by itself.
+        failover: bool,
+    },
+    /// Replica: the consumer of a logical one has got this far on the primary.
+    AdvanceLogical {
+        /// Its name.
+        name: String,
+        /// Whose changes it decodes.
+        database: String,
+        /// What its consumer has confirmed, and we have replayed.
+        to: Lsn,
+    },
 }

@@ -8,7 +8,8 @@ use crate::{
     Action, Effect, Plan, Reason, Request, Running, Snapshot,
     candidate::has_forked,
     plan::SOON,
-    slots, sync,
+    slots::{self, Feeding, needs_feedback},
+    sync,
     upstream::{desired_upstream, is_ready, source, tells_its_timeline, upstream},
 };
 
@@ -63,7 +64,14 @@ pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: 
     let forked = view
         .leader_member()
         .is_some_and(|(_, member)| has_forked(member, &running.origins));
-    if !pointed && !forked && !snapshot.me.tags.nostream() && tells_its_timeline(view) {
+    let feedback = needs_feedback(&Feeding {
+        config: &snapshot.config,
+        me: &snapshot.me.name,
+        tags: &snapshot.me.tags,
+        view,
+    });
+    let silent = feedback && !running.feedback;
+    if (!pointed || silent) && !forked && !snapshot.me.tags.nostream() && tells_its_timeline(view) {
         plan.effect(Effect::Follow(Some(wanted)));
         plan.wake(snapshot.now + SOON * 5);
     }

@@ -38,7 +38,11 @@ pub fn admit(action: &Action, lease: LeaseState, now: BootTime) -> Result<(), St
         }
         // The leader of a cluster that follows another one.
         Action::Rejoin { leader, .. } if leader.remote => Ok(()),
-        Action::Clone { .. } | Action::Reinitialize { .. } | Action::Rejoin { .. } | Action::StopPrimary => {
+        Action::Clone { .. }
+        | Action::Reinitialize { .. }
+        | Action::Rejoin { .. }
+        | Action::CopySlots { .. }
+        | Action::StopPrimary => {
             if lease == LeaseState::None {
                 Ok(())
             } else {

@@ -51,6 +51,7 @@ mod reason;
 mod recover;
 mod rejoin;
 mod remember;
+mod slot_readiness;
 mod slots;
 mod snapshot;
 mod standby_leader;
@@ -72,6 +73,8 @@ pub use plan::Plan;
 pub use promises::{Promise, Question};
 pub use reason::Reason;
 pub use rejoin::{LeaderWal, OwnEnd, OwnWal, Relation, relate};
+pub use slot_readiness::SlotReadiness;
+pub use slots::{Feeding, needs_feedback, slot_on_leader};
 pub use snapshot::{
     CommitLevel, Dcs, Failsafe, KnownMember, LastLeader, Me, Memory, Peer, Peers, Postgres, Request, Running,
     RunningAction, Slot, Snapshot, Stopped, Unguarded, WalSender, Written,

@@ -1,49 +1,69 @@
-//! Physical replication slots: each member keeps the WAL that the others still need, also as a replica, so that they
-//! can go on streaming from it when it is promoted.
+//! Replication slots: which of them exist here, and how far they are.
+//!
+//! Each member keeps the WAL that the others still need, also as a replica, so that they can go on streaming from it when it is
+//! promoted. Permanent slots exist on every member that may lead: physical ones are made, logical ones are copied from the leader,
+//! and all are moved along with what the leader publishes (`/status`).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use howdah_config::SlotKind;
 use howdah_dcs::{Member, View};
-use howdah_types::{Lsn, MemberName};
+use howdah_types::{Lsn, MemberName, Tags};
 
-use crate::{Effect, Plan, Running, SlotChange, Snapshot, upstream::can_feed};
+use crate::{
+    Action, Effect, Plan, Running, Slot, SlotChange, Snapshot,
+    upstream::{can_feed, desired_upstream, is_ready, upstream},
+};
 
-/// Slots on the leader: one for every member that streams from it.
-pub(crate) fn leader(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
-    // A member whose upstream cannot feed it streams from us.
-    let streams_here = |name: &MemberName, member: &Member| {
-        let elsewhere = member.tags.replicatefrom().is_some_and(|from| {
-            from != snapshot.me.name.as_str()
-                && view
-                    .members
-                    .iter()
-                    .any(|(other, member)| other.as_str() == from && other != name && can_feed(member))
-        });
-        *name != snapshot.me.name && !member.tags.nostream() && !elsewhere
-    };
-    let wanted: Vec<String> = view
-        .members
-        .iter()
-        .filter(|(name, member)| streams_here(name, member))
-        .map(|(name, _)| name.slot_name())
-        .collect();
-    apply(snapshot, running, &wanted, &BTreeMap::new(), plan);
+/// Logical slots are copied by one replica after the other, which is stopped for that: so long after the one before it.
+const STAGGER: Duration = Duration::from_secs(10);
+
+/// And tried again after this long: the WAL of a slot whose consumer is far behind may not be here.
+const COPY_AGAIN: Duration = Duration::from_secs(15);
+
+/// A slot that should exist here.
+struct Wanted {
+    kind: SlotKind,
+    /// How far its consumer is, wherever that streams from.
+    target: Option<Lsn>,
+    /// Its consumer streams from us.
+    used_here: bool,
 }
 
-/// Slots on a replica: for every other member, moved along with what the leader publishes.
+/// Slots on the leader: for the other members, and the permanent ones.
+pub(crate) fn leader(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
+    let wanted = wanted(snapshot, view, true);
+    apply(snapshot, view, running, &wanted, plan);
+}
+
+/// Slots on a replica: the same, moved along with what the leader publishes.
 pub(crate) fn replica(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
-    let positions = view.status.slots.clone().unwrap_or_default();
-    // A member that never leads keeps WAL for those alone that stream from it.
-    let needs_us = |member: &Member| {
-        !snapshot.me.tags.nofailover() || member.tags.replicatefrom() == Some(snapshot.me.name.as_str())
+    let wanted = wanted(snapshot, view, false);
+    apply(snapshot, view, running, &wanted, plan);
+    copy_missing(snapshot, view, running, &wanted, plan);
+}
+
+/// How far the slots of this cluster are, for replicas to move theirs. With it goes the leader's own position, for the slot that it will
+/// need when it is a replica.
+pub(crate) fn published(snapshot: &Snapshot, view: &View, running: &Running) -> BTreeMap<String, Lsn> {
+    let retains = !snapshot.config.member_slots_ttl.is_zero();
+    let wanted = wanted(snapshot, view, true);
+    let retained = retained(snapshot, view, running);
+    let position = |slot: &Slot| match (&slot.kind, wanted.get(&slot.name)) {
+        (_, Some(wanted)) if wanted.kind != slot.kind => None,
+        (SlotKind::Logical { .. }, wanted) => slot.confirmed_lsn.filter(|_| wanted.is_some()),
+        (SlotKind::Physical, None) => slot.restart_lsn.filter(|_| retained.contains(&slot.name)),
+        (SlotKind::Physical, Some(_)) => slot.restart_lsn,
     };
-    let wanted: Vec<String> = view
-        .members
+    let own = retains.then(|| (snapshot.me.name.slot_name(), running.lsn));
+    running
+        .slots
         .iter()
-        .filter(|(name, member)| **name != snapshot.me.name && !member.tags.nostream() && needs_us(member))
-        .map(|(name, _)| name.slot_name())
-        .collect();
-    apply(snapshot, running, &wanted, &positions, plan);
+        .filter(|slot| !slot.failover && !slot.lost)
+        .filter(|slot| retains || snapshot.config.permanent_slots.contains_key(&slot.name))
+        .filter_map(|slot| Some((slot.name.clone(), position(slot)?)))
+        .chain(own)
+        .collect()
 }
 
 /// Slots of members that have gone and are not forgotten yet.
@@ -57,69 +77,192 @@ pub(crate) fn retained(snapshot: &Snapshot, view: &View, running: &Running) -> V
         .collect()
 }
 
+/// Whether this member has to tell its upstream which rows of the catalogue are still needed: it has logical slots, or feeds a member
+/// that has (`hot_standby_feedback`).
+#[must_use]
+pub fn needs_feedback(snapshot_of: &Feeding<'_>) -> bool {
+    let Feeding {
+        config,
+        me,
+        tags,
+        view,
+    } = snapshot_of;
+    if !config.use_slots || config.standby.is_some() || slot_on_leader(me, tags, view).is_none() {
+        return false;
+    }
+    let has_logical = config
+        .permanent_slots
+        .values()
+        .any(|slot| matches!(slot.kind, SlotKind::Logical { .. }) && slot.cluster_type.includes(false));
+    let feeds = |member: &Member| {
+        member.tags.replicatefrom() == Some(me.as_str())
+            && !member.tags.nofailover()
+            && !member.tags.nostream()
+    };
+    has_logical && (!tags.nofailover() || view.members.values().any(feeds))
+}
+
+/// Of whom [`needs_feedback`] speaks.
+pub struct Feeding<'a> {
+    /// The configuration.
+    pub config: &'a howdah_config::Dynamic,
+    /// The member.
+    pub me: &'a MemberName,
+    /// Its tags.
+    pub tags: &'a Tags,
+    /// The other members.
+    pub view: &'a View,
+}
+
+/// The slot on the leader through which this member, or the one that feeds it, streams; `None` where one on the way has `nostream`, and
+/// nothing that it needs is known to the leader.
+#[must_use]
+pub fn slot_on_leader(me: &MemberName, tags: &Tags, view: &View) -> Option<String> {
+    let (mut name, mut tags, mut seen) = (me, tags, Vec::new());
+    loop {
+        if tags.nostream() || seen.contains(&name) {
+            return None;
+        }
+        seen.push(name);
+        let from = tags.replicatefrom().filter(|from| *from != name.as_str());
+        match from.and_then(|from| view.members.iter().find(|(other, _)| other.as_str() == from)) {
+            Some((other, member)) => (name, tags) = (other, &member.tags),
+            None => return Some(name.slot_name()),
+        }
+    }
+}
+
+fn wanted(snapshot: &Snapshot, view: &View, leads: bool) -> BTreeMap<String, Wanted> {
+    let (config, me) = (&snapshot.config, &snapshot.me);
+    let mut wanted = BTreeMap::new();
+    if !config.use_slots {
+        return wanted;
+    }
+    let own = me.name.slot_name();
+    let published = |slot: &str| view.status.slots.as_ref()?.get(slot).copied();
+    for (name, member) in &view.members {
+        if *name == me.name || member.tags.nostream() {
+            continue;
+        }
+        let used_here = if leads {
+            streams_from_leader(snapshot, view, name, member)
+        } else {
+            let is_leader = view.leader.as_ref().is_some_and(|leader| leader.name == *name);
+            member.tags.replicatefrom() == Some(me.name.as_str()) && !is_leader
+        };
+        // A member that never leads keeps WAL for those alone that stream from it; without retention all do.
+        if !used_here && (config.member_slots_ttl.is_zero() || me.tags.nofailover()) {
+            continue;
+        }
+        let slot = name.slot_name();
+        // What streams from another replica moves no slot of the leader: it says itself where it is.
+        let own_word = member.tags.replicatefrom().and(member.xlog_location);
+        let target = published(&slot).max(own_word);
+        let kind = SlotKind::Physical;
+        wanted.insert(
+            slot,
+            Wanted {
+                kind,
+                target,
+                used_here,
+            },
+        );
+    }
+    if me.tags.nofailover() {
+        return wanted;
+    }
+    let mut add = |name: &String, kind: SlotKind, used_here| {
+        if *name != own && !wanted.contains_key(name) {
+            let target = published(name);
+            wanted.insert(
+                name.clone(),
+                Wanted {
+                    kind,
+                    target,
+                    used_here,
+                },
+            );
+        }
+    };
+    for (name, slot) in &config.permanent_slots {
+        let decodes = matches!(slot.kind, SlotKind::Logical { .. });
+        let possible =
+            !decodes || (config.standby.is_none() && slot_on_leader(&me.name, &me.tags, view).is_some());
+        if slot.cluster_type.includes(config.standby.is_some()) && possible {
+            add(name, slot.kind.clone(), leads);
+        }
+    }
+    if !leads {
+        for name in view.status.retain_slots.iter().flatten() {
+            add(name, SlotKind::Physical, false);
+        }
+    }
+    wanted
+}
+
+/// A member whose upstream cannot feed it streams from the leader.
+fn streams_from_leader(snapshot: &Snapshot, view: &View, name: &MemberName, member: &Member) -> bool {
+    let me = &snapshot.me.name;
+    let elsewhere = |from: &str| {
+        let feeds = |(other, member): (&MemberName, &Member)| {
+            other.as_str() == from && other != name && can_feed(member)
+        };
+        from != me.as_str() && view.members.iter().any(feeds)
+    };
+    !member.tags.replicatefrom().is_some_and(elsewhere)
+}
+
 fn apply(
     snapshot: &Snapshot,
+    view: &View,
     running: &Running,
-    wanted: &[String],
-    positions: &BTreeMap<String, Lsn>,
+    wanted: &BTreeMap<String, Wanted>,
     plan: &mut Plan,
 ) {
     if !snapshot.config.use_slots {
         return;
     }
-    for name in wanted {
-        plan.memory.slots_seen.insert(name.clone(), snapshot.now);
+    for name in view.members.keys().map(MemberName::slot_name) {
+        if wanted.contains_key(&name) {
+            plan.memory.slots_seen.insert(name, snapshot.now);
+        }
     }
-    let own = snapshot.me.name.slot_name();
-    let none = Vec::new();
-    let permanent = if snapshot.me.tags.nofailover() {
-        &none
-    } else {
-        &snapshot.config.permanent_slots
-    };
-    let exists = |name: &String| running.slots.iter().any(|slot| slot.name == *name);
-    let mut changes: Vec<SlotChange> = wanted
-        .iter()
-        .chain(permanent.iter().filter(|name| **name != own))
-        .filter(|name| !exists(name))
-        .map(|name| SlotChange::Create(name.clone()))
-        .collect();
-    let ignored = &snapshot.config.ignore_slots;
-    for slot in running
-        .slots
-        .iter()
-        .filter(|slot| !slot.active && !ignored.contains(&slot.name))
-    {
-        if slot.logical {
-            // On a primary they are their users'. On a former one they keep WAL for ever.
-            if running.in_recovery && !snapshot.config.logical_slots.contains(&slot.name) {
-                changes.push(SlotChange::Drop(slot.name.clone()));
-            }
+    let mut changes = Vec::new();
+    for (name, wanted) in wanted {
+        if matches!(wanted.kind, SlotKind::Logical { .. }) && !running.in_recovery {
+            plan.memory.slots_permanent.insert(name.clone());
+        }
+        if running.slots.iter().any(|slot| slot.name == *name) {
             continue;
         }
-        let needed = wanted.contains(&slot.name) || (permanent.contains(&slot.name) && slot.name != own);
-        let target = positions
-            .get(&slot.name)
-            .copied()
-            .filter(|target| *target <= running.lsn);
-        if needed {
-            if let (Some(target), Some(at)) = (target, slot.restart_lsn)
-                && target > at
-            {
-                changes.push(SlotChange::Advance(slot.name.clone(), target));
-            }
+        match &wanted.kind {
+            SlotKind::Physical => changes.push(SlotChange::Create(name.clone())),
+            // A replica copies the leader's.
+            SlotKind::Logical { .. } if running.in_recovery => {}
+            SlotKind::Logical { database, plugin } => changes.push(SlotChange::CreateLogical {
+                name: name.clone(),
+                database: database.clone(),
+                plugin: plugin.clone(),
+                failover: running.syncs_slots,
+            }),
+        }
+    }
+    for slot in running.slots.iter().filter(|slot| !slot.active) {
+        let ignored = &snapshot.config.ignore_slots;
+        if ignored
+            .iter()
+            .any(|matcher| matcher.matches(&slot.name, &slot.kind))
+        {
             continue;
         }
-        let seen = plan
-            .memory
-            .slots_seen
-            .entry(slot.name.clone())
-            .or_insert(snapshot.now);
-        let forgotten = snapshot.now.since(*seen) >= snapshot.config.member_slots_ttl;
-        if forgotten || slot.name == own {
-            plan.memory.slots_seen.remove(&slot.name);
-            changes.push(SlotChange::Drop(slot.name.clone()));
-        }
+        let change = if slot.failover {
+            synchronized_by_postgres(running, slot)
+        } else if let Some(wanted) = wanted.get(&slot.name) {
+            adjust(running, slot, wanted, view.leader.is_some())
+        } else {
+            unwanted(snapshot, running, slot, plan)
+        };
+        changes.extend(change);
     }
     if snapshot.config.pause {
         // Patroni drops none in maintenance mode, and makes those that are needed.
@@ -127,5 +270,118 @@ fn apply(
     }
     if !changes.is_empty() {
         plan.effect(Effect::Slots(changes));
+    }
+}
+
+/// PostgreSQL 17 copies slots with `failover` itself. One of a former primary stands in the way of the copy.
+fn synchronized_by_postgres(running: &Running, slot: &Slot) -> Option<SlotChange> {
+    let stands_in_the_way = running.in_recovery && running.syncs_slots && !slot.synced;
+    stands_in_the_way.then(|| SlotChange::Drop(slot.name.clone()))
+}
+
+/// A slot that should exist and that no consumer uses.
+fn adjust(running: &Running, slot: &Slot, wanted: &Wanted, has_leader: bool) -> Option<SlotChange> {
+    let drop = || Some(SlotChange::Drop(slot.name.clone()));
+    if slot.kind != wanted.kind {
+        return drop();
+    }
+    match &slot.kind {
+        SlotKind::Physical => {
+            // What a consumer that is elsewhere by now has said of rows that it needs would keep them for ever.
+            let stale = slot.has_xmin && !wanted.used_here && has_leader;
+            let Some(at) = slot.restart_lsn.filter(|_| !slot.lost && !stale) else {
+                return drop();
+            };
+            let target = wanted.target.filter(|_| !wanted.used_here)?;
+            let behind = target > at && target <= running.lsn;
+            behind.then(|| SlotChange::Advance(slot.name.clone(), target))
+        }
+        // The consumer of a lost slot must hear of it: a new one in its place would hide that changes are missing.
+        SlotKind::Logical { .. } if !running.in_recovery => None,
+        SlotKind::Logical { .. } if slot.lost => drop(),
+        SlotKind::Logical { database, .. } => {
+            let (at, target) = (slot.confirmed_lsn?, wanted.target?);
+            let to = target.min(running.replayed);
+            (to > at).then(|| SlotChange::AdvanceLogical {
+                name: slot.name.clone(),
+                database: database.clone(),
+                to,
+            })
+        }
+    }
+}
+
+/// A slot that is neither a member's nor permanent.
+fn unwanted(snapshot: &Snapshot, running: &Running, slot: &Slot, plan: &mut Plan) -> Option<SlotChange> {
+    let drop = || Some(SlotChange::Drop(slot.name.clone()));
+    if matches!(slot.kind, SlotKind::Logical { .. }) {
+        // On a primary they are their users', but for one that was permanent. On a former primary they keep WAL for ever.
+        let was_permanent = plan.memory.slots_permanent.contains(&slot.name);
+        return if running.in_recovery || was_permanent {
+            drop()
+        } else {
+            None
+        };
+    }
+    let seen = plan
+        .memory
+        .slots_seen
+        .entry(slot.name.clone())
+        .or_insert(snapshot.now);
+    let forgotten = snapshot.now.since(*seen) >= snapshot.config.member_slots_ttl;
+    if forgotten || slot.name == snapshot.me.name.slot_name() {
+        plan.memory.slots_seen.remove(&slot.name);
+        return drop();
+    }
+    None
+}
+
+/// Logical slots that the leader has and we lack are copied, for which PostgreSQL is stopped.
+fn copy_missing(
+    snapshot: &Snapshot,
+    view: &View,
+    running: &Running,
+    wanted: &BTreeMap<String, Wanted>,
+    plan: &mut Plan,
+) {
+    let lacks = |name: &String| !running.slots.iter().any(|slot| slot.name == *name);
+    // Only what the leader has published exists there.
+    let names: Vec<String> = wanted
+        .iter()
+        .filter(|(name, wanted)| {
+            matches!(wanted.kind, SlotKind::Logical { .. }) && wanted.target.is_some() && lacks(name)
+        })
+        .map(|(name, _)| name.clone())
+        .collect();
+    if names.is_empty() {
+        plan.memory.slots_missing_since = None;
+        return;
+    }
+    let since = *plan.memory.slots_missing_since.get_or_insert(snapshot.now);
+    let Some((leader, record)) = view.leader_member() else {
+        return;
+    };
+    let before_us = view.members.range(..&snapshot.me.name);
+    let before_us = before_us.filter(|(name, _)| *name != leader).count();
+    let turn = since + STAGGER * u32::try_from(before_us).unwrap_or(0);
+    let again = plan.memory.slots_copied_at.map_or(turn, |at| at + COPY_AGAIN);
+    let due = turn.max(again);
+    if snapshot.now < due {
+        plan.wake(due);
+        return;
+    }
+    if !running.streaming || !is_ready(record) {
+        return;
+    }
+    if let (Some(leader), Some(follow)) = (upstream(leader, record), desired_upstream(snapshot, view)) {
+        plan.memory.slots_copied_at = Some(snapshot.now);
+        plan.begin(
+            snapshot,
+            Action::CopySlots {
+                leader,
+                follow,
+                names,
+            },
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use howdah_config::Dynamic;
+use howdah_config::{Dynamic, SlotKind};
 use howdah_dcs::{LeaseId, SyncState, Term, Topology, View};
 use howdah_pgconf::DbState;
 use howdah_types::{BootTime, Lsn, MemberName, Origins, SystemId, Tags, Timeline};
@@ -161,8 +161,14 @@ pub struct Running {
     pub commit_level: CommitLevel,
     /// Who streams from us.
     pub walsenders: Vec<WalSender>,
-    /// Our physical replication slots.
+    /// Replica: replayed.
+    pub replayed: Lsn,
+    /// Our replication slots, but for temporary ones.
     pub slots: Vec<Slot>,
+    /// PostgreSQL 17 and later: it copies slots with `failover` from the primary by itself (`sync_replication_slots`).
+    pub syncs_slots: bool,
+    /// `hot_standby_feedback`
+    pub feedback: bool,
 }
 
 /// `synchronous_commit`, as far as it says what a commit waits for on a standby.
@@ -209,17 +215,29 @@ impl WalSender {
     }
 }
 
-/// One physical replication slot.
+/// One replication slot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Slot {
     /// Its name.
     pub name: String,
+    /// Physical or logical.
+    pub kind: SlotKind,
     /// A consumer streams through it.
     pub active: bool,
     /// The oldest WAL that it keeps.
     pub restart_lsn: Option<Lsn>,
-    /// A logical slot.
-    pub logical: bool,
+    /// Logical: what its consumer has confirmed.
+    pub confirmed_lsn: Option<Lsn>,
+    /// Logical: the oldest transaction whose view of the catalogue it needs.
+    pub catalog_xmin: Option<u32>,
+    /// It keeps rows from being removed.
+    pub has_xmin: bool,
+    /// The WAL that it needs is gone.
+    pub lost: bool,
+    /// PostgreSQL copies it to standbys by itself.
+    pub failover: bool,
+    /// It is such a copy.
+    pub synced: bool,
 }
 
 fn text<S: serde::Serializer>(id: &SystemId, out: S) -> Result<S::Ok, S::Error> {
@@ -340,6 +358,12 @@ pub struct Memory {
     pub status_at: Option<BootTime>,
     /// When each slot's member was seen last.
     pub slots_seen: BTreeMap<String, BootTime>,
+    /// Logical slots that the configuration has had while we led.
+    pub slots_permanent: BTreeSet<String>,
+    /// Since when we lack a logical slot that the leader has.
+    pub slots_missing_since: Option<BootTime>,
+    /// When logical slots were copied last.
+    pub slots_copied_at: Option<BootTime>,
     /// Long actions that have failed, by name; the same is not begun again before this moment.
     pub retry_at: BTreeMap<&'static str, BootTime>,
     /// A start of PostgreSQL has failed since it served last.

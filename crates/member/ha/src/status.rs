@@ -1,5 +1,6 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
+use howdah_config::SlotKind;
 use howdah_dcs::{Cond, Document, LITTLE_WAL, Status, View};
 use howdah_types::Lsn;
 
@@ -15,23 +16,28 @@ pub(crate) fn publish(snapshot: &Snapshot, view: &View, running: &Running, plan:
     if !due {
         return;
     }
-    let slots: BTreeMap<String, Lsn> = running
-        .slots
-        .iter()
-        .filter_map(|slot| Some((slot.name.clone(), slot.restart_lsn?)))
-        .chain([(snapshot.me.name.slot_name(), running.lsn)])
-        .collect();
+    let slots = slots::published(snapshot, view, running);
     let retained = slots::retained(snapshot, view, running);
     let status = Status {
         optime: Some(running.lsn),
-        slots: Some(slots),
+        slots: Some(slots).filter(|slots| !slots.is_empty()),
         retain_slots: (!retained.is_empty()).then_some(retained),
     };
-    if !status.is_near(&view.status, LITTLE_WAL) {
+    // What the consumer of a logical slot has confirmed must not come a second time after a failover.
+    let confirmed = running
+        .slots
+        .iter()
+        .filter(|slot| matches!(slot.kind, SlotKind::Logical { .. }))
+        .all(|slot| at(&status, &slot.name) == at(&view.status, &slot.name));
+    if !confirmed || !status.is_near(&view.status, LITTLE_WAL) {
         plan.effect(Effect::Put {
             document: Document::status(&status),
             cond: Cond::Always,
         });
     }
     plan.memory.status_at = Some(snapshot.now);
+}
+
+fn at(status: &Status, slot: &str) -> Option<Lsn> {
+    status.slots.as_ref()?.get(slot).copied()
 }

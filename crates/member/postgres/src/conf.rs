@@ -27,6 +27,8 @@ pub struct Conf {
     pub slot: Option<String>,
     /// `synchronous_standby_names`; `None` leaves the user's own.
     pub sync_names: Option<String>,
+    /// Its upstream must hear which rows of the catalogue are still needed (`hot_standby_feedback`).
+    pub feedback: bool,
     /// Who says how far recovery goes.
     pub recovery: Recovery,
 }
@@ -88,6 +90,9 @@ impl Conf {
         if let Some(names) = &self.sync_names {
             file.set("synchronous_standby_names", names.clone());
         }
+        if self.feedback {
+            file.set("hot_standby_feedback", "on");
+        }
         if !dynamic.parameters.contains_key("wal_retrieve_retry_interval") {
             // PostgreSQL's 5 s would be added to every reconnection, and to every commit that waits for a standby.
             file.set("wal_retrieve_retry_interval", "500ms");
@@ -117,12 +122,14 @@ impl Conf {
             }
             Recovery::AsRestored => {}
         }
-        file.set("primary_conninfo", self.primary_conninfo(local));
+        let conninfo = self.primary_conninfo(local, programs.version.major());
+        file.set("primary_conninfo", conninfo);
         file.set("primary_slot_name", self.slot.clone().unwrap_or_default());
         write_atomically(&dir.join("postgresql.conf"), &file.render())?;
         let owned = |name: &str| match name {
             "primary_conninfo" | "primary_slot_name" => true,
             "synchronous_standby_names" => self.sync_names.is_some(),
+            "hot_standby_feedback" => self.feedback,
             // A tool that restores a backup leaves its settings here, which would overrule those of the configuration.
             name if self.recovery != Recovery::AsRestored => {
                 name.starts_with("recovery_target")
@@ -180,7 +187,7 @@ impl Conf {
 
     /// The connection string towards the upstream; empty without one. The password is in a file, never here.
     #[must_use]
-    pub fn primary_conninfo(&self, local: &PostgresConfig) -> String {
+    pub fn primary_conninfo(&self, local: &PostgresConfig, major: u32) -> String {
         let Some(upstream) = self
             .upstream
             .as_ref()
@@ -199,9 +206,16 @@ impl Conf {
         if !local.replication.libpq.contains_key("sslmode") {
             info = info.with("sslmode", "prefer");
         }
+        if major >= SYNCS_SLOTS {
+            // Where it copies slots, PostgreSQL connects to this database for it.
+            info = info.with("dbname", &local.database);
+        }
         info.with("application_name", &self.member).to_string()
     }
 }
+
+/// From this major on PostgreSQL copies slots with `failover` itself (`sync_replication_slots`).
+const SYNCS_SLOTS: u32 = 17;
 
 /// Where recovery may end; PostgreSQL takes one of them at most.
 const TARGETS: &[&str] = &[

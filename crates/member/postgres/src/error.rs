@@ -58,6 +58,14 @@ pub enum PgError {
         /// Its last lines.
         output: String,
     },
+    /// A slot of another server cannot be used here.
+    #[error("the file of slot {name} is damaged: {why}")]
+    SlotFile {
+        /// Which.
+        name: String,
+        /// Why.
+        why: &'static str,
+    },
     /// SQL failed.
     #[error(transparent)]
     Sql(SqlError),

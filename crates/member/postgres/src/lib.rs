@@ -33,6 +33,7 @@ mod sample;
 mod server;
 mod session;
 mod settings;
+mod slot_files;
 mod slots;
 mod tools;
 
@@ -47,5 +48,8 @@ pub use programs::Programs;
 pub use sample::{Receiver, Sample, Sender, SlotRow};
 pub use server::Server;
 pub use settings::{PendingRestart, file_errors};
-pub use slots::{advance_slot, create_slot, drop_slot};
+pub use slot_files::{SlotFile, read_slot_files};
+pub use slots::{
+    advance_logical_slot, advance_slot, catalog_xmins, create_logical_slot, create_slot, drop_slot,
+};
 pub use tools::{RewindFailed, base_backup, initdb, replication_conninfo, rewind, run_script};

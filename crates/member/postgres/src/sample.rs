@@ -36,6 +36,10 @@ pub struct Sample {
     pub senders: Vec<Sender>,
     /// Slots, but for temporary ones.
     pub slots: Vec<SlotRow>,
+    /// It copies slots with `failover` from the primary by itself.
+    pub syncs_slots: bool,
+    /// `hot_standby_feedback`
+    pub feedback: bool,
     /// `server_version_num`
     pub version: u32,
     /// As PostgreSQL prints it.
@@ -92,13 +96,34 @@ pub struct Sender {
 pub struct SlotRow {
     /// Its name.
     pub slot_name: String,
-    /// A logical one.
+    /// Logical: the output plugin.
     #[serde(default)]
-    pub logical: bool,
+    pub plugin: Option<String>,
+    /// Logical: whose changes it decodes.
+    #[serde(default)]
+    pub database: Option<String>,
     /// In use.
     pub active: bool,
     /// The oldest WAL it keeps, bytes.
     pub restart: Option<u64>,
+    /// Logical: confirmed by its consumer, bytes.
+    #[serde(default)]
+    pub confirmed: Option<u64>,
+    /// It keeps rows from being removed.
+    #[serde(default)]
+    pub has_xmin: bool,
+    /// Logical: the oldest transaction whose view of the catalogue it needs.
+    #[serde(default)]
+    pub catalog_xmin: Option<u32>,
+    /// The WAL that it needs is gone.
+    #[serde(default)]
+    pub lost: bool,
+    /// PostgreSQL 17 and later copy it to standbys.
+    #[serde(default)]
+    pub failover: bool,
+    /// It is such a copy.
+    #[serde(default)]
+    pub synced: bool,
 }
 
 /// What the startup process waits for when it has replayed all that is there: the next WAL, or a moment before it looks again.
@@ -129,9 +154,13 @@ SELECT r.rec,
      sync_priority, pg_wal_lsn_diff(write_lsn, '0/0')::bigint AS write, pg_wal_lsn_diff(flush_lsn, '0/0')::bigint AS flush,
      pg_wal_lsn_diff(replay_lsn, '0/0')::bigint AS replay FROM pg_stat_replication
      WHERE state <> 'backup') s) AS senders,
-  (SELECT COALESCE(json_agg(s), '[]') FROM (SELECT slot_name, slot_type = 'logical' AS logical, active,
-     pg_wal_lsn_diff(restart_lsn, '0/0')::bigint AS restart FROM pg_replication_slots
-     WHERE NOT temporary) s) AS slots,
+  (SELECT COALESCE(json_agg(s), '[]') FROM (SELECT slot_name, plugin, database, active,
+     pg_wal_lsn_diff(restart_lsn, '0/0')::bigint AS restart, pg_wal_lsn_diff(confirmed_flush_lsn, '0/0')::bigint AS confirmed,
+     xmin IS NOT NULL AS has_xmin, catalog_xmin::text::bigint AS catalog_xmin, COALESCE(wal_status = 'lost', false) AS lost,
+     COALESCE((to_jsonb(r) ->> 'failover')::boolean, false) AS failover, COALESCE((to_jsonb(r) ->> 'synced')::boolean, false) AS synced
+     FROM pg_replication_slots r WHERE NOT temporary) s) AS slots,
+  COALESCE(current_setting('sync_replication_slots', true) = 'on', false) AS syncs_slots,
+  current_setting('hot_standby_feedback') = 'on' AS feedback,
   (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup') AS startup,
   current_setting('server_version_num') AS version,
   pg_postmaster_start_time()::text AS started_at,
@@ -194,6 +223,8 @@ impl Sample {
             sync_commit: text("sync_commit").to_owned(),
             senders: serde_json::from_str(text("senders")).unwrap_or_default(),
             slots: serde_json::from_str(text("slots")).unwrap_or_default(),
+            syncs_slots: text("syncs_slots") == "t",
+            feedback: text("feedback") == "t",
             version: u32::try_from(number("version")).unwrap_or(0),
             started_at: text("started_at").to_owned(),
             started_epoch: float("started_epoch"),

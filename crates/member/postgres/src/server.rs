@@ -55,7 +55,8 @@ impl Server {
         })
     }
 
-    /// Writes the configuration files for following `upstream`, or no server, and for recovery as it says.
+    /// Writes the configuration files for following `upstream`, or no server, and for recovery as it says. `feedback`: the upstream must
+    /// hear which rows of the catalogue are still needed.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -64,6 +65,7 @@ impl Server {
         dynamic: &Dynamic,
         upstream: Option<Source>,
         sync_names: Option<String>,
+        feedback: bool,
         recovery: Recovery,
     ) -> Result<(), PgError> {
         let slot = match &upstream {
@@ -78,6 +80,7 @@ impl Server {
             member: self.name.to_string(),
             slot,
             sync_names,
+            feedback,
             recovery,
         };
         for warning in conf.write(&self.local, dynamic, &self.programs, &self.bootstrap_hba)? {
@@ -171,12 +174,26 @@ impl Server {
     /// # Errors
     /// It does not answer by `deadline`.
     pub async fn connect(&self, deadline: BootTime) -> Result<Session, PgError> {
+        self.connect_database(&self.local.database, deadline).await
+    }
+
+    /// Connects to a database of the local server as superuser.
+    ///
+    /// # Errors
+    /// It does not answer by `deadline`, or has no such database.
+    pub async fn connect_database(&self, database: &str, deadline: BootTime) -> Result<Session, PgError> {
         let socket = self.socket_dir();
         let host = socket
             .as_deref()
             .unwrap_or_else(|| self.local.listen.local_host());
-        let (port, account) = (self.local.listen.port, &self.local.superuser);
-        session::connect(host, port, account, &self.local.database, deadline).await
+        session::connect(
+            host,
+            self.local.listen.port,
+            &self.local.superuser,
+            database,
+            deadline,
+        )
+        .await
     }
 
     /// Connects to another member as a role that may read its timeline files.

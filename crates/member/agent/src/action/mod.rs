@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod copy;
+mod copy_slots;
 
 use copy::Ways;
 
@@ -113,6 +114,14 @@ pub(crate) async fn run(action: Action, outside: Outside) -> Outcome {
             Ok(outside.stop(StopMode::Kill, KILL_PATIENCE).await?)
         }
         Action::Rejoin { leader, copy } => rejoin::rejoin(&outside, leader, *copy).await,
+        Action::CopySlots {
+            leader,
+            follow,
+            names,
+        } => {
+            stage(PgState::Restarting, Role::Replica);
+            copy_slots::copy_slots(&outside, leader, follow, names).await
+        }
         Action::Checkpoint => start::checkpoint(&outside).await,
         Action::Restart { primary, follow } => {
             stage(

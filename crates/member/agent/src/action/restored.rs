@@ -106,7 +106,7 @@ pub(crate) async fn close(outside: &Outside) -> anyhow::Result<()> {
         outside.dynamic.clone(),
         outside.sync_names.clone(),
     );
-    writing(move || server.write_conf(&dynamic, None, sync_names, Recovery::Replica)).await??;
+    writing(move || server.write_conf(&dynamic, None, sync_names, false, Recovery::Replica)).await??;
     outside.server.reload();
     Ok(())
 }

@@ -76,7 +76,10 @@ fn running(in_recovery: bool) -> Running {
         } else {
             vec![sender("b"), sender("c")]
         },
+        replayed: Lsn(100),
         slots: vec![],
+        syncs_slots: false,
+        feedback: false,
     }
 }
 
