@@ -15,6 +15,8 @@ pub struct Settings {
     pub dynamic: Value,
     /// Merged over the local configuration, key by key at the top.
     pub local: Value,
+    /// Variables of the agents' environment.
+    pub environment: Vec<(String, String)>,
 }
 
 /// The configuration of one member, as text that is JSON and so YAML too.

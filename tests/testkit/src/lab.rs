@@ -125,6 +125,7 @@ impl Lab {
                 runner: Runner::Test {
                     dir: dir.path().to_owned(),
                     owner,
+                    environment: options.settings.environment.clone(),
                     child: None,
                 },
             });

@@ -53,6 +53,7 @@ pub(crate) enum Runner {
     Test {
         dir: PathBuf,
         owner: Option<(u32, u32)>,
+        environment: Vec<(String, String)>,
         child: Option<Child>,
     },
     /// The node of a sandbox, where the member is a pod. It starts a container that has ended again by itself.
@@ -66,8 +67,13 @@ impl Member {
     /// It cannot be started.
     pub fn start(&mut self) -> anyhow::Result<()> {
         let log_path = self.log_path();
-        let (dir, owner, child) = match &mut self.runner {
-            Runner::Test { dir, owner, child } => (dir, owner, child),
+        let (dir, owner, environment, child) = match &mut self.runner {
+            Runner::Test {
+                dir,
+                owner,
+                environment,
+                child,
+            } => (dir, owner, environment, child),
             Runner::Node(_) => return self.skip_back_off(),
         };
         let log = fs::OpenOptions::new().create(true).append(true).open(log_path)?;
@@ -84,6 +90,7 @@ impl Member {
             .arg(config)
             .current_dir(&dir)
             .env("HOME", &dir)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log).process_group(0);
         if let Some((uid, gid)) = owner {

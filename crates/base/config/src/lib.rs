@@ -36,8 +36,8 @@ pub use hooks::{Callback, Hooks};
 pub use known::{KeyReport, key_report};
 pub use listen::Listen;
 pub use local::{
-    Account, ApiTls, Bootstrap, CtlConfig, EtcdConfig, KubernetesConfig, LocalConfig, PostgresConfig,
-    RestApiConfig, StoreConfig, VerifyClient,
+    Account, ApiTls, Bootstrap, CtlConfig, EtcdConfig, KubernetesConfig, LeaderEndpoints, LocalConfig,
+    PostgresConfig, RestApiConfig, StoreConfig, VerifyClient,
 };
 pub use log::{Layout, LogConfig, LogFile, Piece, Record};
 pub use merge::{patch, string_form};

@@ -184,8 +184,10 @@ fn layout(settings: &Settings, cluster: &ClusterKey) -> Option<Layout> {
         role_label: settings.pod_role_label.clone(),
         leader_value: "master".into(),
         follower_value: "replica".into(),
+        standby_leader_value: "master".into(),
         tmp_role_label: None,
         bootstrap_labels: BTreeMap::new(),
+        routing: None,
     })
 }
 

@@ -22,12 +22,6 @@ pub(crate) fn section(env: &Environment, facts: &Facts) -> Result<(&'static str,
 }
 
 fn kubernetes(env: &Environment, facts: &Facts) -> Result<Value, SpiloError> {
-    if !env.on("KUBERNETES_USE_CONFIGMAPS") {
-        return Err(SpiloError::Bad {
-            name: "KUBERNETES_USE_CONFIGMAPS".into(),
-            reason: "is not true: state in Endpoints is not supported, only in ConfigMaps".into(),
-        });
-    }
     let mut labels = env.mapping("KUBERNETES_LABELS")?;
     if labels.is_empty() {
         labels.insert("application".into(), json!("spilo"));
@@ -39,8 +33,10 @@ fn kubernetes(env: &Environment, facts: &Facts) -> Result<Value, SpiloError> {
         "role_label": env.or("KUBERNETES_ROLE_LABEL", "spilo-role"),
         "leader_label_value": env.or("KUBERNETES_LEADER_LABEL_VALUE", "master"),
         "follower_label_value": env.or("KUBERNETES_FOLLOWER_LABEL_VALUE", "replica"),
-        "use_endpoints": false,
+        "standby_leader_label_value": env.or("KUBERNETES_STANDBY_LEADER_LABEL_VALUE", "master"),
+        "use_endpoints": !env.on("KUBERNETES_USE_CONFIGMAPS"),
         "pod_ip": env.or("POD_IP", "127.0.0.1"),
+        "ports": [{"port": 5432, "name": "postgresql"}],
         // Where the credentials of the pod's ServiceAccount are mounted.
         "service_account": facts.path("/var/run/secrets/kubernetes.io/serviceaccount"),
     });

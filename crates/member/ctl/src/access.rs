@@ -4,7 +4,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use howdah_clock::now;
-use howdah_config::{KubernetesConfig, StoreConfig};
+use howdah_config::{KubernetesConfig, LeaderEndpoints, StoreConfig};
 use howdah_dcs::Store;
 use howdah_http::basic_auth;
 use howdah_stores::{ApiAccess, KubeStore, Kubeconfig, KubeconfigError, Stores};
@@ -151,7 +151,20 @@ impl Access {
                     namespace: namespace.clone().unwrap_or_else(|| access.namespace.clone()),
                     ..kube.clone()
                 };
-                let store = Stores::kubernetes(access.api.clone(), &kube, scope, None).store();
+                let mut store = Stores::kubernetes(access.api.clone(), &kube, scope, None).store();
+                if store.is_of_other_kind(now() + STORE).await? {
+                    let other = KubernetesConfig {
+                        endpoints: match kube.endpoints {
+                            Some(_) => None,
+                            None => Some(LeaderEndpoints {
+                                pod_ip: None,
+                                ports: Vec::new(),
+                            }),
+                        },
+                        ..kube
+                    };
+                    store = Stores::kubernetes(access.api.clone(), &other, scope, None).store();
+                }
                 Ok(Opened {
                     authorization: superuser(&store, scope).await,
                     store: Box::new(store),

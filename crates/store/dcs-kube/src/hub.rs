@@ -7,7 +7,7 @@ use howdah_dcs::{
 };
 use howdah_types::{BootTime, MemberName};
 use parking_lot::{Mutex as ShortLock, MutexGuard};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::Api;
 
@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) status: Option<String>,
     /// What the record is to say of the failsafe mode; the inner `None` deletes it.
     pub(crate) failsafe: Option<Option<String>>,
+    /// Our pod, as far as Endpoints name it.
+    pod: Option<Value>,
 }
 
 impl KubeHub {
@@ -76,6 +78,25 @@ impl KubeHub {
     /// The length of a lease of this process.
     pub(crate) fn ttl(&self, lease: LeaseId) -> Option<Duration> {
         self.lock().ttl.get(&lease).copied()
+    }
+
+    /// Keeps what Endpoints say of our pod; one that is not seen is as it was.
+    pub(crate) fn note_pod(&self, pod: Option<&Value>) {
+        let Some(pod) = pod.filter(|_| self.layout.routing.is_some()) else {
+            return;
+        };
+        let kept = json!({
+            "metadata": {
+                "name": pod["metadata"]["name"], "namespace": pod["metadata"]["namespace"], "uid": pod["metadata"]["uid"],
+            },
+            "spec": {"hostname": pod["spec"]["hostname"], "nodeName": pod["spec"]["nodeName"]},
+            "status": {"podIP": pod["status"]["podIP"]},
+        });
+        self.lock().pod = Some(kept);
+    }
+
+    pub(crate) fn pod(&self) -> Option<Value> {
+        self.lock().pod.clone()
     }
 
     /// What goes along with a renewal.

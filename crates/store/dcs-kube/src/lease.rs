@@ -1,4 +1,4 @@
-//! The leader's record on Kubernetes: what `howdah_dcs::observed` wants asked, as requests for a ConfigMap.
+//! The leader's record on Kubernetes: what `howdah_dcs::observed` wants asked, as requests for one object.
 
 use std::time::Duration;
 
@@ -70,12 +70,15 @@ impl KubeStore {
                     .await
             }
             Request::Swap { over, change } => {
-                let body = json!({"metadata": {
+                let mut body = json!({"metadata": {
                     "resourceVersion": over.version.to_string(),
                     // Without its labels the record is hidden from every list.
                     "labels": self.layout.all_labels(),
                     "annotations": self.annotations(over, change),
                 }});
+                if let Some(subsets) = self.subsets(change) {
+                    body["subsets"] = subsets;
+                }
                 self.request(Method::PATCH, &path, Body::MergePatch, &body, deadline)
                     .await
             }
@@ -94,6 +97,15 @@ impl KubeStore {
             (Err(Failure::NotFound), Request::Swap { .. })
             | (Err(Failure::Conflict), Request::Swap { .. } | Request::Create) => Ok(Reply::Conflict),
             (Err(other), _) => Err(other),
+        }
+    }
+
+    /// Where the leader's Service leads from now on; `None`: that is not ours to say, or not known.
+    fn subsets(&self, change: &Change) -> Option<Value> {
+        let routing = self.layout.routing.as_ref()?;
+        match change {
+            Change::Renew { .. } | Change::Take { .. } => routing.subsets(&self.hub.pod()?),
+            Change::GiveBack => Some(json!([])),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The store on Kubernetes: Patroni's ConfigMaps and pod annotations.
+//! The store on Kubernetes: Patroni's ConfigMaps, or Endpoints, and pod annotations.
 //!
 //! Kubernetes has no leases that a server ends, so each observer times the record itself, and the leader's record changes by
 //! swaps on its resourceVersion: `howdah_dcs::observed` has the

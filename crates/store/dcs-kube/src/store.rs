@@ -58,7 +58,8 @@ impl KubeStore {
     }
 
     pub(crate) fn maps_path(&self) -> String {
-        format!("/api/v1/namespaces/{}/configmaps", self.layout.namespace)
+        let (_, resource) = self.layout.kind();
+        format!("/api/v1/namespaces/{}/{resource}", self.layout.namespace)
     }
 
     /// One text of a Secret in the cluster's namespace; `None`: there is no such Secret or no such key.
@@ -97,7 +98,7 @@ impl KubeStore {
         annotations.retain(|_, value| !value.is_null());
         json!({
             "apiVersion": "v1",
-            "kind": "ConfigMap",
+            "kind": self.layout.kind().0,
             "metadata": {
                 "name": name,
                 "namespace": self.layout.namespace,
@@ -287,12 +288,42 @@ impl KubeStore {
         deadline: BootTime,
     ) -> Result<Outcome<u64>, Failure> {
         let body = self.new_object(name, annotations);
+        if self.layout.routing.is_some() && name == self.layout.object_of(Key::Config) {
+            self.keep_endpoints(name, deadline).await?;
+        }
         match self
             .request(Method::POST, &self.maps_path(), Body::Json, &body, deadline)
             .await
         {
             Ok(answer) => Ok(written(&answer)),
             Err(Failure::Conflict) => Ok(Outcome::Refused(Refusal::Condition)),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Endpoints without a Service are removed when the controllers of Kubernetes start: as Patroni, a Service without addresses is
+    /// made for those of the configuration. An account that may not do so goes without.
+    async fn keep_endpoints(&self, name: &str, deadline: BootTime) -> Result<(), Failure> {
+        let service = json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "namespace": self.layout.namespace, "labels": self.layout.all_labels()},
+            "spec": {"clusterIP": "None"},
+        });
+        let path = format!("/api/v1/namespaces/{}/services", self.layout.namespace);
+        match self
+            .request(Method::POST, &path, Body::Json, &service, deadline)
+            .await
+        {
+            Ok(_) | Err(Failure::Conflict) => Ok(()),
+            Err(Failure::Forbidden(reason)) => {
+                tracing::warn!(
+                    reason,
+                    "The Service {name} is not made: Kubernetes may remove the Endpoints with the cluster's configuration when \
+                     its controllers start."
+                );
+                Ok(())
+            }
             Err(other) => Err(other),
         }
     }
@@ -329,7 +360,7 @@ impl KubeStore {
     }
 
     async fn read_all(&self, deadline: BootTime) -> Result<View, Failure> {
-        // One list of the ConfigMaps is one consistent state of everything that is decided upon, and the record is judged
+        // One list of these objects is one consistent state of everything that is decided upon, and the record is judged
         // by that same state; what pods say of themselves is advice.
         let sent = howdah_clock::now();
         let (rev, mut maps) = self.list(&self.maps_path(), deadline).await?;
@@ -347,7 +378,51 @@ impl KubeStore {
         };
         let (_, pods) = self.list(&self.pods_path(), deadline).await?;
         self.mend_labels(&pods, deadline).await;
-        Ok(self.layout.view(rev, &maps, &pods, held))
+        if let Some(me) = &self.hub.me {
+            let own = pods.iter().find(|pod| pod["metadata"]["name"] == me.as_str());
+            self.hub.note_pod(own);
+        }
+        let view = self.layout.view(rev, &maps, &pods, held);
+        if view.initialize.is_none() {
+            self.is_nowhere_else(deadline).await?;
+        }
+        Ok(view)
+    }
+
+    /// Whether the cluster's state is in objects of the other kind, as far as we may look.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn is_of_other_kind(&self, deadline: BootTime) -> Result<bool, StoreError> {
+        Ok(self.other_kind(deadline).await?.is_some())
+    }
+
+    /// The path of the object that says so.
+    async fn other_kind(&self, deadline: BootTime) -> Result<Option<String>, Failure> {
+        let other = self.layout.of_other_kind();
+        let (_, resource) = other.kind();
+        let name = other.object_of(Key::Initialize);
+        let path = format!("/api/v1/namespaces/{}/{resource}/{name}", self.layout.namespace);
+        match self
+            .request(Method::GET, &path, Body::None, &Value::Null, deadline)
+            .await
+        {
+            Ok(object) if other.has(Key::Initialize, &object) => Ok(Some(format!("{resource}/{name}"))),
+            // Who may not look there did not write there either.
+            Ok(_) | Err(Failure::NotFound | Failure::Forbidden(_)) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// A cluster whose state is in objects of the other kind has a leader there: a second one here would be one too many.
+    async fn is_nowhere_else(&self, deadline: BootTime) -> Result<(), Failure> {
+        let Some(object) = self.other_kind(deadline).await? else {
+            return Ok(());
+        };
+        Err(Failure::Forbidden(format!(
+            "the state of this cluster is in {object}: set kubernetes.use_endpoints as its other members have it, or stop all of \
+             them and delete that object"
+        )))
     }
 
     /// Services find the primary by its pod's label. A label of our pod that was changed is put back at once; the

@@ -11,7 +11,7 @@ use crate::{Api, hub::KubeHub, transport::Transport};
 /// How long a watch may take to begin.
 const BEGIN: Duration = Duration::from_secs(5);
 
-/// Watches a cluster's ConfigMaps and Pods, and the end of the leader's record: no server tells that.
+/// Watches the objects of a cluster's state and its Pods, and the end of the leader's record: no server tells that.
 pub(crate) struct KubeWatcher {
     hub: KubeHub,
     layout: Arc<Layout>,

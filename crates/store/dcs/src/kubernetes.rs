@@ -1,4 +1,4 @@
-//! How Patroni lays a cluster's keys out in Kubernetes: ConfigMaps, pods, annotations, labels; and what Howdah adds.
+//! How Patroni lays a cluster's keys out in Kubernetes: ConfigMaps or Endpoints, pods, annotations, labels; and what Howdah adds.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -37,10 +37,50 @@ pub struct Layout {
     pub leader_value: String,
     /// Its value for replicas.
     pub follower_value: String,
+    /// Its value for the leader of a cluster that follows another one.
+    pub standby_leader_value: String,
     /// A second label, with the role as it is.
     pub tmp_role_label: Option<String>,
     /// Labels of a pod while it is made.
     pub bootstrap_labels: BTreeMap<String, String>,
+    /// The state is in Endpoints instead of ConfigMaps, and those with the leader's record are those of the leader's Service.
+    pub routing: Option<Routing>,
+}
+
+/// Where the Service of the leader leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routing {
+    /// The leader's address; its pod's own where it is not set.
+    pub pod_ip: Option<String>,
+    /// Its ports, as Endpoints have them.
+    pub ports: Vec<Value>,
+}
+
+impl Routing {
+    /// The `subsets` that lead to this pod; `None` while its address is not known.
+    #[must_use]
+    pub fn subsets(&self, pod: &Value) -> Option<Value> {
+        let address = self
+            .pod_ip
+            .as_deref()
+            .or_else(|| pod["status"]["podIP"].as_str())?;
+        let metadata = &pod["metadata"];
+        let mut to = json!({"ip": address});
+        if metadata["name"].is_string() {
+            to["targetRef"] = json!({
+                "kind": "Pod", "name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
+            });
+        }
+        for (name, value) in [
+            ("hostname", &pod["spec"]["hostname"]),
+            ("nodeName", &pod["spec"]["nodeName"]),
+        ] {
+            if value.is_string() {
+                to[name] = value.clone();
+            }
+        }
+        Some(json!([{"addresses": [to], "ports": self.ports}]))
+    }
 }
 
 /// Whether the annotations of a leader's record differ only in what every renewal changes: its time.
@@ -91,20 +131,45 @@ impl Layout {
         parts.join("%2C")
     }
 
-    /// The ConfigMap with the leader's record.
+    /// The kind of the objects that hold the state, and its name in a path.
     #[must_use]
-    pub fn leader_object(&self) -> String {
-        format!("{}-leader", self.scope)
+    pub fn kind(&self) -> (&'static str, &'static str) {
+        match self.routing {
+            Some(_) => ("Endpoints", "endpoints"),
+            None => ("ConfigMap", "configmaps"),
+        }
     }
 
-    /// The ConfigMap that a key lives in.
+    /// The same cluster as it would be with its state in objects of the other kind.
+    #[must_use]
+    pub fn of_other_kind(&self) -> Self {
+        let no_route = || Routing {
+            pod_ip: None,
+            ports: Vec::new(),
+        };
+        Layout {
+            routing: self.routing.is_none().then(no_route),
+            ..self.clone()
+        }
+    }
+
+    /// The object with the leader's record: among Endpoints, those of the leader's Service.
+    #[must_use]
+    pub fn leader_object(&self) -> String {
+        match self.routing {
+            Some(_) => self.scope.to_string(),
+            None => format!("{}-leader", self.scope),
+        }
+    }
+
+    /// The object that a key lives in.
     #[must_use]
     pub fn object_of(&self, key: Key) -> String {
         let suffix = match key {
             Key::Initialize | Key::Config | Key::History => "config",
             Key::Failover => "failover",
             Key::Sync => "sync",
-            Key::Status | Key::Failsafe => "leader",
+            Key::Status | Key::Failsafe => return self.leader_object(),
         };
         format!("{}-{suffix}", self.scope)
     }
@@ -149,7 +214,7 @@ impl Layout {
         }
     }
 
-    /// Whether a key is there: a ConfigMap may exist without it.
+    /// Whether a key is there: its object may exist without it.
     #[must_use]
     pub fn has(&self, key: Key, object: &Value) -> bool {
         self.annotations_of(key, None)
@@ -217,7 +282,7 @@ impl Layout {
         self.view(0, maps, pods, true)
     }
 
-    /// The whole cluster from its ConfigMaps and Pods; `held`: the leader's record counts.
+    /// The whole cluster from the objects of its state and its Pods; `held`: the leader's record counts.
     #[must_use]
     pub fn view(&self, rev: u64, maps: &[Value], pods: &[Value], held: bool) -> View {
         let tree = KeyTree::new(&self.namespace, &self.scope);
@@ -330,9 +395,8 @@ impl Layout {
         let (label, role) = match member.role {
             // A primary that another member has replaced must get no connections.
             Role::Primary if running && !other_leads => (json!(self.leader_value), json!("primary")),
-            // The Service of the leader leads to it too: Patroni's default.
             Role::StandbyLeader if running && !other_leads => {
-                (json!(self.leader_value), json!("standby_leader"))
+                (json!(self.standby_leader_value), json!("standby_leader"))
             }
             Role::Replica if running => (json!(self.follower_value), json!("replica")),
             Role::Primary
@@ -408,8 +472,10 @@ mod tests {
             role_label: "spilo-role".into(),
             leader_value: "master".into(),
             follower_value: "replica".into(),
+            standby_leader_value: "master".into(),
             tmp_role_label: None,
             bootstrap_labels: BTreeMap::new(),
+            routing: None,
         }
     }
 

@@ -1,5 +1,8 @@
 use howdah_config::{EtcdConfig, KubernetesConfig, StoreConfig};
-use howdah_dcs::{KeyTree, Store, kubernetes::Layout};
+use howdah_dcs::{
+    KeyTree, Store,
+    kubernetes::{Layout, Routing},
+};
 use howdah_dcs_etcd::{Endpoints, EtcdStore};
 use howdah_dcs_kube::{Api, KubeHub};
 use howdah_types::{MemberName, Scope};
@@ -73,8 +76,13 @@ impl Stores {
             role_label: kube.role_label.clone(),
             leader_value: kube.leader_label_value.clone(),
             follower_value: kube.follower_label_value.clone(),
+            standby_leader_value: kube.standby_leader_label_value.clone(),
             tmp_role_label: kube.tmp_role_label.clone(),
             bootstrap_labels: kube.bootstrap_labels.clone(),
+            routing: kube.endpoints.as_ref().map(|endpoints| Routing {
+                pod_ip: endpoints.pod_ip.clone(),
+                ports: endpoints.ports.clone(),
+            }),
         };
         KubeHub::new(api, layout, me.cloned())
     }
