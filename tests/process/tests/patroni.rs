@@ -262,3 +262,55 @@ async fn its_agents_and_ours_are_one_cluster() {
         .await
         .unwrap();
 }
+
+/// check_patroni (PyPI) finds what it looks for, and warns about what it should.
+#[tokio::test]
+async fn check_patroni_understands_our_members() {
+    let lab = Lab::running(LabOptions::howdah(2).unwrap()).await.unwrap();
+    let leader = lab.wait_primary(SOON).await.unwrap();
+    let check = |members: &[usize], args: &[&str]| {
+        let mut command = Command::new(patroni("check_patroni"));
+        for member in members {
+            command.args(["-e", &format!("http://127.0.0.1:{}", lab.members[*member].api)]);
+        }
+        let output = command.args(args).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), said)
+    };
+    let both = [leader, 1 - leader];
+    let timeline = lab.members[leader].status().await["timeline"].to_string();
+    for (members, args, code) in [
+        (&both[..], &["cluster_has_leader"][..], 0),
+        (&both, &["cluster_has_replica", "-w", "1:", "-c", "1:"], 0),
+        (&both, &["cluster_has_replica", "-w", "2:", "-c", "1:"], 1),
+        (
+            &both,
+            &["cluster_node_count", "-c", "2:", "--healthy-critical", "2:"],
+            0,
+        ),
+        (&both, &["cluster_is_in_maintenance"], 0),
+        (&both, &["cluster_has_scheduled_action"], 0),
+        (&both[..1], &["node_is_alive"], 0),
+        (&both[..1], &["node_is_leader"], 0),
+        (&both[..1], &["node_is_primary"], 0),
+        (&both[..1], &["node_is_replica"], 2),
+        (&both[1..], &["node_is_replica", "--max-lag", "1MB"], 0),
+        (&both[1..], &["node_is_primary"], 2),
+        (&both[1..], &["node_is_pending_restart"], 0),
+        (&both[1..], &["node_tl_has_changed", "--timeline", &timeline], 0),
+        (&both[1..], &["node_tl_has_changed", "--timeline", "77"], 2),
+    ] {
+        let (got, said) = check(members, args);
+        assert_eq!(got, Some(code), "check_patroni {args:?}: {said}");
+    }
+    let body = json!({"pause": true});
+    let answer = lab.members[leader]
+        .call(Method::PATCH, "/config", Some(&body))
+        .await;
+    assert_eq!(answer.unwrap().status, 200);
+    until("check_patroni sees the maintenance mode", SOON, async || {
+        check(&both, &["cluster_is_in_maintenance"]).0 == Some(2)
+    })
+    .await
+    .unwrap();
+}

@@ -158,6 +158,14 @@ impl Lab {
         self.members.iter_mut().try_for_each(Member::start)
     }
 
+    /// Our agent, where the members' user can run it.
+    ///
+    /// # Errors
+    /// The binary was not built.
+    pub fn our_agent(&self) -> anyhow::Result<Flavour> {
+        Ok(Flavour::Howdah(copy_program(&howdah_binary()?, self.dir())?))
+    }
+
     /// How the members' PostgreSQL is reached, in their order.
     #[must_use]
     pub fn addresses(&self) -> Vec<Address> {

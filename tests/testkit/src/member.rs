@@ -276,6 +276,16 @@ impl Member {
         self.reap();
     }
 
+    /// Asks the agent to end in order, as a service manager does. A pod's is not asked.
+    pub fn terminate(&self) {
+        if let Runner::Test {
+            child: Some(child), ..
+        } = &self.runner
+        {
+            send(child.id(), Signal::TERM);
+        }
+    }
+
     /// Waits for the started process to end; the exit code. What a node runs is the node's to wait for.
     ///
     /// # Errors
