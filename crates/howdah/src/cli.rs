@@ -61,14 +61,25 @@ pub enum Command {
         Reads Patroni's configuration (patroni.yml). Environment variables PATRONI_* override the file.\n\n\
         SIGTERM or SIGINT hands leadership over and stops PostgreSQL; SIGHUP reads the configuration again; SIGUSR2 \
         restarts the agent from the installed binary and leaves PostgreSQL running.",
-    after_help = "Examples:\n  howdah agent /etc/patroni/patroni.yml\n  howdah agent --validate-config patroni.yml"
+    after_help = "Examples:\n  howdah agent /etc/patroni/patroni.yml\n  howdah agent --validate-config patroni.yml\n  \
+        howdah agent --generate-sample-config main.yml\n  howdah agent --generate-config --dsn 'host=/tmp user=postgres' main.yml"
 )]
 pub struct AgentArgs {
     /// A YAML file, or a directory of *.yml and *.yaml files that are merged in order of their names.
-    pub config: PathBuf,
+    #[arg(required_unless_present_any = ["generate_sample_config", "generate_config"])]
+    pub config: Option<PathBuf>,
     /// Check the configuration, say what is wrong with it, and end.
     #[arg(long)]
     pub validate_config: bool,
+    /// Print a configuration with comments for a new cluster, or write it to CONFIG, and end.
+    #[arg(long, conflicts_with = "validate_config")]
+    pub generate_sample_config: bool,
+    /// Print a configuration for the PostgreSQL that runs here, or write it to CONFIG, and end.
+    #[arg(long, conflicts_with_all = ["validate_config", "generate_sample_config"])]
+    pub generate_config: bool,
+    /// How to connect to it as superuser; the variables PGHOST, PGPORT, PGUSER and PGPASSWORD say the rest.
+    #[arg(long, requires = "generate_config")]
+    pub dsn: Option<String>,
 }
 
 /// Whether the program was called by this name, through a symbolic link.

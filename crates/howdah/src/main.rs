@@ -7,7 +7,7 @@ mod logging;
 use std::{
     ffi::{CString, OsStr},
     io::{self, Write},
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
     path::Path,
     process::ExitCode,
 };
@@ -66,9 +66,11 @@ fn manual(dir: &Path) -> anyhow::Result<u8> {
 
 /// Checks the configuration, then becomes the guard, which starts this binary again as the agent.
 fn agent(args: &AgentArgs) -> anyhow::Result<u8> {
-    let file = ConfigFile {
-        path: args.config.clone(),
-    };
+    if args.generate_sample_config || args.generate_config {
+        return generate(args);
+    }
+    let path = args.config.clone().context("the configuration is not named")?;
+    let file = ConfigFile { path: path.clone() };
     let (_, warning) = file.read()?;
     if args.validate_config {
         match warning {
@@ -81,14 +83,10 @@ fn agent(args: &AgentArgs) -> anyhow::Result<u8> {
         !rustix::process::geteuid().is_root(),
         "PostgreSQL does not run as root, and neither does its agent: start it as the owner of the data, for example \
          with 'runuser -u postgres -- howdah agent {}'",
-        args.config.display()
+        path.display()
     );
     let program = std::env::current_exe().context("finding this program")?;
-    let argv = [
-        OsStr::new("howdah"),
-        OsStr::new("agent-worker"),
-        args.config.as_os_str(),
-    ];
+    let argv = [OsStr::new("howdah"), OsStr::new("agent-worker"), path.as_os_str()];
     let argv = argv
         .into_iter()
         .map(c_string)
@@ -97,6 +95,29 @@ fn agent(args: &AgentArgs) -> anyhow::Result<u8> {
         &c_string(Path::new(&program).as_os_str())?,
         &argv,
     )?)
+}
+
+/// Makes a configuration. It has passwords: a file is its owner's alone, and one that is there is left alone.
+fn generate(args: &AgentArgs) -> anyhow::Result<u8> {
+    let text = if args.generate_sample_config {
+        howdah_agent::generate::sample()?
+    } else {
+        howdah_agent::generate::from_running(args.dsn.as_deref())?
+    };
+    let Some(path) = &args.config else {
+        print!("{text}");
+        return Ok(0);
+    };
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("writing {}", path.display()))?;
+    file.write_all(text.as_bytes())
+        .with_context(|| path.display().to_string())?;
+    println!("Written to {}.", path.display());
+    Ok(0)
 }
 
 /// Only the server logs; the other commands print.
@@ -113,7 +134,8 @@ fn cluster(command: howdah_commands::ClusterCommand) -> anyhow::Result<u8> {
 }
 
 fn worker(args: AgentArgs) -> anyhow::Result<u8> {
-    let file = ConfigFile { path: args.config };
+    let path = args.config.context("the configuration is not named")?;
+    let file = ConfigFile { path };
     let (config, _) = file.read()?;
     logging::start_as(config.log)?;
     let ended = howdah_agent::run(file, logging::lost);

@@ -56,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "guard",
             "http",
             "postgres",
+            "sql",
             "member-api",
         ],
     ),

@@ -5,10 +5,12 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+mod dsn;
 mod error;
 
 use std::{sync::Arc, time::Duration};
 
+pub use dsn::Dsn;
 pub use error::SqlError;
 use howdah_http::{ClientConfig, sleep_until, timeout_at};
 use howdah_types::BootTime;

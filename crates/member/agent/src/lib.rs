@@ -30,6 +30,7 @@ mod configuration;
 mod effects;
 mod failsafe;
 mod gather;
+pub mod generate;
 mod guard_link;
 mod keeper;
 mod known_members;
