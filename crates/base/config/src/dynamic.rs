@@ -1,4 +1,7 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -47,6 +50,8 @@ pub struct Dynamic {
     pub closed_after_handover: Duration,
     /// Slots that exist on whoever leads, by name.
     pub permanent_slots: BTreeMap<String, PermanentSlot>,
+    /// Names of permanent slots that say what cannot be: what has such a name is left alone.
+    pub unreadable_slots: BTreeSet<String>,
     /// Slots that are left alone.
     pub ignore_slots: Vec<SlotMatcher>,
     /// Maintenance mode: nothing is started, stopped or failed over.
@@ -237,6 +242,7 @@ fn read(
         None => root.int("master_stop_timeout", "s")?,
     };
     let seconds = |value: Option<i64>, default: u64| Duration::from_secs(value.map_or(default, non_negative));
+    let slots = permanent_slots(&root, &mut warnings)?;
     Ok(Dynamic {
         timers: timers(&root, &mut warnings)?,
         maximum_lag_on_failover: root
@@ -260,7 +266,8 @@ fn read(
         check_timeline: root.flag("check_timeline")?.unwrap_or(false),
         closed_after_handover: closed_after_handover(&root)?,
         member_slots_ttl: seconds(root.int("member_slots_ttl", "s")?, 1800),
-        permanent_slots: permanent_slots(&root, &mut warnings)?,
+        permanent_slots: slots.permanent,
+        unreadable_slots: slots.unreadable,
         ignore_slots: ignored_slots(&root, &mut warnings),
         pause: root.flag("pause")?.unwrap_or(false),
         use_slots,

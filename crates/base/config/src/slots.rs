@@ -1,7 +1,7 @@
 //! Replication slots of the dynamic configuration: permanent ones (`slots`, and its older names), and those that are left alone
 //! (`ignore_slots`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -88,26 +88,55 @@ impl SlotMatcher {
     }
 }
 
-/// Permanent slots by name. One that cannot be made is left out with a warning, as Patroni does.
-pub(crate) fn permanent_slots(
-    root: &Reader<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<BTreeMap<String, PermanentSlot>, ConfigError> {
-    let mut slots = BTreeMap::new();
-    for key in ["permanent_replication_slots", "permanent_slots", "slots"] {
-        for (name, value) in root.section(key)?.map() {
-            match slot(&name, &value) {
-                Ok(slot) => {
-                    slots.insert(name, slot);
-                }
-                Err(why) => warnings.push(format!("{key}.{name}: {why}; it is left out")),
+/// What the configuration says of permanent slots.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    pub(crate) permanent: BTreeMap<String, PermanentSlot>,
+    pub(crate) unreadable: BTreeSet<String>,
+}
+
+/// Permanent slots by name. One that cannot be made is left out with a warning, as Patroni does; a slip of the pen drops no slot. Of the three keys
+/// the first that is not empty counts.
+pub(crate) fn permanent_slots(root: &Reader<'_>, warnings: &mut Vec<String>) -> Result<Slots, ConfigError> {
+    let mut slots = Slots::default();
+    let keys = ["permanent_replication_slots", "permanent_slots", "slots"];
+    let mut given = keys
+        .into_iter()
+        .filter(|key| root.value(key).is_some_and(|value| !is_empty(value)));
+    let Some(key) = given.next() else {
+        return Ok(slots);
+    };
+    for other in given {
+        warnings.push(format!("{other} is not read beside {key}"));
+    }
+    for (name, value) in root.section(key)?.map() {
+        match slot(&name, &value) {
+            Ok((slot, warning)) => {
+                warnings.extend(warning.map(|warning| format!("{key}.{name}: {warning}")));
+                slots.permanent.insert(name, slot);
+            }
+            Err(why) => {
+                warnings.push(format!("{key}.{name}: {why}; it is left alone"));
+                slots.unreadable.insert(name);
             }
         }
     }
     Ok(slots)
 }
 
-fn slot(name: &str, value: &Value) -> Result<PermanentSlot, String> {
+/// As Python sees it.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Bool(true) | Value::Number(_) => false,
+    }
+}
+
+/// The slot, and what is odd about it.
+fn slot(name: &str, value: &Value) -> Result<(PermanentSlot, Option<String>), String> {
     if !is_slot_name(name) {
         return Err(
             "a replication slot's name has lower case letters, digits and '_', 63 at most".to_owned(),
@@ -117,13 +146,7 @@ fn slot(name: &str, value: &Value) -> Result<PermanentSlot, String> {
         let text = value.get(key).and_then(Value::as_str);
         text.filter(|text| !text.is_empty())
     };
-    let is_empty = match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        Value::Bool(true) | Value::Number(_) | Value::Array(_) => false,
-    };
-    if !is_empty && !value.is_object() {
+    if !is_empty(value) && !value.is_object() {
         return Err("it must be a section with type, database, plugin, cluster_type".to_owned());
     }
     let of_database = text("database").zip(text("plugin"));
@@ -136,17 +159,21 @@ fn slot(name: &str, value: &Value) -> Result<PermanentSlot, String> {
         (Some("logical"), None) => return Err("a logical slot needs database and plugin".to_owned()),
         (Some(other), _) => return Err(format!("type must be physical or logical, not {other}")),
     };
+    let mut warning = None;
     let cluster_type = match text("cluster_type") {
+        // They do not exist in clusters that follow another one, and Patroni does not look further.
+        _ if matches!(kind, SlotKind::Logical { .. }) => ClusterType::Any,
         None | Some("any") => ClusterType::Any,
         Some("primary") => ClusterType::Primary,
         Some("standby") => ClusterType::Standby,
         Some(other) => {
-            return Err(format!(
-                "cluster_type must be any, primary or standby, not {other}"
+            warning = Some(format!(
+                "cluster_type is any, primary or standby; {other} counts as any"
             ));
+            ClusterType::Any
         }
     };
-    Ok(PermanentSlot { kind, cluster_type })
+    Ok((PermanentSlot { kind, cluster_type }, warning))
 }
 
 /// PostgreSQL's rule.
@@ -155,11 +182,19 @@ fn is_slot_name(name: &str) -> bool {
     (1..=63).contains(&name.len()) && name.chars().all(allowed)
 }
 
-/// `ignore_slots`. An entry that says nothing would match all slots, and is left out.
+/// `ignore_slots`. An entry that says nothing matches all slots; so does what cannot be read.
 pub(crate) fn ignored_slots(root: &Reader<'_>, warnings: &mut Vec<String>) -> Vec<SlotMatcher> {
-    let entries = root.value("ignore_slots").and_then(Value::as_array);
+    let Some(value) = root.value("ignore_slots").filter(|value| !is_empty(value)) else {
+        return Vec::new();
+    };
+    let Value::Array(entries) = value else {
+        warnings.push(
+            "ignore_slots must be a list of {name, type, database, plugin}: no slot is dropped".to_owned(),
+        );
+        return vec![SlotMatcher::default()];
+    };
     let mut matchers = Vec::new();
-    for entry in entries.into_iter().flatten() {
+    for entry in entries {
         let text = |key: &str| {
             let text = entry.get(key).and_then(Value::as_str);
             text.filter(|text| !text.is_empty()).map(str::to_owned)
@@ -172,11 +207,10 @@ pub(crate) fn ignored_slots(root: &Reader<'_>, warnings: &mut Vec<String>) -> Ve
         };
         if matcher == SlotMatcher::default() {
             warnings.push(format!(
-                "ignore_slots: {entry} gives none of name, type, database and plugin; it is left out"
+                "ignore_slots: {entry} gives none of name, type, database and plugin: it matches every slot"
             ));
-        } else {
-            matchers.push(matcher);
         }
+        matchers.push(matcher);
     }
     matchers
 }
@@ -188,7 +222,7 @@ mod tests {
     use super::*;
     use crate::places::NOWHERE;
 
-    fn read(config: &Value) -> (BTreeMap<String, PermanentSlot>, Vec<SlotMatcher>, Vec<String>) {
+    fn read(config: &Value) -> (Slots, Vec<SlotMatcher>, Vec<String>) {
         let map = config.as_object().unwrap();
         let root = Reader::root(map, &NOWHERE);
         let mut warnings = Vec::new();
@@ -205,6 +239,7 @@ mod tests {
             "e": {"database": "x", "plugin": "wal2json"}, "f": false, "g": {"cluster_type": "any"},
         }}));
         assert_eq!(warnings, Vec::<String>::new());
+        let slots = slots.permanent;
         let kind = |name: &str| slots[name].kind.clone();
         for name in ["a", "b", "c", "f", "g"] {
             assert_eq!(kind(name), SlotKind::Physical, "{name}");
@@ -212,25 +247,39 @@ mod tests {
         assert!(matches!(kind("e"), SlotKind::Logical { plugin, .. } if plugin == "wal2json"));
         let exists = |name: &str, standby: bool| slots[name].cluster_type.includes(standby);
         assert_eq!((exists("c", true), exists("c", false)), (true, false));
-        assert_eq!((exists("d", true), exists("d", false)), (false, true));
         assert_eq!((exists("g", true), exists("g", false)), (true, true));
     }
 
     #[test]
     fn a_slot_that_cannot_be_made_is_left_out() {
         let (slots, _, warnings) = read(&json!({"slots": {
-            "Bad": {}, "a": {"type": "logical", "database": "x"}, "b": {"type": "other"}, "c": 5, "d": {"cluster_type": "both"},
+            "Bad": {}, "a": {"type": "logical", "database": "x"}, "b": {"type": "other"}, "c": 5,
         }}));
-        assert!(slots.is_empty());
-        assert_eq!(warnings.len(), 5, "{warnings:?}");
+        assert!(slots.permanent.is_empty());
+        assert_eq!(slots.unreadable.len(), 4, "what has such a name is left alone");
+        assert_eq!(warnings.len(), 4, "{warnings:?}");
+    }
+
+    #[test]
+    fn what_python_takes_for_empty_is_empty() {
+        for empty in [json!([]), json!(""), json!(false), json!(null), json!({})] {
+            let (slots, ignored, warnings) = read(&json!({"slots": empty, "ignore_slots": empty}));
+            assert!(slots.permanent.is_empty() && ignored.is_empty() && warnings.is_empty());
+        }
+        let (slots, _, warnings) =
+            read(&json!({"permanent_slots": {"a": {}}, "slots": {"b": {"cluster_type": "both"}}}));
+        assert_eq!(slots.permanent.keys().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let (slots, _, warnings) = read(&json!({"slots": {"b": {"cluster_type": "both"}}}));
+        assert_eq!((slots.permanent.len(), warnings.len()), (1, 1));
     }
 
     #[test]
     fn a_matcher_matches_what_has_all_that_it_gives() {
         let (_, matchers, warnings) = read(&json!({"ignore_slots": [
-            {"name": "a"}, {"type": "logical", "plugin": "wal2json"}, {}, "b",
+            {"name": "a"}, {"type": "logical", "plugin": "wal2json"},
         ]}));
-        assert_eq!((matchers.len(), warnings.len()), (2, 2));
+        assert_eq!((matchers.len(), warnings.len()), (2, 0));
         let logical = |plugin: &str| SlotKind::Logical {
             database: "x".to_owned(),
             plugin: plugin.to_owned(),
@@ -241,5 +290,13 @@ mod tests {
         assert!(ignored("z", &logical("wal2json")));
         assert!(!ignored("z", &logical("pgoutput")));
         assert!(!ignored("z", &SlotKind::Physical));
+        for unreadable in [json!([{}]), json!(["b"]), json!("b")] {
+            let (_, matchers, warnings) = read(&json!({"ignore_slots": unreadable}));
+            assert!(
+                matchers[0].matches("z", &SlotKind::Physical),
+                "nothing is dropped by a slip of the pen"
+            );
+            assert_eq!(warnings.len(), 1);
+        }
     }
 }

@@ -36,7 +36,7 @@ fn kubernetes(env: &Environment, facts: &Facts) -> Result<Value, SpiloError> {
         "standby_leader_label_value": env.or("KUBERNETES_STANDBY_LEADER_LABEL_VALUE", "master"),
         "use_endpoints": !env.on("KUBERNETES_USE_CONFIGMAPS"),
         "pod_ip": env.or("POD_IP", "127.0.0.1"),
-        "ports": [{"port": 5432, "name": "postgresql"}],
+        "ports": [{"port": env.or("PGPORT", "5432"), "name": "postgresql"}],
         // Where the credentials of the pod's ServiceAccount are mounted.
         "service_account": facts.path("/var/run/secrets/kubernetes.io/serviceaccount"),
     });

@@ -90,6 +90,7 @@ impl LogicalSlots {
                     self.tell(Ok(()));
                 }
                 Ok(Done::Asked(Err(error))) => self.tell(Err(error)),
+                Err(error) if error.is_cancelled() => {}
                 Err(error) => tracing::error!("A job for logical slots has failed: {error}."),
             }
         }
@@ -142,8 +143,9 @@ impl LogicalSlots {
         }
     }
 
-    /// Says which slots their consumers should not trust.
-    pub(crate) fn before_promotion(&self) {
+    /// Says which slots their consumers should not trust. What was to be moved stays: a consumer may connect at any moment.
+    pub(crate) fn before_promotion(&mut self) {
+        self.job.abort_all();
         let waiting: Vec<&str> = self.readiness.waiting().map(String::as_str).collect();
         if !waiting.is_empty() {
             tracing::warn!(

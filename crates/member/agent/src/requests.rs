@@ -47,6 +47,10 @@ impl Agent {
                     _ => Ok(()),
                 };
                 self.asked.served(&ended.action, answer);
+                if matches!(ended.action, Action::CopySlots { .. }) {
+                    let copies = &mut self.plan.memory.slot_copies;
+                    *copies = copies.saturating_add(1);
+                }
                 if shutdown {
                     let ended = Look::Ended { fenced: false };
                     let hooks = &self.settings.dynamic.hooks;

@@ -22,6 +22,9 @@ const CHECK_AGAIN: Duration = Duration::from_secs(10);
 /// When this many looks, with the rewinds that they led to, have not made it stream, only a copy helps.
 const CHECKS: u32 = 3;
 
+/// PostgreSQL may not take a file that has an error elsewhere.
+const FEEDBACK_AGAIN: Duration = Duration::from_secs(10);
+
 pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     let Some(leader) = &view.leader else { return };
     if leader.name == snapshot.me.name {
@@ -70,7 +73,11 @@ pub(crate) fn follow(snapshot: &Snapshot, view: &View, running: &Running, plan: 
         tags: &snapshot.me.tags,
         view,
     });
-    let silent = feedback && !running.feedback;
+    let tried = plan.memory.feedback_written;
+    let silent = feedback && !running.feedback && tried.is_none_or(|at| snapshot.now >= at + FEEDBACK_AGAIN);
+    if silent {
+        plan.memory.feedback_written = Some(snapshot.now);
+    }
     if (!pointed || silent) && !forked && !snapshot.me.tags.nostream() && tells_its_timeline(view) {
         plan.effect(Effect::Follow(Some(wanted)));
         plan.wake(snapshot.now + SOON * 5);

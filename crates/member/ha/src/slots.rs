@@ -8,18 +8,27 @@ use std::{collections::BTreeMap, time::Duration};
 
 use howdah_config::SlotKind;
 use howdah_dcs::{Member, View};
-use howdah_types::{Lsn, MemberName, Tags};
+use howdah_types::{Lsn, MemberName, PgState, Tags};
 
 use crate::{
     Action, Effect, Plan, Running, Slot, SlotChange, Snapshot,
     upstream::{can_feed, desired_upstream, is_ready, upstream},
 };
 
-/// Logical slots are copied by one replica after the other, which is stopped for that: so long after the one before it.
-const STAGGER: Duration = Duration::from_secs(10);
+/// Logical slots are copied by one replica after the other, which is stopped for that: each has a turn of this many seconds in a round, by the
+/// time of day.
+const TURN: i64 = 10;
 
-/// And tried again after this long: the WAL of a slot whose consumer is far behind may not be here.
+/// And begins in the first seconds of it.
+const BEGINS: i64 = 5;
+
+/// And tried again after this long: the WAL of a slot whose consumer is far behind may not be here. After a copy twice as long, and so on: one that
+/// is lost again and again must not keep the replica from serving.
 const COPY_AGAIN: Duration = Duration::from_secs(15);
+const DOUBLED: u32 = 6;
+
+/// After this long without a copy that is forgotten.
+const FORGET_COPIES: Duration = Duration::from_secs(3600);
 
 /// A slot that should exist here.
 struct Wanted {
@@ -227,11 +236,19 @@ fn apply(
             plan.memory.slots_seen.insert(name, snapshot.now);
         }
     }
-    let mut changes = Vec::new();
-    for (name, wanted) in wanted {
-        if matches!(wanted.kind, SlotKind::Logical { .. }) && !running.in_recovery {
-            plan.memory.slots_permanent.insert(name.clone());
+    for slot in running.slots.iter().filter(|slot| slot.active) {
+        // The time of a consumer that is away begins when it has gone.
+        if let Some(seen) = plan.memory.slots_seen.get_mut(&slot.name) {
+            *seen = snapshot.now;
         }
+    }
+    remember_permanent(view, running, wanted, plan);
+    let mut changes = Vec::new();
+    let config = &snapshot.config;
+    // Where there is not room for all, members come first: replication rests on theirs.
+    let is_extra = |name: &String| config.permanent_slots.contains_key(name);
+    let (extra, members): (Vec<_>, Vec<_>) = wanted.iter().partition(|(name, _)| is_extra(name));
+    for (name, wanted) in members.into_iter().chain(extra) {
         if running.slots.iter().any(|slot| slot.name == *name) {
             continue;
         }
@@ -248,15 +265,14 @@ fn apply(
         }
     }
     for slot in running.slots.iter().filter(|slot| !slot.active) {
-        let ignored = &snapshot.config.ignore_slots;
-        if ignored
-            .iter()
-            .any(|matcher| matcher.matches(&slot.name, &slot.kind))
-        {
+        let mut ignored = config.ignore_slots.iter();
+        let is_ignored = ignored.any(|matcher| matcher.matches(&slot.name, &slot.kind));
+        if is_ignored || config.unreadable_slots.contains(&slot.name) {
             continue;
         }
-        let change = if slot.failover {
-            synchronized_by_postgres(running, slot)
+        let change = if slot.failover && running.in_recovery {
+            let permanent = config.permanent_slots.contains_key(&slot.name);
+            synchronized_by_postgres(running, slot).filter(|_| permanent)
         } else if let Some(wanted) = wanted.get(&slot.name) {
             adjust(running, slot, wanted, view.leader.is_some())
         } else {
@@ -271,6 +287,25 @@ fn apply(
     if !changes.is_empty() {
         plan.effect(Effect::Slots(changes));
     }
+}
+
+/// Which logical slots were permanent, as far as that is known: after they have left the configuration they are dropped on the primary, too.
+/// Only permanent ones are published.
+fn remember_permanent(view: &View, running: &Running, wanted: &BTreeMap<String, Wanted>, plan: &mut Plan) {
+    let decodes = |slot: &&Slot| matches!(slot.kind, SlotKind::Logical { .. });
+    let published = |name: &String| {
+        view.status
+            .slots
+            .as_ref()
+            .is_some_and(|slots| slots.contains_key(name))
+    };
+    let permanent = &mut plan.memory.slots_permanent;
+    for slot in running.slots.iter().filter(decodes) {
+        if wanted.contains_key(&slot.name) || published(&slot.name) {
+            permanent.insert(slot.name.clone());
+        }
+    }
+    permanent.retain(|name| wanted.contains_key(name) || running.slots.iter().any(|slot| slot.name == *name));
 }
 
 /// PostgreSQL 17 copies slots with `failover` itself. One of a former primary stands in the way of the copy.
@@ -354,23 +389,39 @@ fn copy_missing(
         .map(|(name, _)| name.clone())
         .collect();
     if names.is_empty() {
-        plan.memory.slots_missing_since = None;
         return;
     }
-    let since = *plan.memory.slots_missing_since.get_or_insert(snapshot.now);
     let Some((leader, record)) = view.leader_member() else {
         return;
     };
-    let before_us = view.members.range(..&snapshot.me.name);
-    let before_us = before_us.filter(|(name, _)| *name != leader).count();
-    let turn = since + STAGGER * u32::try_from(before_us).unwrap_or(0);
-    let again = plan.memory.slots_copied_at.map_or(turn, |at| at + COPY_AGAIN);
-    let due = turn.max(again);
-    if snapshot.now < due {
-        plan.wake(due);
+    let memory = &mut plan.memory;
+    memory.slot_copies = match memory.slots_copied_at {
+        Some(at) if snapshot.now < at + FORGET_COPIES => memory.slot_copies,
+        Some(_) | None => 0,
+    };
+    let pause = COPY_AGAIN * 2u32.pow(memory.slot_copies.min(DOUBLED));
+    if let Some(again) = memory.slots_copied_at.map(|at| at + pause)
+        && snapshot.now < again
+    {
+        plan.wake(again);
         return;
     }
-    if !running.streaming || !is_ready(record) {
+    let replicas: Vec<&MemberName> = view.members.keys().filter(|name| *name != leader).collect();
+    let rank = replicas.iter().position(|name| **name == snapshot.me.name);
+    let wait = until_turn(snapshot.wall, rank.unwrap_or(0), replicas.len());
+    if wait > Duration::ZERO {
+        plan.wake(snapshot.now + wait);
+        return;
+    }
+    // One that stops or starts at this moment is waited for: somebody must be able to take over.
+    let moves = |(name, member): (&MemberName, &Member)| {
+        let moving = matches!(
+            member.state,
+            PgState::Starting | PgState::Restarting | PgState::Stopping | PgState::CreatingReplica
+        );
+        moving && *name != snapshot.me.name
+    };
+    if !running.streaming || !is_ready(record) || view.members.iter().any(moves) {
         return;
     }
     if let (Some(leader), Some(follow)) = (upstream(leader, record), desired_upstream(snapshot, view)) {
@@ -383,5 +434,20 @@ fn copy_missing(
                 names,
             },
         );
+    }
+}
+
+/// How long until the replica of this rank may begin.
+fn until_turn(wall: i64, rank: usize, replicas: usize) -> Duration {
+    let (rank, replicas) = (
+        i64::try_from(rank).unwrap_or(0),
+        i64::try_from(replicas).unwrap_or(1).max(1),
+    );
+    let round = TURN * replicas;
+    let into = (wall - TURN * rank).rem_euclid(round);
+    if into < BEGINS {
+        Duration::ZERO
+    } else {
+        Duration::from_secs(u64::try_from(round - into).unwrap_or(1))
     }
 }

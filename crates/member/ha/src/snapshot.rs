@@ -358,12 +358,14 @@ pub struct Memory {
     pub status_at: Option<BootTime>,
     /// When each slot's member was seen last.
     pub slots_seen: BTreeMap<String, BootTime>,
-    /// Logical slots that the configuration has had while we led.
+    /// Logical slots that are here and are, or were, permanent.
     pub slots_permanent: BTreeSet<String>,
-    /// Since when we lack a logical slot that the leader has.
-    pub slots_missing_since: Option<BootTime>,
-    /// When logical slots were copied last.
+    /// When copying logical slots was begun last.
     pub slots_copied_at: Option<BootTime>,
+    /// How often that has succeeded of late.
+    pub slot_copies: u32,
+    /// When the files were last written so that `hot_standby_feedback` is on.
+    pub feedback_written: Option<BootTime>,
     /// Long actions that have failed, by name; the same is not begun again before this moment.
     pub retry_at: BTreeMap<&'static str, BootTime>,
     /// A start of PostgreSQL has failed since it served last.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use howdah_config::{ClusterType, PermanentSlot, SlotKind, SlotMatcher};
 use howdah_dcs::Status;
 use howdah_ha::{Action, Effect, Feeding, Slot, SlotChange, Snapshot, needs_feedback};
-use howdah_types::{Lsn, Tags};
+use howdah_types::{Lsn, PgState, Tags};
 use serde_json::json;
 use situation::{NOW, Shorthand, Situation, name, plan};
 
@@ -116,7 +116,7 @@ fn the_leader_makes_slots_for_members_and_permanent_ones() {
         failover,
     };
     let made = changes(&leader);
-    assert_eq!(made, [create("archive"), create("b"), create("c"), events(false)]);
+    assert_eq!(made, [create("b"), create("c"), create("archive"), events(false)]);
     let syncs = configured(Situation::primary().leading().running(|r| r.syncs_slots = true));
     assert!(changes(&syncs).contains(&events(true)));
     assert_eq!(
@@ -149,32 +149,56 @@ fn a_replica_moves_its_slots_with_the_leaders() {
 
 #[test]
 fn logical_slots_are_copied_by_one_replica_after_the_other() {
-    let lacks = |member: &str, leader: &str, seconds: u64| {
+    let lacks = |member: &str, wall: i64| {
         let slots: Vec<Slot> = complete()
             .into_iter()
             .filter(|slot| slot.name != "events")
             .collect();
-        let situation = has(configured(Situation::replica().led_by(leader)), &slots);
         let member = name(member);
-        plan(&situation.with(|s| {
+        has(configured(Situation::replica().led_by("b")), &slots).with(|s| {
             s.me.name = member;
-            s.memory.slots_missing_since = Some(NOW - Duration::from_secs(seconds));
-        }))
+            s.wall = wall;
+        })
     };
-    let copies = |member: &str, leader: &str, seconds: u64| {
-        lacks(member, leader, seconds).effects.iter().any(
+    let copies = |situation: &Situation| {
+        plan(situation).effects.iter().any(
             |effect| matches!(effect, Effect::Begin(Action::CopySlots { names, .. }) if names == &["events"]),
         )
     };
-    assert!(copies("a", "b", 0));
-    assert!(!copies("c", "b", 9));
-    assert!(copies("c", "b", 10));
-    let plan = lacks("c", "b", 4);
+    // Two replicas, ten seconds each.
+    for (wall, first, second) in [
+        (0, true, false),
+        (4, true, false),
+        (5, false, false),
+        (10, false, true),
+        (20, true, false),
+    ] {
+        assert_eq!(
+            (copies(&lacks("a", wall)), copies(&lacks("c", wall))),
+            (first, second),
+            "{wall}"
+        );
+    }
+    let waits = plan(&lacks("c", 4));
     assert_eq!(
-        plan.next_wake,
+        waits.next_wake,
         NOW + Duration::from_secs(6),
         "it wakes for its turn"
     );
+    // One that is being restarted is waited for.
+    let restarts =
+        lacks("a", 0).with(|s| s.view().members.get_mut(&name("c")).unwrap().state = PgState::Restarting);
+    assert!(!copies(&restarts));
+    // One that is lost again and again is copied less and less often.
+    let again = |copies: u32, seconds: u64| {
+        lacks("a", 0).with(|s| {
+            s.memory.slot_copies = copies;
+            s.memory.slots_copied_at = Some(NOW - Duration::from_secs(seconds));
+        })
+    };
+    assert!(!copies(&again(0, 14)) && copies(&again(0, 15)));
+    assert!(!copies(&again(3, 119)) && copies(&again(3, 120)));
+    assert!(copies(&again(30, 960)));
 }
 
 #[test]
@@ -254,21 +278,76 @@ fn logical_slots_of_users_stay_on_the_primary_alone() {
     let removed = with_users(Situation::primary().leading());
     let removed = removed.with(|s| s.memory.slots_permanent = ["theirs".to_owned()].into());
     assert_eq!(changes(&removed), [drop("theirs")]);
+    // Only permanent ones are published: an agent that has just started knows it from there.
+    let published = with_users(Situation::primary().leading());
+    let published = published.with(|s| {
+        s.view()
+            .status
+            .slots
+            .as_mut()
+            .unwrap()
+            .insert("theirs".to_owned(), Lsn(60));
+    });
+    assert_eq!(changes(&published), [drop("theirs")]);
+    // It is gone, and a user makes another one of that name.
+    let gone = has(configured(Situation::primary().leading()), &complete());
+    let gone = plan(&gone.with(|s| s.memory.slots_permanent = ["theirs".to_owned()].into()));
+    assert!(!gone.memory.slots_permanent.contains("theirs"));
+    // What the configuration says of it cannot be read.
+    let unreadable = with_users(Situation::replica().led_by("b"));
+    let unreadable = unreadable.with(|s| s.config.unreadable_slots = ["theirs".to_owned()].into());
+    assert!(!changes(&unreadable).contains(&drop("theirs")));
+}
+
+#[test]
+fn a_consumer_that_comes_and_goes_keeps_its_slot() {
+    let with_users = |active, seen| {
+        let mut slots = complete();
+        let mut theirs = slot("theirs", SlotKind::Physical);
+        theirs.active = active;
+        slots.push(theirs);
+        let leader = has(configured(Situation::primary().leading()), &slots);
+        leader.with(|s| {
+            s.config.member_slots_ttl = Duration::from_secs(100);
+            s.memory.slots_seen = [("theirs".to_owned(), NOW - Duration::from_secs(seen))].into();
+        })
+    };
+    let seen = plan(&with_users(true, 101)).memory.slots_seen["theirs"];
+    assert_eq!(seen, NOW, "it is used");
+    assert_eq!(changes(&with_users(false, 99)), []);
+    assert_eq!(changes(&with_users(false, 100)), [drop("theirs")]);
+}
+
+#[test]
+fn members_have_their_slots_before_all_others() {
+    let leader = configured(Situation::primary().leading());
+    let made = changes(&leader);
+    assert_eq!(made[..2], [create("b"), create("c")]);
 }
 
 #[test]
 fn postgres_own_copies_are_left_alone() {
-    let with_synced = |synced, syncs| {
-        let mut slots = complete();
-        let mut failover = slot("theirs", logical());
+    let with = |situation: Situation, name: &str, synced, syncs| {
+        let mut slots: Vec<Slot> = complete()
+            .into_iter()
+            .filter(|slot| slot.name != "events")
+            .collect();
+        let mut failover = slot(name, logical());
         (failover.failover, failover.synced) = (true, synced);
         slots.push(failover);
-        has(configured(Situation::replica().led_by("b")), &slots).running(|r| r.syncs_slots = syncs)
+        has(configured(situation), &slots).running(|r| r.syncs_slots = syncs)
     };
-    assert!(!changes(&with_synced(true, true)).contains(&drop("theirs")));
-    assert!(!changes(&with_synced(false, false)).contains(&drop("theirs")));
-    // A former primary's own would stand in the way of the copy.
-    assert!(changes(&with_synced(false, true)).contains(&drop("theirs")));
+    let replica =
+        |name: &str, synced, syncs| changes(&with(Situation::replica().led_by("b"), name, synced, syncs));
+    assert!(!replica("events", true, true).contains(&drop("events")));
+    assert!(!replica("events", false, false).contains(&drop("events")));
+    // A former primary's own would stand in the way of the copy; of a user's it is not known whether there is another one.
+    assert!(replica("events", false, true).contains(&drop("events")));
+    assert!(!replica("theirs", false, true).contains(&drop("theirs")));
+    // On the primary it is a slot as any other.
+    let removed = with(Situation::primary().leading(), "theirs", false, true);
+    let removed = removed.with(|s| s.memory.slots_permanent = ["theirs".to_owned()].into());
+    assert!(changes(&removed).contains(&drop("theirs")));
 }
 
 #[test]

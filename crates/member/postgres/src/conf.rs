@@ -101,7 +101,8 @@ impl Conf {
         let standby = dynamic.standby.as_ref().filter(|_| remote);
         let theirs = standby.map(|standby| &standby.recovery).into_iter().flatten();
         for (name, value) in dynamic.recovery_conf.iter().chain(theirs) {
-            if is_recovery(name) || !programs.knows(name) {
+            let is_ours = self.feedback && name == "hot_standby_feedback";
+            if is_recovery(name) || is_ours || !programs.knows(name) {
                 warnings.push(format!("recovery_conf.{name} is not for a replica and left out"));
             } else {
                 file.set(name.clone(), value.clone());

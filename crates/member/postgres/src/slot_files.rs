@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use howdah_pgconf::check_slot_state;
+use howdah_pgconf::{check_slot_state, newest_at};
 use howdah_types::{BootTime, Lsn};
 
 use crate::{DataDir, PgError, Session, slots::literals};
@@ -21,6 +21,12 @@ pub struct SlotFile {
     pub state: Vec<u8>,
     /// The WAL that it needs begins here.
     pub restart: Lsn,
+    /// Its consumer has confirmed this much.
+    pub confirmed: Lsn,
+    /// Whose changes it decodes.
+    pub database: String,
+    /// Its output plugin.
+    pub plugin: String,
 }
 
 /// The state files of logical slots of a primary, by name; a slot that it does not have is not in it.
@@ -34,14 +40,18 @@ pub async fn read_slot_files(
 ) -> Result<BTreeMap<String, SlotFile>, PgError> {
     // PostgreSQL replaces the file by renaming another one: what is read is whole.
     let sql = format!(
-        "SELECT slot_name, encode(pg_read_binary_file('pg_replslot/' || slot_name || '/state'), 'hex'), restart_lsn \
-         FROM pg_replication_slots WHERE NOT pg_is_in_recovery() AND slot_type = 'logical' AND NOT temporary \
-         AND wal_status <> 'lost' AND slot_name IN ({})",
+        "SELECT slot_name, encode(pg_read_binary_file('pg_replslot/' || slot_name || '/state'), 'hex'), restart_lsn, \
+         confirmed_flush_lsn, database, plugin \
+         FROM pg_replication_slots s WHERE NOT pg_is_in_recovery() AND slot_type = 'logical' AND NOT temporary \
+         AND wal_status <> 'lost' AND slot_name IN ({}) \
+         AND NOT COALESCE((to_jsonb(s) ->> 'failover')::boolean, false)",
         literals(names)
     );
     let mut files = BTreeMap::new();
     for row in primary.rows(&sql, deadline).await? {
-        let (Some(name), Some(hex), Some(Ok(restart))) = (row.get(0), row.get(1), row.get(2).map(str::parse))
+        let lsn = |column| row.get(column).and_then(|text| text.parse::<Lsn>().ok());
+        let (Some(name), Some(hex), Some(restart), Some(confirmed)) =
+            (row.get(0), row.get(1), lsn(2), lsn(3))
         else {
             continue;
         };
@@ -50,12 +60,38 @@ pub async fn read_slot_files(
             name: name.to_owned(),
             why,
         })?;
-        files.insert(name.to_owned(), SlotFile { state, restart });
+        let file = SlotFile {
+            state,
+            restart,
+            confirmed,
+            database: row.get(4).unwrap_or_default().to_owned(),
+            plugin: row.get(5).unwrap_or_default().to_owned(),
+        };
+        files.insert(name.to_owned(), file);
     }
     Ok(files)
 }
 
 impl DataDir {
+    /// Whether all WAL files from one position to another one are here.
+    #[must_use]
+    pub fn has_wal(&self, from: Lsn, to: Lsn, segment_size: u64) -> bool {
+        let Ok(entries) = fs::read_dir(self.path().join("pg_wal")) else {
+            return false;
+        };
+        let names: Vec<String> = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        let size = segment_size.max(1);
+        // A record that ends where a file ends is in that file.
+        let last = to.0.saturating_sub(1).max(from.0) / size;
+        (from.0 / size..=last).all(|number| {
+            let inside = Lsn(number.saturating_mul(size).saturating_add(1));
+            newest_at(names.iter().map(String::as_str), inside, size).is_some()
+        })
+    }
+
     /// Puts a slot file into the data of a server that is stopped, in the order in which PostgreSQL makes one: a crash leaves the
     /// whole slot, or a directory that PostgreSQL removes.
     ///

@@ -88,14 +88,15 @@ pub async fn advance_logical_slot(
         let name = sql_literal(name);
         let sql = format!(
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
-             WHERE slot_name = {name} AND NOT active AND pg_is_in_recovery()"
+             WHERE slot_name = {name} AND NOT active AND pg_is_in_recovery() \
+             AND (wal_status = 'lost' OR confirmed_flush_lsn < '{to}')"
         );
         session.rows(&sql, deadline).await?;
     }
     moved
 }
 
-/// The WAL file that it needs is gone; it is invalid.
+/// The WAL file that it needs is gone; it is invalid, or further than that.
 const USELESS: [&str; 2] = ["58P01", "55000"];
 
 /// `catalog_xmin` of these slots on a primary; one that has none is not in it.

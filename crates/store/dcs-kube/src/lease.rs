@@ -104,7 +104,12 @@ impl KubeStore {
     fn subsets(&self, change: &Change) -> Option<Value> {
         let routing = self.layout.routing.as_ref()?;
         match change {
-            Change::Renew { .. } | Change::Take { .. } => routing.subsets(&self.hub.pod()?),
+            Change::Renew { .. } => routing.subsets(&self.hub.pod().unwrap_or_default()),
+            // Without an address of ours that of the last leader must not stay.
+            Change::Take { .. } => {
+                let pod = self.hub.pod().unwrap_or_default();
+                Some(routing.subsets(&pod).unwrap_or_else(|| json!([])))
+            }
             Change::GiveBack => Some(json!([])),
         }
     }

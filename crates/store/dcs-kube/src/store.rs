@@ -389,11 +389,17 @@ impl KubeStore {
         Ok(view)
     }
 
-    /// Whether the cluster's state is in objects of the other kind, as far as we may look.
+    /// Whether the cluster's state is in objects of the other kind and not in ours, as far as we may look.
     ///
     /// # Errors
     /// The API server does not answer.
     pub async fn is_of_other_kind(&self, deadline: BootTime) -> Result<bool, StoreError> {
+        let ours = self
+            .get(&self.layout.object_of(Key::Initialize), deadline)
+            .await?;
+        if ours.is_some_and(|object| self.layout.has(Key::Initialize, &object)) {
+            return Ok(false);
+        }
         Ok(self.other_kind(deadline).await?.is_some())
     }
 

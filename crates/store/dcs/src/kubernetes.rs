@@ -57,7 +57,7 @@ pub struct Routing {
 }
 
 impl Routing {
-    /// The `subsets` that lead to this pod; `None` while its address is not known.
+    /// The `subsets` that lead to this pod, of which nothing may be known (null); `None`: not even its address is.
     #[must_use]
     pub fn subsets(&self, pod: &Value) -> Option<Value> {
         let address = self
