@@ -65,7 +65,7 @@ pub enum Command {
         howdah agent --generate-sample-config main.yml\n  howdah agent --generate-config --dsn 'host=/tmp user=postgres' main.yml"
 )]
 pub struct AgentArgs {
-    /// A YAML file, or a directory of *.yml and *.yaml files that are merged in order of their names.
+    /// A YAML file, or a directory of *.yml and *.yaml files that are merged in order of their names; with --generate-… the file to write.
     #[arg(required_unless_present_any = ["generate_sample_config", "generate_config"])]
     pub config: Option<PathBuf>,
     /// Check the configuration, say what is wrong with it, and end.
@@ -77,7 +77,7 @@ pub struct AgentArgs {
     /// Print a configuration for the PostgreSQL that runs here, or write it to CONFIG, and end.
     #[arg(long, conflicts_with_all = ["validate_config", "generate_sample_config"])]
     pub generate_config: bool,
-    /// How to connect to it as superuser; the variables PGHOST, PGPORT, PGUSER and PGPASSWORD say the rest.
+    /// With --generate-config: how to connect to the server as superuser. PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE say the rest.
     #[arg(long, requires = "generate_config")]
     pub dsn: Option<String>,
 }

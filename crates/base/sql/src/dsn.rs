@@ -1,4 +1,4 @@
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{Host, SslMode};
 
 /// How to connect to a server, as libpq's connection string and variables say it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Dsn {
     pub password: Option<String>,
     /// The database.
     pub database: String,
+    /// `sslmode` asks for TLS.
+    pub needs_tls: bool,
 }
 
 impl Dsn {
@@ -48,6 +50,7 @@ impl Dsn {
                 .or_else(|| variable("PGDATABASE"))
                 .unwrap_or_else(|| "postgres".to_owned()),
             user,
+            needs_tls: config.get_ssl_mode() == SslMode::Require,
         })
     }
 }

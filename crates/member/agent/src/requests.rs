@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use howdah_clock::now;
 use howdah_guard::{GuardError, WhyRefused};
-use howdah_ha::{Action, Request};
+use howdah_ha::{Action, Copied, Request};
 
 use crate::{
     action::Failure, agent::Agent, callbacks::Look, effects::RETRY_PAUSE, outside::NotStarted,
@@ -47,9 +47,12 @@ impl Agent {
                     _ => Ok(()),
                 };
                 self.asked.served(&ended.action, answer);
-                if matches!(ended.action, Action::CopySlots { .. }) {
+                if let Action::CopySlots { names, .. } = &ended.action {
                     let copies = &mut self.plan.memory.slot_copies;
-                    *copies = copies.saturating_add(1);
+                    for name in names {
+                        let copied = Copied::another(copies.get(name), now());
+                        copies.insert(name.clone(), copied);
+                    }
                 }
                 if shutdown {
                     let ended = Look::Ended { fenced: false };

@@ -34,6 +34,7 @@ mod adopt;
 mod bootstrap;
 mod candidate;
 mod compare;
+mod copied;
 mod decide;
 mod effect;
 mod failsafe;
@@ -64,6 +65,7 @@ mod upstream;
 
 pub use action::{Action, Upstream};
 pub use candidate::{candidates, eligible};
+pub use copied::Copied;
 pub use decide::decide;
 pub use effect::{Effect, SlotChange};
 pub use handover::{AfterStop, Received, Unconfirmed, after_stop};
@@ -74,7 +76,7 @@ pub use promises::{Promise, Question};
 pub use reason::Reason;
 pub use rejoin::{LeaderWal, OwnEnd, OwnWal, Relation, relate};
 pub use slot_readiness::SlotReadiness;
-pub use slots::{Feeding, needs_feedback, slot_on_leader};
+pub use slots::{Feeding, another_moves, needs_feedback, slot_on_leader};
 pub use snapshot::{
     CommitLevel, Dcs, Failsafe, KnownMember, LastLeader, Me, Memory, Peer, Peers, Postgres, Request, Running,
     RunningAction, Slot, Snapshot, Stopped, Unguarded, WalSender, Written,

@@ -8,10 +8,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use howdah_config::SlotKind;
 use howdah_dcs::{Member, View};
-use howdah_types::{Lsn, MemberName, PgState, Tags};
+use howdah_types::{BootTime, Lsn, MemberName, PgState, Tags};
 
 use crate::{
     Action, Effect, Plan, Running, Slot, SlotChange, Snapshot,
+    copied::{COPY_AGAIN, Copied},
     upstream::{can_feed, desired_upstream, is_ready, upstream},
 };
 
@@ -22,13 +23,8 @@ const TURN: i64 = 10;
 /// And begins in the first seconds of it.
 const BEGINS: i64 = 5;
 
-/// And tried again after this long: the WAL of a slot whose consumer is far behind may not be here. After a copy twice as long, and so on: one that
-/// is lost again and again must not keep the replica from serving.
-const COPY_AGAIN: Duration = Duration::from_secs(15);
-const DOUBLED: u32 = 6;
-
-/// After this long without a copy that is forgotten.
-const FORGET_COPIES: Duration = Duration::from_secs(3600);
+/// Another member is waited for no longer than this: it may replay for hours.
+const WAIT_FOR_OTHERS: Duration = Duration::from_secs(300);
 
 /// A slot that should exist here.
 struct Wanted {
@@ -242,7 +238,7 @@ fn apply(
             *seen = snapshot.now;
         }
     }
-    remember_permanent(view, running, wanted, plan);
+    remember_permanent(running, wanted, plan);
     let mut changes = Vec::new();
     let config = &snapshot.config;
     // Where there is not room for all, members come first: replication rests on theirs.
@@ -266,10 +262,8 @@ fn apply(
     }
     for slot in running.slots.iter().filter(|slot| !slot.active) {
         let mut ignored = config.ignore_slots.iter();
-        let is_ignored = ignored.any(|matcher| matcher.matches(&slot.name, &slot.kind));
-        if is_ignored || config.unreadable_slots.contains(&slot.name) {
-            continue;
-        }
+        let is_kept = config.unreadable_slots.contains(&slot.name)
+            || ignored.any(|matcher| matcher.matches(&slot.name, &slot.kind));
         let change = if slot.failover && running.in_recovery {
             let permanent = config.permanent_slots.contains_key(&slot.name);
             synchronized_by_postgres(running, slot).filter(|_| permanent)
@@ -278,6 +272,7 @@ fn apply(
         } else {
             unwanted(snapshot, running, slot, plan)
         };
+        let change = change.filter(|change| !(is_kept && matches!(change, SlotChange::Drop(_))));
         changes.extend(change);
     }
     if snapshot.config.pause {
@@ -289,23 +284,18 @@ fn apply(
     }
 }
 
-/// Which logical slots were permanent, as far as that is known: after they have left the configuration they are dropped on the primary, too.
-/// Only permanent ones are published.
-fn remember_permanent(view: &View, running: &Running, wanted: &BTreeMap<String, Wanted>, plan: &mut Plan) {
-    let decodes = |slot: &&Slot| matches!(slot.kind, SlotKind::Logical { .. });
-    let published = |name: &String| {
-        view.status
-            .slots
-            .as_ref()
-            .is_some_and(|slots| slots.contains_key(name))
-    };
-    let permanent = &mut plan.memory.slots_permanent;
-    for slot in running.slots.iter().filter(decodes) {
-        if wanted.contains_key(&slot.name) || published(&slot.name) {
-            permanent.insert(slot.name.clone());
-        }
-    }
-    permanent.retain(|name| wanted.contains_key(name) || running.slots.iter().any(|slot| slot.name == *name));
+/// Which logical slots here are permanent: after they have left the configuration they are dropped on the primary, too.
+fn remember_permanent(running: &Running, wanted: &BTreeMap<String, Wanted>, plan: &mut Plan) {
+    let exists = |name: &String| running.slots.iter().any(|slot| slot.name == *name);
+    let decodes = |(_, wanted): &(&String, &Wanted)| matches!(wanted.kind, SlotKind::Logical { .. });
+    let memory = &mut plan.memory;
+    let permanent = wanted.iter().filter(decodes).map(|(name, _)| name.clone());
+    memory.slots_permanent.extend(permanent);
+    memory.slots_permanent.retain(exists);
+    // A slot that comes later under the same name is another one.
+    memory
+        .slots_seen
+        .retain(|name, _| wanted.contains_key(name) || exists(name));
 }
 
 /// PostgreSQL 17 copies slots with `failover` itself. One of a former primary stands in the way of the copy.
@@ -394,18 +384,30 @@ fn copy_missing(
     let Some((leader, record)) = view.leader_member() else {
         return;
     };
-    let memory = &mut plan.memory;
-    memory.slot_copies = match memory.slots_copied_at {
-        Some(at) if snapshot.now < at + FORGET_COPIES => memory.slot_copies,
-        Some(_) | None => 0,
-    };
-    let pause = COPY_AGAIN * 2u32.pow(memory.slot_copies.min(DOUBLED));
-    if let Some(again) = memory.slots_copied_at.map(|at| at + pause)
-        && snapshot.now < again
-    {
-        plan.wake(again);
+    let due: Vec<(String, BootTime)> = names
+        .into_iter()
+        .map(|name| {
+            let copies = plan.memory.slot_copies.get(&name);
+            let again = copies.map_or(snapshot.now, Copied::again);
+            (name, again)
+        })
+        .collect();
+    let tried = plan.memory.slots_tried_at.map(|at| at + COPY_AGAIN);
+    let earliest = due
+        .iter()
+        .map(|(_, at)| *at)
+        .min()
+        .max(tried)
+        .unwrap_or(snapshot.now);
+    if snapshot.now < earliest {
+        plan.wake(earliest);
         return;
     }
+    let names: Vec<String> = due
+        .into_iter()
+        .filter(|(_, at)| snapshot.now >= *at)
+        .map(|(name, _)| name)
+        .collect();
     let replicas: Vec<&MemberName> = view.members.keys().filter(|name| *name != leader).collect();
     let rank = replicas.iter().position(|name| **name == snapshot.me.name);
     let wait = until_turn(snapshot.wall, rank.unwrap_or(0), replicas.len());
@@ -413,19 +415,19 @@ fn copy_missing(
         plan.wake(snapshot.now + wait);
         return;
     }
-    // One that stops or starts at this moment is waited for: somebody must be able to take over.
-    let moves = |(name, member): (&MemberName, &Member)| {
-        let moving = matches!(
-            member.state,
-            PgState::Starting | PgState::Restarting | PgState::Stopping | PgState::CreatingReplica
-        );
-        moving && *name != snapshot.me.name
-    };
-    if !running.streaming || !is_ready(record) || view.members.iter().any(moves) {
+    if !running.streaming || !is_ready(record) {
         return;
     }
+    if another_moves(view, &snapshot.me.name) {
+        let since = *plan.memory.slots_wait_since.get_or_insert(snapshot.now);
+        if snapshot.now < since + WAIT_FOR_OTHERS {
+            return;
+        }
+    } else {
+        plan.memory.slots_wait_since = None;
+    }
     if let (Some(leader), Some(follow)) = (upstream(leader, record), desired_upstream(snapshot, view)) {
-        plan.memory.slots_copied_at = Some(snapshot.now);
+        let before = plan.effects.len();
         plan.begin(
             snapshot,
             Action::CopySlots {
@@ -434,7 +436,22 @@ fn copy_missing(
                 names,
             },
         );
+        if plan.effects.len() > before {
+            plan.memory.slots_tried_at = Some(snapshot.now);
+        }
     }
+}
+
+/// Whether another member that may take over stops or starts at this moment: it is waited for, since somebody must be able to.
+#[must_use]
+pub fn another_moves(view: &View, me: &MemberName) -> bool {
+    view.members.iter().any(|(name, member)| {
+        let moves = matches!(
+            member.state,
+            PgState::Starting | PgState::Restarting | PgState::Stopping
+        );
+        moves && name != me && !member.tags.nofailover()
+    })
 }
 
 /// How long until the replica of this rank may begin.

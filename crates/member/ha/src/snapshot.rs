@@ -10,7 +10,7 @@ use howdah_pgconf::DbState;
 use howdah_types::{BootTime, Lsn, MemberName, Origins, SystemId, Tags, Timeline};
 use serde::Serialize;
 
-use crate::{Action, Keeper, LeaseState, Promise, SyncRule};
+use crate::{Action, Copied, Keeper, LeaseState, Promise, SyncRule};
 
 /// Everything a member knows when it decides. Gathered before; nothing is asked for in between.
 #[derive(Clone, Debug, PartialEq)]
@@ -361,9 +361,11 @@ pub struct Memory {
     /// Logical slots that are here and are, or were, permanent.
     pub slots_permanent: BTreeSet<String>,
     /// When copying logical slots was begun last.
-    pub slots_copied_at: Option<BootTime>,
-    /// How often that has succeeded of late.
-    pub slot_copies: u32,
+    pub slots_tried_at: Option<BootTime>,
+    /// Since when it waits for another member.
+    pub slots_wait_since: Option<BootTime>,
+    /// For which slots PostgreSQL was stopped.
+    pub slot_copies: BTreeMap<String, Copied>,
     /// When the files were last written so that `hot_standby_feedback` is on.
     pub feedback_written: Option<BootTime>,
     /// Long actions that have failed, by name; the same is not begun again before this moment.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use howdah_config::{ClusterType, PermanentSlot, SlotKind, SlotMatcher};
 use howdah_dcs::Status;
-use howdah_ha::{Action, Effect, Feeding, Slot, SlotChange, Snapshot, needs_feedback};
+use howdah_ha::{Action, Copied, Effect, Feeding, Slot, SlotChange, Snapshot, needs_feedback};
 use howdah_types::{Lsn, PgState, Tags};
 use serde_json::json;
 use situation::{NOW, Shorthand, Situation, name, plan};
@@ -189,16 +189,25 @@ fn logical_slots_are_copied_by_one_replica_after_the_other() {
     let restarts =
         lacks("a", 0).with(|s| s.view().members.get_mut(&name("c")).unwrap().state = PgState::Restarting);
     assert!(!copies(&restarts));
-    // One that is lost again and again is copied less and less often.
-    let again = |copies: u32, seconds: u64| {
-        lacks("a", 0).with(|s| {
-            s.memory.slot_copies = copies;
-            s.memory.slots_copied_at = Some(NOW - Duration::from_secs(seconds));
-        })
+    let built = lacks("a", 0).with(|s| {
+        s.view().members.get_mut(&name("c")).unwrap().state = PgState::CreatingReplica;
+    });
+    assert!(copies(&built), "it could not take over either way");
+    let long = restarts.with(|s| s.memory.slots_wait_since = Some(NOW - Duration::from_secs(300)));
+    assert!(copies(&long));
+    // One that is lost again and again is copied less and less often; another one does not wait for it.
+    let again = |slot: &str, times: usize, seconds: u64| {
+        let at = NOW - Duration::from_secs(seconds);
+        let copied = (1..times).fold(Copied::another(None, at), |copied, _| {
+            Copied::another(Some(&copied), at)
+        });
+        let slot = slot.to_owned();
+        lacks("a", 0).with(|s| s.memory.slot_copies = [(slot, copied)].into())
     };
-    assert!(!copies(&again(0, 14)) && copies(&again(0, 15)));
-    assert!(!copies(&again(3, 119)) && copies(&again(3, 120)));
-    assert!(copies(&again(30, 960)));
+    assert!(!copies(&again("events", 1, 29)) && copies(&again("events", 1, 30)));
+    assert!(!copies(&again("events", 3, 119)) && copies(&again("events", 3, 120)));
+    assert!(!copies(&again("events", 30, 959)) && copies(&again("events", 30, 960)));
+    assert!(copies(&again("other", 30, 1)));
 }
 
 #[test]
@@ -218,7 +227,7 @@ fn nothing_is_copied_that_the_leader_does_not_have_or_too_often() {
     assert!(!copies(&lacking().with(|s| s.view().status.slots = None)));
     assert!(!copies(&lacking().running(|r| r.streaming = false)));
     assert!(!copies(&lacking().with(
-        |s| s.memory.slots_copied_at = Some(NOW - Duration::from_secs(14))
+        |s| s.memory.slots_tried_at = Some(NOW - Duration::from_secs(14))
     )));
     assert!(!copies(&lacking().tagged("nofailover", true)));
     assert!(!copies(&lacking().with(|s| s.config.pause = true)));
@@ -278,21 +287,14 @@ fn logical_slots_of_users_stay_on_the_primary_alone() {
     let removed = with_users(Situation::primary().leading());
     let removed = removed.with(|s| s.memory.slots_permanent = ["theirs".to_owned()].into());
     assert_eq!(changes(&removed), [drop("theirs")]);
-    // Only permanent ones are published: an agent that has just started knows it from there.
-    let published = with_users(Situation::primary().leading());
-    let published = published.with(|s| {
-        s.view()
-            .status
-            .slots
-            .as_mut()
-            .unwrap()
-            .insert("theirs".to_owned(), Lsn(60));
-    });
-    assert_eq!(changes(&published), [drop("theirs")]);
     // It is gone, and a user makes another one of that name.
     let gone = has(configured(Situation::primary().leading()), &complete());
     let gone = plan(&gone.with(|s| s.memory.slots_permanent = ["theirs".to_owned()].into()));
     assert!(!gone.memory.slots_permanent.contains("theirs"));
+    // What is ignored is not dropped, and goes along as it did.
+    let all = has(configured(Situation::replica().led_by("b")), &complete());
+    let all = all.with(|s| s.config.ignore_slots = vec![SlotMatcher::default()]);
+    assert_eq!(changes(&all).len(), 2, "both are moved along");
     // What the configuration says of it cannot be read.
     let unreadable = with_users(Situation::replica().led_by("b"));
     let unreadable = unreadable.with(|s| s.config.unreadable_slots = ["theirs".to_owned()].into());

@@ -102,7 +102,11 @@ impl Conf {
         let theirs = standby.map(|standby| &standby.recovery).into_iter().flatten();
         for (name, value) in dynamic.recovery_conf.iter().chain(theirs) {
             let is_ours = self.feedback && name == "hot_standby_feedback";
-            if is_recovery(name) || is_ours || !programs.knows(name) {
+            if is_ours {
+                warnings.push(format!(
+                    "recovery_conf.{name} is overridden: logical slots need it on"
+                ));
+            } else if is_recovery(name) || !programs.knows(name) {
                 warnings.push(format!("recovery_conf.{name} is not for a replica and left out"));
             } else {
                 file.set(name.clone(), value.clone());

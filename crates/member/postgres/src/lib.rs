@@ -48,7 +48,7 @@ pub use programs::Programs;
 pub use sample::{Receiver, Sample, Sender, SlotRow};
 pub use server::Server;
 pub use settings::{PendingRestart, file_errors};
-pub use slot_files::{SlotFile, read_slot_files};
+pub use slot_files::{SlotFile, WalFiles, read_slot_files};
 pub use slots::{
     advance_logical_slot, advance_slot, catalog_xmins, create_logical_slot, create_slot, drop_slot,
 };

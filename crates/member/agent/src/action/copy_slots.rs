@@ -7,8 +7,8 @@ use howdah_clock::now;
 use howdah_config::SlotKind;
 use howdah_dcs::View;
 use howdah_guard::StopMode;
-use howdah_ha::Upstream;
-use howdah_postgres::{SlotFile, read_slot_files};
+use howdah_ha::{Upstream, another_moves};
+use howdah_postgres::{Session, SlotFile, read_slot_files};
 use howdah_types::Lsn;
 
 use super::{Outcome, start};
@@ -17,19 +17,23 @@ use crate::{
     outside::{Outside, source},
 };
 
-/// For both servers together.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// For each of both servers.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// No other action begins meanwhile, not even a promotion. PostgreSQL goes on with a checkpoint that was not waited for.
-const CHECKPOINT: Duration = Duration::from_secs(5);
+const CHECKPOINT: Duration = Duration::from_secs(3);
 
-/// Reads the slots before it stops anything, and starts the replica again whatever becomes of the copy.
+/// PostgreSQL is not stopped later than this after the beginning: the turn of the next replica comes.
+const STOP_WITHIN: Duration = Duration::from_secs(4);
+
+/// Reads the slots before it stops anything, and starts the replica again whatever becomes of the copy. An error: it was not stopped.
 pub(crate) async fn copy_slots(
     outside: &Outside,
     leader: &Upstream,
     follow: &Upstream,
     names: &[String],
 ) -> Outcome {
+    let begun = now();
     let deadline = now() + PATIENCE;
     let primary = outside
         .server
@@ -42,58 +46,70 @@ pub(crate) async fn copy_slots(
     drop(primary);
     files.retain(|name, file| is_configured(outside, name, file));
     if files.is_empty() {
-        return Err(anyhow::anyhow!("the leader does not have these slots yet: {}", names.join(", ")).into());
+        return Err(anyhow::anyhow!(
+            "the leader does not have these slots, or not as they are configured: {}",
+            names.join(", ")
+        )
+        .into());
     }
-    // What it removes is removed now, and stopping takes less time.
-    let limit = now() + CHECKPOINT;
-    howdah_http::timeout_at(limit, start::checkpoint(outside))
-        .await
-        .context("a checkpoint takes long: slots are copied after it")??;
-    let deadline = now() + PATIENCE;
     let local = outside.connect().await?;
-    let sql = "SELECT current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots), \
-               (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'), pg_last_wal_replay_lsn()";
-    let row = local.row(sql, deadline).await?;
-    let number = |column| row.get(column).unwrap_or_default().parse::<u64>();
-    let segment_size = number(1)?;
-    let replayed: Lsn = row
-        .get(2)
-        .unwrap_or_default()
-        .parse()
-        .map_err(anyhow::Error::msg)?;
-    let mut early = Vec::new();
-    files.retain(|name, file| {
-        let why = not_yet(outside, file, replayed, segment_size);
-        early.extend(why.map(|why| format!("{name} {why}")));
-        why.is_none()
-    });
-    if files.is_empty() {
-        return Err(anyhow::anyhow!("not yet: {}", early.join(", ")).into());
-    }
-    let (free, needed) = (number(0).unwrap_or(0), files.len());
-    if free < needed as u64 {
+    let files = usable(outside, &local, files).await?;
+    // What it removes is removed now, and stopping takes less time.
+    howdah_http::timeout_at(now() + CHECKPOINT, start::checkpoint(outside))
+        .await
+        .context("the checkpoint took longer than 3 s; the copy will be retried")??;
+    let files = usable(outside, &local, files).await?;
+    let sql =
+        "SELECT current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots)";
+    let row = local.row(sql, now() + PATIENCE).await?;
+    let free = row.get(0).unwrap_or_default().parse::<usize>().unwrap_or(0);
+    if free < files.len() {
         // PostgreSQL would not start.
         return Err(anyhow::anyhow!(
-            "{needed} logical slots are to be copied and max_replication_slots leaves room for {free}: raise it"
+            "{} logical slots are to be copied and max_replication_slots leaves room for {free}: raise it",
+            files.len()
         )
         .into());
     }
     drop(local);
+    let view = still_led(outside, leader).await?;
+    if another_moves(&view, &outside.config.name) || now() > begun + STOP_WITHIN {
+        return Err(
+            anyhow::anyhow!("another member may be about to restart; the copy will be retried").into(),
+        );
+    }
     outside
         .stop(StopMode::Fast, outside.dynamic.stop_patience(false))
         .await?;
-    let put = put(outside, leader, files, segment_size, replayed).await;
+    let put = match still_led(outside, leader).await {
+        Ok(_) => put(outside, files).await,
+        Err(error) => Err(error),
+    };
     start::replica(outside, Some(follow)).await?;
-    let copied = put.context("putting the slots in place")?;
-    if copied.is_empty() {
-        return Err(anyhow::anyhow!("the WAL of these slots is gone: {}", names.join(", ")).into());
+    match put {
+        Ok(copied) => tracing::info!(
+            "Logical slots were copied from {}: {}.",
+            leader.name,
+            copied.join(", ")
+        ),
+        Err(error) => tracing::warn!("Logical slots were not copied: {error:#}."),
     }
-    tracing::info!(
-        "Logical slots were copied from {}: {}.",
-        leader.name,
-        copied.join(", ")
-    );
     Ok(())
+}
+
+/// The store says that the leader whose slots were read leads on.
+async fn still_led(outside: &Outside, leader: &Upstream) -> anyhow::Result<View> {
+    let view = outside.store.read(now() + PATIENCE).await?;
+    let term = |view: &View| {
+        view.leader
+            .as_ref()
+            .map(|leader| (leader.name.clone(), leader.term))
+    };
+    anyhow::ensure!(
+        term(&view) == term(&outside.view) && view.leader.as_ref().is_some_and(|now| now.name == leader.name),
+        "another member leads by now"
+    );
+    Ok(view)
 }
 
 /// The leader may have it in another form, while its consumer keeps it from being made again.
@@ -105,44 +121,53 @@ fn is_configured(outside: &Outside, name: &str, file: &SlotFile) -> bool {
     })
 }
 
-/// Why a slot cannot be used here. One that is further than this member has replayed would skip what comes after a failover.
-fn not_yet(outside: &Outside, file: &SlotFile, replayed: Lsn, segment_size: u64) -> Option<&'static str> {
-    if file.confirmed > replayed || file.restart > replayed {
-        Some("is further than this member has replayed")
-    } else if !outside.server.dir.has_wal(file.restart, replayed, segment_size) {
-        Some("needs WAL that this member does not have any more; it is copied when its consumer is further")
-    } else {
-        None
-    }
+/// Those that can be used here. One that is ahead of what this member has replayed would skip what comes after a failover.
+///
+/// # Errors
+/// None of them can; why not.
+async fn usable(
+    outside: &Outside,
+    local: &Session,
+    mut files: BTreeMap<String, SlotFile>,
+) -> anyhow::Result<BTreeMap<String, SlotFile>> {
+    let sql =
+        "SELECT pg_last_wal_replay_lsn(), (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size')";
+    let row = local.row(sql, now() + PATIENCE).await?;
+    let replayed = row.get(0).unwrap_or_default().parse::<Lsn>();
+    let replayed = replayed.map_err(anyhow::Error::msg)?;
+    let segment_size = row.get(1).unwrap_or_default().parse()?;
+    let dir = outside.server.dir.clone();
+    let wal = blocking("looking for WAL", move || dir.wal_files(segment_size)).await?;
+    let mut why = Vec::new();
+    files.retain(|name, file| {
+        let reason = if file.confirmed > replayed || file.restart > replayed {
+            "is ahead of what this member has replayed"
+        } else if !wal.covers(file.restart, replayed) {
+            "needs WAL that this member no longer has; the copy is made when its consumer has caught up"
+        } else {
+            return true;
+        };
+        why.push(format!("{name} {reason}"));
+        false
+    });
+    anyhow::ensure!(!files.is_empty(), "not yet: {}", why.join(", "));
+    Ok(files)
 }
 
-/// Puts the slots in place, if their leader still leads, and as far as the stop has not removed their WAL. Returns their names.
-async fn put(
-    outside: &Outside,
-    leader: &Upstream,
-    files: BTreeMap<String, SlotFile>,
-    segment_size: u64,
-    replayed: Lsn,
-) -> anyhow::Result<Vec<String>> {
-    let view = outside.store.read(now() + PATIENCE).await?;
-    let term = |view: &View| {
-        view.leader
-            .as_ref()
-            .map(|leader| (leader.name.clone(), leader.term))
-    };
-    anyhow::ensure!(
-        term(&view) == term(&outside.view) && view.leader.as_ref().is_some_and(|now| now.name == leader.name),
-        "another member leads by now"
-    );
+/// Puts the slots in place, as far as the stop has not removed their WAL. Returns their names.
+async fn put(outside: &Outside, files: BTreeMap<String, SlotFile>) -> anyhow::Result<Vec<String>> {
     let dir = outside.server.dir.clone();
     blocking("copying logical slots", move || {
+        let replayed = dir.control()?.checkpoint;
         let mut copied = Vec::new();
         for (name, file) in files {
-            if dir.has_wal(file.restart, replayed, segment_size) {
+            let wal = dir.wal_files(file.segment_size);
+            if wal.covers(file.restart, replayed.max(file.confirmed)) {
                 dir.put_slot_file(&name, &file.state)?;
                 copied.push(name);
             }
         }
+        anyhow::ensure!(!copied.is_empty(), "stopping has removed the WAL that they need");
         Ok(copied)
     })
     .await?

@@ -3,7 +3,7 @@
 mod running;
 mod sample;
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use anyhow::Context;
 
@@ -13,20 +13,37 @@ pub use sample::sample;
 /// This machine, as other members reach it.
 struct Here {
     name: String,
-    address: IpAddr,
+    /// As it stands before a port.
+    address: String,
 }
 
 impl Here {
     fn look() -> Self {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        // Addresses for documentation (RFC 5737, 3849).
+        let outside: [(IpAddr, IpAddr); 2] = [
+            (
+                Ipv4Addr::UNSPECIFIED.into(),
+                Ipv4Addr::new(198, 51, 100, 1).into(),
+            ),
+            (
+                Ipv6Addr::UNSPECIFIED.into(),
+                Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+            ),
+        ];
         // No packet is sent: the kernel says which address it would be sent from.
-        let address = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-            socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-            socket.local_addr()
+        let address = outside.into_iter().find_map(|(from, to)| {
+            let socket = UdpSocket::bind((from, 0)).ok()?;
+            socket.connect((to, 9)).ok()?;
+            Some(socket.local_addr().ok()?.ip())
         });
         Here {
             name: name.trim().to_owned(),
-            address: address.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip()),
+            address: match address {
+                Some(IpAddr::V4(address)) => address.to_string(),
+                Some(IpAddr::V6(address)) => format!("[{address}]"),
+                None => "127.0.0.1".to_owned(),
+            },
         }
     }
 }

@@ -10,16 +10,13 @@ use super::{Here, password, quoted};
 /// For the whole conversation.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What stays with the member: commands that run as its user, and its own files.
+/// What stays with the member: commands that run as its user.
 const LOCAL: &[&str] = &[
     "archive_command",
     "restore_command",
     "archive_cleanup_command",
     "recovery_end_command",
     "ssl_passphrase_command",
-    "hba_file",
-    "ident_file",
-    "config_file",
 ];
 
 /// A configuration for a PostgreSQL that runs on this machine, to be taken over with its data. `dsn`: how to connect to it as superuser, where the
@@ -29,6 +26,10 @@ const LOCAL: &[&str] = &[
 /// It does not answer, or the role is no superuser.
 pub fn from_running(dsn: Option<&str>) -> anyhow::Result<String> {
     let dsn = Dsn::parse(dsn.unwrap_or_default()).context("the connection string")?;
+    anyhow::ensure!(
+        !dsn.needs_tls,
+        "sslmode is not acted on here: connect over the socket (host=/var/run/postgresql)"
+    );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -61,76 +62,104 @@ async fn ask(dsn: &Dsn) -> anyhow::Result<String> {
         "{} is no superuser: name one with --dsn 'user=postgres …'",
         dsn.user
     );
+    // Settings of extensions that are not loaded are in the files alone.
     let sql = "SELECT name, current_setting(name) FROM pg_settings WHERE context <> 'internal' \
         AND source IN ('configuration file', 'command line', 'environment variable') \
         AND category <> 'Write-Ahead Log / Recovery Target' AND setting <> '(disabled)' \
-        OR name IN ('data_directory', 'hba_file', 'ident_file', 'port', 'listen_addresses', 'cluster_name')";
+        OR name IN ('data_directory', 'hba_file', 'ident_file', 'port', 'listen_addresses', 'cluster_name') \
+        UNION SELECT name, setting FROM pg_file_settings WHERE name LIKE '%.%' AND error IS NULL";
     let rows = session.rows(sql, deadline).await?;
     let pair = |row: &howdah_sql::SimpleQueryRow| Some((row.get(0)?.to_owned(), row.get(1)?.to_owned()));
     let settings: BTreeMap<String, String> = rows.iter().filter_map(pair).collect();
+    let setting = |name: &str| settings.get(name).map(String::as_str).unwrap_or_default();
+    let data_dir = setting("data_directory");
+    let pid_file = fs::read_to_string(format!("{data_dir}/postmaster.pid")).with_context(|| {
+        format!(
+            "reading {data_dir}/postmaster.pid: run this on the server's machine, as the owner of its data"
+        )
+    })?;
+    anyhow::ensure!(
+        pid_file.lines().nth(3) == Some(setting("port")),
+        "the server that answers is not the one in {data_dir} on this machine"
+    );
+    let mut lines = BTreeMap::new();
+    for (key, name) in [("pg_hba", "hba_file"), ("pg_ident", "ident_file")] {
+        let path = setting(name);
+        let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+        lines.insert(key, lines_of(&text));
+    }
     Ok(render(
         &settings,
+        &lines,
         dsn,
         &Here::look(),
-        &|path| fs::read_to_string(path).ok(),
         &[password()?, password()?],
     ))
 }
 
+/// The lines of `pg_hba.conf` or `pg_ident.conf` as they are, but for comments; those that are continued are joined.
+fn lines_of(text: &str) -> Vec<String> {
+    let joined = text.replace("\\\n", " ");
+    let lines = joined.lines().map(str::trim);
+    lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// What the agent has keys of its own for.
+const OWN: &[&str] = &[
+    "data_directory",
+    "port",
+    "listen_addresses",
+    "cluster_name",
+    "hba_file",
+    "ident_file",
+    "config_file",
+];
+
 fn render(
     settings: &BTreeMap<String, String>,
+    lines: &BTreeMap<&str, Vec<String>>,
     dsn: &Dsn,
     here: &Here,
-    file: &dyn Fn(&str) -> Option<String>,
     passwords: &[String; 2],
 ) -> String {
     let setting = |name: &str| settings.get(name).map(String::as_str).unwrap_or_default();
-    let data_dir = setting("data_directory");
-    let port = setting("port");
+    let (data_dir, port) = (setting("data_directory"), setting("port"));
     let [mut everywhere, mut here_only] = [Map::new(), Map::new()];
     for (name, value) in settings {
-        let own = ["data_directory", "port", "listen_addresses", "cluster_name"];
-        if own.contains(&name.as_str()) || howdah_pgconf::AGENT_OWNED.contains(&name.as_str()) {
+        let of = |names: &[&str]| names.contains(&name.as_str());
+        if of(OWN) || of(howdah_pgconf::AGENT_OWNED) {
             continue;
         }
-        let is_local = LOCAL.contains(&name.as_str());
-        // The agent writes these files where they are by default.
-        let is_default = ["hba_file", "ident_file", "config_file"].contains(&name.as_str())
-            && value.starts_with(&format!("{data_dir}/"));
-        if is_default {
-            continue;
-        }
-        let section = if is_local { &mut here_only } else { &mut everywhere };
+        let section = if of(LOCAL) {
+            &mut here_only
+        } else {
+            &mut everywhere
+        };
         section.insert(name.clone(), json!(value));
     }
-    let lines = |name: &str| -> Vec<String> {
-        let text = file(setting(name)).unwrap_or_default();
-        let lines = text.lines().map(str::trim);
-        lines
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-            .collect()
-    };
     let listen = match setting("listen_addresses") {
         "" => "127.0.0.1",
         addresses => addresses,
     };
-    let address = here.address;
-    let connect = if address.is_ipv6() {
-        format!("[{address}]")
-    } else {
-        address.to_string()
-    };
+    let connect = &here.address;
     let known = dsn.password.as_deref();
     let superuser = known.unwrap_or("FIXME: the password of this role");
-    let scope = match setting("cluster_name") {
-        "" => "main",
-        name => name,
-    };
+    // Debian names its clusters '15/main'.
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let named: String = setting("cluster_name")
+        .chars()
+        .map(|c| if allowed(c) { c } else { '-' })
+        .collect();
+    let scope = if named.is_empty() { "main" } else { &named };
     let mut out = format!(
         "# One member of a cluster, for the PostgreSQL that runs in {data_dir}.\n\
-         # Make the roles of `authentication` before the agent starts, and disable PostgreSQL's own service: the agent takes over the\n\
-         # server that runs, and starts it from now on.\n\
+         #\n\
+         # Before the agent starts: make the roles replicator (REPLICATION LOGIN) and rewind (LOGIN) with the passwords below, see that\n\
+         # pg_hba lets both in from all members and that postgresql.listen is an address that they reach, and disable PostgreSQL's own\n\
+         # service. The agent takes over the server that runs, and starts it from now on.\n\
          scope: {}\nname: {}\n\n",
         quoted(scope),
         quoted(&here.name)
@@ -153,10 +182,9 @@ fn render(
         },
         "parameters": here_only,
     });
-    for (key, name) in [("pg_hba", "hba_file"), ("pg_ident", "ident_file")] {
-        let lines = lines(name);
-        if let (Some(section), false) = (postgresql.as_object_mut(), lines.is_empty()) {
-            section.insert(key.to_owned(), json!(lines));
+    for (key, lines) in lines.iter().filter(|(_, lines)| !lines.is_empty()) {
+        if let Some(section) = postgresql.as_object_mut() {
+            section.insert((*key).to_owned(), json!(lines));
         }
     }
     for section in [rest, store, bootstrap, json!({"postgresql": postgresql})] {
@@ -201,8 +229,6 @@ fn write_yaml(value: &Value, depth: usize, out: &mut String) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::net::{IpAddr, Ipv4Addr};
-
     use super::*;
 
     #[test]
@@ -211,7 +237,7 @@ mod tests {
             ("data_directory", "/data/one"),
             ("port", "5433"),
             ("listen_addresses", "*"),
-            ("cluster_name", "billing"),
+            ("cluster_name", "15/billing"),
             ("shared_buffers", "1GB"),
             ("archive_command", "cp '%p' /a/%f"),
             ("hba_file", "/etc/pg/pg_hba.conf"),
@@ -223,24 +249,27 @@ mod tests {
         let dsn = Dsn::parse("host=/tmp user=admin password='a b'").unwrap();
         let here = Here {
             name: "n1".to_owned(),
-            address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+            address: "10.0.0.1".to_owned(),
         };
-        let hba =
-            |path: &str| (path == "/etc/pg/pg_hba.conf").then(|| "# c\nlocal  all all\ttrust\n".to_owned());
-        let text = render(&settings, &dsn, &here, &hba, &["r".to_owned(), "w".to_owned()]);
+        let hba = lines_of("# c\nlocal  all \\\n  all trust\n\n");
+        let lines = [("pg_hba", hba), ("pg_ident", Vec::new())].into();
+        let text = render(&settings, &lines, &dsn, &here, &["r".to_owned(), "w".to_owned()]);
         let config = howdah_config::load(&[howdah_config::Source {
             file: "generated".into(),
             text: text.clone(),
         }]);
         let config = Value::Object(config.unwrap());
-        assert_eq!(config["scope"], "billing", "{text}");
+        assert_eq!(config["scope"], "15-billing", "{text}");
+        let places = howdah_config::Places::default();
+        let local = config.as_object().unwrap();
+        assert!(howdah_config::LocalConfig::from_value(local, &places, std::path::Path::new("/")).is_ok());
         let parameters = &config["bootstrap"]["dcs"]["postgresql"]["parameters"];
         assert_eq!(*parameters, json!({"shared_buffers": "1GB"}), "{text}");
         let postgresql = &config["postgresql"];
         assert_eq!(postgresql["listen"], "*:5433");
         assert_eq!(postgresql["connect_address"], "10.0.0.1:5433");
         assert_eq!(postgresql["parameters"]["archive_command"], "cp '%p' /a/%f");
-        assert_eq!(postgresql["pg_hba"], json!(["local all all trust"]));
+        assert_eq!(postgresql["pg_hba"], json!(["local  all    all trust"]));
         assert_eq!(postgresql["authentication"]["superuser"]["password"], "a b");
     }
 

@@ -6,12 +6,7 @@ use super::{Here, password, quoted};
 /// # Errors
 /// The kernel gives no random numbers.
 pub fn sample() -> anyhow::Result<String> {
-    let Here { name, address } = Here::look();
-    let host = if address.is_ipv6() {
-        format!("[{address}]")
-    } else {
-        address.to_string()
-    };
+    let Here { name, address: host } = Here::look();
     let [superuser, replication, rewind, rest] = [password()?, password()?, password()?, password()?];
     Ok(format!(
         r#"# One member of a PostgreSQL cluster. Check it with `howdah agent --validate-config FILE`.
@@ -24,7 +19,7 @@ name: {name}
 # Where this member answers health checks, and where the others find it.
 restapi:
   listen: 0.0.0.0:8008
-  connect_address: {host}:8008
+  connect_address: "{host}:8008"
   authentication:            # for requests that change something; the same for all members
     username: howdah
     password: {rest}
@@ -58,7 +53,7 @@ bootstrap:
 
 postgresql:
   listen: 0.0.0.0:5432
-  connect_address: {host}:5432
+  connect_address: "{host}:5432"
   data_dir: /var/lib/postgresql/main/data
   #bin_dir: /usr/lib/postgresql/17/bin   # else the newest one that is installed
   pgpass: /var/lib/postgresql/.pgpass-main
