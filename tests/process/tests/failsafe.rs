@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use howdah_clock::now;
 use howdah_http::{Method, sleep_until};
-use howdah_testkit::{Ack, Flavour, Lab, LabOptions, Writers, rows, until};
+use howdah_testkit::{Ack, Flavour, Lab, LabOptions, Writers, patroni, rows, until};
 use howdah_types::BootTime;
 use serde_json::json;
 
@@ -158,11 +158,8 @@ async fn a_member_that_does_not_agree_ends_it() {
 /// Patroni's agent and ours agree in both directions, for longer than a lease.
 #[tokio::test]
 async fn patronis_agents_and_ours_agree() {
-    let dir =
-        std::env::var_os("HOWDAH_PATRONI").expect("HOWDAH_PATRONI: run these tests through script/test");
     let mut options = LabOptions::howdah(1).unwrap();
-    let patroni = std::path::PathBuf::from(dir).join("bin").join("patroni");
-    options.members.push(Flavour::Patroni(patroni));
+    options.members.push(Flavour::Patroni(patroni("patroni")));
     let lab = lab(options, 20).await;
     for _ in 0..2 {
         let leader = lab.wait_primary(PATIENCE).await.unwrap();

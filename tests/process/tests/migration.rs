@@ -8,19 +8,13 @@
     reason = "a test fails by panicking"
 )]
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 
 use howdah_clock::now;
-use howdah_testkit::{Flavour, Lab, LabOptions, Writers, judge, rows};
+use howdah_testkit::{Flavour, Lab, LabOptions, Writers, judge, patroni, rows};
 use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(90);
-
-fn patroni(program: &str) -> PathBuf {
-    let dir =
-        std::env::var_os("HOWDAH_PATRONI").expect("HOWDAH_PATRONI: run these tests through script/test");
-    PathBuf::from(dir).join("bin").join(program)
-}
 
 /// Patroni's own command, as whoever migrates has it at hand.
 fn patronictl(lab: &Lab, args: &[&str]) -> String {

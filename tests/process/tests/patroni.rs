@@ -11,22 +11,16 @@
 
 use std::{
     io::Write,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
 use howdah_http::Method;
-use howdah_testkit::{Flavour, Lab, LabOptions, until};
+use howdah_testkit::{Flavour, Lab, LabOptions, patroni, until};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(60);
-
-fn patroni(program: &str) -> PathBuf {
-    let dir =
-        std::env::var_os("HOWDAH_PATRONI").expect("HOWDAH_PATRONI: run these tests through script/test");
-    PathBuf::from(dir).join("bin").join(program)
-}
 
 fn patronictl(lab: &Lab, args: &[&str]) -> String {
     let output = Command::new(patroni("patronictl"))

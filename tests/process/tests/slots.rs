@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use howdah_http::Method;
-use howdah_testkit::{Flavour, Lab, LabOptions, connect, until};
+use howdah_testkit::{Flavour, Lab, LabOptions, connect, patroni, until};
 use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -237,11 +237,8 @@ async fn slots_are_copied_and_dropped_as_the_configuration_says() {
 /// Patroni's agent and ours copy each other's slots, and move them along.
 #[tokio::test]
 async fn patronis_agents_and_ours_have_the_same_slots() {
-    let dir =
-        std::env::var_os("HOWDAH_PATRONI").expect("HOWDAH_PATRONI: run these tests through script/test");
     let mut options = LabOptions::howdah(1).unwrap();
-    let patroni = std::path::PathBuf::from(dir).join("bin").join("patroni");
-    options.members.push(Flavour::Patroni(patroni));
+    options.members.push(Flavour::Patroni(patroni("patroni")));
     let lab = lab(options).await;
     let mut expected = 0..0;
     for _ in 0..2 {

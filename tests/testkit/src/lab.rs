@@ -406,6 +406,18 @@ fn copy_program(program: &Path, dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(copy)
 }
 
+/// A program of Patroni, which `script/test` installs and names in `HOWDAH_PATRONI`.
+///
+/// # Panics
+/// The variable is not set: a test that needs it cannot be run without.
+#[must_use]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+pub fn patroni(program: &str) -> PathBuf {
+    let dir =
+        std::env::var_os("HOWDAH_PATRONI").expect("HOWDAH_PATRONI: run these tests through script/test");
+    PathBuf::from(dir).join("bin").join(program)
+}
+
 /// `HOWDAH_BIN`, or the binary of the same build as this test.
 pub(crate) fn howdah_binary() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("HOWDAH_BIN") {

@@ -30,7 +30,7 @@ mod writer;
 pub use config::Settings;
 pub use etcd::Etcd;
 pub use faults::{Fault, World};
-pub use lab::{Lab, LabOptions, free_port, until};
+pub use lab::{Lab, LabOptions, free_port, patroni, until};
 pub use link::Link;
 pub use member::{Flavour, Member};
 pub use sandbox::Sandbox;

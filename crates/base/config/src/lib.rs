@@ -17,6 +17,7 @@ mod env;
 mod error;
 mod hooks;
 mod known;
+mod kubernetes;
 mod listen;
 mod local;
 mod log;
@@ -34,10 +35,11 @@ pub use env::env_layer;
 pub use error::ConfigError;
 pub use hooks::{Callback, Hooks};
 pub use known::{KeyReport, key_report};
+pub use kubernetes::{KubernetesConfig, LeaderEndpoints};
 pub use listen::Listen;
 pub use local::{
-    Account, ApiTls, Bootstrap, CtlConfig, EtcdConfig, KubernetesConfig, LeaderEndpoints, LocalConfig,
-    PostgresConfig, RestApiConfig, StoreConfig, VerifyClient,
+    Account, ApiTls, Bootstrap, CtlConfig, EtcdConfig, LocalConfig, PostgresConfig, RestApiConfig,
+    StoreConfig, VerifyClient,
 };
 pub use log::{Layout, LogConfig, LogFile, Piece, Record};
 pub use merge::{patch, string_form};

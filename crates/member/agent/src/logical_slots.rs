@@ -143,7 +143,7 @@ impl LogicalSlots {
         }
     }
 
-    /// Says which slots their consumers should not trust. What was to be moved stays: a consumer may connect at any moment.
+    /// Says which slots their consumers should not trust, and moves no slot any more: a consumer may connect at any moment.
     pub(crate) fn before_promotion(&mut self) {
         self.job.abort_all();
         let waiting: Vec<&str> = self.readiness.waiting().map(String::as_str).collect();

@@ -7,9 +7,9 @@ use howdah_dcs::View;
 use crate::{
     Action, Effect, Plan, Reason, Request, Running, Snapshot,
     candidate::has_forked,
+    feedback::{Feeding, needs_feedback},
     plan::SOON,
-    slots::{self, Feeding, needs_feedback},
-    sync,
+    slots, sync,
     upstream::{desired_upstream, is_ready, source, tells_its_timeline, upstream},
 };
 

@@ -13,7 +13,7 @@
 //!                          │     ├─ standby_leader.rs (follows another cluster)
 //!                          │     ├─ status.rs (position)
 //!                          │     ├─ failsafe.rs (who must agree that it goes on without the store), promises.rs
-//!                          │     └─ slots.rs                           Arm / Disarm / Lost for the guard
+//!                          │     └─ slots.rs (slot_*.rs, feedback.rs)  Arm / Disarm / Lost for the guard
 //!                          ├─ a leader exists ──► follow.rs
 //!                          └─ no leader ────────► race.rs           margins.rs: m1 and m2
 //!                                ├─ who is ahead: compare.rs
@@ -38,6 +38,7 @@ mod copied;
 mod decide;
 mod effect;
 mod failsafe;
+mod feedback;
 mod follow;
 pub mod gate;
 mod handover;
@@ -52,6 +53,7 @@ mod reason;
 mod recover;
 mod rejoin;
 mod remember;
+mod slot_copy;
 mod slot_readiness;
 mod slots;
 mod snapshot;
@@ -68,6 +70,7 @@ pub use candidate::{candidates, eligible};
 pub use copied::Copied;
 pub use decide::decide;
 pub use effect::{Effect, SlotChange};
+pub use feedback::{Feeding, needs_feedback, slot_on_leader};
 pub use handover::{AfterStop, Received, Unconfirmed, after_stop};
 pub use keeper::{Command, GuardCall, Keeper, KeeperInput, KeeperOutput, LeaseState};
 pub use margins::Margins;
@@ -75,8 +78,8 @@ pub use plan::Plan;
 pub use promises::{Promise, Question};
 pub use reason::Reason;
 pub use rejoin::{LeaderWal, OwnEnd, OwnWal, Relation, relate};
+pub use slot_copy::another_moves;
 pub use slot_readiness::SlotReadiness;
-pub use slots::{Feeding, another_moves, needs_feedback, slot_on_leader};
 pub use snapshot::{
     CommitLevel, Dcs, Failsafe, KnownMember, LastLeader, Me, Memory, Peer, Peers, Postgres, Request, Running,
     RunningAction, Slot, Snapshot, Stopped, Unguarded, WalSender, Written,

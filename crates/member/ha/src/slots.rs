@@ -4,27 +4,16 @@
 //! promoted. Permanent slots exist on every member that may lead: physical ones are made, logical ones are copied from the leader,
 //! and all are moved along with what the leader publishes (`/status`).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use howdah_config::SlotKind;
 use howdah_dcs::{Member, View};
-use howdah_types::{BootTime, Lsn, MemberName, PgState, Tags};
+use howdah_types::{Lsn, MemberName};
 
 use crate::{
-    Action, Effect, Plan, Running, Slot, SlotChange, Snapshot,
-    copied::{COPY_AGAIN, Copied},
-    upstream::{can_feed, desired_upstream, is_ready, upstream},
+    Effect, Plan, Running, Slot, SlotChange, Snapshot, feedback::slot_on_leader, slot_copy::copy_missing,
+    upstream::can_feed,
 };
-
-/// Logical slots are copied by one replica after the other, which is stopped for that: each has a turn of this many seconds in a round, by the
-/// time of day.
-const TURN: i64 = 10;
-
-/// And begins in the first seconds of it.
-const BEGINS: i64 = 5;
-
-/// Another member is waited for no longer than this: it may replay for hours.
-const WAIT_FOR_OTHERS: Duration = Duration::from_secs(300);
 
 /// A slot that should exist here.
 struct Wanted {
@@ -45,7 +34,13 @@ pub(crate) fn leader(snapshot: &Snapshot, view: &View, running: &Running, plan: 
 pub(crate) fn replica(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan) {
     let wanted = wanted(snapshot, view, false);
     apply(snapshot, view, running, &wanted, plan);
-    copy_missing(snapshot, view, running, &wanted, plan);
+    let lacks = |name: &String| !running.slots.iter().any(|slot| slot.name == *name);
+    // Only what the leader has published exists there.
+    let missing = wanted.into_iter().filter(|(name, wanted)| {
+        matches!(wanted.kind, SlotKind::Logical { .. }) && wanted.target.is_some() && lacks(name)
+    });
+    let missing = missing.map(|(name, _)| name).collect();
+    copy_missing(snapshot, view, running, missing, plan);
 }
 
 /// How far the slots of this cluster are, for replicas to move theirs. With it goes the leader's own position, for the slot that it will
@@ -80,61 +75,6 @@ pub(crate) fn retained(snapshot: &Snapshot, view: &View, running: &Running) -> V
         .map(|slot| slot.name.clone())
         .filter(|name| snapshot.memory.slots_seen.contains_key(name) && !present.contains(name))
         .collect()
-}
-
-/// Whether this member has to tell its upstream which rows of the catalogue are still needed: it has logical slots, or feeds a member
-/// that has (`hot_standby_feedback`).
-#[must_use]
-pub fn needs_feedback(snapshot_of: &Feeding<'_>) -> bool {
-    let Feeding {
-        config,
-        me,
-        tags,
-        view,
-    } = snapshot_of;
-    if !config.use_slots || config.standby.is_some() || slot_on_leader(me, tags, view).is_none() {
-        return false;
-    }
-    let has_logical = config
-        .permanent_slots
-        .values()
-        .any(|slot| matches!(slot.kind, SlotKind::Logical { .. }) && slot.cluster_type.includes(false));
-    let feeds = |member: &Member| {
-        member.tags.replicatefrom() == Some(me.as_str())
-            && !member.tags.nofailover()
-            && !member.tags.nostream()
-    };
-    has_logical && (!tags.nofailover() || view.members.values().any(feeds))
-}
-
-/// Of whom [`needs_feedback`] speaks.
-pub struct Feeding<'a> {
-    /// The configuration.
-    pub config: &'a howdah_config::Dynamic,
-    /// The member.
-    pub me: &'a MemberName,
-    /// Its tags.
-    pub tags: &'a Tags,
-    /// The other members.
-    pub view: &'a View,
-}
-
-/// The slot on the leader through which this member, or the one that feeds it, streams; `None` where one on the way has `nostream`, and
-/// nothing that it needs is known to the leader.
-#[must_use]
-pub fn slot_on_leader(me: &MemberName, tags: &Tags, view: &View) -> Option<String> {
-    let (mut name, mut tags, mut seen) = (me, tags, Vec::new());
-    loop {
-        if tags.nostream() || seen.contains(&name) {
-            return None;
-        }
-        seen.push(name);
-        let from = tags.replicatefrom().filter(|from| *from != name.as_str());
-        match from.and_then(|from| view.members.iter().find(|(other, _)| other.as_str() == from)) {
-            Some((other, member)) => (name, tags) = (other, &member.tags),
-            None => return Some(name.slot_name()),
-        }
-    }
 }
 
 fn wanted(snapshot: &Snapshot, view: &View, leads: bool) -> BTreeMap<String, Wanted> {
@@ -300,7 +240,7 @@ fn remember_permanent(running: &Running, wanted: &BTreeMap<String, Wanted>, plan
 
 /// PostgreSQL 17 copies slots with `failover` itself. One of a former primary stands in the way of the copy.
 fn synchronized_by_postgres(running: &Running, slot: &Slot) -> Option<SlotChange> {
-    let stands_in_the_way = running.in_recovery && running.syncs_slots && !slot.synced;
+    let stands_in_the_way = running.syncs_slots && !slot.synced;
     stands_in_the_way.then(|| SlotChange::Drop(slot.name.clone()))
 }
 
@@ -359,112 +299,4 @@ fn unwanted(snapshot: &Snapshot, running: &Running, slot: &Slot, plan: &mut Plan
         return drop();
     }
     None
-}
-
-/// Logical slots that the leader has and we lack are copied, for which PostgreSQL is stopped.
-fn copy_missing(
-    snapshot: &Snapshot,
-    view: &View,
-    running: &Running,
-    wanted: &BTreeMap<String, Wanted>,
-    plan: &mut Plan,
-) {
-    let lacks = |name: &String| !running.slots.iter().any(|slot| slot.name == *name);
-    // Only what the leader has published exists there.
-    let names: Vec<String> = wanted
-        .iter()
-        .filter(|(name, wanted)| {
-            matches!(wanted.kind, SlotKind::Logical { .. }) && wanted.target.is_some() && lacks(name)
-        })
-        .map(|(name, _)| name.clone())
-        .collect();
-    if names.is_empty() {
-        return;
-    }
-    let Some((leader, record)) = view.leader_member() else {
-        return;
-    };
-    let due: Vec<(String, BootTime)> = names
-        .into_iter()
-        .map(|name| {
-            let copies = plan.memory.slot_copies.get(&name);
-            let again = copies.map_or(snapshot.now, Copied::again);
-            (name, again)
-        })
-        .collect();
-    let tried = plan.memory.slots_tried_at.map(|at| at + COPY_AGAIN);
-    let earliest = due
-        .iter()
-        .map(|(_, at)| *at)
-        .min()
-        .max(tried)
-        .unwrap_or(snapshot.now);
-    if snapshot.now < earliest {
-        plan.wake(earliest);
-        return;
-    }
-    let names: Vec<String> = due
-        .into_iter()
-        .filter(|(_, at)| snapshot.now >= *at)
-        .map(|(name, _)| name)
-        .collect();
-    let replicas: Vec<&MemberName> = view.members.keys().filter(|name| *name != leader).collect();
-    let rank = replicas.iter().position(|name| **name == snapshot.me.name);
-    let wait = until_turn(snapshot.wall, rank.unwrap_or(0), replicas.len());
-    if wait > Duration::ZERO {
-        plan.wake(snapshot.now + wait);
-        return;
-    }
-    if !running.streaming || !is_ready(record) {
-        return;
-    }
-    if another_moves(view, &snapshot.me.name) {
-        let since = *plan.memory.slots_wait_since.get_or_insert(snapshot.now);
-        if snapshot.now < since + WAIT_FOR_OTHERS {
-            return;
-        }
-    } else {
-        plan.memory.slots_wait_since = None;
-    }
-    if let (Some(leader), Some(follow)) = (upstream(leader, record), desired_upstream(snapshot, view)) {
-        let before = plan.effects.len();
-        plan.begin(
-            snapshot,
-            Action::CopySlots {
-                leader,
-                follow,
-                names,
-            },
-        );
-        if plan.effects.len() > before {
-            plan.memory.slots_tried_at = Some(snapshot.now);
-        }
-    }
-}
-
-/// Whether another member that may take over stops or starts at this moment: it is waited for, since somebody must be able to.
-#[must_use]
-pub fn another_moves(view: &View, me: &MemberName) -> bool {
-    view.members.iter().any(|(name, member)| {
-        let moves = matches!(
-            member.state,
-            PgState::Starting | PgState::Restarting | PgState::Stopping
-        );
-        moves && name != me && !member.tags.nofailover()
-    })
-}
-
-/// How long until the replica of this rank may begin.
-fn until_turn(wall: i64, rank: usize, replicas: usize) -> Duration {
-    let (rank, replicas) = (
-        i64::try_from(rank).unwrap_or(0),
-        i64::try_from(replicas).unwrap_or(1).max(1),
-    );
-    let round = TURN * replicas;
-    let into = (wall - TURN * rank).rem_euclid(round);
-    if into < BEGINS {
-        Duration::ZERO
-    } else {
-        Duration::from_secs(u64::try_from(round - into).unwrap_or(1))
-    }
 }

@@ -319,7 +319,7 @@ impl KubeStore {
             Err(Failure::Forbidden(reason)) => {
                 tracing::warn!(
                     reason,
-                    "The Service {name} is not made: Kubernetes may remove the Endpoints with the cluster's configuration when \
+                    "The Service {name} was not created: Kubernetes may remove the Endpoints with the cluster's configuration when \
                      its controllers start."
                 );
                 Ok(())
@@ -384,7 +384,7 @@ impl KubeStore {
         }
         let view = self.layout.view(rev, &maps, &pods, held);
         if view.initialize.is_none() {
-            self.is_nowhere_else(deadline).await?;
+            self.refuse_other_kind(deadline).await?;
         }
         Ok(view)
     }
@@ -421,7 +421,7 @@ impl KubeStore {
     }
 
     /// A cluster whose state is in objects of the other kind has a leader there: a second one here would be one too many.
-    async fn is_nowhere_else(&self, deadline: BootTime) -> Result<(), Failure> {
+    async fn refuse_other_kind(&self, deadline: BootTime) -> Result<(), Failure> {
         let Some(object) = self.other_kind(deadline).await? else {
             return Ok(());
         };

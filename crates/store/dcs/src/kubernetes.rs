@@ -57,7 +57,7 @@ pub struct Routing {
 }
 
 impl Routing {
-    /// The `subsets` that lead to this pod, of which nothing may be known (null); `None`: not even its address is.
+    /// The `subsets` that lead to this pod (null: it was not seen yet); `None`: its address is not known.
     #[must_use]
     pub fn subsets(&self, pod: &Value) -> Option<Value> {
         let address = self

@@ -26,7 +26,8 @@ const CHECKPOINT: Duration = Duration::from_secs(3);
 /// PostgreSQL is not stopped later than this after the beginning: the turn of the next replica comes.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 
-/// Reads the slots before it stops anything, and starts the replica again whatever becomes of the copy. An error: it was not stopped.
+/// Reads the slots before it stops anything, and starts the replica again whatever becomes of the copy. An error: PostgreSQL was not stopped, or
+/// did not come back.
 pub(crate) async fn copy_slots(
     outside: &Outside,
     leader: &Upstream,
@@ -74,9 +75,10 @@ pub(crate) async fn copy_slots(
     drop(local);
     let view = still_led(outside, leader).await?;
     if another_moves(&view, &outside.config.name) || now() > begun + STOP_WITHIN {
-        return Err(
-            anyhow::anyhow!("another member may be about to restart; the copy will be retried").into(),
-        );
+        return Err(anyhow::anyhow!(
+            "another member stops or starts, or the turn is over; the copy will be retried"
+        )
+        .into());
     }
     outside
         .stop(StopMode::Fast, outside.dynamic.stop_patience(false))
@@ -158,11 +160,11 @@ async fn usable(
 async fn put(outside: &Outside, files: BTreeMap<String, SlotFile>) -> anyhow::Result<Vec<String>> {
     let dir = outside.server.dir.clone();
     blocking("copying logical slots", move || {
-        let replayed = dir.control()?.checkpoint;
+        let restartpoint = dir.control()?.checkpoint;
         let mut copied = Vec::new();
         for (name, file) in files {
             let wal = dir.wal_files(file.segment_size);
-            if wal.covers(file.restart, replayed.max(file.confirmed)) {
+            if wal.covers(file.restart, restartpoint.max(file.confirmed)) {
                 dir.put_slot_file(&name, &file.state)?;
                 copied.push(name);
             }
