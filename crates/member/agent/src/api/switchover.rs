@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use howdah_clock::now;
 use howdah_config::{Dynamic, SyncMode, dynamic_from};
-use howdah_dcs::{Cond, Document, FailoverRequest, KeyOp, Outcome, View};
+use howdah_dcs::{Cond, Document, FailoverRequest, KeyOp, Member, Outcome, View};
 use howdah_http::sleep_until;
 use howdah_member_api::SwitchoverRequest;
 use howdah_types::MemberName;
@@ -13,6 +13,11 @@ use crate::{patience::STORE_PATIENCE, probe::ask_one};
 
 /// Between two looks whether it has happened. The caller waits for us; no writes do.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// A candidate whose PostgreSQL is being started is waited for until then, or for one `loop_wait` if that is shorter.
+const LONGEST_START: Duration = Duration::from_secs(10);
+
+const STARTING: &str = "is still starting its PostgreSQL";
 
 /// `POST /switchover` and `POST /failover`: checks, writes the key, waits for the outcome.
 pub(crate) async fn post(api: &Api, body: &Map<String, Value>, is_switchover: bool) -> Answer {
@@ -129,25 +134,56 @@ async fn check(api: &Api, view: &View, dynamic: &Dynamic, request: &FailoverRequ
         .collect();
     if members.is_empty() {
         return Err(match &request.candidate {
-            Some(_) => format!("{action} is not possible: no good candidates have been found"),
+            Some(candidate) if Some(candidate) == current => {
+                format!(
+                    "{action} is not possible: no good candidates have been found: {candidate} leads already"
+                )
+            }
+            Some(candidate) => {
+                format!(
+                    "{action} is not possible: no good candidates have been found: {candidate} must not be promoted"
+                )
+            }
             None => format!("{action} is not possible: cluster does not have members except leader"),
         });
     }
-    for (_, member) in members {
-        let Some(base) = member.api_base() else { continue };
-        let peer = ask_one(
-            &api.peers(),
-            &format!("{base}/patroni"),
-            now() + Duration::from_secs(2),
-        )
-        .await;
-        if peer.is_some_and(|peer| peer.running && !peer.nofailover) {
-            return Ok(());
+    // A candidate that was started a moment ago, or a Patroni that has not looked since, is waited for.
+    let patience = now() + dynamic.timers.loop_wait.min(LONGEST_START);
+    loop {
+        let mut refusals = Vec::new();
+        let mut starting = false;
+        for (name, member) in &members {
+            match refusal(api, member).await {
+                Ok(()) => return Ok(()),
+                Err(why) => {
+                    starting |= why == STARTING;
+                    refusals.push(format!("{name} {why}"));
+                }
+            }
         }
+        if !starting || now() >= patience {
+            let why = refusals.join(", ");
+            return Err(format!(
+                "{action} is not possible: no good candidates have been found: {why}"
+            ));
+        }
+        sleep_until(now() + LOOK).await;
     }
-    Err(format!(
-        "{action} is not possible: no good candidates have been found"
-    ))
+}
+
+/// Why this member cannot take over, as far as it says so itself.
+async fn refusal(api: &Api, member: &Member) -> Result<(), &'static str> {
+    let Some(base) = member.api_base() else {
+        return Err("has no address of a REST API");
+    };
+    let url = format!("{base}/patroni");
+    match ask_one(&api.peers(), &url, now() + Duration::from_secs(2)).await {
+        None => Err("does not answer"),
+        Some(peer) if peer.nofailover => Err("must not be promoted"),
+        Some(peer) if peer.running => Ok(()),
+        Some(peer) if peer.starting => Err(STARTING),
+        Some(_) => Err("has no running PostgreSQL"),
+    }
 }
 
 /// In maintenance mode no guard stops a primary. One that does not answer may still take writes when another member is
