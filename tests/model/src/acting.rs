@@ -122,6 +122,7 @@ impl World {
             failsafe: Failsafe::of(&node.keeper, now),
             postgres: self.observe(i),
             server_runs: node.pg.up,
+            watchdog_failed: false,
             unguarded: unguarded(node),
             action: node.doing.as_ref().map(|d| RunningAction {
                 action: d.action.clone(),

@@ -4,6 +4,7 @@ use std::{
 };
 
 use howdah_config::SyncMode;
+use howdah_guard::Core;
 
 use crate::{Settings, World, member::Entry, world::MEMBERS};
 
@@ -163,9 +164,15 @@ impl World {
     pub(crate) fn check(&mut self, settings: &Settings) {
         let writers: Vec<usize> = (0..MEMBERS).filter(|i| self.acknowledges(*i)).collect();
         let synchronous = settings.dynamic.synchronous_mode != SyncMode::Off;
-        // Pause takes the fence down until the leader's own agent has seen its end. That is said in docs/safety.md; what
-        // follows from two that wrote then is not counted.
-        if writers.len() > 1 && writers.iter().any(|i| self.nodes[*i].guard.is_unfenced()) {
+        // Pause takes the fence down until the leader's own agent has seen its end and has the lease again; what is started by
+        // hand meanwhile has the length of one. That is said in docs/safety.md; what follows from two that wrote then is not
+        // counted.
+        let by_hand = |guard: &Core| self.paused_once && (guard.is_unleased() || guard.pid().is_none());
+        let is_unfenced = |i: &usize| {
+            let guard = &self.nodes[*i].guard;
+            guard.is_unfenced() || by_hand(guard)
+        };
+        if writers.len() > 1 && writers.iter().any(is_unfenced) {
             self.checker.excused = true;
         }
         if self.checker.excused {
@@ -177,8 +184,9 @@ impl World {
         if let Some((member, other)) = self.checker.lost_reachable {
             self.violation = Some(Violation::LostReachable { member, other });
         }
-        // What no process can prevent while both are frozen and no member is waited for.
-        let excused = |i: usize| self.nodes[i].both_frozen && !synchronous;
+        // What no process can prevent while both are frozen and no member is waited for; a watchdog device does.
+        let covered = synchronous || settings.watchdog.is_some();
+        let excused = |i: usize| self.nodes[i].both_frozen && !covered;
         if let [a, b, ..] = writers[..]
             && !excused(a)
             && !excused(b)

@@ -39,6 +39,9 @@ struct Kind {
     /// Only what users and operators do in order: switchovers, restarts, members that end and come back.
     #[arg(long)]
     of_requests: bool,
+    /// On machines with a watchdog device: agent and guard may freeze together in any mode.
+    #[arg(long)]
+    watchdog: bool,
 }
 
 impl Kind {
@@ -59,6 +62,10 @@ impl Kind {
             settings
         };
         settings.bootstrap = self.bootstrap;
+        if self.watchdog {
+            settings = settings.with_watchdogs();
+            settings.faults.both_freeze = true;
+        }
         Ok(settings)
     }
 }
@@ -167,8 +174,9 @@ fn run(command: &Command) -> anyhow::Result<bool> {
                         (true, false) => " --failsafe",
                         (false, false) => "",
                     };
+                    let watchdog = if world.watchdog { " --watchdog" } else { "" };
                     println!(
-                        "tell it again: howdah-model replay {seed}{sync}{failsafe}{store}{begin}{requests}"
+                        "tell it again: howdah-model replay {seed}{sync}{failsafe}{store}{begin}{requests}{watchdog}"
                     );
                     return Ok(false);
                 }
@@ -199,6 +207,7 @@ fn hunt() -> anyhow::Result<bool> {
         kubernetes,
         bootstrap,
         of_requests,
+        watchdog: false,
     };
     let worlds = [
         kind(false, false, false, false),
@@ -231,6 +240,14 @@ fn hunt() -> anyhow::Result<bool> {
             failsafe: true,
             of_promises: true,
             ..kind(false, false, false, false)
+        },
+        Kind {
+            watchdog: true,
+            ..kind(false, false, false, false)
+        },
+        Kind {
+            watchdog: true,
+            ..kind(false, true, false, false)
         },
     ];
     for world in worlds {
@@ -273,7 +290,7 @@ fn hunt() -> anyhow::Result<bool> {
 /// Long runs with all faults. Agent and guard may freeze together only where that is covered.
 fn simulation(world: Kind) -> anyhow::Result<Settings> {
     let mut settings = world.settings()?;
-    settings.faults.both_freeze = world.commits().is_on();
+    settings.faults.both_freeze = world.commits().is_on() || world.watchdog;
     settings.budget = 12;
     if world.of_requests {
         settings.faults = Faults::of_requests();
@@ -317,5 +334,6 @@ fn mode(world: Kind) -> String {
         (_, true) => ", what promises rest on",
         (false, false) => "",
     };
-    format!("{commits}, {store}{begin}{faults}")
+    let watchdog = if world.watchdog { ", watchdogs" } else { "" };
+    format!("{commits}, {store}{begin}{faults}{watchdog}")
 }

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use howdah_dcs::{HowdahMark, LeaseId, LeaseOp, Member as Record, Term};
-use howdah_guard::Core;
+use howdah_guard::{Core, Input, Request as Ask};
 use howdah_ha::{Action, Effect, Keeper, KnownMember, Memory, Peers, Promise, Question, Request, SyncRule};
 use howdah_types::{BootTime, Lsn, MemberName, Origins, PgState, Role, Timeline};
 
@@ -144,6 +144,8 @@ pub(crate) struct Node {
     pub(crate) guard_frozen_until: u64,
     /// What was sent to the guard while it was frozen: it reads that first.
     pub(crate) guard_inbox: Vec<howdah_guard::Request>,
+    /// When the watchdog device resets the machine, while it is open.
+    pub(crate) device: Option<BootTime>,
     /// Agent and guard were frozen together.
     pub(crate) both_frozen: bool,
     /// It was told to end a short while ago; a second end before that counts as a fault.
@@ -205,10 +207,15 @@ pub(crate) const RECORD: u64 = 100;
 impl Node {
     pub(crate) fn new(i: usize, settings: &Settings, now: BootTime) -> anyhow::Result<Self> {
         let name = MemberName::new(format!("m{i}"))?;
+        let mut guard = Core::new(Duration::from_secs(settings.hang_after), now);
+        if settings.watchdog.is_some() {
+            let _ = guard.step(Input::Request(Ask::Watchdog(settings.watchdog)), now);
+        }
         Ok(Node {
             agent: Agent::Dead,
             agent_known: false,
-            guard: Core::new(Duration::from_secs(settings.hang_after), now),
+            guard,
+            device: None,
             guard_frozen_until: 0,
             guard_inbox: Vec::new(),
             both_frozen: false,

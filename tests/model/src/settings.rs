@@ -1,4 +1,5 @@
-use howdah_config::{Dynamic, LocalConfig, Places, Source, dynamic_from, load};
+use howdah_config::{Dynamic, LocalConfig, Places, Source, WatchdogConfig, dynamic_from, load};
+use howdah_guard::Watchdog;
 use serde_json::json;
 
 /// Steps of time in a second.
@@ -41,7 +42,7 @@ pub struct Faults {
     pub requests: bool,
     /// Members are told to end and are back soon; all WAL receivers reconnect at once. No faults either.
     pub ends: bool,
-    /// Agent and guard freeze together: not covered in asynchronous mode.
+    /// Agent and guard freeze together: covered in asynchronous mode only by a watchdog device.
     pub both_freeze: bool,
     /// The guard alone freezes.
     pub guards: bool,
@@ -121,6 +122,9 @@ pub struct Settings {
     pub(crate) kubernetes: bool,
     /// The cluster does not exist yet.
     pub bootstrap: bool,
+    /// Every machine has a watchdog device.
+    pub(crate) watchdog: Option<Watchdog>,
+    watchdog_config: WatchdogConfig,
     /// What the environment may do.
     pub faults: Faults,
     /// How often it may do something.
@@ -143,6 +147,18 @@ impl Settings {
     pub fn in_failsafe_mode(mut self) -> Self {
         self.dynamic.failsafe_mode = true;
         self.faults.store_out = true;
+        self
+    }
+
+    /// The same on machines with a watchdog device, as it is used without a word of configuration.
+    #[must_use]
+    pub fn with_watchdogs(mut self) -> Self {
+        let lease = self.dynamic.timers.lease(true);
+        self.watchdog = self.watchdog_config.timeout(lease).map(|timeout| Watchdog {
+            timeout,
+            required: false,
+            testing: false,
+        });
         self
     }
 
@@ -174,6 +190,8 @@ impl Settings {
             dynamic,
             kubernetes,
             bootstrap: false,
+            watchdog: None,
+            watchdog_config: local.watchdog.clone(),
             faults: Faults {
                 network: true,
                 partitions: true,

@@ -105,7 +105,7 @@ pub struct World {
     pub(crate) late: Vec<(u64, Wire)>,
     budget: u8,
     pause_until: u64,
-    paused_once: bool,
+    pub(crate) paused_once: bool,
     /// A node was cut off, or has died as a whole.
     cut_once: bool,
     pub(crate) checker: Checker,
@@ -307,6 +307,12 @@ impl World {
 
     fn pass_time(&mut self, settings: &Settings) {
         let now = self.now();
+        for i in 0..MEMBERS {
+            if self.nodes[i].device.is_some_and(|bites| now >= bites) {
+                self.say(|| format!("m{i}: the watchdog device resets the machine"));
+                self.node_dies(i, self.tick + 3 * TICKS);
+            }
+        }
         self.store.expire(now);
         let due: Vec<Wire> = self
             .late
@@ -607,6 +613,7 @@ impl World {
         node.pg.up = false;
         node.pg.clean = false;
         node.pg.hung_since = None;
+        node.device = None;
         self.cut_once = true;
     }
 
@@ -676,6 +683,15 @@ impl World {
                     agreed = false;
                 }
                 Order::Reply(_) => {}
+                Order::OpenWatchdog { timeout, .. } => {
+                    self.nodes[i].device = Some(now + timeout);
+                    self.guard(i, Input::WatchdogOpened { timeout }, settings);
+                }
+                Order::FeedWatchdog { timeout } => {
+                    self.nodes[i].device = Some(now + timeout);
+                    self.guard(i, Input::WatchdogFed { timeout }, settings);
+                }
+                Order::CloseWatchdog => self.nodes[i].device = None,
                 Order::Start => {
                     let tick = self.tick;
                     let pg = &mut self.nodes[i].pg;

@@ -29,6 +29,7 @@ mod reader;
 mod slots;
 mod source;
 mod standby;
+mod watchdog;
 
 pub use dynamic::{Dynamic, SyncMode, Timers, check_dynamic, dynamic_from};
 pub use env::env_layer;
@@ -50,3 +51,4 @@ pub use reader::{parse_bool, parse_int};
 pub use slots::{ClusterType, PermanentSlot, SlotKind, SlotMatcher};
 pub use source::{Source, duplicates, load};
 pub use standby::StandbyCluster;
+pub use watchdog::{WatchdogConfig, WatchdogMode};

@@ -7,8 +7,8 @@ use howdah_types::{MemberName, Scope, Tags};
 use serde_json::{Map, Value};
 
 use crate::{
-    ConfigError, CustomBootstrap, KubernetesConfig, Listen, LogConfig, Places, kubernetes::kubernetes,
-    methods::custom_bootstrap, places::NOWHERE, reader::Reader, string_form,
+    ConfigError, CustomBootstrap, KubernetesConfig, Listen, LogConfig, Places, WatchdogConfig,
+    kubernetes::kubernetes, methods::custom_bootstrap, places::NOWHERE, reader::Reader, string_form,
 };
 
 /// The local configuration of one agent: who it is, where it listens, where its data lies.
@@ -32,6 +32,8 @@ pub struct LocalConfig {
     pub bootstrap: Option<Bootstrap>,
     /// The store.
     pub store: StoreConfig,
+    /// The machine's watchdog device.
+    pub watchdog: WatchdogConfig,
     /// Published with the member.
     pub tags: Tags,
     /// How this member differs from what was asked for (`howdah.notes`); published with the member.
@@ -199,14 +201,6 @@ impl LocalConfig {
         let api = root.section("restapi")?;
         let restapi = restapi(&api, cwd)?;
         let ctl = ctl(&root.section("ctl")?, &restapi, cwd)?;
-        let watchdog = root.section("watchdog")?;
-        if watchdog.text("mode")?.as_deref() == Some("required") {
-            return Err(watchdog.error(
-                "mode",
-                "required is not supported yet: use automatic or off. The guard process ends PostgreSQL in time; what it \
-                 does not cover is a machine that freezes as a whole",
-            ));
-        }
         let bootstrap = root.section("bootstrap")?;
         Ok(LocalConfig {
             name: MemberName::new(name).map_err(|error| root.error("name", &error.to_string()))?,
@@ -221,6 +215,7 @@ impl LocalConfig {
                 .then(|| bootstrap_section(&bootstrap))
                 .transpose()?,
             store,
+            watchdog: WatchdogConfig::read(&root.section("watchdog")?)?,
             tags: Tags::new(root.section("tags")?.map()),
             notes: root.section("howdah")?.lines("notes")?.unwrap_or_default(),
             machine: root.section("howdah")?.lines("machine")?.unwrap_or_default(),

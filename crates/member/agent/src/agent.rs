@@ -67,6 +67,8 @@ pub(crate) struct Agent {
     pub(crate) keeper_paused: bool,
     pub(crate) guard: GuardLink,
     pub(crate) guard_trouble: Repeated,
+    /// What the guard was told of the machine's watchdog device.
+    pub(crate) watchdog: crate::watchdog::Told,
     pub(crate) work: Work,
     pub(crate) replication: Replication,
     pub(crate) logical_slots: LogicalSlots,
@@ -166,6 +168,7 @@ impl Agent {
         self.keeper.beat();
         if let Some(view) = &view {
             self.take_config(view).await;
+            self.tell_watchdog(view).await;
             self.recall_schedule(view);
         }
         let postgres = self.look().await;
@@ -283,6 +286,7 @@ impl Agent {
             promise: keeper.promise,
             failsafe: keeper.failsafe,
             server_runs: self.guard.seen().server_runs(),
+            watchdog_failed: self.watchdog_failed(),
             unguarded: self.unguarded(&postgres),
             postgres,
             action: self.work.running().cloned(),

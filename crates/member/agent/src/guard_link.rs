@@ -29,6 +29,8 @@ pub(crate) struct GuardSeen {
     pub(crate) pid: u32,
     /// It has started that one as primary, or promoted it, or was told that it writes.
     pub(crate) writes: bool,
+    /// When it could not use the watchdog device, which is required.
+    pub(crate) no_watchdog: Option<BootTime>,
 }
 
 impl GuardSeen {
@@ -65,6 +67,7 @@ impl GuardLink {
             heard: now(),
             pid: 0,
             writes: false,
+            no_watchdog: None,
         });
         // A sequential-packet socket behaves as a datagram one here; tokio has no type of its own for it.
         let socket = std::os::unix::net::UnixDatagram::from(client.as_fd().try_clone_to_owned()?);
@@ -175,6 +178,7 @@ impl Told {
                     (seen.pid, seen.writes) = (pid, seen.writes && seen.pid == pid || may_write);
                 }
                 (Reply::PostgresEnded { .. }, _) => (seen.pid, seen.writes) = (0, false),
+                (Reply::Refused(WhyRefused::NoWatchdog), _) => seen.no_watchdog = Some(now()),
                 (Reply::Ok { .. } | Reply::Refused(_), _) => {}
             }
         });

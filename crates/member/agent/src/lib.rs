@@ -57,6 +57,7 @@ mod shell_tests;
 mod take_config;
 mod voice;
 mod wake;
+mod watchdog;
 mod watching;
 mod work;
 

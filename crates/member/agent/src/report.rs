@@ -249,6 +249,7 @@ impl Agent {
                 sample.in_recovery && (sample.upstream().is_some() || sample.receiver.is_some())
             }),
             replaying: sample.is_some() && !self.observer.is_at_end(),
+            watchdog_failed: self.watchdog_failed(),
             standby_cluster: self.settings.dynamic.standby.is_some(),
             pause: self.settings.dynamic.pause,
             cluster_unlocked: view.is_some_and(|view| view.leader.is_none()) && snapshot.promise.is_none(),

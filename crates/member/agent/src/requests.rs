@@ -71,7 +71,10 @@ impl Agent {
                 let refused = matches!(
                     error.downcast_ref(),
                     Some(GuardError::Refused(
-                        WhyRefused::NotArmed | WhyRefused::TooLate | WhyRefused::Fencing
+                        WhyRefused::NotArmed
+                            | WhyRefused::TooLate
+                            | WhyRefused::Fencing
+                            | WhyRefused::NoWatchdog
                     ))
                 );
                 if refused {

@@ -181,6 +181,7 @@ impl Agent {
         };
         let scope = parts.settings.local.scope.clone();
         Agent {
+            watchdog: crate::watchdog::Told::default(),
             settings: parts.settings,
             server: parts.server,
             cluster: ClusterState::new(parts.store, parts.watching),

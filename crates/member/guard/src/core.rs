@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use howdah_types::BootTime;
 
-use crate::{Arm, Handover, Reply, Request, StartMode, StopMode, WhyRefused};
+use crate::{Arm, Handover, Reply, Request, StartMode, StopMode, Watchdog, WhyRefused, watchdog::Dog};
 
 /// What the guard hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,18 @@ pub enum Input {
     AgentStarted,
     /// The member is asked to end (SIGTERM, SIGINT).
     Terminate,
+    /// The watchdog device was opened by an earlier [`Order::OpenWatchdog`].
+    WatchdogOpened {
+        /// It resets the machine this long after it was fed last.
+        timeout: Duration,
+    },
+    /// An earlier [`Order::OpenWatchdog`] did not succeed.
+    WatchdogFailed,
+    /// The device took an [`Order::FeedWatchdog`].
+    WatchdogFed {
+        /// Its timeout since then.
+        timeout: Duration,
+    },
 }
 
 /// What the guard does.
@@ -51,12 +63,26 @@ pub enum Order {
     SpawnAgent,
     /// Agent and PostgreSQL have ended for good: the guard ends with this code.
     Exit(u8),
+    /// Open the watchdog device; then [`Input::WatchdogOpened`] or [`Input::WatchdogFailed`].
+    OpenWatchdog {
+        /// What the agent wants of it.
+        wanted: Watchdog,
+        /// With this timeout: what was wanted, or less where the lease ends earlier.
+        timeout: Duration,
+    },
+    /// Start the device's time from the beginning; then [`Input::WatchdogFed`], if it took it.
+    FeedWatchdog {
+        /// Set if it is another one.
+        timeout: Duration,
+    },
+    /// Close the device in the way that stops it.
+    CloseWatchdog,
 }
 
 /// At most this many orders come from one input.
-pub type Orders = [Option<Order>; 2];
+pub type Orders = [Option<Order>; 3];
 
-const NOTHING: Orders = [None, None];
+const NOTHING: Orders = [None, None, None];
 
 /// The shortest time between two starts of an agent that ends by itself.
 const RESPAWN_PAUSE: Duration = Duration::from_secs(1);
@@ -126,6 +152,11 @@ pub struct Core {
     agent: Agent,
     hang_after: Duration,
     leaving: Option<Leaving>,
+    dog: Dog,
+    /// What waits for the watchdog device to be opened, and since when.
+    opening: Option<(Request, BootTime)>,
+    /// When the device was to be fed last.
+    fed: BootTime,
 }
 
 impl Core {
@@ -142,6 +173,9 @@ impl Core {
             agent: Agent::Down { spawn_at: now },
             hang_after,
             leaving: None,
+            dog: Dog::none(),
+            opening: None,
+            fed: now,
         }
     }
 
@@ -159,13 +193,13 @@ impl Core {
             }
             Input::NotStarted => {
                 self.postgres = Postgres::Down;
-                one(Order::Reply(Reply::Refused(WhyRefused::System)))
+                self.and_close(one(Order::Reply(Reply::Refused(WhyRefused::System))))
             }
             Input::PostgresEnded => {
                 self.postgres = Postgres::Down;
                 self.fence = Fence::No;
                 self.unleased_until = None;
-                NOTHING
+                self.and_close(NOTHING)
             }
             Input::AgentEnded => {
                 let spawn_at = match self.agent {
@@ -184,7 +218,39 @@ impl Core {
                 NOTHING
             }
             Input::Terminate => self.terminate(),
+            Input::WatchdogOpened { timeout } => {
+                let Some((request, asked)) = self.opening.take() else {
+                    return NOTHING;
+                };
+                self.dog.opened(timeout, asked);
+                self.answered(request, now)
+            }
+            Input::WatchdogFailed => {
+                let Some((request, _)) = self.opening.take() else {
+                    return NOTHING;
+                };
+                self.dog.failed(now);
+                self.answered(request, now)
+            }
+            Input::WatchdogFed { timeout } => {
+                self.dog.fed(timeout, self.fed);
+                NOTHING
+            }
         }
+    }
+
+    /// What the agent wants of the watchdog device.
+    #[must_use]
+    pub fn watchdog(&self) -> Option<Watchdog> {
+        self.dog.wanted()
+    }
+
+    /// The orders; and the device is closed, if it is open and PostgreSQL does not write.
+    fn and_close(&mut self, mut orders: Orders) -> Orders {
+        if !self.may_write() && self.dog.close() {
+            orders[2] = Some(Order::CloseWatchdog);
+        }
+        orders
     }
 
     /// When [`Input::Tick`] is due; it may come earlier.
@@ -203,8 +269,8 @@ impl Core {
         };
         let lease = match (self.fence, self.armed) {
             (Fence::Killing | Fence::Ending, _) => now + KILL_AGAIN,
-            (Fence::Stopping, Some(arm)) => arm.kill_at,
-            (Fence::No, Some(arm)) if self.may_write() => arm.stop_at,
+            (Fence::Stopping, Some(arm)) => self.dog.limits(arm).1,
+            (Fence::No, Some(arm)) if self.may_write() => self.dog.limits(arm).0,
             (Fence::No, Some(arm)) => arm.deadline,
             (_, None) => self.unleased_until.unwrap_or(BootTime::FAR_FUTURE),
         };
@@ -247,6 +313,12 @@ impl Core {
         self.may_write() && self.armed.is_none() && self.unleased_until.is_none() && !self.is_fencing()
     }
 
+    /// Whether a primary runs until a moment that no lease sets: the first of a cluster, or one that was started by hand.
+    #[must_use]
+    pub fn is_unleased(&self) -> bool {
+        self.may_write() && self.unleased_until.is_some()
+    }
+
     /// Whether the guard is ending PostgreSQL because its right to write is over.
     #[must_use]
     pub fn is_fencing(&self) -> bool {
@@ -269,7 +341,7 @@ impl Core {
             }
             Agent::Up { .. } | Agent::Down { .. } => None,
         };
-        [fence, agent]
+        [fence, agent, None]
     }
 
     /// Until when an agent's silence is borne: for `hang_after`, and less while the right to write ends so soon that the next
@@ -278,7 +350,7 @@ impl Core {
         let usual = heard + self.hang_after;
         match self.armed {
             Some(arm) if self.may_write() && self.fence == Fence::No => {
-                let in_time = arm.stop_at - self.hang_after * 3 / 10;
+                let in_time = self.dog.limits(arm).0 - self.hang_after * 3 / 10;
                 usual.min(in_time.max(heard + self.hang_after * 2 / 5))
             }
             Some(_) | None => usual,
@@ -335,11 +407,12 @@ impl Core {
             }
             return None;
         }
-        if now >= arm.kill_at {
+        let (stop_at, kill_at) = self.dog.limits(arm);
+        if now >= kill_at {
             self.fence = Fence::Killing;
             self.armed = None;
             Some(Order::KillPostgres)
-        } else if now >= arm.stop_at && self.fence == Fence::No {
+        } else if now >= stop_at && self.fence == Fence::No {
             self.fence = Fence::Stopping;
             Some(Order::Stop(StopMode::Fast))
         } else {
@@ -351,10 +424,43 @@ impl Core {
         if let Agent::Up { heard, .. } = &mut self.agent {
             *heard = now;
         }
-        match self.answer(request, now) {
-            Ok(orders) => orders,
-            Err(why) => one(Order::Reply(Reply::Refused(why))),
+        if let Some(order) = self.open_first(request, now) {
+            return one(order);
         }
+        self.answered(request, now)
+    }
+
+    /// What makes PostgreSQL a primary, or lets it go on as one, waits until the watchdog device was opened.
+    fn open_first(&mut self, request: Request, now: BootTime) -> Option<Order> {
+        let (arm, becomes_primary) = match request {
+            // Without a lease in time it is refused; in maintenance mode nothing is watched.
+            Request::Promote { .. } | Request::Start(StartMode::Primary { .. }) => {
+                (self.armed.filter(|arm| now < arm.stop_at)?, true)
+            }
+            Request::Arm(arm) if self.may_write() && self.fence == Fence::No => (arm, false),
+            Request::Arm(_)
+            | Request::Hello
+            | Request::Alive
+            | Request::Disarm { .. }
+            | Request::Pause { .. }
+            | Request::Lost { .. }
+            | Request::Start(StartMode::Replica | StartMode::Bootstrap { .. })
+            | Request::Stop(_)
+            | Request::Adopt { .. }
+            | Request::Exit { .. }
+            | Request::Watchdog(_) => return None,
+        };
+        let wanted = self.dog.wanted()?;
+        let timeout = self.dog.to_open(arm, becomes_primary, now)?;
+        self.opening = Some((request, now));
+        Some(Order::OpenWatchdog { wanted, timeout })
+    }
+
+    fn answered(&mut self, request: Request, now: BootTime) -> Orders {
+        let orders = self
+            .answer(request, now)
+            .unwrap_or_else(|why| one(Order::Reply(Reply::Refused(why))));
+        self.and_close(orders)
     }
 
     fn answer(&mut self, request: Request, now: BootTime) -> Result<Orders, WhyRefused> {
@@ -366,7 +472,20 @@ impl Core {
                 self.leaving = Some(Leaving { code, kill_at: None });
                 Ok(ok)
             }
-            Request::Arm(arm) => self.arm(arm, now).map(|()| ok),
+            Request::Arm(arm) => {
+                self.arm(arm, now)?;
+                let feed = self.armed.filter(|_| self.may_write());
+                let feed = feed.and_then(|arm| self.dog.to_feed(arm, now));
+                let feed = feed.map(|timeout| {
+                    self.fed = now;
+                    Order::FeedWatchdog { timeout }
+                });
+                Ok([ok[0], feed, None])
+            }
+            Request::Watchdog(wanted) => {
+                let close = self.dog.want(wanted).then_some(Order::CloseWatchdog);
+                Ok([ok[0], close, None])
+            }
             Request::Disarm { term } => {
                 if self.may_write() {
                     return Err(WhyRefused::MayWrite);
@@ -381,7 +500,8 @@ impl Core {
                     .take_if(|arm| arm.term == term)
                     .ok_or(WhyRefused::NotArmed)?;
                 self.paused = Some(term);
-                Ok(ok)
+                let close = self.dog.close().then_some(Order::CloseWatchdog);
+                Ok([ok[0], close, None])
             }
             Request::Lost { term } => {
                 self.paused.take_if(|paused| *paused == term);
@@ -392,7 +512,7 @@ impl Core {
                     return Ok(ok);
                 }
                 self.fence = Fence::Killing;
-                Ok([Some(Order::KillPostgres), ok[0]])
+                Ok([Some(Order::KillPostgres), ok[0], None])
             }
             Request::Start(mode) => self.start(mode, now),
             Request::Promote { term, not_after } => {
@@ -402,7 +522,7 @@ impl Core {
                     Postgres::Up { writes, .. } => *writes = true,
                     Postgres::Starting { .. } | Postgres::Down => return Err(WhyRefused::NotRunning),
                 }
-                Ok([Some(Order::Promote), ok[0]])
+                Ok([Some(Order::Promote), ok[0], None])
             }
             Request::Stop(mode) => {
                 self.pid().ok_or(WhyRefused::NotRunning)?;
@@ -415,7 +535,7 @@ impl Core {
                     }
                     StopMode::Fast | StopMode::Immediate => Order::Stop(mode),
                 };
-                Ok([Some(order), ok[0]])
+                Ok([Some(order), ok[0], None])
             }
             Request::Adopt {
                 pid,
@@ -456,6 +576,10 @@ impl Core {
         }
         if now >= arm.stop_at {
             return Err(WhyRefused::TooLate);
+        }
+        // A primary without the device that it needs goes on until the end of the lease that it has.
+        if self.may_write() && !self.dog.allows(None) {
+            return Err(WhyRefused::NoWatchdog);
         }
         // A renewal that was sent before another one is not newer, whichever arrives last.
         let known = self
@@ -504,7 +628,11 @@ impl Core {
             .armed
             .filter(|arm| arm.term == term)
             .ok_or(WhyRefused::NotArmed)?;
-        if now >= not_after || now >= arm.stop_at {
+        if !self.dog.allows(None) {
+            return Err(WhyRefused::NoWatchdog);
+        }
+        // A device that bites after the end of the lease was opened too late after its renewal.
+        if now >= not_after || now >= self.dog.limits(arm).0 || !self.dog.allows(Some(arm)) {
             return Err(WhyRefused::TooLate);
         }
         Ok(())
@@ -521,7 +649,7 @@ impl Core {
 }
 
 fn one(order: Order) -> Orders {
-    [Some(order), None]
+    [Some(order), None, None]
 }
 
 #[cfg(test)]
@@ -764,16 +892,19 @@ mod tests {
         assert_eq!(core.step(Input::Terminate, at(2)), one(Order::TerminateAgent));
         assert_eq!(core.step(Input::Terminate, at(3)), one(Order::KillAgent));
         let _ = core.step(Input::AgentEnded, at(4));
-        let stop = |mode| [None, Some(Order::Stop(mode))];
+        let stop = |mode| [None, Some(Order::Stop(mode)), None];
         assert_eq!(core.step(Input::Tick, at(4)), stop(StopMode::Fast));
         assert_eq!(core.step(Input::Tick, at(63)), NOTHING);
         assert_eq!(
             core.step(Input::Terminate, at(63)),
             one(Order::Stop(StopMode::Immediate))
         );
-        assert_eq!(core.step(Input::Tick, at(64)), [None, Some(Order::KillPostgres)]);
+        assert_eq!(
+            core.step(Input::Tick, at(64)),
+            [None, Some(Order::KillPostgres), None]
+        );
         let _ = core.step(Input::PostgresEnded, at(64));
-        assert_eq!(core.step(Input::Tick, at(64)), [None, Some(Order::Exit(0))]);
+        assert_eq!(core.step(Input::Tick, at(64)), [None, Some(Order::Exit(0)), None]);
     }
 
     #[test]
@@ -782,7 +913,7 @@ mod tests {
         let _ = core.step(Input::AgentStarted, at(0));
         ask(&mut core, Request::Exit { code: 3 }, 1).unwrap();
         let _ = core.step(Input::AgentEnded, at(2));
-        assert_eq!(core.step(Input::Tick, at(2)), [None, Some(Order::Exit(3))]);
+        assert_eq!(core.step(Input::Tick, at(2)), [None, Some(Order::Exit(3)), None]);
     }
 
     #[test]
@@ -791,9 +922,15 @@ mod tests {
         let _ = core.step(Input::AgentStarted, at(1));
         let _ = core.step(Input::Request(Request::Alive), at(4));
         assert_eq!(core.step(Input::Tick, at(8)), NOTHING);
-        assert_eq!(core.step(Input::Tick, at(9)), [None, Some(Order::KillAgent)]);
+        assert_eq!(
+            core.step(Input::Tick, at(9)),
+            [None, Some(Order::KillAgent), None]
+        );
         let _ = core.step(Input::AgentEnded, at(9));
-        assert_eq!(core.step(Input::Tick, at(9)), [None, Some(Order::SpawnAgent)]);
+        assert_eq!(
+            core.step(Input::Tick, at(9)),
+            [None, Some(Order::SpawnAgent), None]
+        );
         let _ = core.step(Input::AgentStarted, at(9));
         let Ok(Some(Order::Reply(Reply::State(state)))) = ask(&mut core, Request::Hello, 10) else {
             panic!("a state")
@@ -812,7 +949,10 @@ mod tests {
         let _ = core.step(Input::AgentStarted, at(1));
         assert_eq!(core.next_tick(at(1)), at(3));
         assert_eq!(core.step(Input::Tick, at(2)), NOTHING);
-        assert_eq!(core.step(Input::Tick, at(3)), [None, Some(Order::KillAgent)]);
+        assert_eq!(
+            core.step(Input::Tick, at(3)),
+            [None, Some(Order::KillAgent), None]
+        );
         // A replica has no such haste.
         let mut core = Core::new(HANG, at(0));
         ask(&mut core, arm(1, 8), 0).unwrap();

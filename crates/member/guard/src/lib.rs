@@ -13,7 +13,7 @@
 //!
 //! `core` decides and is pure (the model checker runs it); `run` is the loop around it; `sys` is the only file of the
 //! workspace with `unsafe`; `tree` finds and kills processes; `protocol` is the versioned form of the messages;
-//! `client` is the agent's end. Must not depend on tokio or on any crate but `types`.
+//! `client` is the agent's end; `watchdog` decides about the machine's watchdog device, and `device` is that. Must not depend on tokio or on any crate but `types`.
 
 // A variant that is added asks for a decision at every place.
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
@@ -21,6 +21,7 @@
 mod client;
 
 mod core;
+mod device;
 mod handover;
 mod log;
 mod output;
@@ -29,6 +30,7 @@ mod run;
 #[allow(unsafe_code, reason = "fork, exec, signals: the one home of process unsafe")]
 mod sys;
 pub mod tree;
+mod watchdog;
 
 pub use client::{GuardClient, GuardError};
 pub use core::{Core, Input, Order, Orders};
@@ -37,6 +39,7 @@ pub use howdah_types::Arm;
 pub use protocol::{MAX_MESSAGE, Message, Reply, Request, StartMode, WhyRefused};
 pub use run::{GUARD_FD_ENV, run};
 pub use sys::{end_at_closed_pipes, pass_no_descriptors_on};
+pub use watchdog::Watchdog;
 
 /// The agent's end of the socket to its guard, if a guard started this process. The second call gives `None`.
 #[must_use]

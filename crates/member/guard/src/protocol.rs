@@ -1,6 +1,8 @@
 //! What agent and guard say to each other: one fixed-size head per message, little endian, with a version, because
 //! after an upgrade a new agent talks to an old guard.
 
+use std::time::Duration;
+
 use howdah_types::{Arm, BootTime};
 use thiserror::Error;
 
@@ -78,6 +80,8 @@ pub enum Request {
         /// The exit code for the guard.
         code: u8,
     },
+    /// How the machine's watchdog device is used from now on; its path follows the head. `None`: not at all.
+    Watchdog(Option<crate::Watchdog>),
 }
 
 /// Why the guard does not do something.
@@ -116,6 +120,11 @@ pub enum WhyRefused {
     /// `standby.signal` is missing: PostgreSQL would start as primary.
     #[error("standby.signal is missing: PostgreSQL would start as primary")]
     NotAStandby = 11,
+    /// `watchdog.mode` is `required`, and the device could not be opened or set.
+    #[error(
+        "the watchdog device that is required could not be opened or set; the guard's line in the log says why"
+    )]
+    NoWatchdog = 12,
 }
 
 impl WhyRefused {
@@ -132,6 +141,7 @@ impl WhyRefused {
             W::MayWrite,
             W::System,
             W::NotAStandby,
+            W::NoWatchdog,
         ];
         all.into_iter()
             .find(|why| *why as u64 == code)
@@ -224,6 +234,17 @@ impl Message<Request> {
                 not_after,
             } => (10, [u64::from(pid), u64::from(may_write), not_after.0, 0, 0]),
             Request::Exit { code } => (11, [u64::from(code), 0, 0, 0, 0]),
+            Request::Watchdog(None) => (12, [0; 5]),
+            Request::Watchdog(Some(w)) => (
+                12,
+                [
+                    1,
+                    w.timeout.as_secs(),
+                    u64::from(w.required),
+                    u64::from(w.testing),
+                    0,
+                ],
+            ),
         };
         encode(kind, self.id, fields)
     }
@@ -271,6 +292,11 @@ impl Message<Request> {
             11 => Request::Exit {
                 code: u8::try_from(f[0]).unwrap_or(1),
             },
+            12 => Request::Watchdog((f[0] != 0).then_some(crate::Watchdog {
+                timeout: Duration::from_secs(f[1]),
+                required: f[2] != 0,
+                testing: f[3] != 0,
+            })),
             _ => return Err(WhyRefused::Malformed),
         };
         Ok(Message { id, body })
@@ -361,6 +387,12 @@ mod tests {
                 not_after: t,
             },
             Request::Exit { code: 1 },
+            Request::Watchdog(None),
+            Request::Watchdog(Some(crate::Watchdog {
+                timeout: Duration::from_secs(25),
+                required: true,
+                testing: false,
+            })),
         ] {
             let message = Message { id: 9, body };
             assert_eq!(Message::<Request>::decode(&message.encode()), Ok(message));

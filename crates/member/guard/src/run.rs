@@ -19,6 +19,7 @@ use rustix::{
 
 use crate::{
     Core, Input, MAX_MESSAGE, Message, Order, Reply, Request, StartMode, StopMode, WhyRefused,
+    device::Device,
     log::say,
     output,
     protocol::HEAD,
@@ -67,6 +68,7 @@ struct Guard<'a> {
     fenced: bool,
     status: i32,
     exit: Option<u8>,
+    device: Device,
 }
 
 impl<'a> Guard<'a> {
@@ -107,6 +109,7 @@ impl<'a> Guard<'a> {
             fenced: false,
             status: 0,
             exit: None,
+            device: Device::none(),
         })
     }
 
@@ -207,6 +210,38 @@ impl<'a> Guard<'a> {
             Order::TerminateAgent => self.to_agent(Signal::TERM),
             Order::SpawnAgent => self.spawn_agent(),
             Order::Exit(code) => self.exit = Some(code),
+            Order::OpenWatchdog { wanted, timeout } => {
+                let input = match self.device.open(&wanted, timeout) {
+                    Ok(timeout) => {
+                        say!(
+                            "the watchdog device is open: it resets the machine {}s after a renewal of the lease unless another \
+                             one follows",
+                            timeout.as_secs()
+                        );
+                        if timeout > wanted.timeout {
+                            say!(
+                                "the watchdog device cannot be set to {}s: it may reset the machine after the lease has ended",
+                                wanted.timeout.as_secs()
+                            );
+                        }
+                        Input::WatchdogOpened { timeout }
+                    }
+                    Err(error) => {
+                        // Most machines have none, and then nothing is said: `automatic` is the default.
+                        if wanted.required || error.kind() != io::ErrorKind::NotFound {
+                            say!("the watchdog device cannot be used: {error}");
+                        }
+                        Input::WatchdogFailed
+                    }
+                };
+                self.step(input);
+            }
+            Order::FeedWatchdog { timeout } => {
+                if let Some(timeout) = self.device.feed(timeout) {
+                    self.step(Input::WatchdogFed { timeout });
+                }
+            }
+            Order::CloseWatchdog => self.device.close(),
         }
     }
 
@@ -308,6 +343,15 @@ impl<'a> Guard<'a> {
             | Request::Promote { .. }
             | Request::Stop(_)
             | Request::Exit { .. } => {}
+            Request::Watchdog(wanted) => {
+                let path = Self::texts(self.message.get(..self.length).unwrap_or_default()).next();
+                let path = path.unwrap_or_default();
+                // An agent that was restarted says what is known.
+                if wanted == self.core.watchdog() && self.device.is(path) {
+                    return self.reply(self.request_id, Reply::Ok { pid: 0 });
+                }
+                self.device.point_at(path);
+            }
         }
         self.step(Input::Request(request));
     }

@@ -1,11 +1,12 @@
 //! System calls that have no safe wrapper: fork and exec, and a descriptor for signals.
 
 use std::{
-    ffi::{CStr, c_char, c_int, c_uint},
+    ffi::{CStr, c_char, c_int, c_uint, c_ulong},
     io,
     marker::PhantomData,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
+    time::Duration,
 };
 
 use rustix::process::Pid;
@@ -73,6 +74,82 @@ pub(crate) fn next_signal(fd: BorrowedFd<'_>) -> Option<c_int> {
         }
         _ => None,
     }
+}
+
+/// `struct watchdog_info` of the kernel's `linux/watchdog.h`.
+#[repr(C)]
+struct WatchdogInfo {
+    options: u32,
+    firmware_version: u32,
+    identity: [u8; 32],
+}
+
+/// The kernel's `_IOR` and `_IOWR` for the letter `W`, on all architectures that PostgreSQL is packaged for but MIPS, PowerPC
+/// and SPARC, whose bits differ.
+const fn watchdog_request(writes: bool, number: c_ulong, size: usize) -> c_ulong {
+    const LETTER: c_ulong = b'W' as c_ulong;
+    let (read, write, shift) = if cfg!(any(
+        target_arch = "powerpc",
+        target_arch = "powerpc64",
+        target_arch = "mips",
+        target_arch = "mips64",
+        target_arch = "sparc64"
+    )) {
+        (2, 4, 29)
+    } else {
+        (2, 1, 30)
+    };
+    let direction: c_ulong = if writes { read | write } else { read };
+    direction << shift | (size as c_ulong) << 16 | LETTER << 8 | number
+}
+
+const GET_SUPPORT: c_ulong = watchdog_request(false, 0, size_of::<WatchdogInfo>());
+const SET_TIMEOUT: c_ulong = watchdog_request(true, 6, size_of::<c_int>());
+const GET_TIMEOUT: c_ulong = watchdog_request(false, 7, size_of::<c_int>());
+
+/// `WDIOF_SETTIMEOUT` and `WDIOF_MAGICCLOSE`.
+const HAS_TIMEOUT: u32 = 0x80;
+const STOPS_WHEN_CLOSED: u32 = 0x100;
+
+/// What the device can do; nothing if it does not say so.
+fn watchdog_options(device: BorrowedFd<'_>) -> u32 {
+    let mut info = WatchdogInfo {
+        options: 0,
+        firmware_version: 0,
+        identity: [0; 32],
+    };
+    // JUSTIFICATION: ioctl has no safe form.
+    // SAFETY: the request's size is that of the structure, which outlives the call.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), GET_SUPPORT as _, &raw mut info) };
+    if result == 0 { info.options } else { 0 }
+}
+
+/// Whether a watchdog stops when `V` was written before it is closed.
+pub(crate) fn watchdog_stops_when_closed(device: BorrowedFd<'_>) -> bool {
+    watchdog_options(device) & STOPS_WHEN_CLOSED != 0
+}
+
+/// Sets a watchdog's timeout in whole seconds if it can be set; gives the one that it has then.
+///
+/// # Errors
+/// It refuses, or is no watchdog.
+pub(crate) fn set_watchdog_timeout(device: BorrowedFd<'_>, timeout: Duration) -> io::Result<Duration> {
+    let mut seconds = c_int::try_from(timeout.as_secs()).unwrap_or(c_int::MAX);
+    if watchdog_options(device) & HAS_TIMEOUT != 0 {
+        // JUSTIFICATION: ioctl has no safe form.
+        // SAFETY: the request's size is that of an int, which outlives the call.
+        let result = unsafe { libc::ioctl(device.as_raw_fd(), SET_TIMEOUT as _, &raw mut seconds) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    // JUSTIFICATION: ioctl has no safe form.
+    // SAFETY: as above.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), GET_TIMEOUT as _, &raw mut seconds) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 
 fn watched_set() -> libc::sigset_t {
@@ -210,5 +287,17 @@ pub(crate) fn take_descriptor() -> Option<OwnedFd> {
             return None;
         }
         Some(OwnedFd::from_raw_fd(3))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// As `strace` shows them for other programs on these machines.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    #[test]
+    fn watchdog_requests_are_the_kernels() {
+        assert_eq!(super::GET_SUPPORT, 0x8028_5700);
+        assert_eq!(super::SET_TIMEOUT, 0xC004_5706);
+        assert_eq!(super::GET_TIMEOUT, 0x8004_5707);
     }
 }

@@ -50,6 +50,8 @@ fn make(snapshot: &Snapshot, view: &View, plan: &mut Plan) {
         plan.because(Reason::MayNotBootstrap);
     } else if snapshot.me.tags.nofailover() {
         plan.because(Reason::WaitingForBootstrap);
+    } else if snapshot.watchdog_failed {
+        plan.because(Reason::NoWatchdog);
     } else if let Some(member) = has_data(snapshot, view) {
         plan.because(Reason::DataElsewhere { member })
             .wake(snapshot.now + SOON);

@@ -88,6 +88,11 @@ fn become_primary(snapshot: &Snapshot, view: &View, running: &Running, plan: &mu
     if failsafe::admits(view, plan) {
         return;
     }
+    if snapshot.watchdog_failed {
+        plan.because(Reason::NoWatchdog);
+        handover::give_way(snapshot, plan);
+        return;
+    }
     if snapshot.memory.start_failed {
         // Its promotion has failed: who can serve takes over.
         match probed_candidate(snapshot, view, None, plan) {

@@ -109,6 +109,9 @@ fn may_race(snapshot: &Snapshot, view: &View, running: &Running, plan: &mut Plan
     if snapshot.me.tags.nofailover() {
         return Err(Reason::NoFailover);
     }
+    if snapshot.watchdog_failed {
+        return Err(Reason::NoWatchdog);
+    }
     let forced = request.is_some_and(|request| !request.is_switchover());
     if !(forced && candidate == Some(me)) {
         failsafe::is_asked(snapshot, view)?;

@@ -10,82 +10,180 @@ use serde::Serialize;
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the rendered sentence says it")]
 pub enum Reason {
-    ActionRuns { action: &'static str },
-    ActionPaused { action: &'static str, until: BootTime },
-    StoreDown { since: BootTime },
-    StoreDownLeading { until: BootTime },
-    LeadingByPromises { until: BootTime },
-    Promised { leader: MemberName, until: BootTime },
+    ActionRuns {
+        action: &'static str,
+    },
+    ActionPaused {
+        action: &'static str,
+        until: BootTime,
+    },
+    StoreDown {
+        since: BootTime,
+    },
+    StoreDownLeading {
+        until: BootTime,
+    },
+    LeadingByPromises {
+        until: BootTime,
+    },
+    Promised {
+        leader: MemberName,
+        until: BootTime,
+    },
     NotInTopology,
     WidensTopology,
     LeaseUnsure,
-    Leading { me: MemberName, term: Term },
-    LeadingInPlace { term: Term },
-    Promoting { term: Term },
-    Following { me: MemberName, leader: MemberName },
+    Leading {
+        me: MemberName,
+        term: Term,
+    },
+    LeadingInPlace {
+        term: Term,
+    },
+    Promoting {
+        term: Term,
+    },
+    Following {
+        me: MemberName,
+        leader: MemberName,
+    },
     FollowingNobody,
-    LeaderHasNoAddress { leader: MemberName },
-    LeaderNotReady { leader: MemberName },
+    LeaderHasNoAddress {
+        leader: MemberName,
+    },
+    LeaderNotReady {
+        leader: MemberName,
+    },
     OwnNameOtherLife,
     NotLeaderAnyMore,
     PrimaryWithoutLeader,
-    Paused { me: MemberName },
+    Paused {
+        me: MemberName,
+    },
     Starting,
-    Unreadable { why: String },
+    Unreadable {
+        why: String,
+    },
     DataGone,
     Damaged,
-    CannotServe { candidate: MemberName },
-    DiesAgain { candidate: MemberName },
-    Silent { since: BootTime },
-    Unguarded { pid: u32 },
-    NotInView { term: Term },
+    CannotServe {
+        candidate: MemberName,
+    },
+    DiesAgain {
+        candidate: MemberName,
+    },
+    Silent {
+        since: BootTime,
+    },
+    Unguarded {
+        pid: u32,
+    },
+    NotInView {
+        term: Term,
+    },
     OwnRecordMissing,
-    WrongIdentifier { cluster: String },
-    UnfencedLeader { leader: MemberName },
-    PeerIsStarting { peer: MemberName },
+    WrongIdentifier {
+        cluster: String,
+    },
+    UnfencedLeader {
+        leader: MemberName,
+    },
+    PeerIsStarting {
+        peer: MemberName,
+    },
     ProvingCommitsWait,
     WaitingForStandby,
     WaitingForBootstrap,
     BootstrapRuns,
     MayNotBootstrap,
     SyncForgotten,
-    DataElsewhere { member: MemberName },
-    ForgottenCluster { until: BootTime },
+    DataElsewhere {
+        member: MemberName,
+    },
+    ForgottenCluster {
+        until: BootTime,
+    },
     Bootstrapping,
     NoLeaderToCopy,
-    Copying { from: MemberName },
-    OtherSystem { ours: String, cluster: String },
+    Copying {
+        from: MemberName,
+    },
+    OtherSystem {
+        ours: String,
+        cluster: String,
+    },
     AdoptingData,
     NoFailover,
+    /// The watchdog device is required, and cannot be used.
+    NoWatchdog,
     Yielding,
-    WaitingForCandidate { candidate: MemberName },
+    WaitingForCandidate {
+        candidate: MemberName,
+    },
     CandidateIsMe,
     NotSynchronous,
     Replaying,
-    StandbyLeading { me: MemberName },
+    StandbyLeading {
+        me: MemberName,
+    },
     DemotingCluster,
-    TooFewVoters { have: usize, needed: usize },
-    Lagging { bytes: u64, limit: u64 },
+    TooFewVoters {
+        have: usize,
+        needed: usize,
+    },
+    Lagging {
+        bytes: u64,
+        limit: u64,
+    },
     OldTimeline,
-    GraceForForeignLeader { leader: MemberName },
+    GraceForForeignLeader {
+        leader: MemberName,
+    },
     HoldingReceiver,
     AskingPeers,
-    PeerIsPrimary { peer: MemberName },
-    PeerIsAhead { peer: MemberName, bytes: u64 },
-    PeerHasLaterTimeline { peer: MemberName },
-    PeerHasPriority { peer: MemberName },
+    PeerIsPrimary {
+        peer: MemberName,
+    },
+    PeerIsAhead {
+        peer: MemberName,
+        bytes: u64,
+    },
+    PeerHasLaterTimeline {
+        peer: MemberName,
+    },
+    PeerHasPriority {
+        peer: MemberName,
+    },
     Healthiest,
-    HandingOver { candidate: Option<MemberName> },
+    HandingOver {
+        candidate: Option<MemberName>,
+    },
     NoGoodCandidate,
-    RequestForOtherLeader { leader: MemberName },
-    ScheduledFor { at: String },
-    ScheduleMissed { at: String },
-    SyncChange { standbys: Vec<String> },
+    RequestForOtherLeader {
+        leader: MemberName,
+    },
+    ScheduledFor {
+        at: String,
+    },
+    ScheduleMissed {
+        at: String,
+    },
+    SyncChange {
+        standbys: Vec<String>,
+    },
     SyncLostStandby,
-    CheckingTimeline { leader: MemberName },
-    Closed { until: BootTime },
-    UserRequest { action: &'static str },
-    RequestRefused { why: &'static str },
+    CheckingTimeline {
+        leader: MemberName,
+    },
+    Closed {
+        until: BootTime,
+    },
+    UserRequest {
+        action: &'static str,
+    },
+    RequestRefused {
+        why: &'static str,
+    },
     ShuttingDown,
 }
 
@@ -208,6 +306,7 @@ impl fmt::Display for Reason {
             }
             R::AdoptingData => f.write_str("taking the existing data into the cluster"),
             R::NoFailover => f.write_str("not racing: tagged nofailover"),
+            R::NoWatchdog => f.write_str("not leading: the watchdog device is required and cannot be used"),
             R::Yielding => f.write_str("not racing yet: leadership was just handed over"),
             R::WaitingForCandidate { candidate } => write!(f, "waiting for {candidate} to take over"),
             R::CandidateIsMe => f.write_str("asked to take over"),

@@ -103,6 +103,11 @@ fn holding(snapshot: &Snapshot, view: &View, stopped: &Stopped, plan: &mut Plan)
     if handover::while_down(snapshot, view, plan) {
         return;
     }
+    if snapshot.watchdog_failed {
+        plan.because(Reason::NoWatchdog);
+        handover::give_way(snapshot, plan);
+        return;
+    }
     let cannot = snapshot.memory.start_failed || snapshot.memory.restarts >= HOPELESS_RESTARTS;
     if (cannot || snapshot.config.primary_start_timeout.is_zero())
         && let Some(candidate) = probed_candidate(snapshot, view, None, plan)

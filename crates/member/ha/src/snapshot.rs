@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub postgres: Postgres,
     /// The guard has a PostgreSQL that runs, whatever its files look like.
     pub server_runs: bool,
+    /// The machine's watchdog device is required, and cannot be used: we must not lead.
+    pub watchdog_failed: bool,
     /// A PostgreSQL that the guard cannot fence, since it does not know of it.
     pub unguarded: Option<Unguarded>,
     /// The long action that runs.

@@ -38,6 +38,8 @@ pub struct MemberFacts {
     pub attached: bool,
     /// It has more WAL than it has replayed, and how much is not known yet.
     pub replaying: bool,
+    /// The watchdog device is required, and cannot be used.
+    pub watchdog_failed: bool,
     /// The cluster follows another one.
     pub standby_cluster: bool,
     /// The cluster is paused.

@@ -221,6 +221,7 @@ mod tests {
             system_id: None,
             sync_standby: false,
             quorum_standby: false,
+            watchdog_failed: false,
             standby_cluster: false,
             replaying: false,
             pause: false,

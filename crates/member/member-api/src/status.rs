@@ -51,6 +51,7 @@ pub fn status_document(facts: &MemberFacts, now: BootTime) -> Map<String, Value>
     for (key, value) in [
         ("sync_standby", facts.sync_standby),
         ("quorum_standby", facts.quorum_standby),
+        ("watchdog_failed", facts.watchdog_failed),
         ("pause", facts.pause),
         ("cluster_unlocked", facts.cluster_unlocked),
         ("failsafe_mode_is_active", facts.failsafe_is_active),

@@ -122,6 +122,7 @@ impl Situation {
                 ..Default::default()
             },
             postgres: Postgres::Missing,
+            watchdog_failed: false,
             server_runs: false,
             unguarded: None,
             action: None,
