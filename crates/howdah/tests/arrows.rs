@@ -32,9 +32,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sql", &["types", "clock", "http"]),
     ("dcs-etcd", &["types", "clock", "dcs", "http"]),
     ("dcs-kube", &["types", "clock", "dcs", "http"]),
+    ("dcs-zookeeper", &["types", "clock", "dcs", "http"]),
     (
         "stores",
-        &["types", "config", "dcs", "dcs-etcd", "dcs-kube", "http"],
+        &[
+            "types",
+            "config",
+            "dcs",
+            "dcs-etcd",
+            "dcs-kube",
+            "dcs-zookeeper",
+            "http",
+        ],
     ),
     ("manifest", &["pgconf", "yaml"]),
     ("blueprint", &["types", "pgconf", "overview", "manifest"]),
@@ -109,7 +118,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("testkit", &["types", "clock", "proc", "http"]),
     ("model", &["types", "pgconf", "config", "dcs", "ha", "guard"]),
-    ("process-tests", &["types", "clock", "proc", "http", "testkit"]),
+    (
+        "process-tests",
+        &[
+            "types", "clock", "proc", "config", "dcs", "stores", "http", "testkit",
+        ],
+    ),
     ("bench", &["types", "clock", "http", "testkit"]),
 ];
 

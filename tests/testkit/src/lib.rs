@@ -26,6 +26,7 @@ mod sandbox;
 mod strike;
 mod verdict;
 mod writer;
+mod zookeeper;
 
 pub use config::Settings;
 pub use etcd::Etcd;
@@ -37,3 +38,4 @@ pub use sandbox::Sandbox;
 pub use strike::strike;
 pub use verdict::{Verdict, judge};
 pub use writer::{Ack, Address, Kind, Writers, connect, digest, rows};
+pub use zookeeper::ZooKeeper;

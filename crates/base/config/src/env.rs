@@ -94,7 +94,21 @@ const SECTIONS: &[(&str, &str, &[&str])] = &[
     ("ETCD3_", "etcd3", ETCD),
     ("ETCD_", "etcd", ETCD),
     ("CONSUL_", "consul", &["HOST", "URL", "PORT", "TOKEN", "VERIFY"]),
-    ("ZOOKEEPER_", "zookeeper", &["HOSTS"]),
+    (
+        "ZOOKEEPER_",
+        "zookeeper",
+        &[
+            "HOSTS",
+            "USE_SSL",
+            "CACERT",
+            "CERT",
+            "KEY",
+            "KEY_PASSWORD",
+            "VERIFY",
+            "SET_ACLS",
+            "AUTH_DATA",
+        ],
+    ),
     ("EXHIBITOR_", "exhibitor", &["HOSTS", "PORT"]),
     (
         "RAFT_",

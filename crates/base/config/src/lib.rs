@@ -30,6 +30,7 @@ mod slots;
 mod source;
 mod standby;
 mod watchdog;
+mod zookeeper;
 
 pub use dynamic::{Dynamic, SyncMode, Timers, check_dynamic, dynamic_from};
 pub use env::env_layer;
@@ -52,3 +53,4 @@ pub use slots::{ClusterType, PermanentSlot, SlotKind, SlotMatcher};
 pub use source::{Source, duplicates, load};
 pub use standby::StandbyCluster;
 pub use watchdog::{WatchdogConfig, WatchdogMode};
+pub use zookeeper::{ZooKeeperConfig, ZooKeeperTls};

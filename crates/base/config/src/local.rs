@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     ConfigError, CustomBootstrap, KubernetesConfig, Listen, LogConfig, Places, WatchdogConfig,
-    kubernetes::kubernetes, methods::custom_bootstrap, places::NOWHERE, reader::Reader, string_form,
+    ZooKeeperConfig, kubernetes::kubernetes, methods::custom_bootstrap, places::NOWHERE, reader::Reader,
+    string_form, zookeeper::zookeeper,
 };
 
 /// The local configuration of one agent: who it is, where it listens, where its data lies.
@@ -173,6 +174,8 @@ pub enum StoreConfig {
     Etcd(EtcdConfig),
     /// `kubernetes`
     Kubernetes(KubernetesConfig),
+    /// `zookeeper`
+    ZooKeeper(ZooKeeperConfig),
 }
 
 /// `etcd3`
@@ -223,7 +226,7 @@ impl LocalConfig {
     }
 }
 
-/// etcd's v3 API and Kubernetes are served; every other store is refused with what to do.
+/// etcd's v3 API, Kubernetes and ZooKeeper are served; every other store is refused with what to do.
 fn store(root: &Reader<'_>) -> Result<StoreConfig, ConfigError> {
     let etcd3 = root.section("etcd3")?;
     if etcd3.exists() {
@@ -237,17 +240,21 @@ fn store(root: &Reader<'_>) -> Result<StoreConfig, ConfigError> {
              members on both would elect two leaders",
         ));
     }
-    for other in ["consul", "zookeeper", "exhibitor", "raft"] {
+    for other in ["consul", "exhibitor", "raft"] {
         if root.value(other).is_some() {
             return Err(root.error(
                 other,
-                "is not supported yet as a store; use 'etcd3:' or 'kubernetes:'",
+                "is not supported yet as a store; use 'etcd3:', 'kubernetes:' or 'zookeeper:'",
             ));
         }
     }
     let kube = root.section("kubernetes")?;
     if kube.exists() {
         return kubernetes(&kube).map(StoreConfig::Kubernetes);
+    }
+    let servers = root.section("zookeeper")?;
+    if servers.exists() {
+        return zookeeper(&servers).map(StoreConfig::ZooKeeper);
     }
     Err(root.error(
         "etcd3",

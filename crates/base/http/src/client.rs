@@ -11,11 +11,9 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
-use tokio::{net::TcpStream, task::JoinHandle};
-use tokio_rustls::TlsConnector;
+use tokio::task::JoinHandle;
 
-use crate::{HttpError, Url, error::Cause, timeout_at};
+use crate::{HttpError, Url, dial::dial, error::Cause, timeout_at};
 
 /// Makes connections. Cheap to clone.
 #[derive(Clone, Default)]
@@ -114,16 +112,12 @@ impl Client {
     }
 
     async fn open(&self, url: &Url) -> Result<(SendRequest<Full<Bytes>>, Driver), Cause> {
-        let stream = TcpStream::connect((url.host.as_str(), url.port)).await?;
-        stream.set_nodelay(true)?;
-        notice_dead_peer(&stream);
-        if !url.secure {
-            return start(TokioIo::new(stream)).await;
-        }
-        let config = self.tls.clone().ok_or("no TLS settings for an https address")?;
-        let name = ServerName::try_from(url.host.clone())?;
-        let stream = TlsConnector::from(config).connect(name, stream).await?;
-        start(TokioIo::new(stream)).await
+        let tls = if url.secure {
+            Some(self.tls.as_ref().ok_or("no TLS settings for an https address")?)
+        } else {
+            None
+        };
+        start(TokioIo::new(dial(&url.host, url.port, tls).await?)).await
     }
 
     /// One request on a connection of its own.
@@ -142,16 +136,6 @@ impl Client {
             .request(method, &url.path, body, deadline)
             .await
     }
-}
-
-/// A connection to a host that is gone without a word breaks after some seconds and not after hours.
-fn notice_dead_peer(stream: &TcpStream) {
-    use rustix::net::sockopt;
-    let _ = sockopt::set_socket_keepalive(stream, true);
-    let _ = sockopt::set_tcp_keepidle(stream, std::time::Duration::from_secs(5));
-    let _ = sockopt::set_tcp_keepintvl(stream, std::time::Duration::from_secs(2));
-    let _ = sockopt::set_tcp_keepcnt(stream, 3);
-    let _ = sockopt::set_tcp_user_timeout(stream, 10_000);
 }
 
 async fn start<S>(io: TokioIo<S>) -> Result<(SendRequest<Full<Bytes>>, Driver), Cause>

@@ -16,6 +16,7 @@
 
 mod client;
 mod deadline;
+mod dial;
 mod error;
 mod pinned;
 mod places;
@@ -27,6 +28,7 @@ mod url;
 
 pub use client::{Client, Connection, Response, StreamBody};
 pub use deadline::{sleep_until, timeout_at};
+pub use dial::{ByteStream, dial};
 pub use error::{Cause, HttpError};
 pub use hyper::Method;
 pub use places::Limits;

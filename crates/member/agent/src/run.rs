@@ -117,7 +117,7 @@ async fn begin(
     let ttl = dynamic.timers.lease(view.all_ours());
     let keeper = Keeper::new(config.name.clone(), ttl).bound_by(kept_promise(&server));
     let keeper = adopted(keeper, &handover);
-    let for_keeper = stores.clone();
+    let for_keeper = stores.clone().with_leases_of(ttl);
     let data_dir = server.dir.clone();
     let keeper = KeeperLink::start(keeper, move || for_keeper.open(), guard, link.clone(), data_dir)?;
 

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use howdah_clock::now;
-use howdah_config::{CtlConfig, EtcdConfig, Source, StoreConfig, env_layer, load, patch};
+use howdah_config::{CtlConfig, EtcdConfig, Source, StoreConfig, ZooKeeperConfig, env_layer, load, patch};
 use howdah_dcs::{Member, Store, View};
 use howdah_http::{Client, ClientConfig, HttpError, Method, Response, Url, basic_auth, client_tls};
 use howdah_types::{MemberName, Scope};
@@ -52,9 +52,9 @@ impl Context {
         let mut namespace = text(&config, "namespace").unwrap_or_else(|| "service".to_owned());
         let access = match &args.dcs_url {
             Some(url) => {
-                let (etcd, path) = from_url(url)?;
+                let (store, path) = from_url(url)?;
                 namespace = path.unwrap_or(namespace);
-                Access::Configured(StoreConfig::Etcd(etcd))
+                Access::Configured(store)
             }
             None => Access::of(&config, args, Surroundings::look(sandbox))?,
         };
@@ -96,7 +96,7 @@ impl Context {
     /// Whether clusters are described by manifests.
     pub(crate) fn is_kubernetes(&self) -> bool {
         match &self.access {
-            Access::Configured(StoreConfig::Etcd(_)) => false,
+            Access::Configured(StoreConfig::Etcd(_) | StoreConfig::ZooKeeper(_)) => false,
             Access::Configured(StoreConfig::Kubernetes(_)) | Access::Kubeconfig { .. } => true,
         }
     }
@@ -205,18 +205,39 @@ fn default_file() -> PathBuf {
         .join("patroni/patronictl.yaml")
 }
 
-/// `etcd3://host:port/namespace`
-fn from_url(url: &str) -> anyhow::Result<(EtcdConfig, Option<String>)> {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("etcd3", url));
-    anyhow::ensure!(
-        scheme == "etcd3",
-        "'{scheme}' is not supported as a store: write etcd3://host:port/namespace ('etcd' is its v2 API)"
-    );
-    let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let address = howdah_config::Listen::parse(address, 2379).map_err(anyhow::Error::msg)?;
-    let etcd = EtcdConfig {
-        endpoints: vec![format!("http://{address}")],
-        ..EtcdConfig::default()
+/// `etcd3://host:port/namespace` or `zookeeper://host:port/namespace`; without a scheme the port tells.
+fn from_url(url: &str) -> anyhow::Result<(StoreConfig, Option<String>)> {
+    const ZOOKEEPER: u16 = 2181;
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, url),
     };
-    Ok((etcd, Some(path.to_owned()).filter(|path| !path.is_empty())))
+    let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let port = if scheme == Some("zookeeper") {
+        ZOOKEEPER
+    } else {
+        2379
+    };
+    let address = howdah_config::Listen::parse(address, port).map_err(anyhow::Error::msg)?;
+    let store = match scheme {
+        Some("zookeeper") => zookeeper_at(&address),
+        None if address.port == ZOOKEEPER => zookeeper_at(&address),
+        None | Some("etcd3") => StoreConfig::Etcd(EtcdConfig {
+            endpoints: vec![format!("http://{address}")],
+            ..EtcdConfig::default()
+        }),
+        Some(other) => anyhow::bail!(
+            "'{other}' is not supported as a store: write etcd3://host:port/namespace ('etcd' is its v2 API) or \
+             zookeeper://host:port/namespace"
+        ),
+    };
+    Ok((store, Some(path.to_owned()).filter(|path| !path.is_empty())))
+}
+
+fn zookeeper_at(address: &howdah_config::Listen) -> StoreConfig {
+    let servers = address.hosts.iter().map(|host| (host.clone(), address.port));
+    StoreConfig::ZooKeeper(ZooKeeperConfig {
+        servers: servers.collect(),
+        ..ZooKeeperConfig::default()
+    })
 }

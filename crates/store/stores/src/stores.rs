@@ -1,10 +1,13 @@
-use howdah_config::{EtcdConfig, KubernetesConfig, StoreConfig};
+use std::time::Duration;
+
+use howdah_config::{EtcdConfig, KubernetesConfig, StoreConfig, ZooKeeperConfig};
 use howdah_dcs::{
     KeyTree, Store,
     kubernetes::{Layout, Routing},
 };
 use howdah_dcs_etcd::{Endpoints, EtcdStore};
 use howdah_dcs_kube::{Api, KubeHub};
+use howdah_dcs_zookeeper::{Access, Certificates, Ensemble, ZooHub};
 use howdah_types::{MemberName, Scope};
 use thiserror::Error;
 
@@ -17,6 +20,9 @@ pub enum SetupError {
     /// The API server cannot be used.
     #[error("the section kubernetes")]
     Kubernetes(#[from] howdah_dcs_kube::SetupError),
+    /// Its section `zookeeper` is unusable.
+    #[error("the section zookeeper")]
+    ZooKeeper(#[from] howdah_dcs_zookeeper::SetupError),
 }
 
 /// The store of one cluster. Each thread opens one with a connection of its own.
@@ -26,6 +32,8 @@ pub enum Stores {
     Etcd(KeyTree, Endpoints),
     /// The Kubernetes API.
     Kubernetes(KubeHub),
+    /// ZooKeeper.
+    ZooKeeper(ZooHub),
 }
 
 impl Stores {
@@ -46,6 +54,7 @@ impl Stores {
                 let api = Api::in_pod(kube.service_account.clone(), kube.cacert.clone())?;
                 Ok(Stores::Kubernetes(Self::kubernetes(api, kube, scope, me)))
             }
+            StoreConfig::ZooKeeper(zookeeper) => Self::zookeeper(zookeeper, namespace, scope),
         }
     }
 
@@ -63,6 +72,33 @@ impl Stores {
         )
         .map_err(SetupError::Etcd)?;
         Ok(Stores::Etcd(KeyTree::new(namespace, scope), endpoints))
+    }
+
+    /// The store in ZooKeeper, below `/<namespace>/<scope>`.
+    ///
+    /// # Errors
+    /// A certificate is unusable.
+    pub fn zookeeper(config: &ZooKeeperConfig, namespace: &str, scope: &Scope) -> Result<Self, SetupError> {
+        let access = config.access.iter().map(|(principal, rights)| Access {
+            principal: principal.clone(),
+            rights: *rights,
+        });
+        let tls = config.tls.as_ref().map(|tls| {
+            let cert = tls.client_cert.as_ref();
+            let cert = cert.map(|(cert, key)| (cert.as_path(), key.as_path()));
+            Certificates {
+                ca: tls.cacert.as_deref(),
+                client: cert,
+                verify: tls.verify,
+            }
+        });
+        let access: Vec<Access> = access.collect();
+        let ensemble = Ensemble::new(&config.servers, &config.auth, &access, tls)?;
+        let namespace = format!("{}/{namespace}", config.chroot);
+        Ok(Stores::ZooKeeper(ZooHub::new(
+            KeyTree::new(&namespace, scope),
+            ensemble,
+        )))
     }
 
     /// The store behind an API server that is reached as `api` says.
@@ -87,12 +123,23 @@ impl Stores {
         KubeHub::new(api, layout, me.cloned())
     }
 
+    /// For an agent that follows another one under the same guard: the lease that it goes on with is of this length.
+    #[must_use]
+    pub fn with_leases_of(self, length: Duration) -> Self {
+        match self {
+            Stores::ZooKeeper(hub) => Stores::ZooKeeper(hub.with_leases_of(length)),
+            // The store knows.
+            other @ (Stores::Etcd(..) | Stores::Kubernetes(_)) => other,
+        }
+    }
+
     /// A store with a connection of its own.
     #[must_use]
     pub fn open(&self) -> Box<dyn Store> {
         match self {
             Stores::Etcd(tree, endpoints) => Box::new(EtcdStore::new(tree.clone(), endpoints.clone())),
             Stores::Kubernetes(hub) => Box::new(hub.store()),
+            Stores::ZooKeeper(hub) => Box::new(hub.store()),
         }
     }
 }
