@@ -32,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sql", &["types", "clock", "http"]),
     ("dcs-etcd", &["types", "clock", "dcs", "http"]),
     ("dcs-kube", &["types", "clock", "dcs", "http"]),
+    ("dcs-consul", &["types", "clock", "dcs", "http"]),
     ("dcs-zookeeper", &["types", "clock", "dcs", "http"]),
     (
         "stores",
@@ -42,6 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "dcs-etcd",
             "dcs-kube",
             "dcs-zookeeper",
+            "dcs-consul",
             "http",
         ],
     ),

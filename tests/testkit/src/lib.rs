@@ -14,6 +14,7 @@
 //! For development only: nothing of the product depends on it.
 
 mod config;
+mod consul;
 mod disk;
 mod etcd;
 mod faults;
@@ -29,6 +30,7 @@ mod writer;
 mod zookeeper;
 
 pub use config::Settings;
+pub use consul::Consul;
 pub use etcd::Etcd;
 pub use faults::{Fault, World};
 pub use lab::{Lab, LabOptions, free_port, patroni, until};

@@ -7,9 +7,9 @@ use howdah_types::{MemberName, Scope, Tags};
 use serde_json::{Map, Value};
 
 use crate::{
-    ConfigError, CustomBootstrap, KubernetesConfig, Listen, LogConfig, Places, WatchdogConfig,
-    ZooKeeperConfig, kubernetes::kubernetes, methods::custom_bootstrap, places::NOWHERE, reader::Reader,
-    string_form, zookeeper::zookeeper,
+    ConfigError, ConsulConfig, CustomBootstrap, KubernetesConfig, Listen, LogConfig, Places, WatchdogConfig,
+    ZooKeeperConfig, consul::consul, kubernetes::kubernetes, methods::custom_bootstrap, places::NOWHERE,
+    reader::Reader, string_form, zookeeper::zookeeper,
 };
 
 /// The local configuration of one agent: who it is, where it listens, where its data lies.
@@ -176,6 +176,8 @@ pub enum StoreConfig {
     Kubernetes(KubernetesConfig),
     /// `zookeeper`
     ZooKeeper(ZooKeeperConfig),
+    /// `consul`
+    Consul(ConsulConfig),
 }
 
 /// `etcd3`
@@ -226,7 +228,7 @@ impl LocalConfig {
     }
 }
 
-/// etcd's v3 API, Kubernetes and ZooKeeper are served; every other store is refused with what to do.
+/// etcd's v3 API, Kubernetes, Consul and ZooKeeper are served; every other store is refused with what to do.
 fn store(root: &Reader<'_>) -> Result<StoreConfig, ConfigError> {
     let etcd3 = root.section("etcd3")?;
     if etcd3.exists() {
@@ -240,11 +242,15 @@ fn store(root: &Reader<'_>) -> Result<StoreConfig, ConfigError> {
              members on both would elect two leaders",
         ));
     }
-    for other in ["consul", "exhibitor", "raft"] {
+    let agent = root.section("consul")?;
+    if agent.exists() {
+        return consul(&agent).map(StoreConfig::Consul);
+    }
+    for other in ["exhibitor", "raft"] {
         if root.value(other).is_some() {
             return Err(root.error(
                 other,
-                "is not supported yet as a store; use 'etcd3:', 'kubernetes:' or 'zookeeper:'",
+                "is not supported as a store; use 'etcd3:', 'kubernetes:', 'consul:' or 'zookeeper:'",
             ));
         }
     }

@@ -7,7 +7,7 @@ use hyper::{
     Method, Request,
     body::Incoming,
     client::conn::http1::{SendRequest, handshake},
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap},
 };
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -27,13 +27,24 @@ pub struct Client {
 pub struct Response {
     /// The status code.
     pub status: u16,
-    /// Where a redirection leads: an address, or a path on the same server.
-    pub location: Option<String>,
+    headers: HeaderMap,
     /// The body.
     pub body: Bytes,
 }
 
 impl Response {
+    /// A header's value; `None` if it is absent, or no text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Where a redirection leads: an address, or a path on the same server.
+    #[must_use]
+    pub fn location(&self) -> Option<&str> {
+        self.header("location")
+    }
+
     /// The body as text; what is not UTF-8 is replaced.
     #[must_use]
     pub fn text(&self) -> String {
@@ -58,7 +69,7 @@ pub struct Connection {
 /// A body that is read as it comes.
 pub struct StreamBody {
     body: Incoming,
-    location: Option<String>,
+    headers: HeaderMap,
     url: String,
     /// The connection that it comes over.
     _driver: Arc<Driver>,
@@ -187,14 +198,14 @@ impl Connection {
         let (status, stream) = self.send(method, path, content_type, body, deadline).await?;
         let StreamBody {
             body,
-            location,
+            headers,
             url,
             _driver,
         } = stream;
         match timeout_at(deadline, Limited::new(body, LARGEST).collect()).await {
             Ok(Ok(body)) => Ok(Response {
                 status,
-                location,
+                headers,
                 body: body.to_bytes(),
             }),
             Ok(Err(error)) => Err(HttpError::Lost {
@@ -261,14 +272,10 @@ impl Connection {
             }
         }
         match timeout_at(deadline, self.sender.send_request(request)).await {
-            Ok(Ok(response)) => Ok((
+            Ok(Ok(mut response)) => Ok((
                 response.status().as_u16(),
                 StreamBody {
-                    location: response
-                        .headers()
-                        .get(LOCATION)
-                        .and_then(|value| value.to_str().ok())
-                        .map(str::to_owned),
+                    headers: std::mem::take(response.headers_mut()),
                     body: response.into_body(),
                     url,
                     _driver: Arc::clone(&self.driver),

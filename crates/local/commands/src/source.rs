@@ -85,11 +85,7 @@ async fn fetched(address: &str) -> anyhow::Result<String> {
     let mut at = address.to_owned();
     let mut answer = get(&at, deadline).await?;
     for _ in 0..REDIRECTIONS {
-        let Some(next) = answer
-            .location
-            .as_deref()
-            .filter(|_| (300..400).contains(&answer.status))
-        else {
+        let Some(next) = answer.location().filter(|_| (300..400).contains(&answer.status)) else {
             break;
         };
         let next = resolved(&at, next)?;

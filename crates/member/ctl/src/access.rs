@@ -78,12 +78,16 @@ impl Access {
     ) -> anyhow::Result<Self> {
         let asked = names_kubernetes(args);
         let (kube, section) = match StoreConfig::from_config(config) {
-            Ok(store @ (StoreConfig::Etcd(_) | StoreConfig::ZooKeeper(_))) if !asked => {
+            Ok(store @ (StoreConfig::Etcd(_) | StoreConfig::ZooKeeper(_) | StoreConfig::Consul(_)))
+                if !asked =>
+            {
                 return Ok(Access::Configured(store));
             }
             Ok(StoreConfig::Kubernetes(kube)) => (kube, config.get("kubernetes")),
             Err(error) if !asked && names_a_store(config) => return Err(error.into()),
-            Ok(StoreConfig::Etcd(_) | StoreConfig::ZooKeeper(_)) | Err(_) => (of_manifests()?, None),
+            Ok(StoreConfig::Etcd(_) | StoreConfig::ZooKeeper(_) | StoreConfig::Consul(_)) | Err(_) => {
+                (of_manifests()?, None)
+            }
         };
         if surroundings.in_pod && !asked && section.is_some() {
             return Ok(Access::Configured(StoreConfig::Kubernetes(kube)));
@@ -201,7 +205,7 @@ fn of_manifests() -> anyhow::Result<KubernetesConfig> {
     let config = config.as_object().cloned().unwrap_or_default();
     match StoreConfig::from_config(&config)? {
         StoreConfig::Kubernetes(kube) => Ok(kube),
-        StoreConfig::Etcd(_) | StoreConfig::ZooKeeper(_) => {
+        StoreConfig::Etcd(_) | StoreConfig::ZooKeeper(_) | StoreConfig::Consul(_) => {
             anyhow::bail!("the default store is not Kubernetes")
         }
     }

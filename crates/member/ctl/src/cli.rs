@@ -9,7 +9,7 @@ pub struct CtlArgs {
     /// without a store in it, the sandbox of this machine is meant]
     #[arg(short, long, env = "PATRONICTL_CONFIG_FILE", value_name = "FILE")]
     pub config_file: Option<PathBuf>,
-    /// The store, as etcd3://host:port/namespace or zookeeper://host:port/namespace; replaces the one in the file.
+    /// The store, as etcd3://host:port/namespace (or consul, or zookeeper); replaces the one in the file.
     #[arg(short, long, visible_alias = "dcs", env = "DCS_URL", value_name = "URL")]
     pub dcs_url: Option<String>,
     /// kubectl's configuration, for clusters on Kubernetes. [default: $KUBECONFIG; with --context, --namespace or a section

@@ -8,7 +8,9 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use howdah_clock::now;
-use howdah_config::{CtlConfig, EtcdConfig, Source, StoreConfig, ZooKeeperConfig, env_layer, load, patch};
+use howdah_config::{
+    ConsulConfig, CtlConfig, EtcdConfig, Source, StoreConfig, ZooKeeperConfig, env_layer, load, patch,
+};
 use howdah_dcs::{Member, Store, View};
 use howdah_http::{Client, ClientConfig, HttpError, Method, Response, Url, basic_auth, client_tls};
 use howdah_types::{MemberName, Scope};
@@ -96,7 +98,9 @@ impl Context {
     /// Whether clusters are described by manifests.
     pub(crate) fn is_kubernetes(&self) -> bool {
         match &self.access {
-            Access::Configured(StoreConfig::Etcd(_) | StoreConfig::ZooKeeper(_)) => false,
+            Access::Configured(StoreConfig::Etcd(_) | StoreConfig::ZooKeeper(_) | StoreConfig::Consul(_)) => {
+                false
+            }
             Access::Configured(StoreConfig::Kubernetes(_)) | Access::Kubeconfig { .. } => true,
         }
     }
@@ -205,33 +209,43 @@ fn default_file() -> PathBuf {
         .join("patroni/patronictl.yaml")
 }
 
-/// `etcd3://host:port/namespace` or `zookeeper://host:port/namespace`; without a scheme the port tells.
+/// `etcd3://host:port/namespace`, and the same with `consul` or `zookeeper`; without a scheme the port tells.
 fn from_url(url: &str) -> anyhow::Result<(StoreConfig, Option<String>)> {
     const ZOOKEEPER: u16 = 2181;
+    const CONSUL: u16 = 8500;
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (Some(scheme), rest),
         None => (None, url),
     };
     let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let port = if scheme == Some("zookeeper") {
-        ZOOKEEPER
-    } else {
-        2379
+    let port = match scheme {
+        Some("zookeeper") => ZOOKEEPER,
+        Some("consul") => CONSUL,
+        _ => 2379,
     };
     let address = howdah_config::Listen::parse(address, port).map_err(anyhow::Error::msg)?;
     let store = match scheme {
         Some("zookeeper") => zookeeper_at(&address),
         None if address.port == ZOOKEEPER => zookeeper_at(&address),
+        Some("consul") => consul_at(&address),
+        None if address.port == CONSUL => consul_at(&address),
         None | Some("etcd3") => StoreConfig::Etcd(EtcdConfig {
             endpoints: vec![format!("http://{address}")],
             ..EtcdConfig::default()
         }),
         Some(other) => anyhow::bail!(
-            "'{other}' is not supported as a store: write etcd3://host:port/namespace ('etcd' is its v2 API) or \
-             zookeeper://host:port/namespace"
+            "'{other}' is not supported as a store: write etcd3://host:port/namespace ('etcd' is its v2 API), \
+             consul://host:port/namespace or zookeeper://host:port/namespace"
         ),
     };
     Ok((store, Some(path.to_owned()).filter(|path| !path.is_empty())))
+}
+
+fn consul_at(address: &howdah_config::Listen) -> StoreConfig {
+    StoreConfig::Consul(ConsulConfig {
+        url: format!("http://{address}"),
+        ..ConsulConfig::default()
+    })
 }
 
 fn zookeeper_at(address: &howdah_config::Listen) -> StoreConfig {

@@ -19,7 +19,7 @@ use crate::{
 /// Requests that wait to be written.
 const WAITING: usize = 64;
 
-/// Changes that nobody has read yet.
+/// Changes that are not read yet.
 const EVENTS: usize = 1024;
 
 /// How a call failed; what matters is whether the ensemble may have acted on it.
@@ -230,7 +230,7 @@ struct Driver {
     told: mpsc::Sender<Event>,
     waiting: BTreeMap<i32, Called>,
     next: i32,
-    /// A server that is silent for longer is given up; so long nothing need be said.
+    /// A ping is sent after this long without a word; a server that does not answer for as long is given up.
     patience: Duration,
     heard: BootTime,
     pinged: Option<BootTime>,

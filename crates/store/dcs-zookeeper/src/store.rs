@@ -254,7 +254,7 @@ impl ZooStore {
             let create = Request::create(parent, "", false, &self.hub.ensemble.acls);
             match self.call(create, deadline).await {
                 Ok(_) | Err(CallError::Refused(Code::NodeExists)) => {}
-                // Somebody else's directory, in which we may make nothing and need not.
+                // A directory of others, in which we may make nothing and need not.
                 Err(CallError::Refused(Code::NoAuth))
                     if self.call(Request::exists(parent), deadline).await.is_ok() => {}
                 Err(error) => return Err(error),

@@ -1,10 +1,11 @@
 use std::time::Duration;
 
-use howdah_config::{EtcdConfig, KubernetesConfig, StoreConfig, ZooKeeperConfig};
+use howdah_config::{ConsulConfig, EtcdConfig, KubernetesConfig, StoreConfig, ZooKeeperConfig};
 use howdah_dcs::{
     KeyTree, Store,
     kubernetes::{Layout, Routing},
 };
+use howdah_dcs_consul::{Agent, ConsulHub, ServiceOptions};
 use howdah_dcs_etcd::{Endpoints, EtcdStore};
 use howdah_dcs_kube::{Api, KubeHub};
 use howdah_dcs_zookeeper::{Access, Certificates, Ensemble, ZooHub};
@@ -20,6 +21,9 @@ pub enum SetupError {
     /// The API server cannot be used.
     #[error("the section kubernetes")]
     Kubernetes(#[from] howdah_dcs_kube::SetupError),
+    /// Its section `consul` is unusable.
+    #[error("the section consul")]
+    Consul(#[from] howdah_dcs_consul::SetupError),
     /// Its section `zookeeper` is unusable.
     #[error("the section zookeeper")]
     ZooKeeper(#[from] howdah_dcs_zookeeper::SetupError),
@@ -34,6 +38,8 @@ pub enum Stores {
     Kubernetes(KubeHub),
     /// ZooKeeper.
     ZooKeeper(ZooHub),
+    /// Consul.
+    Consul(ConsulHub),
 }
 
 impl Stores {
@@ -54,6 +60,7 @@ impl Stores {
                 let api = Api::in_pod(kube.service_account.clone(), kube.cacert.clone())?;
                 Ok(Stores::Kubernetes(Self::kubernetes(api, kube, scope, me)))
             }
+            StoreConfig::Consul(consul) => Self::consul(consul, namespace, scope, me),
             StoreConfig::ZooKeeper(zookeeper) => Self::zookeeper(zookeeper, namespace, scope),
         }
     }
@@ -72,6 +79,40 @@ impl Stores {
         )
         .map_err(SetupError::Etcd)?;
         Ok(Stores::Etcd(KeyTree::new(namespace, scope), endpoints))
+    }
+
+    /// The store in Consul, below `<namespace>/<scope>/`.
+    ///
+    /// # Errors
+    /// A certificate or the address is unusable.
+    pub fn consul(
+        config: &ConsulConfig,
+        namespace: &str,
+        scope: &Scope,
+        me: Option<&MemberName>,
+    ) -> Result<Self, SetupError> {
+        let cert = config.client_cert.as_ref();
+        let agent = Agent::new(
+            &config.url,
+            config.token.as_deref(),
+            config.datacenter.as_deref(),
+            config.cacert.as_deref(),
+            cert.map(|(cert, key)| (cert.as_path(), key.as_path())),
+            config.verify,
+        )?;
+        let service = config.service.as_ref().map(|service| ServiceOptions {
+            tags: service.tags.clone(),
+            check_interval: service.check_interval.clone(),
+            tls_server_name: service.tls_server_name.clone(),
+        });
+        let tree = KeyTree::new(namespace, scope);
+        Ok(Stores::Consul(ConsulHub::new(
+            agent,
+            tree,
+            scope.clone(),
+            me.cloned(),
+            service,
+        )))
     }
 
     /// The store in ZooKeeper, below `/<namespace>/<scope>`.
@@ -129,7 +170,7 @@ impl Stores {
         match self {
             Stores::ZooKeeper(hub) => Stores::ZooKeeper(hub.with_leases_of(length)),
             // The store knows.
-            other @ (Stores::Etcd(..) | Stores::Kubernetes(_)) => other,
+            other @ (Stores::Etcd(..) | Stores::Kubernetes(_) | Stores::Consul(_)) => other,
         }
     }
 
@@ -140,6 +181,7 @@ impl Stores {
             Stores::Etcd(tree, endpoints) => Box::new(EtcdStore::new(tree.clone(), endpoints.clone())),
             Stores::Kubernetes(hub) => Box::new(hub.store()),
             Stores::ZooKeeper(hub) => Box::new(hub.store()),
+            Stores::Consul(hub) => Box::new(hub.store()),
         }
     }
 }
