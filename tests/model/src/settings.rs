@@ -153,9 +153,8 @@ impl Settings {
     /// The same on machines with a watchdog device, as it is used without a word of configuration.
     #[must_use]
     pub fn with_watchdogs(mut self) -> Self {
-        let lease = self.dynamic.timers.lease(true);
-        self.watchdog = self.watchdog_config.timeout(lease).map(|timeout| Watchdog {
-            timeout,
+        self.watchdog = Some(Watchdog {
+            margin: self.watchdog_config.safety_margin,
             required: false,
             testing: false,
         });

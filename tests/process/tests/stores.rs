@@ -39,7 +39,7 @@ impl Process {
         let name = MemberName::new(name).unwrap();
         let scope = Scope::new("suite").unwrap();
         let stores = Stores::of(config, "service", &scope, Some(&name)).unwrap();
-        let stores = stores.with_leases_of(TTL);
+        let stores = stores.with_leases_of(Some(TTL));
         Process {
             name,
             keeper: stores.open(),

@@ -81,7 +81,7 @@ fn chmod_all(path: &Path) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).unwrap();
 }
 
-/// `Ctimeout=6` may come in two pieces where its digits contain a one: the timeouts of these tests do not.
+/// `Ctimeout=7` may come in two pieces where its digits contain a one: the timeouts of these tests do not.
 fn take(state: &mut State, piece: &str) {
     if let Some(timeout) = piece.trim_end().strip_prefix("Ctimeout=") {
         state.timeout = Duration::from_secs(timeout.parse().unwrap());
@@ -99,7 +99,7 @@ fn path(lab: &Lab, member: usize) -> PathBuf {
     lab.dir().join(format!("watchdog{member}"))
 }
 
-/// Two members with devices whose pipes may not be there yet. The lease of 8 s gives them 6 s.
+/// Two members with devices whose pipes may not be there yet. The lease of 8 s gives them 7 s.
 async fn lab(mode: &str) -> Lab {
     let dynamic = json!({"howdah": {"ttl": 8}, "loop_wait": 2});
     let lab = Lab::new(LabOptions::howdah(2).unwrap().dynamic(dynamic))
@@ -129,7 +129,7 @@ async fn a_machine_whose_agent_and_guard_are_frozen_is_reset_before_another_lead
     lab.wait_healthy(SOON).await.unwrap();
     let old = lab.wait_primary(SOON).await.unwrap();
     until("the device is fed", SOON, async || {
-        devices[old].look(|state| state.fed.is_some() && state.timeout == Duration::from_secs(6))
+        devices[old].look(|state| state.fed.is_some() && state.timeout == Duration::from_secs(7))
     })
     .await
     .unwrap_or_else(|error| panic!("{error}\n{}", lab.logs()));
@@ -148,7 +148,7 @@ async fn a_machine_whose_agent_and_guard_are_frozen_is_reset_before_another_lead
     while !devices[old].look(State::bites) {
         assert!(!leads(&lab).await, "it leads while the machine still runs");
         assert!(
-            now().since(frozen) < Duration::from_secs(7),
+            now().since(frozen) < Duration::from_secs(8),
             "it was fed by nothing"
         );
     }

@@ -357,7 +357,7 @@ mod tests {
             "postgresql": {"parameters": {"work_mem": "1MB"}, "callbacks": {"on_start": "x", "on_role_change": "y"},
                 "create_replica_methods": ["own", "pg"], "own": {"command": "z", "anything": 1}, "pg_hba_replica": [],
                            "authentication": {"superuser": {"username": "u", "sslcompression": "0"}}},
-            "consul": {"host": "x"},
+            "exhibitor": {"hosts": "x"},
         });
         let report = key_report(config.as_object().unwrap());
         assert_eq!(report.unknown, ["nmae"]);
@@ -367,7 +367,7 @@ mod tests {
                 "log.traceback_level",
                 "postgresql.pg_hba_replica",
                 "postgresql.authentication.superuser.sslcompression",
-                "consul"
+                "exhibitor"
             ]
         );
         assert!(report.warning().unwrap().contains("unknown (kept): nmae"));

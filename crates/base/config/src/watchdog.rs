@@ -24,31 +24,13 @@ pub struct WatchdogConfig {
     pub mode: WatchdogMode,
     /// Its path; `/dev/watchdog` unless set.
     pub device: String,
-    /// The device resets the machine this long before the lease ends; `None` (`-1`): after half of the lease.
-    pub safety_margin: Option<Duration>,
+    /// The device resets the machine this long before the lease ends. `-1`, in Patroni half of the lease, is as much as there is.
+    pub safety_margin: Duration,
     /// `driver: testing`: a named pipe in the device's place.
     pub testing: bool,
 }
 
-/// Patroni's shortest `ttl`. A lease that is shorter has less room for the margin.
-const SHORT: Duration = Duration::from_secs(20);
-
 impl WatchdogConfig {
-    /// How long after a renewal of a lease of this length the device resets the machine, in whole seconds as Patroni has it:
-    /// the lease without the safety margin; of a lease below 20 s at least five sixths. `None` where that is less than half
-    /// of the lease: one renewal that is late would reset the machine.
-    #[must_use]
-    pub fn timeout(&self, lease: Duration) -> Option<Duration> {
-        let half = Duration::from_secs(lease.as_secs() / 2);
-        let timeout = match self.safety_margin {
-            None => half,
-            Some(margin) if lease < SHORT => lease.saturating_sub(margin.min(lease / 6)),
-            Some(margin) => lease.saturating_sub(margin),
-        };
-        let timeout = Duration::from_secs(timeout.as_secs());
-        (timeout >= half && !timeout.is_zero()).then_some(timeout)
-    }
-
     pub(crate) fn read(section: &Reader<'_>) -> Result<Self, ConfigError> {
         let mode = match section.value("mode") {
             None => WatchdogMode::Automatic,
@@ -63,14 +45,11 @@ impl WatchdogConfig {
             Some(_) => return Err(section.error("mode", "must be off, automatic or required")),
         };
         let safety_margin = match section.int("safety_margin", "s")? {
-            None => Some(Duration::from_secs(5)),
-            Some(-1) => None,
-            Some(margin) => Some(Duration::from_secs(u64::try_from(margin).map_err(|_| {
-                section.error(
-                    "safety_margin",
-                    "must be seconds, or -1 for half of the leader lease",
-                )
-            })?)),
+            None => Duration::from_secs(5),
+            Some(-1) => Duration::from_secs(3600),
+            Some(margin) => Duration::from_secs(u64::try_from(margin).map_err(|_| {
+                section.error("safety_margin", "must be seconds, or -1 for as much as there is")
+            })?),
         };
         let testing = match section.text("driver")?.as_deref() {
             None | Some("default") => false,
@@ -139,20 +118,10 @@ mod tests {
     }
 
     #[test]
-    fn the_timeout_is_the_lease_without_the_margin() {
-        let timeout = |margin: i64, lease: f64| {
-            let config = read(json!({"safety_margin": margin})).unwrap();
-            config
-                .timeout(Duration::from_secs_f64(lease))
-                .map(|timeout| timeout.as_secs())
-        };
-        assert_eq!(timeout(5, 30.0), Some(25));
-        assert_eq!(timeout(5, 20.0), Some(15));
-        assert_eq!(timeout(0, 30.0), Some(30));
-        assert_eq!(timeout(-1, 30.0), Some(15));
-        assert_eq!(timeout(5, 8.0), Some(6));
-        assert_eq!(timeout(5, 5.0), Some(4));
-        assert_eq!(timeout(20, 30.0), None);
-        assert_eq!(timeout(-1, 1.5), None);
+    fn the_margin_is_five_seconds_unless_said() {
+        let margin = |value: Value| read(value).unwrap().safety_margin.as_secs();
+        assert_eq!(margin(json!({})), 5);
+        assert_eq!(margin(json!({"safety_margin": 0})), 0);
+        assert_eq!(margin(json!({"safety_margin": -1})), 3600);
     }
 }

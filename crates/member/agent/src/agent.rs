@@ -168,7 +168,7 @@ impl Agent {
         self.keeper.beat();
         if let Some(view) = &view {
             self.take_config(view).await;
-            self.tell_watchdog(view).await;
+            self.tell_watchdog().await;
             self.recall_schedule(view);
         }
         let postgres = self.look().await;

@@ -49,6 +49,8 @@ pub(crate) struct KeeperStatus {
     pub(crate) failsafe: Failsafe,
     /// Promises that were asked for up to then are not relied upon.
     pub(crate) settled: Option<BootTime>,
+    /// The length of the lease as the store granted it.
+    pub(crate) granted: Option<Duration>,
     /// What we have promised another leader.
     pub(crate) promise: Option<Promise>,
 }
@@ -61,6 +63,7 @@ impl Default for KeeperStatus {
             store_answers: true,
             failsafe: Failsafe::default(),
             settled: None,
+            granted: None,
             promise: None,
         }
     }
@@ -78,6 +81,7 @@ impl KeeperStatus {
             && self.store_answers == before.store_answers
             && self.failsafe == before.failsafe
             && self.settled == before.settled
+            && self.granted == before.granted
             && to(self) == to(before)
             && of(self.state) == of(before.state)
             && (self.state == LeaseState::None) == (before.state == LeaseState::None)
@@ -374,6 +378,7 @@ impl KeeperTask {
             store_answers: !self.trouble.lasts(),
             failsafe: Failsafe::of(&self.keeper, now()),
             settled: self.keeper.settled(),
+            granted: self.keeper.granted(),
             promise: self.keeper.promise(now()).cloned(),
         };
         self.publish.send_if_modified(|known| {

@@ -28,6 +28,8 @@ pub(crate) struct Now<'a> {
     pub(crate) origins: Origins,
     /// Promises that were asked for up to then are not relied upon.
     pub(crate) settled: Option<BootTime>,
+    /// The length of our lease as the store granted it.
+    pub(crate) granted: Option<Duration>,
 }
 
 fn conn_url(config: &LocalConfig) -> String {
@@ -96,6 +98,9 @@ pub(crate) fn record(config: &LocalConfig, tags: &Tags, now: &Now<'_>) -> Member
             unstartable: now.unstartable,
             origins: now.origins.clone(),
             settled: now.settled,
+            lease_ms: now
+                .granted
+                .and_then(|length| u64::try_from(length.as_millis()).ok()),
             notes: config
                 .notes
                 .iter()

@@ -56,6 +56,7 @@ impl Agent {
                     .collect(),
                 origins: self.observer.origins(),
                 settled: self.keeper.status().settled,
+                granted: self.keeper.status().granted,
             },
         );
         if !self
@@ -74,6 +75,8 @@ impl Agent {
             Outcome::Done(_) => self.voice.publisher.written(record, lease, now()),
             other => {
                 self.voice.publisher.forget();
+                // Where the lease has a connection of its own, the record goes by it: the keeper makes another one.
+                self.verify_lease |= matches!(other, Outcome::Failed(_));
                 tracing::debug!(?other, "our record was not written");
             }
         }

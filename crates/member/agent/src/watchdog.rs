@@ -4,77 +4,66 @@ use std::{ffi::CString, time::Duration};
 
 use howdah_clock::now;
 use howdah_config::{WatchdogConfig, WatchdogMode};
-use howdah_dcs::View;
-use howdah_guard::{GuardError, Request as GuardRequest, Watchdog, WhyRefused};
+use howdah_guard::{Request as GuardRequest, Watchdog};
+use howdah_types::BootTime;
 use rustix::fs::{Access, access};
 
 use crate::{agent::Agent, patience::READ_PATIENCE};
 
-/// A member whose guard could not use a device that is required does not try to lead again before this long.
+/// A member whose guard could not use a device that is required does not try to lead again before this long; a guard that did not
+/// take its part is told again.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// What the guard was told last.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Told {
     wanted: Option<Watchdog>,
     device: String,
-    /// The lease is too short for the safety margin.
-    no_time: bool,
-    /// The guard is of a version that knows of no device.
-    unknown: bool,
+    /// The guard did not answer, or is of a version that knows of no device: it is told again from this moment on.
+    again: Option<BootTime>,
 }
 
 impl Agent {
     /// Tells the guard how the device is used, when that has changed.
-    pub(crate) async fn tell_watchdog(&mut self, view: &View) {
+    pub(crate) async fn tell_watchdog(&mut self) {
         let config = &self.settings.local.watchdog;
-        let lease = self.settings.dynamic.timers.lease(view.all_ours());
         // A standby cluster's leader writes nothing that a second one could contradict.
         let used = config.mode != WatchdogMode::Off && self.settings.dynamic.standby.is_none();
-        let timeout = used.then(|| config.timeout(lease));
-        let mut told = Told {
-            wanted: timeout.flatten().map(|timeout| Watchdog {
-                timeout,
-                required: config.mode == WatchdogMode::Required,
-                testing: config.testing,
-            }),
-            device: config.device.clone(),
-            no_time: timeout == Some(None),
-            unknown: self.watchdog.unknown,
-        };
-        if told == self.watchdog {
+        let wanted = used.then_some(Watchdog {
+            margin: config.safety_margin,
+            required: config.mode == WatchdogMode::Required,
+            testing: config.testing,
+        });
+        let is_told = (wanted, &config.device) == (self.watchdog.wanted, &self.watchdog.device);
+        if self.watchdog.again.map_or(is_told, |again| now() < again) {
             return;
         }
-        if told.no_time && !self.watchdog.no_time {
-            tracing::warn!(
-                "The watchdog device is not used: watchdog.safety_margin leaves it less than half of the leader lease of {} s.",
-                lease.as_secs_f64()
-            );
-        }
-        let Ok(path) = CString::new(told.device.clone()) else {
+        let device = config.device.clone();
+        let Ok(path) = CString::new(device.clone()) else {
             return;
         };
-        let request = GuardRequest::Watchdog(told.wanted);
+        let request = GuardRequest::Watchdog(wanted);
         let answer = self
             .guard
             .ask(request, path.into_bytes_with_nul(), now() + READ_PATIENCE)
             .await;
-        match answer {
-            Ok(_) => {}
-            Err(GuardError::Refused(WhyRefused::Malformed)) => {
-                told.unknown = true;
-                if told.wanted.is_some() {
+        let again = match answer {
+            Ok(_) => None,
+            Err(error) => {
+                if wanted.is_some() {
                     tracing::warn!(
-                        "The guard is of an older version and uses no watchdog device: restart the member."
+                        %error,
+                        "The guard was not told of the watchdog device. One of an older version uses none: restart the member."
                     );
                 }
+                Some(now() + AGAIN)
             }
-            Err(error) => {
-                tracing::warn!(%error, "The guard was not told of the watchdog device.");
-                return;
-            }
-        }
-        self.watchdog = told;
+        };
+        self.watchdog = Told {
+            wanted,
+            device,
+            again,
+        };
     }
 
     /// The device is required and cannot be used: we must not lead.
@@ -83,8 +72,7 @@ impl Agent {
         let refused = self.guard.seen().no_watchdog;
         config.mode == WatchdogMode::Required
             && self.settings.dynamic.standby.is_none()
-            && (self.watchdog.no_time
-                || self.watchdog.unknown
+            && (self.watchdog.again.is_some()
                 || refused.is_some_and(|at| now() < at + AGAIN)
                 || !is_there(config))
     }

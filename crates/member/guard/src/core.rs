@@ -139,6 +139,15 @@ enum Agent {
     },
 }
 
+/// What waits for the watchdog device to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Opening {
+    request: Request,
+    /// The lease that it must serve.
+    arm: Arm,
+    began: BootTime,
+}
+
 /// The guard's state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Core {
@@ -153,8 +162,7 @@ pub struct Core {
     hang_after: Duration,
     leaving: Option<Leaving>,
     dog: Dog,
-    /// What waits for the watchdog device to be opened, and since when.
-    opening: Option<(Request, BootTime)>,
+    opening: Option<Opening>,
     /// When the device was to be fed last.
     fed: BootTime,
 }
@@ -219,14 +227,18 @@ impl Core {
             }
             Input::Terminate => self.terminate(),
             Input::WatchdogOpened { timeout } => {
-                let Some((request, asked)) = self.opening.take() else {
+                let Some(Opening { request, arm, began }) = self.opening.take() else {
                     return NOTHING;
                 };
-                self.dog.opened(timeout, asked);
-                self.answered(request, now)
+                let useful = self.dog.opened(timeout, arm, began, now);
+                let mut orders = self.answered(request, now);
+                if !useful {
+                    orders[2] = Some(Order::CloseWatchdog);
+                }
+                orders
             }
             Input::WatchdogFailed => {
-                let Some((request, _)) = self.opening.take() else {
+                let Some(Opening { request, .. }) = self.opening.take() else {
                     return NOTHING;
                 };
                 self.dog.failed(now);
@@ -437,7 +449,7 @@ impl Core {
             Request::Promote { .. } | Request::Start(StartMode::Primary { .. }) => {
                 (self.armed.filter(|arm| now < arm.stop_at)?, true)
             }
-            Request::Arm(arm) if self.may_write() && self.fence == Fence::No => (arm, false),
+            Request::Arm(arm) if self.may_write() && self.accepts(arm, now).is_ok() => (arm, false),
             Request::Arm(_)
             | Request::Hello
             | Request::Alive
@@ -452,7 +464,11 @@ impl Core {
         };
         let wanted = self.dog.wanted()?;
         let timeout = self.dog.to_open(arm, becomes_primary, now)?;
-        self.opening = Some((request, now));
+        self.opening = Some(Opening {
+            request,
+            arm,
+            began: now,
+        });
         Some(Order::OpenWatchdog { wanted, timeout })
     }
 
@@ -568,7 +584,8 @@ impl Core {
         Ok(())
     }
 
-    fn arm(&mut self, arm: Arm, now: BootTime) -> Result<(), WhyRefused> {
+    /// Whether a renewal is news, and comes in time.
+    fn accepts(&self, arm: Arm, now: BootTime) -> Result<(), WhyRefused> {
         self.refuse_while_fencing()?;
         // Once the armed leadership is over, terms may be lower: a store that was lost begins to count again.
         if self.armed.is_some_and(|known| arm.term < known.term) {
@@ -577,8 +594,17 @@ impl Core {
         if now >= arm.stop_at {
             return Err(WhyRefused::TooLate);
         }
-        // A primary without the device that it needs goes on until the end of the lease that it has.
-        if self.may_write() && !self.dog.allows(None) {
+        Ok(())
+    }
+
+    fn arm(&mut self, arm: Arm, now: BootTime) -> Result<(), WhyRefused> {
+        self.accepts(arm, now)?;
+        // A primary without the device that it needs goes on until the end of the lease that it has, or of this one.
+        if self.may_write() && !self.dog.allows() {
+            if self.armed.is_none() {
+                self.armed = Some(arm);
+                (self.paused, self.unleased_until) = (None, None);
+            }
             return Err(WhyRefused::NoWatchdog);
         }
         // A renewal that was sent before another one is not newer, whichever arrives last.
@@ -628,11 +654,10 @@ impl Core {
             .armed
             .filter(|arm| arm.term == term)
             .ok_or(WhyRefused::NotArmed)?;
-        if !self.dog.allows(None) {
+        if !self.dog.allows() {
             return Err(WhyRefused::NoWatchdog);
         }
-        // A device that bites after the end of the lease was opened too late after its renewal.
-        if now >= not_after || now >= self.dog.limits(arm).0 || !self.dog.allows(Some(arm)) {
+        if now >= not_after || now >= self.dog.limits(arm).0 {
             return Err(WhyRefused::TooLate);
         }
         Ok(())

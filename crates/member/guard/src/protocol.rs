@@ -212,6 +212,13 @@ fn decode(bytes: &[u8]) -> Result<(u8, u32, [u64; 5]), WhyRefused> {
     ))
 }
 
+/// The number of a request that could not be read, if it has come so far: the refusal names it.
+#[must_use]
+pub fn number(bytes: &[u8]) -> u32 {
+    let word = bytes.get(4..8).and_then(|word| word.try_into().ok());
+    word.map_or(0, u32::from_le_bytes)
+}
+
 impl Message<Request> {
     /// As it travels, without a tail.
     #[must_use]
@@ -239,7 +246,7 @@ impl Message<Request> {
                 12,
                 [
                     1,
-                    w.timeout.as_secs(),
+                    w.margin.as_secs(),
                     u64::from(w.required),
                     u64::from(w.testing),
                     0,
@@ -293,7 +300,7 @@ impl Message<Request> {
                 code: u8::try_from(f[0]).unwrap_or(1),
             },
             12 => Request::Watchdog((f[0] != 0).then_some(crate::Watchdog {
-                timeout: Duration::from_secs(f[1]),
+                margin: Duration::from_secs(f[1]),
                 required: f[2] != 0,
                 testing: f[3] != 0,
             })),
@@ -389,7 +396,7 @@ mod tests {
             Request::Exit { code: 1 },
             Request::Watchdog(None),
             Request::Watchdog(Some(crate::Watchdog {
-                timeout: Duration::from_secs(25),
+                margin: Duration::from_secs(5),
                 required: true,
                 testing: false,
             })),

@@ -22,7 +22,7 @@ use crate::{
     device::Device,
     log::say,
     output,
-    protocol::HEAD,
+    protocol::{HEAD, number},
     sys::{self, Child, Room},
     tree::{DirId, ProcessTable},
 };
@@ -212,19 +212,20 @@ impl<'a> Guard<'a> {
             Order::Exit(code) => self.exit = Some(code),
             Order::OpenWatchdog { wanted, timeout } => {
                 let input = match self.device.open(&wanted, timeout) {
-                    Ok(timeout) => {
-                        say!(
-                            "the watchdog device is open: it resets the machine {}s after a renewal of the lease unless another \
-                             one follows",
-                            timeout.as_secs()
-                        );
-                        if timeout > wanted.timeout {
+                    Ok(opened) => {
+                        if opened == timeout {
                             say!(
-                                "the watchdog device cannot be set to {}s: it may reset the machine after the lease has ended",
-                                wanted.timeout.as_secs()
+                                "the watchdog device is open: it resets the machine in {}s unless the lease is renewed",
+                                opened.as_secs()
+                            );
+                        } else {
+                            say!(
+                                "the watchdog device cannot be set to {}s, only to {}s",
+                                timeout.as_secs(),
+                                opened.as_secs()
                             );
                         }
-                        Input::WatchdogOpened { timeout }
+                        Input::WatchdogOpened { timeout: opened }
                     }
                     Err(error) => {
                         // Most machines have none, and then nothing is said: `automatic` is the default.
@@ -301,7 +302,10 @@ impl<'a> Guard<'a> {
             }
             let decoded = Message::<Request>::decode(self.message.get(..self.length).unwrap_or_default());
             match decoded {
-                Err(why) => self.reply(0, Reply::Refused(why)),
+                Err(why) => {
+                    let id = number(self.message.get(..self.length).unwrap_or_default());
+                    self.reply(id, Reply::Refused(why));
+                }
                 Ok(Message { id, body }) => {
                     self.request_id = id;
                     self.take(body);

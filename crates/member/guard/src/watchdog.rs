@@ -19,15 +19,31 @@ use crate::Arm;
 /// A device that could not be opened is tried again after this long.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// What the agent wants of the device: `watchdog` of its configuration, for the present length of the lease.
+/// What the agent wants of the device: `watchdog` of its configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Watchdog {
-    /// The device resets the machine this long after it was fed last; whole seconds.
-    pub timeout: Duration,
+    /// The device resets the machine this long before the lease ends, or a sixth of what is left of it if that is less: the lease
+    /// keeper's second try comes after three fifths of the lease.
+    pub margin: Duration,
     /// `mode: required`: without it PostgreSQL does not become a primary.
     pub required: bool,
     /// `driver: testing`: a named pipe that takes the timeout as text, for tests.
     pub testing: bool,
+}
+
+impl Watchdog {
+    /// The timeout in whole seconds, at least one, for what is left of a lease.
+    fn timeout(&self, left: Duration) -> Duration {
+        let wanted = left.saturating_sub(self.margin.min(left / 6));
+        // Rounded up, so that a renewal's way does not cost a second; but not beyond the lease.
+        let up = Duration::from_secs(wanted.as_secs() + u64::from(wanted.subsec_nanos() > 0));
+        let timeout = if up <= left {
+            up
+        } else {
+            Duration::from_secs(left.as_secs())
+        };
+        timeout.max(Duration::from_secs(1))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,9 +54,10 @@ enum Device {
         again: BootTime,
     },
     Open {
-        timeout: Duration,
         /// Not before this moment it resets the machine.
         bites: BootTime,
+        /// It has a timeout of its own that outlasts the lease: it is of use only against a machine that hangs for good.
+        too_long: bool,
     },
 }
 
@@ -76,7 +93,7 @@ impl Dog {
         open
     }
 
-    /// For how long it is opened now, when PostgreSQL becomes a primary or is one; `None` if it is not to be opened.
+    /// With which timeout it is opened now, when PostgreSQL becomes a primary or is one; `None` if it is not to be opened.
     pub(crate) fn to_open(&self, arm: Arm, becomes_primary: bool, now: BootTime) -> Option<Duration> {
         let wanted = self.wanted?;
         match self.device {
@@ -84,51 +101,50 @@ impl Dog {
             Device::Failed { again } if now < again && !becomes_primary => return None,
             Device::Closed | Device::Failed { .. } => {}
         }
-        Some(within(wanted.timeout, arm, now))
+        Some(wanted.timeout(now.until(arm.deadline)))
     }
 
-    /// It was opened, and resets the machine after `timeout`.
-    pub(crate) fn opened(&mut self, timeout: Duration, now: BootTime) {
+    /// It was opened between the two moments, and resets the machine after `timeout`. False if it is of no use and must be
+    /// closed: its own timeout is so short that PostgreSQL would stop before the next renewal, or too long where it is required.
+    pub(crate) fn opened(&mut self, timeout: Duration, arm: Arm, began: BootTime, now: BootTime) -> bool {
+        let left = began.until(arm.deadline);
+        let too_long = now + timeout > arm.deadline;
+        let too_short = timeout < left / 2 + arm.stop_at.until(arm.deadline) && timeout < left * 3 / 4;
+        let required = self.wanted.is_some_and(|wanted| wanted.required);
+        if too_short || too_long && required {
+            self.failed(now);
+            return false;
+        }
         self.device = Device::Open {
-            timeout,
-            bites: now + timeout,
+            bites: began + timeout,
+            too_long,
         };
+        true
     }
 
     pub(crate) fn failed(&mut self, now: BootTime) {
         self.device = Device::Failed { again: now + AGAIN };
     }
 
-    /// After a renewal: with which timeout it is fed. `None` if it must not be: it would bite after the end of the lease.
+    /// After a renewal: with which timeout it is fed. `None` if that would change nothing.
     pub(crate) fn to_feed(&self, arm: Arm, now: BootTime) -> Option<Duration> {
-        let (wanted, Device::Open { timeout, .. }) = (self.wanted?, self.device) else {
+        let (wanted, Device::Open { bites, too_long }) = (self.wanted?, self.device) else {
             return None;
         };
-        // One that cannot be set to what was asked for is of no use for the lease. Once open it may not be possible to close.
-        if timeout > wanted.timeout {
-            return Some(timeout);
-        }
-        (now + wanted.timeout <= arm.deadline).then_some(wanted.timeout)
+        let timeout = wanted.timeout(now.until(arm.deadline));
+        (too_long || now + timeout > bites).then_some(timeout)
     }
 
-    /// It was fed not before `at`.
+    /// It was fed not before `at`, and has this timeout since.
     pub(crate) fn fed(&mut self, timeout: Duration, at: BootTime) {
-        if let Device::Open { .. } = self.device {
-            self.opened(timeout, at);
+        if let Device::Open { bites, .. } = &mut self.device {
+            *bites = at + timeout;
         }
     }
 
-    /// Whether PostgreSQL may be a primary, as far as the device matters; under this lease, if it becomes one.
-    pub(crate) fn allows(&self, arm: Option<Arm>) -> bool {
-        let Some(wanted) = self.wanted.filter(|wanted| wanted.required) else {
-            return true;
-        };
-        match self.device {
-            Device::Open { timeout, bites } => {
-                timeout <= wanted.timeout && arm.is_none_or(|arm| bites <= arm.deadline)
-            }
-            Device::Closed | Device::Failed { .. } => false,
-        }
+    /// Whether PostgreSQL may be a primary, as far as the device matters.
+    pub(crate) fn allows(&self) -> bool {
+        self.wanted.is_none_or(|wanted| !wanted.required) || matches!(self.device, Device::Open { .. })
     }
 
     /// When PostgreSQL stops and when it is killed: before the lease ends, and before the device bites.
@@ -143,17 +159,10 @@ impl Dog {
     }
 }
 
-/// The timeout in whole seconds, shorter if the lease ends earlier; one second at least.
-fn within(timeout: Duration, arm: Arm, now: BootTime) -> Duration {
-    Duration::from_secs(now.until(arm.deadline).min(timeout).as_secs().max(1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Core, Input, Order, Reply, Request, StartMode, WhyRefused};
-
-    const TIMEOUT: Duration = Duration::from_secs(25);
 
     fn at(seconds: u64) -> BootTime {
         BootTime::from_secs(seconds)
@@ -161,7 +170,7 @@ mod tests {
 
     fn wanted(required: bool) -> Watchdog {
         Watchdog {
-            timeout: TIMEOUT,
+            margin: Duration::from_secs(5),
             required,
             testing: false,
         }
@@ -255,15 +264,16 @@ mod tests {
         let mut machine = Machine::new(true, Some);
         machine.ask(arm(30), 0).unwrap();
         machine.promote(1).unwrap();
-        // Opened at 1, it bites at 26, and PostgreSQL stops 4 s before that, not 4 s before 30.
+        // Opened at 1 with 29 s left, of which a sixth is less than 5 s, it bites at 26, and PostgreSQL stops 4 s before that.
         assert_eq!(machine.due(1), at(22));
         machine.ask(arm(40), 10).unwrap();
         assert_eq!(machine.due(10), at(31));
-        // A renewal of which we hear late moves the lease, but the device would bite after its end: it is not fed.
+        // A renewal of which we hear late: it bites before the end of that lease, too.
         machine.ask(arm(50), 26).unwrap();
-        assert_eq!((machine.fed, machine.due(26)), (1, at(31)));
-        machine.ask(arm(56), 27).unwrap();
-        assert_eq!((machine.fed, machine.due(27)), (2, at(48)));
+        assert_eq!((machine.fed, machine.due(26)), (2, at(42)));
+        // One that brings nothing leaves it as it is.
+        machine.ask(arm(50), 45).unwrap();
+        assert_eq!((machine.fed, machine.due(45)), (2, at(42)));
     }
 
     #[test]
@@ -271,7 +281,11 @@ mod tests {
         let mut machine = Machine::new(true, Some);
         machine.ask(arm(30), 0).unwrap();
         machine.promote(20).unwrap();
-        assert_eq!(machine.due(20), at(26), "it is opened with 10 s, and bites at 30");
+        assert_eq!(
+            machine.due(20),
+            at(25),
+            "it is opened with 9 s of 10, and bites at 29"
+        );
     }
 
     #[test]
@@ -297,6 +311,63 @@ mod tests {
         machine.ask(Request::Watchdog(Some(wanted(true))), 2).unwrap();
         assert_eq!(machine.ask(arm(40), 10), Err(WhyRefused::NoWatchdog));
         assert_eq!(machine.due(10), at(26));
+    }
+
+    #[test]
+    fn a_timeout_is_what_is_left_without_the_margin() {
+        for (left, margin, timeout) in [
+            (29.99, 5, 25),
+            (30.0, 5, 25),
+            (30.0, 0, 30),
+            (29.99, 0, 29),
+            // What store gives less of a session, as ZooKeeper's does.
+            (22.4, 5, 19),
+            (8.0, 5, 7),
+            (5.0, 5, 5),
+            // `safety_margin: -1` and whatever else is more than a sixth.
+            (30.0, 3600, 25),
+            (0.3, 5, 1),
+        ] {
+            let wanted = Watchdog {
+                margin: Duration::from_secs(margin),
+                ..wanted(true)
+            };
+            let got = wanted.timeout(Duration::from_secs_f64(left));
+            assert_eq!(got, Duration::from_secs(timeout), "{left} {margin}");
+        }
+    }
+
+    #[test]
+    fn one_with_a_short_timeout_of_its_own_is_not_used() {
+        for required in [false, true] {
+            let mut machine = Machine::new(required, |_| Some(Duration::from_secs(10)));
+            machine.ask(arm(30), 0).unwrap();
+            assert_eq!(machine.promote(1).is_ok(), !required);
+            assert!(!machine.open);
+        }
+    }
+
+    #[test]
+    fn a_primary_without_the_device_after_a_pause_ends_with_its_lease() {
+        let mut machine = Machine::new(true, Some);
+        machine.ask(arm(30), 0).unwrap();
+        machine.promote(1).unwrap();
+        machine.ask(Request::Pause { term: 1 }, 2).unwrap();
+        machine.timeout = |_| None;
+        assert_eq!(machine.ask(arm(50), 20), Err(WhyRefused::NoWatchdog));
+        assert_eq!(machine.due(20), at(46));
+        assert_eq!(machine.ask(arm(60), 30), Err(WhyRefused::NoWatchdog));
+        assert_eq!(machine.due(30), at(46));
+    }
+
+    #[test]
+    fn it_is_not_opened_for_a_renewal_that_comes_too_late() {
+        let mut machine = Machine::new(false, Some);
+        machine
+            .ask(Request::Start(StartMode::Bootstrap { not_after: at(500) }), 0)
+            .unwrap();
+        assert_eq!(machine.ask(arm(30), 40), Err(WhyRefused::TooLate));
+        assert!(!machine.open);
     }
 
     #[test]

@@ -135,8 +135,11 @@ impl LeaseState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Lease {
     id: LeaseId,
-    /// What the store granted.
+    /// What the store has confirmed last.
     ttl: Duration,
+    /// What it was asked for, and what it granted.
+    wanted: Duration,
+    granted: Duration,
     /// When the last renewal that was confirmed had been *sent*: the store counts from a later moment.
     sent: BootTime,
 }
@@ -248,6 +251,8 @@ impl Keeper {
         self.lease = Some(Lease {
             id: lease,
             ttl: self.ttl,
+            wanted: self.ttl,
+            granted: self.ttl,
             sent,
         });
         self.leadership = Leadership::Unsure;
@@ -323,6 +328,12 @@ impl Keeper {
     /// The lease that the leader key is bound to.
     fn stored(&self) -> Option<Lease> {
         self.lease.filter(|_| !self.regain)
+    }
+
+    /// The length that the store granted, of which a renewal may confirm less.
+    #[must_use]
+    pub fn granted(&self) -> Option<Duration> {
+        self.lease.map(|lease| lease.granted)
     }
 
     /// Until when no other member can lead: by the store, or by what all others have promised.
@@ -599,7 +610,7 @@ impl Keeper {
                 lease: lease.id,
             };
         }
-        if self.leadership == Leadership::No && lease.ttl != self.ttl && self.want == Want::Nothing {
+        if self.leadership == Leadership::No && lease.wanted != self.ttl && self.want == Want::Nothing {
             self.lease = None;
             return LeaseOp::Revoke { lease: lease.id };
         }
@@ -640,14 +651,22 @@ impl Keeper {
         now: BootTime,
         out: &mut Vec<KeeperOutput>,
     ) {
-        if matches!(outcome, Outcome::Failed(_) | Outcome::Unknown(_)) {
+        // A renewal that confirms almost nothing is followed by another one, and not at once.
+        let soon_again = matches!(outcome, Outcome::Done(LeaseDone::Renewed { ttl, .. }) if ttl < RETRY * 4);
+        if soon_again || matches!(outcome, Outcome::Failed(_) | Outcome::Unknown(_)) {
             self.next_try = now + RETRY;
         }
         match (op, outcome) {
-            (LeaseOp::Grant { .. }, Outcome::Done(LeaseDone::Granted { lease, ttl })) => {
-                self.lease = Some(Lease { id: lease, ttl, sent });
+            (LeaseOp::Grant { ttl: wanted }, Outcome::Done(LeaseDone::Granted { lease, ttl })) => {
                 // What the store grants differently it will grant so again.
-                self.ttl = ttl;
+                let (wanted, granted) = (*wanted, ttl);
+                self.lease = Some(Lease {
+                    id: lease,
+                    ttl,
+                    wanted,
+                    granted,
+                    sent,
+                });
             }
             (LeaseOp::Renew { .. }, Outcome::Done(LeaseDone::Renewed { ttl, leader })) => {
                 if let Some(lease) = &mut self.lease {

@@ -1,4 +1,11 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use howdah_clock::now;
 use howdah_dcs::StoreError;
@@ -65,6 +72,8 @@ pub(crate) struct Identity {
     pub(crate) password: Vec<u8>,
     /// The length that the server has given it.
     pub(crate) timeout: Duration,
+    /// The newest of the ensemble's revisions (zxid) that it has seen: a server that is behind refuses it.
+    pub(crate) seen: i64,
 }
 
 impl Identity {
@@ -74,6 +83,7 @@ impl Identity {
             id: 0,
             password: vec![0; 16],
             timeout,
+            seen: 0,
         }
     }
 }
@@ -84,6 +94,7 @@ type Called = oneshot::Sender<Result<Vec<u8>, CallError>>;
 pub(crate) struct Connection {
     calls: mpsc::Sender<(Request, Called)>,
     pub(crate) events: mpsc::Receiver<Event>,
+    seen: Arc<AtomicI64>,
     task: JoinHandle<()>,
 }
 
@@ -109,7 +120,9 @@ impl Connection {
         let (stream, identity) = opened.map_err(|_| not_sent("no connection in time"))??;
         let (calls, asked) = mpsc::channel(WAITING);
         let (told, events) = mpsc::channel(EVENTS);
+        let seen = Arc::new(AtomicI64::new(identity.seen));
         let driver = Driver {
+            seen: Arc::clone(&seen),
             stream,
             asked,
             told,
@@ -120,11 +133,22 @@ impl Connection {
             pinged: None,
         };
         let task = tokio::spawn(driver.run());
-        Ok((Connection { calls, events, task }, identity))
+        let connection = Connection {
+            calls,
+            events,
+            seen,
+            task,
+        };
+        Ok((connection, identity))
     }
 
     pub(crate) fn caller(&self) -> Caller {
         Caller(self.calls.clone())
+    }
+
+    /// The newest of the ensemble's revisions that an answer has told.
+    pub(crate) fn seen(&self) -> i64 {
+        self.seen.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -180,7 +204,7 @@ async fn begin(
     let timeout = i32::try_from(identity.timeout.as_millis()).unwrap_or(i32::MAX);
     let hello = Writer::default()
         .int(0)
-        .long(0)
+        .long(identity.seen)
         .int(timeout)
         .long(identity.id)
         .bytes(&identity.password)
@@ -210,6 +234,7 @@ async fn begin(
         id,
         password,
         timeout: Duration::from_millis(timeout),
+        seen: identity.seen,
     };
     Ok((stream, identity))
 }
@@ -225,6 +250,7 @@ async fn read_message(stream: &mut Box<dyn ByteStream>) -> std::io::Result<Vec<u
 }
 
 struct Driver {
+    seen: Arc<AtomicI64>,
     stream: Box<dyn ByteStream>,
     asked: mpsc::Receiver<(Request, Called)>,
     told: mpsc::Sender<Event>,
@@ -297,7 +323,11 @@ impl Driver {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> std::io::Result<bool> {
-        let written = timeout_at(now() + self.patience, self.stream.write_all(bytes)).await;
+        let all = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        let written = timeout_at(now() + self.patience, all).await;
         written.map_or(Ok(false), |written| written.map(|()| true))
     }
 
@@ -322,7 +352,10 @@ impl Driver {
 
     fn message(&mut self, message: &[u8]) -> Result<Option<End>, Malformed> {
         let mut reader = Reader::new(message);
-        let (xid, _zxid, code) = (reader.int()?, reader.long()?, reader.int()?);
+        let (xid, zxid, code) = (reader.int()?, reader.long()?, reader.int()?);
+        if zxid > 0 {
+            self.seen.fetch_max(zxid, Ordering::Relaxed);
+        }
         match xid {
             XID_PING => {}
             XID_AUTH => {

@@ -9,7 +9,7 @@ use howdah_types::BootTime;
 use crate::{
     Ensemble,
     connection::{CallError, Caller, Connection, Identity},
-    wire::{Code, Request},
+    wire::{Code, Request, read_multi},
 };
 
 /// A server passes on to the leader of the ensemble which sessions it has heard, each time the leader asks: every half
@@ -20,7 +20,11 @@ const PASSED_ON: Duration = Duration::from_secs(2);
 /// A session of ours.
 pub(crate) struct Session {
     identity: Identity,
+    /// Its length from its beginning on: what is asked for when it is gone on with is forgotten when another server leads.
+    length: Duration,
     connection: Option<Connection>,
+    /// When the connection was asked for: the ensemble's leader has confirmed the session then.
+    connected: BootTime,
     /// The server that is asked, and the next one when it fails.
     server: usize,
     /// When the renewals were sent that the ensemble has confirmed; the newest last.
@@ -36,11 +40,15 @@ impl Session {
     ) -> Result<Self, CallError> {
         let mut session = Session {
             identity: Identity::new(length),
+            length,
             connection: None,
-            server: 0,
+            connected: BootTime(0),
+            // Not all members of a cluster, or all stores of a member, begin with the same one.
+            server: usize::try_from(now().0 / 1000 % 1024).unwrap_or(0),
             confirmed: VecDeque::new(),
         };
         session.connect(ensemble, deadline).await?;
+        session.length = session.identity.timeout;
         Ok(session)
     }
 
@@ -52,8 +60,11 @@ impl Session {
                 id,
                 password: password_of(id),
                 timeout: length,
+                seen: 0,
             },
+            length,
             connection: None,
+            connected: BootTime(0),
             server: 0,
             confirmed: VecDeque::new(),
         }
@@ -63,8 +74,9 @@ impl Session {
         LeaseId(self.identity.id.cast_unsigned())
     }
 
+    /// What is sure of its length.
     pub(crate) fn length(&self) -> Duration {
-        self.identity.timeout
+        self.length.min(self.identity.timeout)
     }
 
     pub(crate) fn caller(&self) -> Option<Caller> {
@@ -80,17 +92,30 @@ impl Session {
         deadline: BootTime,
     ) -> Result<Duration, CallError> {
         let sent = now();
-        match self.call(ensemble, Request::touch(path), deadline).await {
-            // A refusal of the check is decided like any write: for a session that lives.
-            Ok(_) | Err(CallError::Refused(Code::NoNode | Code::BadVersion | Code::NoAuth)) => {}
-            Err(error) => return Err(error),
-        }
-        let counts = counts_from(&self.confirmed, sent);
+        self.touch(ensemble, path, deadline).await?;
+        // Over this connection: its beginning was confirmed by the leader itself.
+        let counts = counts_from(&self.confirmed, sent).max(self.connected.min(sent));
         while self.confirmed.front().is_some_and(|first| *first < counts) {
             self.confirmed.pop_front();
         }
         self.confirmed.push_back(sent);
-        Ok(self.identity.timeout.saturating_sub(sent.since(counts)))
+        Ok(self.length().saturating_sub(sent.since(counts)))
+    }
+
+    /// A write that changes nothing: when it is answered, the ensemble has decided it for a session that lives, and our server
+    /// has all that was decided before.
+    pub(crate) async fn touch(
+        &mut self,
+        ensemble: &Ensemble,
+        path: &str,
+        deadline: BootTime,
+    ) -> Result<(), CallError> {
+        let body = self.call(ensemble, Request::touch(path), deadline).await?;
+        match read_multi(&body)? {
+            // A refusal of the check is decided like any write.
+            Ok(_) | Err(Code::NoNode | Code::BadVersion | Code::NoAuth) => Ok(()),
+            Err(code) => Err(code.into()),
+        }
     }
 
     /// One request, over a new connection if the last one has broken.
@@ -110,6 +135,9 @@ impl Session {
                 }
             }
         };
+        if let Some(connection) = &self.connection {
+            self.identity.seen = self.identity.seen.max(connection.seen());
+        }
         if matches!(
             answer,
             Err(CallError::NotSent(_) | CallError::Unknown(_) | CallError::Refused(Code::SessionMoved))
@@ -134,10 +162,13 @@ impl Session {
             let patience = now() + (left / 2).max(Duration::from_millis(100));
             let server = self.server % ensemble.servers.len();
             let sent = now();
+            // Never more than it began with.
+            self.identity.timeout = self.length;
             match Connection::open(ensemble, server, &self.identity, patience.min(deadline)).await {
                 Ok((connection, identity)) => {
                     // The ensemble's leader has begun the session then, or has confirmed it.
                     self.confirmed.push_back(sent);
+                    self.connected = sent;
                     self.identity = identity;
                     self.connection = Some(connection);
                     return Ok(());

@@ -14,7 +14,7 @@ use crate::{
     connection::{CallError, Caller},
     session::Session,
     watch::ZooWatcher,
-    wire::{Code, Node, Reader, Request, read_all, read_multi},
+    wire::{Code, Malformed, Node, Reader, Request, read_all, read_multi},
 };
 
 /// The session of a connection that only reads and writes shared nodes; it ends this long after it.
@@ -48,11 +48,11 @@ impl ZooHub {
         }
     }
 
-    /// The leases that an earlier agent has left are of this length: ZooKeeper gives a session the length that is asked for when
-    /// it is gone on with.
+    /// The lease that an earlier agent has left was granted with this length. ZooKeeper takes another one from who goes on with a
+    /// session, and forgets that when another server leads the ensemble.
     #[must_use]
-    pub fn with_leases_of(mut self, length: Duration) -> Self {
-        self.left = Some(length);
+    pub fn with_leases_of(mut self, length: Option<Duration>) -> Self {
+        self.left = length;
         self
     }
 
@@ -242,7 +242,17 @@ impl ZooStore {
         session.call(ensemble, request, deadline).await
     }
 
-    /// The node; `None` if there is none.
+    /// Lets our server have everything that the ensemble had decided when this began. (Its own request for that, `sync`, is
+    /// answered at once by a leader that the others have left.)
+    async fn touch(&self, path: &str, deadline: BootTime) -> Result<(), CallError> {
+        let body = self.call(Request::touch(path), deadline).await?;
+        match read_multi(&body)? {
+            Ok(_) | Err(Code::NoNode | Code::BadVersion | Code::NoAuth) => Ok(()),
+            Err(code) => Err(code.into()),
+        }
+    }
+
+    /// The node; `None` if it does not exist.
     async fn get(&self, path: &str, deadline: BootTime) -> Result<Option<Node>, CallError> {
         optional(self.call(Request::get(path), deadline).await)
     }
@@ -304,17 +314,15 @@ impl ZooStore {
         let acls = &self.hub.ensemble.acls;
         for _ in 0..TRIES {
             let node = optional(caller.call(Request::get(path), deadline).await)?;
-            let request = match &node {
-                None => Request::create(path, value, true, acls),
-                Some(node) if node.stat.owner == Some(lease) => Request::set(path, value, node.stat.version),
-                Some(node) => Request::replace(path, node.stat.version, value, true, acls),
-            };
-            let replaces = node.as_ref().is_some_and(|node| node.stat.owner != Some(lease));
-            match checked(caller.call(request, deadline).await, replaces) {
-                Ok(()) => {
-                    let node = optional(caller.call(Request::get(path), deadline).await)?;
-                    return Ok(Outcome::Done(node.map_or(0, |node| node.stat.modified)));
+            let write = match &node {
+                None => Write::Create(Request::create(path, value, true, acls)),
+                Some(node) if node.stat.owner == Some(lease) => {
+                    Write::Set(Request::set(path, value, node.stat.version))
                 }
+                Some(node) => Write::Replace(Request::replace(path, node.stat.version, value, true, acls)),
+            };
+            match write.written(caller.call(write.request(), deadline).await) {
+                Ok(revision) => return Ok(Outcome::Done(revision)),
                 Err(CallError::Refused(Code::NoNode)) if node.is_none() => {
                     self.make_parents(path, deadline).await?;
                 }
@@ -363,22 +371,16 @@ impl ZooStore {
             if !holds(cond, node.as_ref()) {
                 return Ok(Outcome::Refused(Refusal::Condition));
             }
-            let (request, replaces) = match &node {
-                None => (Request::create(path, value, false, acls), false),
+            let write = match &node {
+                None => Write::Create(Request::create(path, value, false, acls)),
                 // `initialize` as it was claimed.
-                Some(node) if node.stat.owner.is_some() => (
-                    Request::replace(path, node.stat.version, value, false, acls),
-                    true,
-                ),
-                Some(node) => (Request::set(path, value, node.stat.version), false),
-            };
-            match checked(self.call(request, deadline).await, replaces) {
-                Ok(()) => {
-                    let written = self.get(path, deadline).await?;
-                    // Another write after ours has another value; a condition on its revision must not hold for us.
-                    let ours = written.filter(|written| written.value == value);
-                    return Ok(Outcome::Done(ours.map_or(0, |written| written.stat.modified)));
+                Some(node) if node.stat.owner.is_some() => {
+                    Write::Replace(Request::replace(path, node.stat.version, value, false, acls))
                 }
+                Some(node) => Write::Set(Request::set(path, value, node.stat.version)),
+            };
+            match write.written(self.call(write.request(), deadline).await) {
+                Ok(revision) => return Ok(Outcome::Done(revision)),
                 Err(CallError::Refused(Code::NoNode)) if node.is_none() => {
                     self.make_parents(path, deadline).await?;
                 }
@@ -423,10 +425,7 @@ impl ZooStore {
     async fn read_all(&self, deadline: BootTime) -> Result<View, CallError> {
         let prefix = self.hub.tree.prefix();
         let root = prefix.trim_end_matches('/');
-        match self.call(Request::sync(root), deadline).await {
-            Ok(_) | Err(CallError::Refused(Code::NoNode)) => {}
-            Err(error) => return Err(error),
-        }
+        self.touch(root, deadline).await?;
         let mut paths: Vec<String> = Vec::new();
         let members = format!("{prefix}members");
         match self.call(Request::children(&members), deadline).await {
@@ -469,13 +468,34 @@ fn optional(answer: Result<Vec<u8>, CallError>) -> Result<Option<Node>, CallErro
     }
 }
 
-/// The outcome of a write; of several that are one, the one that was refused tells.
-fn checked(answer: Result<Vec<u8>, CallError>, several: bool) -> Result<(), CallError> {
-    let body = answer?;
-    if several {
-        read_multi(&body)??;
+/// A write, and how its answer tells the node that it has written.
+enum Write {
+    Create(Request),
+    Set(Request),
+    Replace(Request),
+}
+
+impl Write {
+    fn request(&self) -> Request {
+        match self {
+            Write::Create(request) | Write::Set(request) | Write::Replace(request) => request.clone(),
+        }
     }
-    Ok(())
+
+    /// The revision of what was written.
+    fn written(&self, answer: Result<Vec<u8>, CallError>) -> Result<u64, CallError> {
+        let body = answer?;
+        let mut reader = Reader::new(&body);
+        let stat = match self {
+            Write::Create(_) => {
+                reader.text()?;
+                reader.stat()?
+            }
+            Write::Set(_) => reader.stat()?,
+            Write::Replace(_) => read_multi(&body)??.ok_or(Malformed)?,
+        };
+        Ok(stat.modified)
+    }
 }
 
 fn holds(cond: Cond, node: Option<&Node>) -> bool {
@@ -492,6 +512,8 @@ fn outcome<T>(result: Result<Outcome<T>, CallError>) -> Outcome<T> {
         Err(CallError::NotSent(why)) => Outcome::Failed(why),
         Err(CallError::Unknown(why)) => Outcome::Unknown(why),
         Err(CallError::Refused(Code::SessionExpired)) => Outcome::Refused(Refusal::NoLease),
+        // Of what is not known it is not known whether it has happened.
+        Err(CallError::Refused(code @ Code::Other(_))) => Outcome::Unknown(code.to_string()),
         Err(CallError::Refused(code)) => Outcome::Failed(code.to_string()),
     }
 }

@@ -6,13 +6,11 @@ use thiserror::Error;
 /// The longest message that is read: a server's own limit for a node is 1 MiB.
 pub(crate) const LONGEST: usize = 8 << 20;
 
-pub(crate) const CREATE: i32 = 1;
 pub(crate) const DELETE: i32 = 2;
 pub(crate) const EXISTS: i32 = 3;
 pub(crate) const GET_DATA: i32 = 4;
 pub(crate) const SET_DATA: i32 = 5;
 pub(crate) const GET_CHILDREN: i32 = 8;
-pub(crate) const SYNC: i32 = 9;
 pub(crate) const PING: i32 = 11;
 const CHECK: i32 = 13;
 pub(crate) const MULTI: i32 = 14;
@@ -274,14 +272,6 @@ impl Request {
         }
     }
 
-    /// Answered when the server has seen all that the ensemble had decided before.
-    pub(crate) fn sync(path: &str) -> Self {
-        Request {
-            kind: SYNC,
-            body: Writer::default().text(path),
-        }
-    }
-
     /// Makes a node; bound to the session if `bound`.
     pub(crate) fn create(path: &str, value: &str, bound: bool, acls: &[Acl]) -> Self {
         Request {
@@ -324,7 +314,7 @@ impl Request {
         let Writer(create) = create_body(path, value, bound, acls);
         let mut body = Writer::default().int(DELETE).flag(false).int(-1);
         body.0.extend_from_slice(&delete);
-        body = body.int(CREATE).flag(false).int(-1);
+        body = body.int(CREATE_WITH_STAT).flag(false).int(-1);
         body.0.extend_from_slice(&create);
         Request {
             kind: MULTI,
@@ -378,10 +368,11 @@ fn end_of_multi(body: Writer) -> Writer {
     body.int(-1).flag(true).int(-1)
 }
 
-/// The first error in the answer to several writes that were one. None has happened then.
-pub(crate) fn read_multi(body: &[u8]) -> Result<Result<(), Code>, Malformed> {
+/// The answer to several writes that were one: what was made, or the error of the one that was refused; none has happened then.
+pub(crate) fn read_multi(body: &[u8]) -> Result<Result<Option<Stat>, Code>, Malformed> {
     const RUNTIME_INCONSISTENCY: i32 = -2;
     let mut reader = Reader::new(body);
+    let mut made = None;
     while !reader.is_empty() {
         let (kind, done) = (reader.int()?, reader.flag()?);
         let _error = reader.int()?;
@@ -392,15 +383,16 @@ pub(crate) fn read_multi(body: &[u8]) -> Result<Result<(), Code>, Malformed> {
             -1 => match reader.int()? {
                 // The writes beside the one that was refused.
                 0 | RUNTIME_INCONSISTENCY => {}
-                code => return Ok(Code::of(code)),
+                code => return Ok(Code::of(code).map(|()| made)),
             },
-            CREATE => {
+            CREATE_WITH_STAT => {
                 reader.text()?;
+                made = Some(reader.stat()?);
             }
             _ => {}
         }
     }
-    Ok(Ok(()))
+    Ok(Ok(made))
 }
 
 /// The nodes of [`Request::get_all`], in its order; `None` for those that do not exist.
@@ -461,8 +453,8 @@ mod tests {
         let Writer(refused) = end_of_multi(refused);
         assert_eq!(read_multi(&refused), Ok(Err(Code::NodeExists)));
         let done = Writer::default().int(DELETE).flag(false).int(0);
-        let Writer(done) = end_of_multi(done.int(CREATE).flag(false).int(0).text("/a"));
-        assert_eq!(read_multi(&done), Ok(Ok(())));
+        let Writer(done) = end_of_multi(done);
+        assert_eq!(read_multi(&done), Ok(Ok(None)));
         assert_eq!(read_multi(&done[..3]), Err(Malformed));
     }
 }

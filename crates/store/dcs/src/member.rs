@@ -20,6 +20,10 @@ pub struct HowdahMark {
     /// by the store, or not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<BootTime>,
+    /// The length of its lease as the store granted it, in milliseconds: the agent that goes on with the lease must not believe in
+    /// more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
     /// How the member differs from what was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -164,9 +164,10 @@ impl Stores {
         KubeHub::new(api, layout, me.cloned())
     }
 
-    /// For an agent that follows another one under the same guard: the lease that it goes on with is of this length.
+    /// For an agent that follows another one under the same guard: the lease that it goes on with was granted with this length.
+    /// Where the store does not tell it and it is not known, the lease is given up.
     #[must_use]
-    pub fn with_leases_of(self, length: Duration) -> Self {
+    pub fn with_leases_of(self, length: Option<Duration>) -> Self {
         match self {
             Stores::ZooKeeper(hub) => Stores::ZooKeeper(hub.with_leases_of(length)),
             // The store knows.
