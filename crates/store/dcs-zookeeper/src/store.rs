@@ -14,7 +14,7 @@ use crate::{
     connection::{CallError, Caller},
     session::Session,
     watch::ZooWatcher,
-    wire::{Code, Malformed, Node, Reader, Request, read_all, read_multi},
+    wire::{Code, Node, Reader, Request, read_all, read_multi},
 };
 
 /// The session of a connection that only reads and writes shared nodes; it ends this long after it.
@@ -322,7 +322,7 @@ impl ZooStore {
                 Some(node) => Write::Replace(Request::replace(path, node.stat.version, value, true, acls)),
             };
             match write.written(caller.call(write.request(), deadline).await) {
-                Ok(revision) => return Ok(Outcome::Done(revision)),
+                Ok(revision) => return Ok(Outcome::Done(revision.unwrap_or(UNKNOWN_REVISION))),
                 Err(CallError::Refused(Code::NoNode)) if node.is_none() => {
                     self.make_parents(path, deadline).await?;
                 }
@@ -380,7 +380,13 @@ impl ZooStore {
                 Some(node) => Write::Set(Request::set(path, value, node.stat.version)),
             };
             match write.written(self.call(write.request(), deadline).await) {
-                Ok(revision) => return Ok(Outcome::Done(revision)),
+                Ok(Some(revision)) => return Ok(Outcome::Done(revision)),
+                Ok(None) => {
+                    let written = self.get(path, deadline).await.ok().flatten();
+                    let ours = written.filter(|written| written.value == value);
+                    let revision = ours.map_or(UNKNOWN_REVISION, |written| written.stat.modified);
+                    return Ok(Outcome::Done(revision));
+                }
                 Err(CallError::Refused(Code::NoNode)) if node.is_none() => {
                     self.make_parents(path, deadline).await?;
                 }
@@ -482,8 +488,8 @@ impl Write {
         }
     }
 
-    /// The revision of what was written.
-    fn written(&self, answer: Result<Vec<u8>, CallError>) -> Result<u64, CallError> {
+    /// The revision of what was written; `None` where the answer does not tell it.
+    fn written(&self, answer: Result<Vec<u8>, CallError>) -> Result<Option<u64>, CallError> {
         let body = answer?;
         let mut reader = Reader::new(&body);
         let stat = match self {
@@ -492,11 +498,17 @@ impl Write {
                 reader.stat()?
             }
             Write::Set(_) => reader.stat()?,
-            Write::Replace(_) => read_multi(&body)??.ok_or(Malformed)?,
+            Write::Replace(_) => {
+                read_multi(&body)??;
+                return Ok(None);
+            }
         };
-        Ok(stat.modified)
+        Ok(Some(stat.modified))
     }
 }
+
+/// It was written, and at which revision is not known: a condition on this one never holds.
+const UNKNOWN_REVISION: u64 = u64::MAX;
 
 fn holds(cond: Cond, node: Option<&Node>) -> bool {
     match cond {

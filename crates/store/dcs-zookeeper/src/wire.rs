@@ -16,6 +16,7 @@ const CHECK: i32 = 13;
 pub(crate) const MULTI: i32 = 14;
 pub(crate) const CREATE_WITH_STAT: i32 = 15;
 pub(crate) const AUTH: i32 = 100;
+const CREATE: i32 = 1;
 const MULTI_READ: i32 = 22;
 pub(crate) const ADD_WATCH: i32 = 106;
 pub(crate) const CLOSE: i32 = -11;
@@ -314,7 +315,7 @@ impl Request {
         let Writer(create) = create_body(path, value, bound, acls);
         let mut body = Writer::default().int(DELETE).flag(false).int(-1);
         body.0.extend_from_slice(&delete);
-        body = body.int(CREATE_WITH_STAT).flag(false).int(-1);
+        body = body.int(CREATE).flag(false).int(-1);
         body.0.extend_from_slice(&create);
         Request {
             kind: MULTI,
@@ -368,11 +369,10 @@ fn end_of_multi(body: Writer) -> Writer {
     body.int(-1).flag(true).int(-1)
 }
 
-/// The answer to several writes that were one: what was made, or the error of the one that was refused; none has happened then.
-pub(crate) fn read_multi(body: &[u8]) -> Result<Result<Option<Stat>, Code>, Malformed> {
+/// The first error in the answer to several writes that were one. None has happened then.
+pub(crate) fn read_multi(body: &[u8]) -> Result<Result<(), Code>, Malformed> {
     const RUNTIME_INCONSISTENCY: i32 = -2;
     let mut reader = Reader::new(body);
-    let mut made = None;
     while !reader.is_empty() {
         let (kind, done) = (reader.int()?, reader.flag()?);
         let _error = reader.int()?;
@@ -383,16 +383,15 @@ pub(crate) fn read_multi(body: &[u8]) -> Result<Result<Option<Stat>, Code>, Malf
             -1 => match reader.int()? {
                 // The writes beside the one that was refused.
                 0 | RUNTIME_INCONSISTENCY => {}
-                code => return Ok(Code::of(code).map(|()| made)),
+                code => return Ok(Code::of(code)),
             },
-            CREATE_WITH_STAT => {
+            CREATE => {
                 reader.text()?;
-                made = Some(reader.stat()?);
             }
             _ => {}
         }
     }
-    Ok(Ok(made))
+    Ok(Ok(()))
 }
 
 /// The nodes of [`Request::get_all`], in its order; `None` for those that do not exist.
@@ -453,8 +452,8 @@ mod tests {
         let Writer(refused) = end_of_multi(refused);
         assert_eq!(read_multi(&refused), Ok(Err(Code::NodeExists)));
         let done = Writer::default().int(DELETE).flag(false).int(0);
-        let Writer(done) = end_of_multi(done);
-        assert_eq!(read_multi(&done), Ok(Ok(None)));
+        let Writer(done) = end_of_multi(done.int(CREATE).flag(false).int(0).text("/a"));
+        assert_eq!(read_multi(&done), Ok(Ok(())));
         assert_eq!(read_multi(&done[..3]), Err(Malformed));
     }
 }

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 
 use super::*;
-use howdah_dcs::{LeaderKey, MemStore};
+use howdah_dcs::{LeaderKey, LeaderSeen, MemStore};
 
 const TTL: Duration = Duration::from_secs(30);
 
@@ -426,4 +426,52 @@ fn who_has_promised_does_not_lead() {
     // Who leads promises nothing.
     let out = keeper.step(KeeperInput::Asked(promise()), at(14));
     assert!(out.contains(&KeeperOutput::Promised(false)), "{out:?}");
+}
+
+/// As ZooKeeper's and Consul's stores answer: less than was asked for, or than was granted.
+#[test]
+fn a_store_that_gives_less_is_not_asked_for_another_lease() {
+    let mut keeper = Keeper::new(name("a"), TTL);
+    let lease = LeaseId(7);
+    let seconds = Duration::from_secs;
+    let mut sent = Vec::new();
+    for now in 0..40 {
+        let mut outputs: VecDeque<KeeperOutput> = keeper.step(KeeperInput::Tick, at(now)).into();
+        while let Some(output) = outputs.pop_front() {
+            let KeeperOutput::Send { op, .. } = output else {
+                continue;
+            };
+            let done = match op {
+                LeaseOp::Grant { ttl: TTL } => LeaseDone::Granted {
+                    lease,
+                    ttl: seconds(15),
+                },
+                _ => LeaseDone::Renewed {
+                    ttl: seconds(9),
+                    leader: LeaderSeen::NotRead,
+                },
+            };
+            sent.push(op);
+            outputs.extend(keeper.step(KeeperInput::Answer(Outcome::Done(done)), at(now)));
+        }
+    }
+    assert_eq!(sent.remove(0), LeaseOp::Grant { ttl: TTL });
+    assert!(
+        !sent.is_empty() && sent.iter().all(|op| *op == LeaseOp::KeepAlive { lease }),
+        "{sent:?}"
+    );
+    assert_eq!(keeper.granted(), Some(seconds(15)));
+    // Another length is asked for when the configuration has another one.
+    let mut out = keeper.step(KeeperInput::Command(Command::Ttl(seconds(20))), at(40));
+    out.extend(keeper.step(KeeperInput::Tick, at(60)));
+    assert!(
+        matches!(
+            out[..],
+            [KeeperOutput::Send {
+                op: LeaseOp::Revoke { .. },
+                ..
+            }]
+        ),
+        "{out:?}"
+    );
 }
