@@ -685,7 +685,8 @@ impl World {
                 Order::Reply(_) => {}
                 Order::OpenWatchdog { timeout, .. } => {
                     self.nodes[i].device = Some(now + timeout);
-                    self.guard(i, Input::WatchdogOpened { timeout }, settings);
+                    let opened = Input::WatchdogOpened { timeout, stops: true };
+                    self.guard(i, opened, settings);
                 }
                 Order::FeedWatchdog { timeout } => {
                     self.nodes[i].device = Some(now + timeout);

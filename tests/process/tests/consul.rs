@@ -98,7 +98,7 @@ impl Cluster {
 
 #[tokio::test]
 async fn a_cluster_lives_on_consul() {
-    let dynamic = json!({"howdah": {"ttl": 12}, "loop_wait": 2});
+    let dynamic = json!({"howdah": {"ttl": 18}, "loop_wait": 2});
     let Some(mut cluster) = cluster(LabOptions::howdah(3).unwrap().dynamic(dynamic)).await else {
         return;
     };

@@ -116,12 +116,12 @@ async fn begin(
     }
     let ttl = dynamic.timers.lease(view.all_ours());
     let keeper = Keeper::new(config.name.clone(), ttl).bound_by(kept_promise(&server));
-    let keeper = adopted(keeper, &handover);
     let mine = view
         .members
         .get(&config.name)
         .and_then(|member| member.howdah.as_ref());
     let left = mine.and_then(|mark| mark.lease_ms).map(Duration::from_millis);
+    let keeper = adopted(keeper, &handover).granted_with(left);
     let for_keeper = stores.clone().with_leases_of(left);
     let data_dir = server.dir.clone();
     let keeper = KeeperLink::start(keeper, move || for_keeper.open(), guard, link.clone(), data_dir)?;

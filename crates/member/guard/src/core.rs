@@ -32,6 +32,8 @@ pub enum Input {
     WatchdogOpened {
         /// It resets the machine this long after it was fed last.
         timeout: Duration,
+        /// It stops when it is closed.
+        stops: bool,
     },
     /// An earlier [`Order::OpenWatchdog`] did not succeed.
     WatchdogFailed,
@@ -226,11 +228,11 @@ impl Core {
                 NOTHING
             }
             Input::Terminate => self.terminate(),
-            Input::WatchdogOpened { timeout } => {
+            Input::WatchdogOpened { timeout, stops } => {
                 let Some(Opening { request, arm, began }) = self.opening.take() else {
                     return NOTHING;
                 };
-                let useful = self.dog.opened(timeout, arm, began, now);
+                let useful = self.dog.opened(timeout, stops, arm, began, now);
                 let mut orders = self.answered(request, now);
                 if !useful {
                     orders[2] = Some(Order::CloseWatchdog);
@@ -446,8 +448,12 @@ impl Core {
     fn open_first(&mut self, request: Request, now: BootTime) -> Option<Order> {
         let (arm, becomes_primary) = match request {
             // Without a lease in time it is refused; in maintenance mode nothing is watched.
-            Request::Promote { .. } | Request::Start(StartMode::Primary { .. }) => {
-                (self.armed.filter(|arm| now < arm.stop_at)?, true)
+            Request::Promote { term, not_after } => {
+                self.pid()?;
+                (self.lease_of(term, not_after, now)?, true)
+            }
+            Request::Start(StartMode::Primary { term, not_after }) if self.postgres == Postgres::Down => {
+                (self.lease_of(term, not_after, now)?, true)
             }
             Request::Arm(arm) if self.may_write() && self.accepts(arm, now).is_ok() => (arm, false),
             Request::Arm(_)
@@ -456,7 +462,7 @@ impl Core {
             | Request::Disarm { .. }
             | Request::Pause { .. }
             | Request::Lost { .. }
-            | Request::Start(StartMode::Replica | StartMode::Bootstrap { .. })
+            | Request::Start(_)
             | Request::Stop(_)
             | Request::Adopt { .. }
             | Request::Exit { .. }
@@ -470,6 +476,13 @@ impl Core {
             began: now,
         });
         Some(Order::OpenWatchdog { wanted, timeout })
+    }
+
+    /// The armed lease, if something may be begun under it now.
+    fn lease_of(&self, term: u64, not_after: BootTime, now: BootTime) -> Option<Arm> {
+        self.refuse_while_fencing().ok()?;
+        let arm = self.armed.filter(|arm| arm.term == term)?;
+        (now < not_after && now < arm.stop_at).then_some(arm)
     }
 
     fn answered(&mut self, request: Request, now: BootTime) -> Orders {

@@ -98,7 +98,7 @@ impl Device {
         let Some((fd, timeout)) = self.open.take() else {
             return;
         };
-        let stops = self.testing || sys::watchdog_stops_when_closed(fd.as_fd());
+        let stops = self.stops_when_closed(&fd);
         match put(&fd, b"V") {
             Ok(()) if stops => say!("the watchdog device is closed"),
             Ok(()) => say!(
@@ -110,6 +110,17 @@ impl Device {
                 timeout.as_secs()
             ),
         }
+    }
+
+    /// Whether it stops when it is closed: a driver with `nowayout` does not.
+    pub(crate) fn stops(&self) -> bool {
+        self.open
+            .as_ref()
+            .is_some_and(|(fd, _)| self.stops_when_closed(fd))
+    }
+
+    fn stops_when_closed(&self, fd: &OwnedFd) -> bool {
+        self.testing || sys::watchdog_stops_when_closed(fd.as_fd())
     }
 
     fn set(&self, fd: &OwnedFd, timeout: Duration) -> io::Result<Duration> {

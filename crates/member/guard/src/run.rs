@@ -225,7 +225,10 @@ impl<'a> Guard<'a> {
                                 opened.as_secs()
                             );
                         }
-                        Input::WatchdogOpened { timeout: opened }
+                        Input::WatchdogOpened {
+                            timeout: opened,
+                            stops: self.device.stops(),
+                        }
                     }
                     Err(error) => {
                         // Most machines have none, and then nothing is said: `automatic` is the default.

@@ -106,11 +106,26 @@ impl Dog {
 
     /// It was opened between the two moments, and resets the machine after `timeout`. False if it is of no use and must be
     /// closed: its own timeout is so short that PostgreSQL would stop before the next renewal, or too long where it is required.
-    pub(crate) fn opened(&mut self, timeout: Duration, arm: Arm, began: BootTime, now: BootTime) -> bool {
+    pub(crate) fn opened(
+        &mut self,
+        timeout: Duration,
+        stops: bool,
+        arm: Arm,
+        began: BootTime,
+        now: BootTime,
+    ) -> bool {
         let left = began.until(arm.deadline);
         let too_long = now + timeout > arm.deadline;
         let too_short = timeout < left / 2 + arm.stop_at.until(arm.deadline) && timeout < left * 3 / 4;
         let required = self.wanted.is_some_and(|wanted| wanted.required);
+        if too_short && !required && !stops {
+            // Closed, it would reset the machine; fed with each renewal it may not.
+            self.device = Device::Open {
+                bites: BootTime::FAR_FUTURE,
+                too_long: true,
+            };
+            return true;
+        }
         if too_short || too_long && required {
             self.failed(now);
             return false;
@@ -137,7 +152,9 @@ impl Dog {
 
     /// It was fed not before `at`, and has this timeout since.
     pub(crate) fn fed(&mut self, timeout: Duration, at: BootTime) {
-        if let Device::Open { bites, .. } = &mut self.device {
+        if let Device::Open { bites, .. } = &mut self.device
+            && *bites != BootTime::FAR_FUTURE
+        {
             *bites = at + timeout;
         }
     }
@@ -219,8 +236,10 @@ mod tests {
                     Order::OpenWatchdog { timeout, .. } => {
                         let timeout = (self.timeout)(timeout);
                         self.open = timeout.is_some();
-                        let opened = timeout
-                            .map_or(Input::WatchdogFailed, |timeout| Input::WatchdogOpened { timeout });
+                        let opened = timeout.map_or(Input::WatchdogFailed, |timeout| Input::WatchdogOpened {
+                            timeout,
+                            stops: true,
+                        });
                         said = said.and(self.step(opened, now));
                     }
                     Order::FeedWatchdog { timeout } => {

@@ -262,6 +262,15 @@ impl Keeper {
         self
     }
 
+    /// The lease that was adopted was granted with this length.
+    #[must_use]
+    pub fn granted_with(mut self, length: Option<Duration>) -> Self {
+        if let (Some(lease), Some(length)) = (&mut self.lease, length) {
+            lease.granted = length;
+        }
+        self
+    }
+
     /// The lease that this life of the agent has, for its member record.
     #[must_use]
     pub fn lease(&self) -> Option<LeaseId> {

@@ -87,6 +87,9 @@ impl From<Failure> for StoreError {
 pub(crate) struct Answered {
     pub(crate) status: u16,
     pub(crate) body: Value,
+    pub(crate) text: String,
+    /// Rights are missing for a part of what was asked for, which is left out.
+    pub(crate) filtered: bool,
     /// Consul's revision of what was read.
     pub(crate) index: u64,
 }
@@ -136,21 +139,31 @@ impl Line {
             match response {
                 Ok(response) => {
                     let text = response.text();
-                    return match response.status {
-                        status @ (200 | 404 | 409) => Ok(Answered {
+                    let body = serde_json::from_str::<Value>(&text);
+                    return match (response.status, body) {
+                        (200, Err(_)) if !text.trim().is_empty() => Err(Failure::Unknown(
+                            "an answer that is not Consul's: is its address that of another server?".into(),
+                        )),
+                        (status @ (200 | 404 | 409), body) => Ok(Answered {
                             status,
-                            body: serde_json::from_str(&text).unwrap_or(Value::Null),
+                            body: body.unwrap_or(Value::Null),
+                            filtered: response.header("x-consul-results-filtered-by-acls") == Some("true"),
                             index: response
                                 .header("x-consul-index")
                                 .and_then(|index| index.parse().ok())
                                 .unwrap_or(0),
+                            text,
                         }),
                         // What Consul says of a request that its servers have looked at and not carried out.
-                        500 if text.contains("nvalid session") || text.contains("Invalid Session TTL") => {
+                        (500, _)
+                            if text.contains("nvalid session") || text.contains("Invalid Session TTL") =>
+                        {
                             Err(Failure::Refused { status: 500, text })
                         }
-                        status @ 500.. => Err(Failure::Unknown(format!("{status} {}", text.trim()))),
-                        status => Err(Failure::Refused { status, text }),
+                        (status @ (429 | 500..), _) => {
+                            Err(Failure::Unknown(format!("{status} {}", text.trim())))
+                        }
+                        (status, _) => Err(Failure::Refused { status, text }),
                     };
                 }
                 Err(error) => {

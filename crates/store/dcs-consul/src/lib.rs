@@ -1,7 +1,8 @@
 //! Consul as the store: Patroni's keys below `<namespace>/<scope>`, members and leader locked by sessions.
 //!
-//! A session is the lease. Consul ends it not before its TTL and not after twice that, so it has half of the lease's length, as
-//! Patroni's has, and a leader relies on that half alone. Writes are transactions: what they demand and what they do is decided
+//! A session is the lease. Consul ends it not before its TTL and not after twice that, unless its node leaves or a hand ends it; in
+//! any case no other session locks its keys before the lock delay is over. Both are a third of the lease, and a leader relies on
+//! the delay. Writes are transactions: what they demand and what they do is decided
 //! at one moment.
 //!
 //! ```text

@@ -14,8 +14,11 @@ use crate::{
     agent::{Agent, Answered, Failure, Line},
     service::{Registration, ServiceOptions, registration, service_id},
     watch::ConsulWatcher,
-    wire::{Txn, duration, errors, go_duration, key_of, leader_of, lease_of, raw_key, written},
+    wire::{Txn, duration, encoded, errors, go_duration, key_of, leader_of, lease_of, raw_key, written},
 };
+
+/// Consul's longest lock delay.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// How often a write that another one has overtaken is tried again.
 const TRIES: u32 = 4;
@@ -142,8 +145,9 @@ impl ConsulStore {
 
     /// The key, as Consul's servers have it now.
     async fn get(&self, path: &str, deadline: BootTime) -> Result<Option<RawKey>, Failure> {
-        let path = format!("/v1/kv/{}?consistent", key_of(path));
+        let path = format!("/v1/kv/{}?consistent", encoded(key_of(path)));
         let answer = self.ask(Method::GET, &path, None, deadline).await?;
+        is_consuls(&answer)?;
         Ok(answer
             .body
             .as_array()
@@ -173,6 +177,13 @@ impl ConsulStore {
             LeaseOp::KeepAlive { .. } => self.renew(lease, &session, false, deadline).await,
             LeaseOp::Renew { read, .. } => self.renew(lease, &session, *read, deadline).await,
             LeaseOp::Revoke { .. } => {
+                // The lock delay would keep all from leading, and our next life from writing the member's key. It is for
+                // sessions that end otherwise.
+                let member = self.hub.me.as_ref().map(|me| self.hub.tree.member(me));
+                for key in std::iter::once(leader).chain(member) {
+                    let txn = Txn::new().locked_by(&key, &session).delete(&key);
+                    let _ = self.transact(txn, deadline).await?;
+                }
                 let path = format!("/v1/session/destroy/{session}");
                 self.ask(Method::PUT, &path, None, deadline).await?;
                 self.hub.shared.lock().session = None;
@@ -196,7 +207,14 @@ impl ConsulStore {
                 }
             }
             LeaseOp::Release { .. } => {
-                let txn = Txn::new().locked_by(&leader, &session).delete(&leader);
+                // Of this leadership, not of a later one of ours: the request may be carried out late.
+                let Some(key) = self.get(&leader, deadline).await? else {
+                    return Ok(Outcome::Refused(Refusal::Condition));
+                };
+                let txn = Txn::new()
+                    .at(&leader, key.modified)
+                    .locked_by(&leader, &session)
+                    .delete(&leader);
                 Ok(match self.transact(txn, deadline).await? {
                     Ok(_) => Outcome::Done(LeaseDone::Ended),
                     Err(_) => Outcome::Refused(Refusal::Condition),
@@ -205,15 +223,17 @@ impl ConsulStore {
         }
     }
 
-    /// Begins a session of half the length: Consul ends it up to one more TTL later. Only its TTL ends it: no health check of
-    /// Consul's, which could end it while the leader still writes.
+    /// Begins a session with a TTL of a third of the length: Consul ends it up to one more TTL later, and lets no other session
+    /// lock its keys for the lock delay, another third. That delay is what a leader relies on: a session also ends when its node
+    /// leaves, as with a restart of Consul's agent, or by a hand. No health check of Consul's may end it.
     async fn grant(&self, length: Duration, deadline: BootTime) -> Result<Outcome<LeaseDone>, Failure> {
         let me = self.hub.me.as_ref().map_or("", MemberName::as_str);
-        let mut ttl = length / 2;
+        let mut ttl = length / 3;
         let mut tried = false;
         loop {
             let body = json!({
-                "Name": format!("{}-{me}", self.hub.scope), "TTL": go_duration(ttl), "LockDelay": "1ms", "Behavior": "delete",
+                "Name": format!("{}-{me}", self.hub.scope), "TTL": go_duration(ttl),
+                "LockDelay": go_duration(ttl.min(LONGEST_DELAY)), "Behavior": "delete",
                 "Checks": [], "NodeChecks": [],
             });
             match self
@@ -229,6 +249,7 @@ impl ConsulStore {
                         )));
                     };
                     self.hub.shared.lock().session = Some((lease, session, ttl));
+                    let ttl = ttl.min(LONGEST_DELAY);
                     return Ok(Outcome::Done(LeaseDone::Granted { lease, ttl }));
                 }
                 Err(Failure::Refused { text, .. }) if text.contains("Invalid Session TTL") && !tried => {
@@ -241,7 +262,7 @@ impl ConsulStore {
                         return Err(Failure::Refused { status: 500, text });
                     };
                     tracing::warn!(
-                        "Consul's sessions have at least {} s (session_ttl_min): a dead leader costs up to twice that.",
+                        "Consul's sessions have at least {} s (session_ttl_min): a dead leader costs up to three times that.",
                         least.as_secs_f64()
                     );
                     ttl = least;
@@ -276,6 +297,9 @@ impl ConsulStore {
         let path = format!("/v1/session/renew/{session}");
         let answer = self.ask(Method::PUT, &path, None, deadline).await?;
         if answer.status == 404 {
+            if !answer.text.contains("ession id") {
+                return Err(Failure::Unknown(format!("404 {}", answer.text.trim())));
+            }
             self.hub
                 .shared
                 .lock()
@@ -287,6 +311,8 @@ impl ConsulStore {
             return Err(Failure::Unknown(format!("no TTL in the answer: {}", answer.body)));
         };
         self.hub.shared.lock().session = Some((lease, session.to_owned(), ttl));
+        let delay = answer.body[0]["LockDelay"].as_u64().map(Duration::from_nanos);
+        let ttl = ttl.min(delay.unwrap_or_default());
         let leader = if read {
             let key = self.get(&self.hub.tree.leader(), deadline).await?;
             LeaderSeen::Read(key.and_then(leader_of))
@@ -410,6 +436,8 @@ impl ConsulStore {
     async fn register(&self, me: &MemberName, record: &str, ttl: Duration, deadline: BootTime) {
         let Some(options) = &self.hub.service else { return };
         let Some(wanted) = registration(options, &self.hub.scope, me, record, ttl) else {
+            // Consul may drop a service whose check fails for long: it is registered again when the member serves again.
+            self.hub.shared.lock().registered = None;
             return;
         };
         if self.hub.shared.lock().registered.as_ref() == Some(&wanted) {
@@ -421,7 +449,7 @@ impl ConsulStore {
                     .await
             }
             Registration::Gone => {
-                let id = service_id(&self.hub.scope, me).replace('/', "%2F");
+                let id = encoded(&service_id(&self.hub.scope, me)).replace('/', "%2F");
                 let path = format!("/v1/agent/service/deregister/{id}");
                 self.ask(Method::PUT, &path, None, deadline).await
             }
@@ -433,14 +461,36 @@ impl ConsulStore {
     }
 
     async fn read_all(&self, deadline: BootTime) -> Result<View, Failure> {
-        let path = format!(
-            "/v1/kv/{}?recurse=true&consistent",
-            key_of(self.hub.tree.prefix())
-        );
+        let prefix = encoded(key_of(self.hub.tree.prefix()));
+        let path = format!("/v1/kv/{prefix}?recurse=true&consistent");
         let answer = self.ask(Method::GET, &path, None, deadline).await?;
+        is_consuls(&answer)?;
+        if answer.filtered {
+            return Err(Failure::Refused {
+                status: 403,
+                text: format!("the token may not read all keys below {prefix} (key_prefix)"),
+            });
+        }
+        if answer.status == 404 {
+            // A list leaves out what may not be read; one key says so.
+            self.get(&self.hub.tree.path(Key::Initialize), deadline).await?;
+        }
         let keys = answer.body.as_array().into_iter().flatten().filter_map(raw_key);
         Ok(View::from_keys(&self.hub.tree, answer.index, keys))
     }
+}
+
+/// An answer to a read of keys: a list with an index, or none with one. What another server says in Consul's place is no empty
+/// cluster.
+fn is_consuls(answer: &Answered) -> Result<(), Failure> {
+    let is_list = answer.status == 404 || answer.status == 200 && answer.body.is_array();
+    if answer.index > 0 && is_list {
+        return Ok(());
+    }
+    Err(Failure::Unknown(format!(
+        "{}: an answer that is not Consul's",
+        answer.status
+    )))
 }
 
 fn outcome<T>(result: Result<Outcome<T>, Failure>) -> Outcome<T> {

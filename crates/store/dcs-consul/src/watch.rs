@@ -6,7 +6,7 @@ use howdah_http::Method;
 
 use crate::{
     agent::{Agent, Failure, Line},
-    wire::{key_of, raw_key},
+    wire::{encoded, key_of, raw_key},
 };
 
 /// How long Consul holds a query that nothing answers.
@@ -29,7 +29,7 @@ impl ConsulWatcher {
     pub(crate) fn new(tree: KeyTree, agent: Agent) -> Self {
         ConsulWatcher {
             line: Line::new(agent),
-            prefix: key_of(tree.prefix()).to_owned(),
+            prefix: encoded(key_of(tree.prefix())),
             index: 0,
             known: BTreeMap::new(),
             changes: Changes::new(tree),

@@ -42,6 +42,20 @@ pub(crate) fn key_of(path: &str) -> &str {
     path.trim_start_matches('/')
 }
 
+/// A text as a part of a URL's path: slashes stay.
+pub(crate) fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
+                encoded.push(char::from(byte));
+            }
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    encoded
+}
+
 /// Steps of a transaction: all are taken, or none.
 pub(crate) struct Txn(Vec<Value>);
 
@@ -151,6 +165,11 @@ mod tests {
         for text in ["", "s", "5", "5 parsecs", "1e400s"] {
             assert_eq!(duration(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn odd_names_are_parts_of_a_path() {
+        assert_eq!(encoded("service/a b#?%/ä"), "service/a%20b%23%3F%25/%C3%A4");
     }
 
     #[test]

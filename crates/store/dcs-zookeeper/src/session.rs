@@ -25,6 +25,8 @@ pub(crate) struct Session {
     connection: Option<Connection>,
     /// When the connection was asked for: the ensemble's leader has confirmed the session then.
     connected: BootTime,
+    /// Since when no server has taken the session.
+    lost: Option<BootTime>,
     /// The server that is asked, and the next one when it fails.
     server: usize,
     /// When the renewals were sent that the ensemble has confirmed; the newest last.
@@ -43,6 +45,7 @@ impl Session {
             length,
             connection: None,
             connected: BootTime(0),
+            lost: None,
             // Not all members of a cluster, or all stores of a member, begin with the same one.
             server: usize::try_from(now().0 / 1000 % 1024).unwrap_or(0),
             confirmed: VecDeque::new(),
@@ -65,6 +68,7 @@ impl Session {
             length,
             connection: None,
             connected: BootTime(0),
+            lost: None,
             server: 0,
             confirmed: VecDeque::new(),
         }
@@ -154,7 +158,13 @@ impl Session {
     }
 
     async fn connect(&mut self, ensemble: &Ensemble, deadline: BootTime) -> Result<(), CallError> {
-        self.connection = None;
+        if let Some(connection) = self.connection.take() {
+            self.identity.seen = self.identity.seen.max(connection.seen());
+        }
+        // An ensemble that was restored from a copy, or made again, is behind for ever. The session has ended by now.
+        if self.lost.is_some_and(|lost| now() >= lost + self.length * 3) {
+            self.identity.seen = 0;
+        }
         let mut failed = CallError::NotSent("no server is configured".into());
         for _ in 0..ensemble.servers.len() {
             // One that hangs leaves time for the others.
@@ -169,6 +179,7 @@ impl Session {
                     // The ensemble's leader has begun the session then, or has confirmed it.
                     self.confirmed.push_back(sent);
                     self.connected = sent;
+                    self.lost = None;
                     self.identity = identity;
                     self.connection = Some(connection);
                     return Ok(());
@@ -177,6 +188,7 @@ impl Session {
                 Err(CallError::NotSent(why) | CallError::Unknown(why)) => {
                     // A session that was begun and whose number was lost ends by itself, with nothing bound to it.
                     failed = CallError::NotSent(why);
+                    self.lost.get_or_insert(sent);
                     self.server += 1;
                 }
             }
