@@ -174,15 +174,7 @@ async fn patronis_agents_and_ours_agree() {
         lab.wait_healthy(PATIENCE).await.unwrap();
         assert_eq!(lab.primary().await, Some(leader), "{}", lab.logs());
         writers.stop().await;
-        let body = json!({"leader": lab.members[leader].name, "candidate": lab.members[1 - leader].name});
-        until("leadership is handed over", PATIENCE, async || {
-            let answer = lab.members[leader]
-                .call(Method::POST, "/switchover", Some(&body))
-                .await;
-            answer.is_ok_and(|answer| answer.status == 200) && lab.primary().await == Some(1 - leader)
-        })
-        .await
-        .unwrap();
+        lab.hand_over(leader, 1 - leader, PATIENCE).await.unwrap();
         lab.wait_healthy(PATIENCE).await.unwrap();
     }
 }

@@ -197,10 +197,17 @@ async fn a_refusal_is_an_exit_code_unless_called_as_patronictl() {
         (called_as, vec![], 0),
         (ours, vec!["ctl"], 1),
     ] {
-        // The store still lists the candidate, but its agent does not answer. Its guard replaces a silent agent.
-        let agent = member.agent_pid().unwrap().to_string();
-        let stopped = Command::new("kill").args(["-STOP", &agent]).status().unwrap();
-        assert!(stopped.success());
+        // The store still lists the candidate, but its agent does not answer; nor does its guard, which would replace it.
+        until("it has an agent", SOON, async || member.agent_pid().is_some())
+            .await
+            .unwrap();
+        let signal = |signal: &str| {
+            for pid in [member.guard_pid(), member.agent_pid()].into_iter().flatten() {
+                let sent = Command::new("kill").args([signal, &pid.to_string()]).status();
+                assert!(sent.unwrap().success());
+            }
+        };
+        signal("-STOP");
         let output = Command::new(&program)
             .args(args)
             .arg("-c")
@@ -208,6 +215,7 @@ async fn a_refusal_is_an_exit_code_unless_called_as_patronictl() {
             .args(["switchover", "--candidate", &candidate, "--force"])
             .output()
             .unwrap();
+        signal("-CONT");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
             said.contains("Switchover failed, details: 412"),

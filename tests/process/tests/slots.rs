@@ -254,24 +254,7 @@ async fn patronis_agents_and_ours_have_the_same_slots() {
         expected = expected.end + 10..expected.end + 20;
         all_have_it(&lab).await;
         let to = 1 - leader;
-        let body = json!({"leader": lab.members[leader].name, "candidate": lab.members[to].name});
-        // Patroni says 200 once the candidate has the lease, and it leads a moment later: a second request would not fit.
-        let mut said = String::new();
-        let handed_over = until("leadership is handed over", PATIENCE, async || {
-            match lab.primary().await {
-                Some(primary) if primary == to => return true,
-                Some(_) => {}
-                None => return false,
-            }
-            let answer = lab.members[leader]
-                .call(Method::POST, "/switchover", Some(&body))
-                .await;
-            said = format!("{:?}", answer.map(|answer| answer.text()));
-            false
-        });
-        if let Err(error) = handed_over.await {
-            panic!("{error}: {said}\n{}", lab.logs());
-        }
+        lab.hand_over(leader, to, PATIENCE).await.unwrap();
         assert_eq!(
             consume(&lab, to).await,
             expected.clone().collect::<Vec<_>>(),

@@ -243,6 +243,29 @@ impl Lab {
         primaries == 1 && timelines.len() == 1
     }
 
+    /// Requests a switchover until the candidate leads. One request may be refused for a moment. After one that was carried out
+    /// another would fit nothing: Patroni answers once the lease is handed over, and the new primary a moment later.
+    ///
+    /// # Errors
+    /// It does not in time; the message has the last answer and the logs.
+    pub async fn hand_over(&self, from: usize, to: usize, patience: Duration) -> anyhow::Result<()> {
+        let body = serde_json::json!({"leader": self.members[from].name, "candidate": self.members[to].name});
+        let mut said = String::new();
+        let done = until("leadership is handed over", patience, async || {
+            match self.primary().await {
+                Some(primary) if primary == to => return true,
+                Some(_) => {}
+                None => return false,
+            }
+            let answer = self.members[from]
+                .call(Method::POST, "/switchover", Some(&body))
+                .await;
+            said = format!("{:?}", answer.map(|answer| answer.text()));
+            false
+        });
+        done.await.with_context(|| format!("{said}\n{}", self.logs()))
+    }
+
     /// Waits until a synchronous standby is published: before that no member may take over.
     ///
     /// # Errors
