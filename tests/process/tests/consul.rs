@@ -47,6 +47,18 @@ async fn cluster(options: LabOptions) -> Option<Cluster> {
 }
 
 impl Cluster {
+    /// What a member says of itself while its PostgreSQL answers.
+    async fn status(&self, member: usize) -> Value {
+        let mut status = Value::Null;
+        until("it says its timeline", SOON, async || {
+            status = self.lab.members[member].status().await;
+            status["timeline"].is_number()
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error}: {status}\n{}", self.lab.logs()));
+        status
+    }
+
     async fn switch_over(&self, from: usize, to: usize) {
         let name = |member: usize| self.lab.members[member].name.clone();
         let body = json!({"leader": name(from), "candidate": name(to)});
@@ -118,7 +130,7 @@ async fn a_cluster_lives_on_consul() {
     .unwrap_or_else(|error| panic!("{error}\n{}", cluster.lab.logs()));
 
     // Another agent under the same guard goes on with the session: no failover.
-    let before = cluster.lab.members[second].status().await;
+    let before = cluster.status(second).await;
     let agent = cluster.lab.members[second].agent_pid();
     let guard = i32::try_from(cluster.lab.members[second].guard_pid().unwrap()).unwrap();
     kill_process(Pid::from_raw(guard).unwrap(), Signal::USR2).unwrap();
@@ -127,7 +139,7 @@ async fn a_cluster_lives_on_consul() {
     })
     .await
     .unwrap_or_else(|error| panic!("{error}\n{}", cluster.lab.logs()));
-    let after = cluster.lab.members[second].status().await;
+    let after = cluster.status(second).await;
     assert_eq!(before["postmaster_start_time"], after["postmaster_start_time"]);
 
     // A primary that is cut off stops before another one leads.

@@ -47,6 +47,18 @@ async fn cluster(options: LabOptions, servers: usize) -> Cluster {
 }
 
 impl Cluster {
+    /// What a member says of itself while its PostgreSQL answers.
+    async fn status(&self, member: usize) -> Value {
+        let mut status = Value::Null;
+        until("it says its timeline", SOON, async || {
+            status = self.lab.members[member].status().await;
+            status["timeline"].is_number()
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error}: {status}\n{}", self.lab.logs()));
+        status
+    }
+
     fn cut(&self, member: usize, cut: bool) {
         let each = self.servers.ports().len();
         for link in &self.links[member * each..(member + 1) * each] {
@@ -82,7 +94,7 @@ async fn a_cluster_lives_on_an_ensemble() {
     cluster.switch_over(first, second).await;
 
     // Another agent under the same guard goes on with the session: no failover.
-    let before = cluster.lab.members[second].status().await;
+    let before = cluster.status(second).await;
     let agent = cluster.lab.members[second].agent_pid();
     signal(cluster.lab.members[second].guard_pid(), Signal::USR2);
     until("another agent serves", SOON, async || {
@@ -90,7 +102,7 @@ async fn a_cluster_lives_on_an_ensemble() {
     })
     .await
     .unwrap_or_else(|error| panic!("{error}\n{}", cluster.lab.logs()));
-    let after = cluster.lab.members[second].status().await;
+    let after = cluster.status(second).await;
     assert_eq!(before["timeline"], after["timeline"]);
     assert_eq!(before["postmaster_start_time"], after["postmaster_start_time"]);
 
@@ -103,7 +115,7 @@ async fn a_cluster_lives_on_an_ensemble() {
     .await
     .unwrap();
     cluster.lab.wait_healthy(SOON).await.unwrap();
-    let after = cluster.lab.members[second].status().await;
+    let after = cluster.status(second).await;
     assert_eq!(
         (before["timeline"].clone(), Some(second)),
         (after["timeline"].clone(), cluster.lab.primary().await)
