@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use howdah_types::BootTime;
 
-use crate::{Arm, Handover, Reply, Request, StartMode, StopMode, Watchdog, WhyRefused, watchdog::Dog};
+use crate::{
+    Arm, Handover, Reply, Request, StartMode, StopMode, Watchdog, WhyRefused, watchdog::WatchdogState,
+};
 
 /// What the guard hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +165,7 @@ pub struct Core {
     agent: Agent,
     hang_after: Duration,
     leaving: Option<Leaving>,
-    dog: Dog,
+    watchdog: WatchdogState,
     opening: Option<Opening>,
     /// When the device was to be fed last.
     fed: BootTime,
@@ -183,7 +185,7 @@ impl Core {
             agent: Agent::Down { spawn_at: now },
             hang_after,
             leaving: None,
-            dog: Dog::none(),
+            watchdog: WatchdogState::none(),
             opening: None,
             fed: now,
         }
@@ -232,7 +234,7 @@ impl Core {
                 let Some(Opening { request, arm, began }) = self.opening.take() else {
                     return NOTHING;
                 };
-                let useful = self.dog.opened(timeout, stops, arm, began, now);
+                let useful = self.watchdog.opened(timeout, stops, arm, began, now);
                 let mut orders = self.answered(request, now);
                 if !useful {
                     orders[2] = Some(Order::CloseWatchdog);
@@ -243,11 +245,11 @@ impl Core {
                 let Some(Opening { request, .. }) = self.opening.take() else {
                     return NOTHING;
                 };
-                self.dog.failed(now);
+                self.watchdog.failed(now);
                 self.answered(request, now)
             }
             Input::WatchdogFed { timeout } => {
-                self.dog.fed(timeout, self.fed);
+                self.watchdog.fed(timeout, self.fed);
                 NOTHING
             }
         }
@@ -256,12 +258,12 @@ impl Core {
     /// What the agent wants of the watchdog device.
     #[must_use]
     pub fn watchdog(&self) -> Option<Watchdog> {
-        self.dog.wanted()
+        self.watchdog.wanted()
     }
 
     /// The orders; and the device is closed, if it is open and PostgreSQL does not write.
     fn and_close(&mut self, mut orders: Orders) -> Orders {
-        if !self.may_write() && self.dog.close() {
+        if !self.may_write() && self.watchdog.close() {
             orders[2] = Some(Order::CloseWatchdog);
         }
         orders
@@ -283,8 +285,8 @@ impl Core {
         };
         let lease = match (self.fence, self.armed) {
             (Fence::Killing | Fence::Ending, _) => now + KILL_AGAIN,
-            (Fence::Stopping, Some(arm)) => self.dog.limits(arm).1,
-            (Fence::No, Some(arm)) if self.may_write() => self.dog.limits(arm).0,
+            (Fence::Stopping, Some(arm)) => self.watchdog.limits(arm).1,
+            (Fence::No, Some(arm)) if self.may_write() => self.watchdog.limits(arm).0,
             (Fence::No, Some(arm)) => arm.deadline,
             (_, None) => self.unleased_until.unwrap_or(BootTime::FAR_FUTURE),
         };
@@ -364,7 +366,7 @@ impl Core {
         let usual = heard + self.hang_after;
         match self.armed {
             Some(arm) if self.may_write() && self.fence == Fence::No => {
-                let in_time = self.dog.limits(arm).0 - self.hang_after * 3 / 10;
+                let in_time = self.watchdog.limits(arm).0 - self.hang_after * 3 / 10;
                 usual.min(in_time.max(heard + self.hang_after * 2 / 5))
             }
             Some(_) | None => usual,
@@ -421,7 +423,7 @@ impl Core {
             }
             return None;
         }
-        let (stop_at, kill_at) = self.dog.limits(arm);
+        let (stop_at, kill_at) = self.watchdog.limits(arm);
         if now >= kill_at {
             self.fence = Fence::Killing;
             self.armed = None;
@@ -468,8 +470,8 @@ impl Core {
             | Request::Exit { .. }
             | Request::Watchdog(_) => return None,
         };
-        let wanted = self.dog.wanted()?;
-        let timeout = self.dog.to_open(arm, becomes_primary, now)?;
+        let wanted = self.watchdog.wanted()?;
+        let timeout = self.watchdog.to_open(arm, becomes_primary, now)?;
         self.opening = Some(Opening {
             request,
             arm,
@@ -504,7 +506,7 @@ impl Core {
             Request::Arm(arm) => {
                 self.arm(arm, now)?;
                 let feed = self.armed.filter(|_| self.may_write());
-                let feed = feed.and_then(|arm| self.dog.to_feed(arm, now));
+                let feed = feed.and_then(|arm| self.watchdog.to_feed(arm, now));
                 let feed = feed.map(|timeout| {
                     self.fed = now;
                     Order::FeedWatchdog { timeout }
@@ -512,7 +514,7 @@ impl Core {
                 Ok([ok[0], feed, None])
             }
             Request::Watchdog(wanted) => {
-                let close = self.dog.want(wanted).then_some(Order::CloseWatchdog);
+                let close = self.watchdog.want(wanted).then_some(Order::CloseWatchdog);
                 Ok([ok[0], close, None])
             }
             Request::Disarm { term } => {
@@ -529,7 +531,7 @@ impl Core {
                     .take_if(|arm| arm.term == term)
                     .ok_or(WhyRefused::NotArmed)?;
                 self.paused = Some(term);
-                let close = self.dog.close().then_some(Order::CloseWatchdog);
+                let close = self.watchdog.close().then_some(Order::CloseWatchdog);
                 Ok([ok[0], close, None])
             }
             Request::Lost { term } => {
@@ -613,7 +615,7 @@ impl Core {
     fn arm(&mut self, arm: Arm, now: BootTime) -> Result<(), WhyRefused> {
         self.accepts(arm, now)?;
         // A primary without the device that it needs goes on until the end of the lease that it has, or of this one.
-        if self.may_write() && !self.dog.allows() {
+        if self.may_write() && !self.watchdog.allows() {
             if self.armed.is_none() {
                 self.armed = Some(arm);
                 (self.paused, self.unleased_until) = (None, None);
@@ -667,10 +669,10 @@ impl Core {
             .armed
             .filter(|arm| arm.term == term)
             .ok_or(WhyRefused::NotArmed)?;
-        if !self.dog.allows() {
+        if !self.watchdog.allows() {
             return Err(WhyRefused::NoWatchdog);
         }
-        if now >= not_after || now >= self.dog.limits(arm).0 {
+        if now >= not_after || now >= self.watchdog.limits(arm).0 {
             return Err(WhyRefused::TooLate);
         }
         Ok(())
@@ -691,310 +693,4 @@ fn one(order: Order) -> Orders {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HANG: Duration = Duration::from_secs(5);
-
-    fn at(seconds: u64) -> BootTime {
-        BootTime::from_secs(seconds)
-    }
-
-    fn arm(term: u64, deadline: u64) -> Request {
-        Request::Arm(Arm {
-            term,
-            lease: 7,
-            stop_at: at(deadline - 4),
-            kill_at: at(deadline - 1),
-            deadline: at(deadline),
-        })
-    }
-
-    fn ask(core: &mut Core, request: Request, now: u64) -> Result<Option<Order>, WhyRefused> {
-        let orders = core.step(Input::Request(request), at(now));
-        match orders.into_iter().flatten().find_map(|o| match o {
-            Order::Reply(Reply::Refused(why)) => Some(why),
-            _ => None,
-        }) {
-            Some(why) => Err(why),
-            None => Ok(orders[0]),
-        }
-    }
-
-    fn primary(deadline: u64) -> Core {
-        let mut core = Core::new(HANG, at(0));
-        ask(&mut core, arm(1, deadline), 0).unwrap();
-        ask(
-            &mut core,
-            Request::Start(StartMode::Primary {
-                term: 1,
-                not_after: at(3),
-            }),
-            1,
-        )
-        .unwrap();
-        let _ = core.step(Input::Started { pid: 42 }, at(1));
-        core
-    }
-
-    #[test]
-    fn a_primary_is_stopped_then_killed_before_its_lease_ends() {
-        let mut core = primary(30);
-        assert_eq!(
-            core.next_tick(at(1)).0,
-            at(0).0,
-            "an agent is to be started first"
-        );
-        let _ = core.step(Input::AgentStarted, at(1));
-        assert_eq!(core.tick_lease(at(25)), None);
-        assert_eq!(core.tick_lease(at(26)), Some(Order::Stop(StopMode::Fast)));
-        assert_eq!(core.tick_lease(at(27)), None);
-        assert_eq!(
-            ask(&mut core, arm(1, 60), 27),
-            Err(WhyRefused::Fencing),
-            "a late renewal does not save it"
-        );
-        assert_eq!(core.tick_lease(at(29)), Some(Order::KillPostgres));
-        assert_eq!(
-            core.tick_lease(at(30)),
-            Some(Order::KillPostgres),
-            "until nothing is left"
-        );
-        let _ = core.step(Input::PostgresEnded, at(30));
-        assert_eq!(core.tick_lease(at(31)), None);
-        assert!(!core.may_write() && !core.is_fencing());
-    }
-
-    #[test]
-    fn promotion_needs_the_armed_term_in_time() {
-        let mut core = Core::new(HANG, at(0));
-        ask(&mut core, Request::Start(StartMode::Replica), 0).unwrap();
-        let _ = core.step(Input::Started { pid: 42 }, at(0));
-        let promote = |term, not_after| Request::Promote {
-            term,
-            not_after: at(not_after),
-        };
-        assert_eq!(ask(&mut core, promote(1, 9), 1), Err(WhyRefused::NotArmed));
-        ask(&mut core, arm(5, 30), 1).unwrap();
-        assert_eq!(ask(&mut core, promote(4, 9), 2), Err(WhyRefused::NotArmed));
-        assert_eq!(
-            ask(&mut core, promote(5, 9), 9),
-            Err(WhyRefused::TooLate),
-            "a thawed agent cannot promote late"
-        );
-        assert_eq!(ask(&mut core, promote(5, 99), 26), Err(WhyRefused::TooLate));
-        assert_eq!(ask(&mut core, arm(4, 40), 3), Err(WhyRefused::OldTerm));
-        assert_eq!(ask(&mut core, promote(5, 9), 3), Ok(Some(Order::Promote)));
-        assert!(core.may_write());
-    }
-
-    #[test]
-    fn a_store_that_was_lost_counts_its_terms_again() {
-        let mut core = primary(30);
-        assert_eq!(core.tick_lease(at(29)), Some(Order::KillPostgres));
-        let _ = core.step(Input::PostgresEnded, at(30));
-        ask(&mut core, Request::Start(StartMode::Replica), 31).unwrap();
-        let _ = core.step(Input::Started { pid: 43 }, at(31));
-        let _ = core.step(Input::AgentStarted, at(31));
-        // Terms of the lost store were higher.
-        ask(&mut core, arm(1, 90), 32).unwrap();
-        let promote = Request::Promote {
-            term: 1,
-            not_after: at(80),
-        };
-        assert_eq!(ask(&mut core, promote, 33), Ok(Some(Order::Promote)));
-    }
-
-    #[test]
-    fn a_lost_lease_kills_at_once_and_only_its_own_term() {
-        let mut core = primary(30);
-        assert_eq!(
-            ask(&mut core, Request::Lost { term: 9 }, 2).unwrap(),
-            Some(Order::Reply(Reply::Ok { pid: 0 }))
-        );
-        assert!(!core.is_fencing());
-        assert_eq!(
-            ask(&mut core, Request::Lost { term: 1 }, 2).unwrap(),
-            Some(Order::KillPostgres)
-        );
-    }
-
-    #[test]
-    fn a_writer_is_never_disarmed_except_in_pause() {
-        let mut core = primary(30);
-        assert_eq!(
-            ask(&mut core, Request::Disarm { term: 1 }, 2),
-            Err(WhyRefused::MayWrite)
-        );
-        ask(&mut core, Request::Pause { term: 1 }, 2).unwrap();
-        assert_eq!(core.tick_lease(at(1000)), None);
-        ask(&mut core, arm(1, 2000), 1001).unwrap();
-        assert_eq!(core.tick_lease(at(1999)), Some(Order::KillPostgres));
-    }
-
-    #[test]
-    fn a_first_primary_must_get_a_lease() {
-        let mut core = Core::new(HANG, at(0));
-        ask(
-            &mut core,
-            Request::Start(StartMode::Bootstrap { not_after: at(60) }),
-            0,
-        )
-        .unwrap();
-        let _ = core.step(Input::Started { pid: 42 }, at(0));
-        assert_eq!(core.tick_lease(at(59)), None);
-        assert_eq!(core.tick_lease(at(60)), Some(Order::KillPostgres));
-    }
-
-    #[test]
-    fn an_adopted_primary_must_get_a_lease_too() {
-        let mut core = Core::new(HANG, at(0));
-        ask(
-            &mut core,
-            Request::Adopt {
-                pid: 7,
-                may_write: true,
-                not_after: at(30),
-            },
-            0,
-        )
-        .unwrap();
-        assert_eq!(core.tick_lease(at(29)), None);
-        assert_eq!(core.tick_lease(at(30)), Some(Order::KillPostgres));
-    }
-
-    #[test]
-    fn what_was_started_or_promoted_by_hand_is_fenced_as_any_other() {
-        let adopt = |pid, may_write, until| Request::Adopt {
-            pid,
-            may_write,
-            not_after: at(until),
-        };
-        // Started again by hand under a lease that the guard knows: that lease is its bound.
-        let mut core = primary(30);
-        let _ = core.step(Input::PostgresEnded, at(1));
-        ask(&mut core, adopt(7, true, 90), 2).unwrap();
-        assert_eq!(core.step(Input::Tick, at(23))[0], None);
-        assert!(core.tick_lease(at(29)).is_some(), "the lease ends at 30");
-        // Promoted by hand.
-        let mut core = Core::new(HANG, at(0));
-        ask(&mut core, Request::Start(StartMode::Replica), 0).unwrap();
-        let _ = core.step(Input::Started { pid: 42 }, at(0));
-        assert_eq!(ask(&mut core, adopt(43, true, 30), 1), Err(WhyRefused::Running));
-        ask(&mut core, adopt(42, true, 30), 1).unwrap();
-        // In pause there is no bound; the end of the pause gives one, and nothing makes it later.
-        ask(&mut core, adopt(42, true, 20), 2).unwrap();
-        ask(&mut core, adopt(42, false, 90), 3).unwrap();
-        assert_eq!(core.tick_lease(at(19)), None);
-        assert_eq!(core.tick_lease(at(20)), Some(Order::KillPostgres));
-    }
-
-    #[test]
-    fn in_pause_postgres_may_start_again_under_the_same_term() {
-        let mut core = primary(30);
-        ask(&mut core, Request::Pause { term: 1 }, 2).unwrap();
-        let _ = core.step(Input::PostgresEnded, at(3));
-        let start = |term, not_after| {
-            Request::Start(StartMode::Primary {
-                term,
-                not_after: at(not_after),
-            })
-        };
-        assert_eq!(ask(&mut core, start(2, 90), 40), Err(WhyRefused::NotArmed));
-        assert_eq!(ask(&mut core, start(1, 40), 40), Err(WhyRefused::TooLate));
-        assert_eq!(ask(&mut core, start(1, 90), 40), Ok(Some(Order::Start)));
-        let _ = core.step(Input::PostgresEnded, at(41));
-        ask(&mut core, Request::Lost { term: 1 }, 42).unwrap();
-        assert_eq!(ask(&mut core, start(1, 90), 43), Err(WhyRefused::NotArmed));
-    }
-
-    #[test]
-    fn a_server_that_does_not_react_is_killed_until_nothing_is_left() {
-        let mut core = primary(30);
-        let kill = Request::Stop(StopMode::Kill);
-        assert_eq!(ask(&mut core, kill, 2), Ok(Some(Order::KillPostgres)));
-        assert_eq!(core.tick_lease(at(3)), Some(Order::KillPostgres));
-        assert!(!core.is_fencing(), "its lease is not over");
-        assert_eq!(
-            ask(&mut core, Request::Disarm { term: 1 }, 3),
-            Err(WhyRefused::MayWrite)
-        );
-        let _ = core.step(Input::PostgresEnded, at(4));
-        ask(&mut core, Request::Disarm { term: 1 }, 4).unwrap();
-    }
-
-    #[test]
-    fn the_end_told_once_is_orderly_and_told_again_is_faster() {
-        let mut core = primary(3000);
-        let _ = core.step(Input::AgentStarted, at(1));
-        assert_eq!(core.step(Input::Terminate, at(2)), one(Order::TerminateAgent));
-        assert_eq!(core.step(Input::Terminate, at(3)), one(Order::KillAgent));
-        let _ = core.step(Input::AgentEnded, at(4));
-        let stop = |mode| [None, Some(Order::Stop(mode)), None];
-        assert_eq!(core.step(Input::Tick, at(4)), stop(StopMode::Fast));
-        assert_eq!(core.step(Input::Tick, at(63)), NOTHING);
-        assert_eq!(
-            core.step(Input::Terminate, at(63)),
-            one(Order::Stop(StopMode::Immediate))
-        );
-        assert_eq!(
-            core.step(Input::Tick, at(64)),
-            [None, Some(Order::KillPostgres), None]
-        );
-        let _ = core.step(Input::PostgresEnded, at(64));
-        assert_eq!(core.step(Input::Tick, at(64)), [None, Some(Order::Exit(0)), None]);
-    }
-
-    #[test]
-    fn an_agent_that_ends_for_good_is_not_started_again() {
-        let mut core = Core::new(HANG, at(0));
-        let _ = core.step(Input::AgentStarted, at(0));
-        ask(&mut core, Request::Exit { code: 3 }, 1).unwrap();
-        let _ = core.step(Input::AgentEnded, at(2));
-        assert_eq!(core.step(Input::Tick, at(2)), [None, Some(Order::Exit(3)), None]);
-    }
-
-    #[test]
-    fn a_silent_agent_is_replaced_and_told_what_it_had() {
-        let mut core = primary(30);
-        let _ = core.step(Input::AgentStarted, at(1));
-        let _ = core.step(Input::Request(Request::Alive), at(4));
-        assert_eq!(core.step(Input::Tick, at(8)), NOTHING);
-        assert_eq!(
-            core.step(Input::Tick, at(9)),
-            [None, Some(Order::KillAgent), None]
-        );
-        let _ = core.step(Input::AgentEnded, at(9));
-        assert_eq!(
-            core.step(Input::Tick, at(9)),
-            [None, Some(Order::SpawnAgent), None]
-        );
-        let _ = core.step(Input::AgentStarted, at(9));
-        let Ok(Some(Order::Reply(Reply::State(state)))) = ask(&mut core, Request::Hello, 10) else {
-            panic!("a state")
-        };
-        assert_eq!(
-            (state.pid, state.term, state.lease, state.may_write),
-            (42, Some(1), 7, true)
-        );
-    }
-
-    #[test]
-    fn near_the_end_of_a_lease_silence_is_borne_for_less() {
-        // PostgreSQL stops at 8 - 4: the next agent must renew before. Silent since 1, the agent is killed after two seconds
-        // and not after five.
-        let mut core = primary(8);
-        let _ = core.step(Input::AgentStarted, at(1));
-        assert_eq!(core.next_tick(at(1)), at(3));
-        assert_eq!(core.step(Input::Tick, at(2)), NOTHING);
-        assert_eq!(
-            core.step(Input::Tick, at(3)),
-            [None, Some(Order::KillAgent), None]
-        );
-        // A replica has no such haste.
-        let mut core = Core::new(HANG, at(0));
-        ask(&mut core, arm(1, 8), 0).unwrap();
-        let _ = core.step(Input::AgentStarted, at(1));
-        assert_eq!(core.step(Input::Tick, at(3)), NOTHING);
-    }
-}
+mod tests;

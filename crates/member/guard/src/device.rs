@@ -58,17 +58,11 @@ impl Device {
         let fd = rustix::fs::open(self.path(), flags, Mode::empty())?;
         self.testing = wanted.testing;
         let set = self.set(&fd, timeout);
-        self.open = Some((fd, timeout));
-        match set {
-            Ok(timeout) => {
-                self.open = self.open.take().map(|(fd, _)| (fd, timeout));
-                Ok(timeout)
-            }
-            Err(error) => {
-                self.close();
-                Err(error)
-            }
+        self.open = Some((fd, *set.as_ref().unwrap_or(&timeout)));
+        if set.is_err() {
+            self.close();
         }
+        set
     }
 
     /// Starts its time from the beginning, with this timeout. Gives the one that it has since then; `None` if it was not fed.

@@ -1,8 +1,8 @@
 //! When the machine's watchdog device is opened, fed and closed: pure, the core's part for it.
 //!
 //! The guard ends PostgreSQL before its lease ends. The device covers what the guard itself cannot: that it is frozen, that the
-//! kernel is, or that a process of PostgreSQL does not die of SIGKILL. It resets the machine `timeout` after it was fed last, so
-//! it is fed only if that is before the end of the lease, and PostgreSQL ends before it bites.
+//! kernel is, or that the postmaster does not die of SIGKILL. It resets the machine `timeout` after it was fed last. Each renewal
+//! feeds it with a timeout that ends before the lease does, and PostgreSQL ends before the device fires.
 //!
 //! ```text
 //!  renewal sent            fed                     stop      kill   device      D
@@ -55,7 +55,7 @@ enum Device {
     },
     Open {
         /// Not before this moment it resets the machine.
-        bites: BootTime,
+        fires_at: BootTime,
         /// It has a timeout of its own that outlasts the lease: it is of use only against a machine that hangs for good.
         too_long: bool,
     },
@@ -63,14 +63,14 @@ enum Device {
 
 /// The device, as the core knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Dog {
+pub(crate) struct WatchdogState {
     wanted: Option<Watchdog>,
     device: Device,
 }
 
-impl Dog {
+impl WatchdogState {
     pub(crate) fn none() -> Self {
-        Dog {
+        WatchdogState {
             wanted: None,
             device: Device::Closed,
         }
@@ -121,7 +121,7 @@ impl Dog {
         if too_short && !required && !stops {
             // Closed, it would reset the machine; fed with each renewal it may not.
             self.device = Device::Open {
-                bites: BootTime::FAR_FUTURE,
+                fires_at: BootTime::FAR_FUTURE,
                 too_long: true,
             };
             return true;
@@ -131,7 +131,7 @@ impl Dog {
             return false;
         }
         self.device = Device::Open {
-            bites: began + timeout,
+            fires_at: began + timeout,
             too_long,
         };
         true
@@ -143,19 +143,19 @@ impl Dog {
 
     /// After a renewal: with which timeout it is fed. `None` if that would change nothing.
     pub(crate) fn to_feed(&self, arm: Arm, now: BootTime) -> Option<Duration> {
-        let (wanted, Device::Open { bites, too_long }) = (self.wanted?, self.device) else {
+        let (wanted, Device::Open { fires_at, too_long }) = (self.wanted?, self.device) else {
             return None;
         };
         let timeout = wanted.timeout(now.until(arm.deadline));
-        (too_long || now + timeout > bites).then_some(timeout)
+        (too_long || now + timeout > fires_at).then_some(timeout)
     }
 
     /// It was fed not before `at`, and has this timeout since.
     pub(crate) fn fed(&mut self, timeout: Duration, at: BootTime) {
-        if let Device::Open { bites, .. } = &mut self.device
-            && *bites != BootTime::FAR_FUTURE
+        if let Device::Open { fires_at, .. } = &mut self.device
+            && *fires_at != BootTime::FAR_FUTURE
         {
-            *bites = at + timeout;
+            *fires_at = at + timeout;
         }
     }
 
@@ -164,12 +164,12 @@ impl Dog {
         self.wanted.is_none_or(|wanted| !wanted.required) || matches!(self.device, Device::Open { .. })
     }
 
-    /// When PostgreSQL stops and when it is killed: before the lease ends, and before the device bites.
+    /// When PostgreSQL stops and when it is killed: before the lease ends, and before the device fires.
     pub(crate) fn limits(&self, arm: Arm) -> (BootTime, BootTime) {
         match self.device {
-            Device::Open { bites, .. } if bites < arm.deadline => (
-                bites - arm.stop_at.until(arm.deadline),
-                bites - arm.kill_at.until(arm.deadline),
+            Device::Open { fires_at, .. } if fires_at < arm.deadline => (
+                fires_at - arm.stop_at.until(arm.deadline),
+                fires_at - arm.kill_at.until(arm.deadline),
             ),
             Device::Open { .. } | Device::Closed | Device::Failed { .. } => (arm.stop_at, arm.kill_at),
         }
@@ -279,15 +279,15 @@ mod tests {
     }
 
     #[test]
-    fn postgresql_ends_before_it_bites() {
+    fn postgresql_ends_before_it_fires() {
         let mut machine = Machine::new(true, Some);
         machine.ask(arm(30), 0).unwrap();
         machine.promote(1).unwrap();
-        // Opened at 1 with 29 s left, of which a sixth is less than 5 s, it bites at 26, and PostgreSQL stops 4 s before that.
+        // Opened at 1 with 29 s left, of which a sixth is less than 5 s, it fires at 26, and PostgreSQL stops 4 s before that.
         assert_eq!(machine.due(1), at(22));
         machine.ask(arm(40), 10).unwrap();
         assert_eq!(machine.due(10), at(31));
-        // A renewal of which we hear late: it bites before the end of that lease, too.
+        // A renewal of which we hear late: it fires before the end of that lease, too.
         machine.ask(arm(50), 26).unwrap();
         assert_eq!((machine.fed, machine.due(26)), (2, at(42)));
         // One that brings nothing leaves it as it is.
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(
             machine.due(20),
             at(25),
-            "it is opened with 9 s of 10, and bites at 29"
+            "it is opened with 9 s of 10, and fires at 29"
         );
     }
 

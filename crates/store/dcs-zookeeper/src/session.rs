@@ -9,7 +9,7 @@ use howdah_types::BootTime;
 use crate::{
     Ensemble,
     connection::{CallError, Caller, Connection, Identity},
-    wire::{Code, Request, read_multi},
+    wire::{Code, Request, read_touch},
 };
 
 /// A server passes on to the leader of the ensemble which sessions it has heard, each time the leader asks: every half
@@ -108,18 +108,9 @@ impl Session {
 
     /// A write that changes nothing: when it is answered, the ensemble has decided it for a session that lives, and our server
     /// has all that was decided before.
-    pub(crate) async fn touch(
-        &mut self,
-        ensemble: &Ensemble,
-        path: &str,
-        deadline: BootTime,
-    ) -> Result<(), CallError> {
+    async fn touch(&mut self, ensemble: &Ensemble, path: &str, deadline: BootTime) -> Result<(), CallError> {
         let body = self.call(ensemble, Request::touch(path), deadline).await?;
-        match read_multi(&body)? {
-            // A refusal of the check is decided like any write.
-            Ok(_) | Err(Code::NoNode | Code::BadVersion | Code::NoAuth) => Ok(()),
-            Err(code) => Err(code.into()),
-        }
+        Ok(read_touch(&body)??)
     }
 
     /// One request, over a new connection if the last one has broken.

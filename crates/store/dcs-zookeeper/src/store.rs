@@ -14,7 +14,7 @@ use crate::{
     connection::{CallError, Caller},
     session::Session,
     watch::ZooWatcher,
-    wire::{Code, Node, Reader, Request, read_all, read_multi},
+    wire::{Code, Node, Reader, Request, read_all, read_multi, read_touch},
 };
 
 /// The session of a connection that only reads and writes shared nodes; it ends this long after it.
@@ -246,10 +246,7 @@ impl ZooStore {
     /// answered at once by a leader that the others have left.)
     async fn touch(&self, path: &str, deadline: BootTime) -> Result<(), CallError> {
         let body = self.call(Request::touch(path), deadline).await?;
-        match read_multi(&body)? {
-            Ok(_) | Err(Code::NoNode | Code::BadVersion | Code::NoAuth) => Ok(()),
-            Err(code) => Err(code.into()),
-        }
+        Ok(read_touch(&body)??)
     }
 
     /// The node; `None` if it does not exist.

@@ -394,6 +394,14 @@ pub(crate) fn read_multi(body: &[u8]) -> Result<Result<(), Code>, Malformed> {
     Ok(Ok(()))
 }
 
+/// The answer to [`Request::touch`]. A refusal of the check is decided like any write; another one says that the session has ended.
+pub(crate) fn read_touch(body: &[u8]) -> Result<Result<(), Code>, Malformed> {
+    Ok(match read_multi(body)? {
+        Ok(()) | Err(Code::NoNode | Code::BadVersion | Code::NoAuth) => Ok(()),
+        refused @ Err(_) => refused,
+    })
+}
+
 /// The nodes of [`Request::get_all`], in its order; `None` for those that do not exist.
 pub(crate) fn read_all(body: &[u8]) -> Result<Result<Vec<Option<Node>>, Code>, Malformed> {
     let mut reader = Reader::new(body);
