@@ -27,7 +27,7 @@ pub use dynamic::{
 pub use names::Names;
 pub use objects::{
     Live, Objects, POSTGRES_CONTAINER, TEMPLATE_VERSION, base_labels, objects, overruled_env, secret,
-    service_account,
+    service_account, template_version_of,
 };
 pub use rollout::{Pod, ROLL_ANNOTATION, Step, next as next_step};
 pub use settings::Settings;

@@ -20,6 +20,8 @@ pub struct Pod {
     pub ending: bool,
     /// Its container runs.
     pub running: bool,
+    /// Its node takes no new pods: it is being drained, or will be.
+    pub leaving: bool,
     /// Why its container cannot run, such as `ErrImagePull: …`.
     pub trouble: Option<String>,
 }
@@ -88,6 +90,17 @@ pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview]) 
         let stays: Vec<&Pod> = pods.iter().filter(|pod| pod.ordinal < wanted).collect();
         return hand_over(primary, &stays, rows, "its pod goes away with the scaling down");
     }
+    // The budget refuses the eviction of a primary: a drain waits until it is one no more. Without a replica elsewhere nothing
+    // can be done; replicas are evicted and come back on other nodes. One that must go for another reason is no candidate, or
+    // leadership would come back here.
+    if let Some(primary) = primary.filter(|pod| pod.leaving && !pod.ending) {
+        let stays = |pod: &&Pod| !pod.leaving && pod.ordinal < wanted && !stale(pod);
+        let elsewhere: Vec<&Pod> = pods.iter().filter(stays).collect();
+        let step = hand_over(primary, &elsewhere, rows, "its node is being drained");
+        if matches!(step, Step::Switchover { .. }) {
+            return step;
+        }
+    }
     if let Some(pod) = pods.iter().find(|pod| pod.ending) {
         return Step::Wait(format!("{} ends", pod.name));
     }
@@ -151,7 +164,13 @@ fn hand_over(primary: &Pod, candidates: &[&Pod], rows: &[MemberOverview], reason
         .filter(|member| member.streams() && behind(member) <= SWITCHOVER_LAG)
         // In synchronous mode only a synchronous standby may take over.
         .filter(|member| !has_sync || is_sync(member))
-        .min_by_key(|member| behind(member));
+        // One that would have to hand over again comes last.
+        .min_by_key(|member| {
+            let leaves = candidates
+                .iter()
+                .any(|pod| pod.name == member.name && pod.leaving);
+            (leaves, behind(member))
+        });
     match best {
         Some(member) => Step::Switchover {
             from: primary.name.clone(),
@@ -317,6 +336,65 @@ mod tests {
             }
         }
         panic!("it does not end: {told:?}");
+    }
+
+    #[test]
+    fn a_drain_beside_a_roll_or_a_scaling_ends() {
+        for closed in 0..8_u32 {
+            for stale in 0..8_u32 {
+                for wanted in 1..=3 {
+                    let pods = (0..3)
+                        .map(|ordinal| Pod {
+                            leaving: closed & (1 << ordinal) != 0,
+                            ..pod(ordinal, if stale & (1 << ordinal) == 0 { "new" } else { "old" })
+                        })
+                        .collect();
+                    let rows = vec![
+                        row(0, Leader, RUNNING, 0),
+                        row(1, Replica, STREAMING, 0),
+                        row(2, Replica, STREAMING, 0),
+                    ];
+                    let told = run(wanted, pods, rows);
+                    let switchovers = told.iter().filter(|step| step.starts_with("switch")).count();
+                    assert!(switchovers <= 3, "{closed:b} {stale:b} {wanted}: {told:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_primary_leaves_a_node_that_is_drained_if_a_replica_is_elsewhere() {
+        let closed = |ordinal| Pod {
+            leaving: true,
+            ..pod(ordinal, "new")
+        };
+        let rows = [
+            row(0, Leader, RUNNING, 0),
+            row(1, Replica, STREAMING, 0),
+            row(2, Replica, STREAMING, 0),
+        ];
+        // The replica beside it has to go as well, and may be on its way already.
+        let beside = Pod {
+            ending: true,
+            ..closed(1)
+        };
+        let step = next(3, "new", &[closed(0), beside, pod(2, "new")], &rows);
+        let Step::Switchover { from, to, .. } = step else {
+            panic!("{step:?}");
+        };
+        assert_eq!((from.as_str(), to.as_str()), ("c-0", "c-2"));
+        // Nowhere to go, and a replica on such a node: nothing is done.
+        assert_eq!(next(2, "new", &[closed(0), closed(1)], &rows[..2]), Step::Nothing);
+        assert_eq!(
+            next(2, "new", &[pod(0, "new"), closed(1)], &rows[..2]),
+            Step::Nothing
+        );
+        // A replica elsewhere that does not stream cannot take over.
+        let stopped = [rows[0].clone(), row(1, Replica, STARTING, 0)];
+        assert!(matches!(
+            next(2, "new", &[closed(0), pod(1, "new")], &stopped),
+            Step::Wait(_) | Step::Nothing
+        ));
     }
 
     #[test]

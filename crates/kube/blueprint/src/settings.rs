@@ -45,6 +45,24 @@ pub struct Settings {
     pub default_requests: BTreeMap<String, String>,
     /// The same for limits.
     pub default_limits: BTreeMap<String, String>,
+    /// The user that members run as unless a manifest names one; the image's own if unset.
+    pub spilo_runasuser: Option<i64>,
+    /// The same for the group.
+    pub spilo_runasgroup: Option<i64>,
+    /// The group of volumes.
+    pub spilo_fsgroup: Option<i64>,
+    /// Whether processes of upstream's image may get more rights than their parent; yes, unless set. Those of ours never may.
+    pub spilo_allow_privilege_escalation: Option<bool>,
+    /// Whether members have the node's rights.
+    pub spilo_privileged: bool,
+    /// Keep roles and databases as manifests say.
+    pub enable_database_access: bool,
+    /// The failsafe mode of clusters whose manifest does not say.
+    pub enable_patroni_failsafe_mode: bool,
+    /// Delete the Secrets of a deleted cluster.
+    pub enable_secrets_deletion: bool,
+    /// Delete the volume claims of a deleted cluster, and with them its data.
+    pub enable_persistent_volume_claim_deletion: bool,
     /// Roles that no manifest may make.
     pub protected_role_names: Vec<String>,
 }
@@ -75,6 +93,15 @@ impl Default for Settings {
             external_traffic_policy: text("Cluster"),
             default_requests: BTreeMap::new(),
             default_limits: BTreeMap::new(),
+            spilo_runasuser: None,
+            spilo_runasgroup: None,
+            spilo_fsgroup: None,
+            spilo_allow_privilege_escalation: None,
+            spilo_privileged: false,
+            enable_database_access: true,
+            enable_patroni_failsafe_mode: false,
+            enable_secrets_deletion: true,
+            enable_persistent_volume_claim_deletion: true,
             protected_role_names: PROTECTED_ROLES.map(text).to_vec(),
         }
     }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use howdah_blueprint::{Live, Settings, credentials, objects};
+use howdah_blueprint::{Live, Settings, credentials, objects, template_version_of};
 use howdah_manifest::Manifest;
 use serde_json::{Value, json};
 
@@ -138,17 +138,61 @@ fn what_counts_only_at_bootstrap_replaces_no_pod() {
 /// one for clusters that have it (`status.templateVersion`), and adds a file here; this one stays.
 #[test]
 fn each_version_of_the_template_is_what_it_was() {
-    for (version, golden) in [
-        (1, include_str!("golden/template-1.json")),
-        (2, include_str!("golden/template-2.json")),
+    for (version, image, golden) in [
+        (1, "", include_str!("golden/template-1.json")),
+        (2, "", include_str!("golden/template-2.json")),
+        (
+            3,
+            "ghcr.io/howdah/howdah:1",
+            include_str!("golden/template-3.json"),
+        ),
     ] {
         let live = Live {
             template: Some(version),
             ..Live::default()
         };
-        let set = objects(&manifest(&minimal()), &Settings::default(), &live).statefulset;
+        let mut settings = Settings::default();
+        if !image.is_empty() {
+            settings.docker_image = image.to_owned();
+        }
+        let set = objects(&manifest(&minimal()), &settings, &live).statefulset;
+        assert_eq!(template_version_of(&set), version);
         let golden: Value = serde_json::from_str(golden).unwrap();
         assert_eq!(json!(set.spec.unwrap().template), golden, "version {version}");
     }
-    assert_eq!(howdah_blueprint::TEMPLATE_VERSION, 2);
+    assert_eq!(howdah_blueprint::TEMPLATE_VERSION, 3);
+}
+
+/// What the Pod Security standard *restricted* asks for; upstream's image is started as upstream starts it.
+#[test]
+fn members_of_our_image_need_no_rights() {
+    let pod = |image: &str, privileged: bool| {
+        let settings = Settings {
+            docker_image: image.to_owned(),
+            spilo_privileged: privileged,
+            ..Settings::default()
+        };
+        let set = objects(&manifest(&minimal()), &settings, &Live::default()).statefulset;
+        json!(set.spec.unwrap().template)["spec"].clone()
+    };
+    let ours = pod("registry.example.com:5000/db/howdah:1", false);
+    let container = &ours["containers"][0]["securityContext"];
+    assert_eq!(ours["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(
+        ours["securityContext"]["seccompProfile"]["type"],
+        "RuntimeDefault"
+    );
+    assert_eq!(container["allowPrivilegeEscalation"], false);
+    assert_eq!(container["capabilities"]["drop"], json!(["ALL"]));
+    assert_eq!(container["readOnlyRootFilesystem"], true);
+    for theirs in [
+        pod("ghcr.io/zalando/spilo-17:4.0-p3", false),
+        pod("ghcr.io/howdah/howdah:1", true),
+    ] {
+        assert_eq!(theirs["securityContext"], Value::Null);
+        assert_eq!(
+            theirs["containers"][0]["securityContext"]["readOnlyRootFilesystem"],
+            false
+        );
+    }
 }

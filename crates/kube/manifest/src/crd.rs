@@ -5,6 +5,10 @@ use crate::{GROUP, KIND, PLURAL, VERSION, fields::spec_schema};
 /// The name of the CustomResourceDefinition.
 pub const CRD_NAME: &str = "postgresqls.acid.zalan.do";
 
+/// Which of two definitions is the newer one: the annotation of the definition that says so, and our number. It is raised with each
+/// change, so that an older operator beside a newer one takes nothing away.
+pub const CRD_REVISION: (&str, u32) = ("howdah.dev/definition", 1);
+
 /// The CustomResourceDefinition, ready to apply.
 ///
 /// `status` stays open for the fields beyond upstream's one word; `spec` is pruned to the known fields.
@@ -21,7 +25,11 @@ pub fn crd() -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": CRD_NAME, "labels": {"app.kubernetes.io/name": "postgres-operator"}},
+        "metadata": {
+            "name": CRD_NAME,
+            "labels": {"app.kubernetes.io/name": "postgres-operator"},
+            "annotations": {CRD_REVISION.0: CRD_REVISION.1.to_string()},
+        },
         "spec": {
             "group": GROUP,
             "names": {

@@ -23,7 +23,7 @@ mod spec;
 mod status;
 mod support;
 
-pub use crd::{CRD_NAME, crd};
+pub use crd::{CRD_NAME, CRD_REVISION, crd};
 pub use fields::{OLD_NAMES, spec_schema};
 pub use manifest::{Manifest, ManifestError, asks_for_other_data};
 pub use names::{

@@ -1,7 +1,8 @@
 /// The longest name that the objects of a cluster leave room for (63 less `-repl`).
 pub const MAX_NAME: usize = 58;
-/// The longest name that also leaves room for the hash of a StatefulSet's revision and the suffix of a CronJob.
-pub const RECOMMENDED_NAME: usize = 53;
+/// The longest name with which a real Kubernetes makes the pods: their label `controller-revision-hash` is the name, a dash and
+/// up to ten digits.
+pub const RECOMMENDED_NAME: usize = 52;
 
 /// DNS-1035: begins with a letter, then letters, digits and dashes, in lower case, and ends with no dash.
 #[must_use]

@@ -161,11 +161,16 @@ fn text_of(objects: &Objects) -> String {
 
 /// The pods' account is made if it is missing and never changed: it belongs to the namespace.
 async fn account(context: &Context, manifest: &Manifest) -> Result<(), OperatorError> {
+    if context.has_account(&manifest.namespace, now(), AGAIN) {
+        return Ok(());
+    }
     let (account, binding) = service_account(&manifest.namespace, &context.settings);
     let accounts = Api::<ServiceAccount>::namespaced(context.client.clone(), &manifest.namespace);
     create_if_missing(&accounts, &account).await?;
     let bindings = Api::<RoleBinding>::namespaced(context.client.clone(), &manifest.namespace);
-    create_if_missing(&bindings, &binding).await
+    create_if_missing(&bindings, &binding).await?;
+    context.made_account(&manifest.namespace, now());
+    Ok(())
 }
 
 async fn create_if_missing<K>(api: &Api<K>, object: &K) -> Result<(), OperatorError>

@@ -8,7 +8,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Resource,
-    api::{DeleteParams, DynamicObject, ListParams},
+    api::{DeleteParams, DynamicObject, ListParams, Preconditions},
     core::NamespaceResourceScope,
     runtime::controller::Action,
 };
@@ -25,7 +25,7 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Result
     let name = object.metadata.name.clone().unwrap_or_default();
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let ours = ListParams::default().labels(&selector(&base_labels(&name, &context.settings)));
-    delete::<StatefulSet>(context, &namespace, &Names(&name).cluster()).await?;
+    delete_all::<StatefulSet>(context, &namespace, &ours).await?;
     let pods = Api::<Pod>::namespaced(context.client.clone(), &namespace);
     let left = pods
         .list(&ours)
@@ -40,10 +40,14 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Result
     }
     delete_all::<Service>(context, &namespace, &ours).await?;
     delete_all::<PodDisruptionBudget>(context, &namespace, &ours).await?;
-    delete_all::<Secret>(context, &namespace, &ours).await?;
+    if context.settings.enable_secrets_deletion {
+        delete_all::<Secret>(context, &namespace, &ours).await?;
+    }
     delete_all::<ConfigMap>(context, &namespace, &ours).await?;
-    delete_all::<PersistentVolumeClaim>(context, &namespace, &ours).await?;
-    delete_claims(context, &namespace, &name).await?;
+    if context.settings.enable_persistent_volume_claim_deletion {
+        delete_all::<PersistentVolumeClaim>(context, &namespace, &ours).await?;
+        delete_claims(context, &namespace, &name).await?;
+    }
     context.forget(&ClusterKey {
         namespace,
         name: name.clone(),
@@ -61,22 +65,33 @@ async fn delete_claims(context: &Context, namespace: &str, cluster: &str) -> Res
         .await
         .map_err(OperatorError::kube("listing persistentvolumeclaims"))?;
     for claim in found.items {
-        let name = claim.metadata.name.unwrap_or_default();
-        if Names(cluster).is_claim(&name) {
-            delete::<PersistentVolumeClaim>(context, namespace, &name).await?;
+        let name = claim.metadata.name.as_deref().unwrap_or_default();
+        if Names(cluster).is_claim(name) {
+            delete_exactly(context, namespace, &claim).await?;
         }
     }
     Ok(())
 }
 
-async fn delete<K>(context: &Context, namespace: &str, name: &str) -> Result<(), OperatorError>
+/// Deletes an object, and no later one of its name: a request that is late must not meet the next cluster's.
+async fn delete_exactly<K>(context: &Context, namespace: &str, object: &K) -> Result<(), OperatorError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: object.meta().uid.clone(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    let name = object.meta().name.clone().unwrap_or_default();
     let api = Api::<K>::namespaced(context.client.clone(), namespace);
-    match api.delete(name, &DeleteParams::default()).await {
+    // What is gone, or another object by now, needs no deletion.
+    let is_gone = |code: u16| code == 404 || code == 409;
+    match api.delete(&name, &params).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(kube::Error::Api(status)) if is_gone(status.code) => Ok(()),
         Err(error) => Err(OperatorError::kube(format!("deleting {} {name}", K::kind(&())))(
             error,
         )),
@@ -93,9 +108,7 @@ where
         .await
         .map_err(OperatorError::kube(format!("listing {}", K::plural(&()))))?;
     for object in found.items {
-        if let Some(name) = &object.meta().name {
-            delete::<K>(context, namespace, name).await?;
-        }
+        delete_exactly(context, namespace, &object).await?;
     }
     Ok(())
 }

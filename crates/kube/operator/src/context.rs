@@ -1,9 +1,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use howdah_blueprint::{Settings, Step};
+use howdah_clock::now;
 use howdah_manifest::{GROUP, KIND, PLURAL, VERSION};
 use howdah_types::BootTime;
 use kube::{
@@ -15,9 +17,12 @@ use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
 
 use crate::{
+    fence::Fence,
     index::{Index, Indexed},
+    meter::Meter,
     objects::ClusterKey,
     observe::Seen,
+    setup::Setup,
 };
 
 /// `postgresql` objects: of a namespace, or of all.
@@ -46,7 +51,15 @@ pub(crate) fn selector(labels: &BTreeMap<String, String>) -> String {
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) settings: Settings,
+    pub(crate) fence: Fence,
+    pub(crate) meter: Arc<Meter>,
+    /// Which clusters are ours: those with this name in their annotation; empty: those without one.
+    pub(crate) controller_id: String,
+    /// When the term began.
+    pub(crate) begun: BootTime,
     index: Mutex<Index>,
+    /// When the members' account of a namespace was seen to be there.
+    accounts: Mutex<BTreeMap<String, BootTime>>,
     memory: Mutex<BTreeMap<ClusterKey, Memory>>,
 }
 
@@ -62,12 +75,20 @@ pub(crate) struct Memory {
     pub(crate) passwords: BTreeMap<String, String>,
     /// The restart or switchover that the operator asked for last, and when.
     pub(crate) asked: Option<(Step, BootTime)>,
+    /// The switchover that was told as an event last, since the cluster was ready.
+    pub(crate) announced: Option<Step>,
     /// The change of the dynamic configuration that was sent last, and when.
     pub(crate) configured: Option<(Map<String, Value>, BootTime)>,
     /// A Secret of the cluster lacks its labels: no watch reports a change of it.
     pub(crate) unwatched: bool,
     /// Why the last pass failed, if it did.
     pub(crate) failed: Option<Failed>,
+    /// How often in a row the status could not be written.
+    pub(crate) unwritten: u32,
+    /// Since when the StatefulSet has fewer pods than it wants.
+    pub(crate) short_since: Option<BootTime>,
+    /// Troubles of pods that were written as events and have not passed yet.
+    pub(crate) troubles: BTreeSet<String>,
     /// Notes that were written as events.
     pub(crate) told: BTreeSet<String>,
 }
@@ -102,11 +123,16 @@ pub(crate) struct DatabasePass {
 }
 
 impl Context {
-    pub(crate) fn new(client: Client, settings: Settings) -> Self {
+    pub(crate) fn new(client: Client, setup: Setup) -> Self {
         Context {
             client,
-            index: Mutex::new(Index::new(settings.clone())),
-            settings,
+            index: Mutex::new(Index::new(setup.settings.clone())),
+            settings: setup.settings,
+            fence: setup.fence,
+            meter: setup.meter,
+            controller_id: setup.controller_id,
+            begun: now(),
+            accounts: Mutex::default(),
             memory: Mutex::default(),
         }
     }
@@ -126,6 +152,17 @@ impl Context {
         self.index.lock().wrote(object);
     }
 
+    /// Whether the members' account of a namespace was there less than `long` ago.
+    pub(crate) fn has_account(&self, namespace: &str, at: BootTime, long: Duration) -> bool {
+        let accounts = self.accounts.lock();
+        accounts.get(namespace).is_some_and(|seen| at < *seen + long)
+    }
+
+    /// The members' account of a namespace is there.
+    pub(crate) fn made_account(&self, namespace: &str, at: BootTime) {
+        self.accounts.lock().insert(namespace.to_owned(), at);
+    }
+
     pub(crate) fn memory(&self, cluster: &ClusterKey) -> Memory {
         self.memory.lock().get(cluster).cloned().unwrap_or_default()
     }
@@ -135,6 +172,7 @@ impl Context {
     }
 
     pub(crate) fn forget(&self, cluster: &ClusterKey) {
+        self.meter.forget(cluster);
         self.memory.lock().remove(cluster);
     }
 }

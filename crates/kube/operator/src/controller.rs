@@ -1,23 +1,31 @@
-use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
+use std::{
+    fmt::Debug,
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use futures_util::{Stream, StreamExt, stream};
-use howdah_blueprint::Settings;
+use futures_util::{FutureExt, Stream, StreamExt, stream};
+use howdah_clock::now;
+use howdah_types::BootTime;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
+    core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod, Secret, Service},
     policy::v1::PodDisruptionBudget,
 };
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     api::DynamicObject,
+    core::NamespaceResourceScope,
     runtime::{
         Controller, WatchStreamExt,
-        controller::{Action, Config},
+        controller::{self, Action, Config},
         finalizer::{self, Event, finalizer},
-        reflector::ObjectRef,
+        reflector::{ObjectRef, Store},
         watcher,
     },
 };
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -25,7 +33,9 @@ use crate::{
     context::{Context, postgresql_api, resource, selector},
     error::kube_text,
     index::Indexed,
+    objects::ClusterKey,
     reconcile,
+    setup::Setup,
 };
 
 /// Upstream's finalizer: a deletion waits until the cluster's objects are gone.
@@ -37,80 +47,229 @@ const CONTROLLER: &str = "acid.zalan.do/controller";
 /// Delay of the next try after a failure; a change comes earlier.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// The first lists take this long at most, as a rule; until they are there, passes are tried after this pause.
+const SETTLE: Duration = Duration::from_secs(10);
+const LISTING: Duration = Duration::from_millis(100);
+
+/// A watch that fails is tried again at most this much later. After that it is taken to be well: it tells nothing of its own when it
+/// goes on where it was.
+const BLIND: Duration = Duration::from_secs(75);
+
 /// Several changes within this time are one pass.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// Runs the operator for all namespaces until `stop` ends. Clusters are worked on independently of one another.
-pub async fn run(client: Client, settings: Settings, stop: impl Future<Output = ()> + Send + Sync + 'static) {
-    let context = Arc::new(Context::new(client.clone(), settings));
-    let clusters = postgresql_api(client, None);
-    Controller::new_with(clusters, watcher::Config::default(), resource())
-        .with_config(Config::default().debounce(GATHER))
-        .reconcile_on(changes::<Pod>(&context))
-        .reconcile_on(changes::<ConfigMap>(&context))
-        .reconcile_on(changes::<StatefulSet>(&context))
-        .reconcile_on(changes::<Service>(&context))
-        .reconcile_on(changes::<PodDisruptionBudget>(&context))
-        .reconcile_on(changes::<Secret>(&context))
-        .reconcile_on(changes::<PersistentVolumeClaim>(&context))
-        .graceful_shutdown_on(stop)
-        .run(pass, after_failure, context)
-        .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::debug!(%error, "a pass has failed");
+/// An operator, for one term.
+pub struct Operator {
+    pub(crate) context: Arc<Context>,
+    namespace: Option<String>,
+    workers: u16,
+    nodes: bool,
+    /// Why the watch of clusters has failed last, and when.
+    blind: Mutex<Option<(String, BootTime)>>,
+    /// The clusters, once it has begun.
+    store: OnceLock<Store<DynamicObject>>,
+}
+
+impl Operator {
+    /// One that has not begun.
+    #[must_use]
+    pub fn new(client: Client, setup: Setup) -> Self {
+        Operator {
+            namespace: setup.namespace.clone(),
+            workers: setup.workers,
+            nodes: setup.nodes,
+            context: Arc::new(Context::new(client, setup)),
+            blind: Mutex::new(None),
+            store: OnceLock::new(),
+        }
+    }
+
+    /// Works until `stop` ends. Clusters are worked on independently of one another.
+    pub async fn run(&self, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+        let context = &self.context;
+        let namespace = self.namespace.as_deref();
+        let clusters = postgresql_api(context.client.clone(), namespace);
+        let controller = Controller::new_with(clusters, watcher::Config::default(), resource());
+        // An operator has one term.
+        let _ = self.store.set(controller.store());
+        controller
+            .with_config(Config::default().debounce(GATHER).concurrency(self.workers))
+            .reconcile_on(changes::<Pod>(context, namespace))
+            .reconcile_on(changes::<ConfigMap>(context, namespace))
+            .reconcile_on(changes::<StatefulSet>(context, namespace))
+            .reconcile_on(changes::<Service>(context, namespace))
+            .reconcile_on(changes::<PodDisruptionBudget>(context, namespace))
+            .reconcile_on(changes::<Secret>(context, namespace))
+            .reconcile_on(changes::<PersistentVolumeClaim>(context, namespace))
+            .reconcile_on(drained(context, self.nodes))
+            .graceful_shutdown_on(stop)
+            .run(pass, after_failure, Arc::clone(context))
+            .for_each(|result| {
+                self.heard(result.err());
+                std::future::ready(())
+            })
+            .await;
+    }
+
+    /// Takes the end of a pass, or of the watch of clusters.
+    fn heard(&self, error: Option<controller::Error<PassError, watcher::Error>>) {
+        match error {
+            Some(controller::Error::QueueError(error)) => {
+                let mut blind = self.blind.lock();
+                if blind.as_ref().is_none_or(|(_, at)| now() >= *at + BLIND) {
+                    tracing::warn!("The watch of clusters has failed and is tried again: {error}.");
+                }
+                *blind = Some((error.to_string(), now()));
             }
-        })
-        .await;
+            Some(error) => tracing::debug!(%error, "a pass has failed"),
+            None => {}
+        }
+    }
+
+    /// Whether it knows all clusters and their objects: before that it makes no pass.
+    ///
+    /// # Errors
+    /// What it does not know.
+    pub fn is_informed(&self) -> Result<(), String> {
+        if let Some((reason, at)) = &*self.blind.lock()
+            && now() < *at + BLIND
+        {
+            return Err(format!("the clusters cannot be watched: {reason}"));
+        }
+        let listed = self.store.get().is_some_and(|store| {
+            let ready = std::pin::pin!(store.wait_until_ready());
+            ready.now_or_never().is_some()
+        });
+        if listed && self.context.index().is_complete() {
+            Ok(())
+        } else {
+            Err("the clusters and their objects are still being listed".to_owned())
+        }
+    }
+
+    /// The clusters that are ours.
+    pub(crate) fn known(&self) -> Vec<Arc<DynamicObject>> {
+        let all = self.store.get().map(Store::state).unwrap_or_default();
+        let ours = |cluster: &Arc<DynamicObject>| is_ours(cluster, &self.context.controller_id);
+        all.into_iter().filter(ours).collect()
+    }
+}
+
+/// Whether a cluster belongs to the operator of this name.
+fn is_ours(cluster: &DynamicObject, controller_id: &str) -> bool {
+    let annotations = cluster.metadata.annotations.as_ref();
+    let owner = annotations.and_then(|all| all.get(CONTROLLER));
+    owner.map_or("", String::as_str) == controller_id
 }
 
 /// Watches one kind of our objects into the index: the clusters that need a pass. A watch that breaks begins again, with
 /// growing pauses; until then the index is as old as the last event.
-fn changes<K>(context: &Arc<Context>) -> impl Stream<Item = ObjectRef<DynamicObject>> + Send + 'static
+fn changes<K>(
+    context: &Arc<Context>,
+    namespace: Option<&str>,
+) -> impl Stream<Item = ObjectRef<DynamicObject>> + Send + use<K>
 where
-    K: Indexed + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Indexed + Resource<Scope = NamespaceResourceScope> + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let ours = watcher::Config::default().labels(&selector(&context.settings.cluster_labels));
     let context = context.clone();
-    watcher(Api::<K>::all(context.client.clone()), ours)
-        .default_backoff()
-        .flat_map(move |event| {
-            let changed = match event {
-                Ok(event) => context.index().take(event),
-                Err(error) => {
-                    tracing::warn!(kind = %K::kind(&()), %error, "A watch has failed and is tried again.");
-                    Vec::new()
+    let client = context.client.clone();
+    let api = match namespace {
+        Some(namespace) => Api::<K>::namespaced(client, namespace),
+        None => Api::<K>::all(client),
+    };
+    let mut failing = false;
+    watcher(api, ours).default_backoff().flat_map(move |event| {
+        let changed = match event {
+            Ok(event) => {
+                failing = false;
+                context.index().take(event)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(kind = %K::kind(&()), "A watch has failed and is tried again: {error}.");
                 }
-            };
-            let clusters = changed
-                .into_iter()
-                .map(|key| ObjectRef::new_with(&key.name, resource()).within(&key.namespace));
-            stream::iter(clusters.collect::<Vec<_>>())
-        })
+                Vec::new()
+            }
+        };
+        stream::iter(references(&context, &changed))
+    })
+}
+
+/// Watches nodes: the clusters with pods on one that was closed or opened.
+fn drained(
+    context: &Arc<Context>,
+    watches: bool,
+) -> impl Stream<Item = ObjectRef<DynamicObject>> + Send + use<> {
+    let context = context.clone();
+    let nodes = watcher(
+        Api::<Node>::all(context.client.clone()),
+        watcher::Config::default(),
+    );
+    let mut failing = false;
+    let nodes = nodes.default_backoff().flat_map(move |event| {
+        let changed = match event {
+            Ok(event) => {
+                failing = false;
+                context.index().take_node(event)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(
+                        "The watch of nodes has failed and is tried again; until then primaries do not leave nodes that \
+                         are drained: {error}."
+                    );
+                }
+                Vec::new()
+            }
+        };
+        stream::iter(references(&context, &changed))
+    });
+    if watches {
+        nodes.boxed()
+    } else {
+        stream::pending().boxed()
+    }
+}
+
+fn references(context: &Context, clusters: &[ClusterKey]) -> Vec<ObjectRef<DynamicObject>> {
+    context.meter.changed(clusters.iter());
+    clusters
+        .iter()
+        .map(|key| ObjectRef::new_with(&key.name, resource()).within(&key.namespace))
+        .collect()
 }
 
 async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, PassError> {
-    let mine = std::env::var("CONTROLLER_ID").unwrap_or_default();
-    let owner = object
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|all| all.get(CONTROLLER));
-    if owner.map_or("", String::as_str) != mine {
+    if !is_ours(&object, &context.controller_id) {
+        // It may have been.
+        context.forget(&ClusterKey::of_object(&object));
         return Ok(Action::await_change());
     }
     if !context.index().is_complete() {
-        return Ok(Action::requeue(GATHER));
+        // Within a moment at the start; as long as a kind cannot be listed, seldom.
+        let begun = now() < context.begun + SETTLE;
+        return Ok(Action::requeue(if begun { LISTING } else { RETRY }));
     }
-    let namespace = object.metadata.namespace.clone().unwrap_or_default();
-    let api = postgresql_api(context.client.clone(), Some(&namespace));
-    finalizer(&api, FINALIZER, object, |event| async {
+    let key = ClusterKey::of_object(&object);
+    let api = postgresql_api(context.client.clone(), Some(&key.namespace));
+    let work = finalizer(&api, FINALIZER, object, |event| async {
         match event {
             Event::Apply(object) => Ok(reconcile::cluster(&context, &object).await),
             Event::Cleanup(object) => cleanup::cluster(&context, &object).await,
         }
-    })
-    .await
-    .map_err(|error| PassError(Box::new(error)))
+    });
+    let meter = Arc::clone(&context.meter);
+    let _pass = meter.pass(&key);
+    match context.fence.hold(work).await {
+        // Its last finalizer was taken away by another client, and it is gone.
+        Some(Err(finalizer::Error::RemoveFinalizer(kube::Error::Api(status)))) if status.code == 404 => {
+            Ok(Action::await_change())
+        }
+        Some(done) => done.map_err(|error| PassError(Box::new(error))),
+        // Another operator may lead by now, and this one's term ends.
+        None => Ok(Action::await_change()),
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +277,13 @@ async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Actio
 struct PassError(Box<finalizer::Error<OperatorError>>);
 
 impl PassError {
+    fn reason(&self) -> &'static str {
+        match &*self.0 {
+            finalizer::Error::ApplyFailed(error) | finalizer::Error::CleanupFailed(error) => error.reason(),
+            _ => "finalizer",
+        }
+    }
+
     fn in_one_line(&self) -> String {
         match &*self.0 {
             finalizer::Error::ApplyFailed(error) | finalizer::Error::CleanupFailed(error) => {
@@ -132,7 +298,7 @@ impl PassError {
     }
 }
 
-fn after_failure(object: Arc<DynamicObject>, error: &PassError, _: Arc<Context>) -> Action {
+fn after_failure(object: Arc<DynamicObject>, error: &PassError, context: Arc<Context>) -> Action {
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let waits = matches!(
         &*error.0,
@@ -141,6 +307,7 @@ fn after_failure(object: Arc<DynamicObject>, error: &PassError, _: Arc<Context>)
     if waits {
         tracing::debug!(cluster = name, %error, "a deletion goes on");
     } else {
+        context.meter.failed(error.reason());
         tracing::warn!(cluster = name, %error, "A pass has failed.");
     }
     Action::requeue(RETRY)

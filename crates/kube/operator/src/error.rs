@@ -62,7 +62,7 @@ pub enum OperatorError {
 }
 
 /// What the API server says, without the structure around it.
-pub(crate) fn kube_text(error: &kube::Error) -> String {
+pub fn kube_text(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
@@ -109,9 +109,40 @@ impl OperatorError {
         matches!(self, OperatorError::Database { .. }) && self.class() == Class::Refused
     }
 
+    /// One word for metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            OperatorError::Kube { source, .. } => match &**source {
+                kube::Error::Api(status) => match status.code {
+                    401 | 403 => "api_forbidden",
+                    409 => "api_conflict",
+                    400 | 422 => "api_invalid",
+                    429 => "api_busy",
+                    _ => "api",
+                },
+                _ => "api_unreached",
+            },
+            OperatorError::Database { .. } => "database",
+            OperatorError::Parameters { .. } => "parameters",
+            OperatorError::Unreached { .. } => "agent_unreached",
+            OperatorError::Agent { .. } => "agent",
+            OperatorError::Tls(_) => "tls",
+            OperatorError::Waiting(_) => "waiting",
+            OperatorError::Missing(_) => "missing",
+            OperatorError::Machine(_) => "machine",
+        }
+    }
+
     /// The whole chain in one line.
-    pub(crate) fn in_one_line(&self) -> String {
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
         let mut text = self.to_string();
+        if let OperatorError::Kube { source, .. } = self
+            && matches!(**source, kube::Error::Api(_))
+        {
+            // The API's message is the whole of it.
+            return text;
+        }
         let mut cause = std::error::Error::source(self).and_then(std::error::Error::source);
         while let Some(inner) = cause {
             let more = inner.to_string();

@@ -11,7 +11,7 @@ use howdah_dcs::kubernetes::differs_by_renewal;
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
-        core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
+        core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod, Secret, Service},
         policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -105,6 +105,10 @@ pub(crate) struct Index {
     listing: BTreeMap<Kind, BTreeSet<Place>>,
     /// Kinds that have been listed at least once.
     listed: BTreeSet<Kind>,
+    /// Nodes that take no new pods.
+    cordoned: BTreeSet<String>,
+    /// The same, of a list that has not ended.
+    cordoned_next: Option<BTreeSet<String>>,
 }
 
 impl Index {
@@ -115,7 +119,51 @@ impl Index {
             homes: BTreeMap::new(),
             listing: BTreeMap::new(),
             listed: BTreeSet::new(),
+            cordoned: BTreeSet::new(),
+            cordoned_next: None,
         }
+    }
+
+    /// Takes an event of the watch of nodes. Returns the clusters that need a pass: those with a pod on a node that was
+    /// closed or opened.
+    pub(crate) fn take_node(&mut self, event: Event<Node>) -> Vec<ClusterKey> {
+        let is_closed = |node: &Node| {
+            let spec = node.spec.as_ref();
+            spec.is_some_and(|spec| spec.unschedulable == Some(true))
+        };
+        let changed = match event {
+            Event::Init => {
+                self.cordoned_next = Some(BTreeSet::new());
+                false
+            }
+            Event::InitApply(node) => {
+                if let (true, Some(next)) = (is_closed(&node), &mut self.cordoned_next) {
+                    next.insert(node.metadata.name.unwrap_or_default());
+                }
+                false
+            }
+            Event::InitDone => {
+                let next = self.cordoned_next.take().unwrap_or_default();
+                std::mem::replace(&mut self.cordoned, next) != self.cordoned
+            }
+            Event::Apply(node) => {
+                let name = node.metadata.name.clone().unwrap_or_default();
+                if is_closed(&node) {
+                    self.cordoned.insert(name)
+                } else {
+                    self.cordoned.remove(&name)
+                }
+            }
+            Event::Delete(node) => {
+                let name = node.metadata.name.unwrap_or_default();
+                self.cordoned.remove(&name)
+            }
+        };
+        if !changed {
+            return Vec::new();
+        }
+        let all = self.clusters.keys().cloned().collect();
+        self.that_changed(all)
     }
 
     /// Whether every kind has been listed: before that, an object that is not here may exist all the same.
@@ -188,7 +236,15 @@ impl Index {
     pub(crate) fn seen(&self, cluster: &ClusterKey) -> Seen {
         let none = Objects::default();
         let objects = self.clusters.get(cluster).map_or(&none, |entry| &entry.objects);
-        seen(&self.settings, cluster, objects)
+        seen(&self.settings, cluster, objects, &self.cordoned)
+    }
+
+    /// The objects of a cluster.
+    pub(crate) fn objects(&self, cluster: &ClusterKey) -> Objects {
+        self.clusters
+            .get(cluster)
+            .map(|entry| entry.objects.clone())
+            .unwrap_or_default()
     }
 
     fn put<K: Indexed>(&mut self, mut object: K) -> Vec<ClusterKey> {
@@ -271,7 +327,7 @@ impl Index {
             let Some(entry) = self.clusters.get(&key) else {
                 continue;
             };
-            let mark = seen(&self.settings, &key, &entry.objects).mark();
+            let mark = seen(&self.settings, &key, &entry.objects, &self.cordoned).mark();
             if entry.mark.as_ref() == Some(&mark) {
                 continue;
             }

@@ -237,3 +237,29 @@ fn a_fresh_list_of_one_cluster_replaces_what_was_known() {
             .is_empty()
     );
 }
+
+#[test]
+fn a_node_that_is_closed_starts_a_pass_of_the_clusters_on_it() {
+    use k8s_openapi::api::core::v1::{Node, NodeSpec};
+    let node = |closed: bool| {
+        let mut node = Node {
+            spec: Some(NodeSpec {
+                unschedulable: Some(closed),
+                ..NodeSpec::default()
+            }),
+            ..Node::default()
+        };
+        node.metadata.name = Some("n1".into());
+        node
+    };
+    let mut index = Index::new(Settings::default());
+    let mut pod = member("a-0", 1, "running", 0);
+    pod.spec.get_or_insert_default().node_name = Some("n1".into());
+    index.take(Event::Apply(pod));
+    assert_eq!(index.take_node(Event::Apply(node(false))), []);
+    assert_eq!(index.take_node(Event::Apply(node(true))), [a()]);
+    assert!(index.seen(&a()).pods[0].leaving);
+    assert_eq!(index.take_node(Event::Apply(node(true))), []);
+    assert_eq!(index.take_node(Event::Delete(node(true))), [a()]);
+    assert!(!index.seen(&a()).pods[0].leaving);
+}

@@ -10,6 +10,8 @@
 //!                                    │                              └──► agents.rs (configuration, restarts, switchovers)
 //!                                    └─► status and events (report.rs)              cleanup.rs (deletion)
 //! ```
+//!
+//! Of several processes one works, while its `fence.rs` is open. `meter.rs` counts, `describe.rs` is upstream's debug API.
 
 mod agents;
 mod apply;
@@ -17,13 +19,25 @@ mod cleanup;
 mod context;
 mod controller;
 mod database;
+mod definition;
+mod describe;
 mod error;
+mod fence;
 mod index;
+mod meter;
 mod objects;
 mod observe;
 mod reconcile;
 mod report;
+mod setup;
+mod trouble;
+mod waiting;
 
 pub use context::postgresql_api;
-pub use controller::run;
-pub use error::OperatorError;
+pub use controller::Operator;
+pub use definition::{definition_is_served, install_definition};
+pub use describe::redact;
+pub use error::{OperatorError, kube_text};
+pub use fence::Fence;
+pub use meter::Meter;
+pub use setup::Setup;

@@ -8,6 +8,7 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
     policy::v1::PodDisruptionBudget,
 };
+use kube::api::DynamicObject;
 
 /// Where a cluster is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +18,13 @@ pub(crate) struct ClusterKey {
 }
 
 impl ClusterKey {
+    pub(crate) fn of_object(object: &DynamicObject) -> Self {
+        ClusterKey {
+            namespace: object.metadata.namespace.clone().unwrap_or_default(),
+            name: object.metadata.name.clone().unwrap_or_default(),
+        }
+    }
+
     pub(crate) fn of(manifest: &Manifest) -> Self {
         ClusterKey {
             namespace: manifest.namespace.clone(),

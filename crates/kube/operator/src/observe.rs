@@ -16,7 +16,10 @@ use k8s_openapi::{
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::objects::{ClusterKey, Objects};
+use crate::{
+    objects::{ClusterKey, Objects},
+    waiting,
+};
 
 /// A cluster as it is.
 #[derive(Clone)]
@@ -202,7 +205,12 @@ fn notes_of(meta: &ObjectMeta) -> Value {
 }
 
 /// A cluster from its objects.
-pub(crate) fn seen(settings: &Settings, cluster: &ClusterKey, objects: &Objects) -> Seen {
+pub(crate) fn seen(
+    settings: &Settings,
+    cluster: &ClusterKey,
+    objects: &Objects,
+    cordoned: &BTreeSet<String>,
+) -> Seen {
     let service_versions = objects.services.values().map(|service| &service.metadata);
     let budget_versions = objects.budgets.values().map(|budget| &budget.metadata);
     let object_versions = service_versions
@@ -225,7 +233,7 @@ pub(crate) fn seen(settings: &Settings, cluster: &ClusterKey, objects: &Objects)
     let mut pods: Vec<Pod> = objects
         .pods
         .values()
-        .filter_map(|object| pod(object, &cluster.name))
+        .filter_map(|object| pod(object, &cluster.name, cordoned))
         .collect();
     pods.sort_by_key(|pod| pod.ordinal);
     // What a pod says of itself counts only while it runs: its agent may be dead.
@@ -286,7 +294,7 @@ fn size_of(claim: &PersistentVolumeClaim) -> Option<String> {
     Some(requests.get("storage")?.0.clone())
 }
 
-fn pod(object: &KubePod, cluster: &str) -> Option<Pod> {
+fn pod(object: &KubePod, cluster: &str, cordoned: &BTreeSet<String>) -> Option<Pod> {
     let name = object.metadata.name.clone()?;
     let ordinal = name.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()?;
     let status = object
@@ -295,12 +303,7 @@ fn pod(object: &KubePod, cluster: &str) -> Option<Pod> {
         .and_then(|status| status.container_statuses.as_ref())
         .and_then(|all| all.iter().find(|status| status.name == POSTGRES_CONTAINER));
     let state = status.and_then(|status| status.state.as_ref());
-    let waiting = state.and_then(|state| state.waiting.as_ref());
-    let trouble = waiting.and_then(|waiting| {
-        let reason = waiting.reason.clone()?;
-        let message = waiting.message.clone().unwrap_or_default();
-        Some(format!("{reason}: {message}"))
-    });
+    let trouble = waiting::of_pod(object, POSTGRES_CONTAINER);
     let label = |name: &str| {
         object
             .metadata
@@ -321,6 +324,11 @@ fn pod(object: &KubePod, cluster: &str) -> Option<Pod> {
         wanted: annotation.is_some_and(|value| value == "true"),
         ending: object.metadata.deletion_timestamp.is_some(),
         running: state.is_some_and(|state| state.running.is_some()),
+        leaving: object
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.node_name.as_ref())
+            .is_some_and(|node| cordoned.contains(node)),
         trouble,
     })
 }

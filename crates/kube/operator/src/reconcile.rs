@@ -7,7 +7,7 @@ use std::{
 
 use howdah_blueprint::{
     Live, Names, Observed, Step, TEMPLATE_VERSION, base_labels, credentials, dynamic_change, invalid_status,
-    next_step, overruled_env, status,
+    next_step, overruled_env, status, template_version_of,
 };
 use howdah_clock::now;
 use howdah_manifest::{Manifest, ManifestError, Status};
@@ -34,7 +34,7 @@ use crate::{
     index::Indexed,
     objects::ClusterKey,
     observe::Seen,
-    report,
+    report, trouble, waiting,
 };
 
 /// A cluster that is as it should be is compared again after this time.
@@ -54,10 +54,13 @@ const NOW: Duration = Duration::from_millis(250);
 pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action {
     let value = serde_json::to_value(object).unwrap_or_default();
     let before = Status::read(&value["status"]);
-    let manifest = match Manifest::read(&value) {
+    let mut manifest = match Manifest::read(&value) {
         Ok(manifest) => manifest,
         Err(error) => return refuse(context, object, &value, &before, &error).await,
     };
+    if context.settings.enable_patroni_failsafe_mode {
+        manifest.spec.patroni.failsafe_mode.get_or_insert(true);
+    }
     let key = ClusterKey::of(&manifest);
     if let Some(error) = manifest
         .needs_other_data()
@@ -87,6 +90,7 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
             Class::Retry | Class::Refused if times == 1 => tracing::warn!(cluster = manifest.name, "{told}"),
             Class::Retry | Class::Refused | Class::Bug => {}
         }
+        context.meter.failed(error.reason());
         pass.wake = after_failures(class, times);
         pass.memory.failed = Some(Failed {
             why: told.clone(),
@@ -98,14 +102,27 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
     }
     let (observed, wake, template) = (pass.observed, pass.wake, pass.template_now);
     let after = status(&manifest, &observed, &before, template, &report::timestamp());
-    announce(context, &manifest, &before, &after).await;
+    context.meter.phase(&key, &after.phase);
     let again = pass_after(&observed, memory.unwatched);
-    context.remember(&key, memory);
     if let Err(error) = report::write(context, object, &before, &after).await {
-        tracing::warn!(cluster = manifest.name, "{}", error.in_one_line());
-        return Action::requeue(NOW);
+        // Nothing is told: the next pass would find the same status, and tell it again.
+        memory.unwritten = memory.unwritten.saturating_add(1);
+        if memory.unwritten == 1 {
+            tracing::warn!(cluster = manifest.name, "{}", error.in_one_line());
+        }
+        context.meter.failed(error.reason());
+        let wake = after_failures(error.class(), memory.unwritten);
+        context.remember(&key, memory);
+        return Action::requeue(wake);
     }
+    memory.unwritten = 0;
     let is_ready = howdah_blueprint::ready(&after, manifest.generation);
+    if is_ready {
+        memory.troubles.clear();
+        memory.announced = None;
+    }
+    context.remember(&key, memory);
+    announce(context, &manifest, &before, &after).await;
     Action::requeue(if is_ready { again } else { wake })
 }
 
@@ -141,6 +158,9 @@ async fn refuse(
     let name = object.metadata.name.as_deref().unwrap_or_default();
     tracing::warn!(cluster = name, "The manifest cannot be acted on: {error}.");
     let after = invalid_status(&error.to_string(), generation, before, &report::timestamp());
+    let namespace = object.metadata.namespace.clone().unwrap_or_default();
+    let name = name.to_owned();
+    context.meter.phase(&ClusterKey { namespace, name }, &after.phase);
     match report::write(context, object, before, &after).await {
         Ok(()) => Action::await_change(),
         Err(_) => Action::requeue(SOON),
@@ -229,10 +249,19 @@ impl Pass<'_> {
         }
         self.forget_asked(&seen);
         let changed = matches!(configured, Ok(Configured::Changed));
-        let step = self.not_again(self.step(&seen, &statefulset, changed));
+        let mut step = self.not_again(self.step(&seen, &statefulset, changed));
+        let missing = trouble::of_missing_pod(context, self.key, &seen, self.memory).await;
+        if let Ok(Some(why)) = &missing {
+            self.tell_once(why).await;
+            // What can be done is done all the same: it may be the cure.
+            if matches!(step, Step::Nothing | Step::Wait(_)) {
+                step = Step::Wait(why.clone());
+            }
+        }
         self.observed.step = Some(step.clone());
         self.carry_out(&step, &agents).await?;
         configured?;
+        missing?;
         match database {
             // Starting servers and Services without endpoints are expected: they are not reported.
             Err(error) if error.is_passing() => {
@@ -285,6 +314,10 @@ impl Pass<'_> {
 
     /// Compares roles and databases, if a primary takes writes.
     async fn databases(&mut self, passwords: &BTreeMap<String, String>) -> Result<(), OperatorError> {
+        if !self.context.settings.enable_database_access {
+            self.observed.compared = true;
+            return Ok(());
+        }
         // The Services may have been made in this pass.
         let seen = self.context.seen(self.key);
         let Some(primary) = seen.primary() else {
@@ -312,6 +345,17 @@ impl Pass<'_> {
                 report::event(self.context, self.manifest, true, "Adapted", &note).await;
             }
             self.observed.skipped.push(note);
+        }
+        let lasting = |pod: &howdah_blueprint::Pod| {
+            let trouble = pod
+                .trouble
+                .as_ref()
+                .filter(|trouble| waiting::is_lasting(trouble))?;
+            Some(format!("{} cannot run: {trouble}", pod.name))
+        };
+        let troubles: Vec<String> = seen.pods.iter().filter_map(lasting).collect();
+        for trouble in troubles {
+            self.tell_once(&trouble).await;
         }
         self.observed.machine = seen.machine();
         let (manifest, settings) = (self.manifest, &self.context.settings);
@@ -343,6 +387,15 @@ impl Pass<'_> {
             self.observed.remarks.push(format!(
                 "Secret {secret} belongs to no user of the manifest any more: it stays, and so does its role"
             ));
+        }
+    }
+
+    /// Tells a trouble as an event, once until it has passed. A message may have an identifier or a time in it that changes: what
+    /// comes before the second colon tells troubles apart.
+    async fn tell_once(&mut self, trouble: &str) {
+        let kind: String = trouble.split(':').take(2).collect();
+        if self.memory.troubles.len() < 32 && self.memory.troubles.insert(kind) {
+            report::event(self.context, self.manifest, true, "Trouble", trouble).await;
         }
     }
 
@@ -382,13 +435,7 @@ impl Pass<'_> {
         if self.template_before != 0 {
             return self.template_before;
         }
-        let pod = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-        let probed = pod.is_some_and(|pod| {
-            pod.containers
-                .iter()
-                .any(|container| container.readiness_probe.is_some())
-        });
-        if probed { TEMPLATE_VERSION } else { 1 }
+        template_version_of(set)
     }
 
     /// The major that the servers run, as far as it was seen.
@@ -565,7 +612,11 @@ impl Pass<'_> {
             }
             Step::Switchover { from, to, reason } => {
                 let message = format!("{from} hands over to {to}: {reason}");
-                report::event(context, manifest, false, "Switchover", &message).await;
+                // One that is refused is asked for again, and told once.
+                if self.memory.announced.as_ref() != Some(step) {
+                    report::event(context, manifest, false, "Switchover", &message).await;
+                    self.memory.announced = Some(step.clone());
+                }
                 agents.switch(from, to).await?;
                 self.memory.asked = Some((step.clone(), now()));
             }

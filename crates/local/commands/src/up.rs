@@ -12,12 +12,12 @@ use howdah_blueprint::Settings;
 use howdah_clock::now;
 use howdah_http::sleep_until;
 use howdah_manifest::Status;
-use howdah_operator::postgresql_api;
+use howdah_operator::{Operator, Setup, install_definition, postgresql_api};
 use howdah_sandbox::{Images, Program, Sandbox, SandboxDir, purge, start};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{ListParams, Patch, PatchParams},
     runtime::{WatchStreamExt, watcher},
 };
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -119,13 +119,17 @@ async fn serve(args: &UpArgs, dir: &SandboxDir) -> anyhow::Result<u8> {
     };
     let running = start(sandbox).await?;
     let client = context::client(&dir.kubeconfig()).await?;
-    let generation = install_crd(&client).await?;
+    let generation = install_definition(&client).await?;
     mark_status_unknown(&client).await?;
     let (stop, mut stopped) = watch::channel(false);
     let definition = tokio::spawn(keep_definition(client.clone(), generation, stop.subscribe()));
-    let operator = tokio::spawn(howdah_operator::run(client, Settings::default(), async move {
-        let _ = stopped.wait_for(|stop| *stop).await;
-    }));
+    let operator = tokio::spawn(async move {
+        let operator = Operator::new(client, Setup::alone(Settings::default()));
+        let stop = async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        operator.run(stop).await;
+    });
     Server::announce(dir, true)?;
     println!(
         "The sandbox is up: API https://{}, state in {}.",
@@ -193,31 +197,6 @@ async fn detach(args: &UpArgs, dir: &SandboxDir) -> anyhow::Result<u8> {
     }
 }
 
-/// Puts the definition of clusters in place. Returns its generation.
-async fn install_crd(client: &Client) -> anyhow::Result<i64> {
-    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    // Anything beyond our definition is removed.
-    let present = crds.get_opt(howdah_manifest::CRD_NAME).await?;
-    let written = match present.and_then(|present| present.metadata.resource_version) {
-        None => {
-            let params = PatchParams::apply("howdah").force();
-            let own = Patch::Apply(howdah_manifest::crd());
-            crds.patch(howdah_manifest::CRD_NAME, &params, &own).await
-        }
-        Some(version) => {
-            let mut own: CustomResourceDefinition = serde_json::from_value(howdah_manifest::crd())?;
-            own.metadata.resource_version = Some(version);
-            let params = PostParams {
-                field_manager: Some("howdah".into()),
-                ..PostParams::default()
-            };
-            crds.replace(howdah_manifest::CRD_NAME, &params, &own).await
-        }
-    };
-    let written = written.context("installing the CustomResourceDefinition")?;
-    Ok(written.metadata.generation.unwrap_or(0))
-}
-
 /// Charts and manifests of the old operator bring its own definition along. With it the API would drop what is said of a
 /// cluster, so ours takes its place again.
 async fn keep_definition(client: Client, mut generation: i64, mut stop: watch::Receiver<bool>) {
@@ -246,7 +225,7 @@ async fn keep_definition(client: Client, mut generation: i64, mut stop: watch::R
             howdah_manifest::CRD_NAME
         );
         loop {
-            match install_crd(&client).await {
+            match install_definition(&client).await {
                 Ok(written) => {
                     generation = written;
                     break;

@@ -22,7 +22,7 @@ use k8s_openapi::{
 };
 
 pub use environment::overruled_env;
-pub use statefulset::{POSTGRES_CONTAINER, TEMPLATE_VERSION};
+pub use statefulset::{POSTGRES_CONTAINER, TEMPLATE_VERSION, template_version_of};
 
 use crate::Settings;
 

@@ -8,9 +8,9 @@ use k8s_openapi::{
             StatefulSetUpdateStrategy,
         },
         core::v1::{
-            Affinity, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction, PersistentVolumeClaim,
-            PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SecurityContext,
-            Volume, VolumeMount, VolumeResourceRequirements,
+            Affinity, Capabilities, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction,
+            PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec,
+            Probe, SeccompProfile, SecurityContext, Volume, VolumeMount, VolumeResourceRequirements,
         },
     },
     apimachinery::pkg::{
@@ -29,7 +29,53 @@ use crate::{APPLIED_ANNOTATION, Live, Names, Settings, applied_names, remembered
 /// an upgrade of the operator restarts nothing.
 ///
 /// 2: a readiness probe. A member whose PostgreSQL does not start is not Ready, and gets no connections from a Service.
-pub const TEMPLATE_VERSION: u32 = 2;
+/// 3: members of our image satisfy the Pod Security standard *restricted*.
+pub const TEMPLATE_VERSION: u32 = 3;
+
+/// The user and group of the image's PostgreSQL, as Spilo has them.
+const POSTGRES_USER: i64 = 101;
+const POSTGRES_GROUP: i64 = 103;
+
+/// Directories that a member writes beside its volume; everything else of the image is read-only.
+const WRITABLE: [(&str, &str); 2] = [("run", "/run"), ("tmp", "/tmp")];
+
+/// Whether the members need no rights: no user with privileges, no capability, nothing to write in the image. Upstream's image
+/// is started as upstream starts it.
+fn is_restricted(manifest: &Manifest, settings: &Settings, live: &Live) -> bool {
+    let image = manifest
+        .spec
+        .docker_image
+        .as_ref()
+        .unwrap_or(&settings.docker_image);
+    let name = image.rsplit('/').next().unwrap_or_default();
+    let name = name.split([':', '@']).next().unwrap_or_default();
+    live.template.unwrap_or(TEMPLATE_VERSION) >= 3 && !settings.spilo_privileged && !name.contains("spilo")
+}
+
+/// The version of the pod template that a StatefulSet looks like.
+#[must_use]
+pub fn template_version_of(statefulset: &StatefulSet) -> u32 {
+    let Some(pod) = statefulset
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.template.spec.as_ref())
+    else {
+        return TEMPLATE_VERSION;
+    };
+    let is_restricted = pod
+        .security_context
+        .as_ref()
+        .is_some_and(|context| context.seccomp_profile.is_some());
+    let is_probed = pod
+        .containers
+        .iter()
+        .any(|container| container.readiness_probe.is_some());
+    match (is_restricted, is_probed) {
+        (true, _) => 3,
+        (false, true) => 2,
+        (false, false) => 1,
+    }
+}
 
 /// Whether PostgreSQL runs. A replica without a primary is ready: it takes readers, and may be the next primary in a moment.
 fn readiness(manifest: &Manifest) -> Probe {
@@ -113,7 +159,7 @@ fn template(manifest: &Manifest, settings: &Settings, live: &Live) -> PodTemplat
             termination_grace_period_seconds: Some(settings.pod_terminate_grace_period),
             priority_class_name: spec.pod_priority_class_name.clone(),
             scheduler_name: spec.scheduler_name.clone(),
-            security_context: security(manifest),
+            security_context: security(manifest, settings, live),
             tolerations: typed_list(&spec.tolerations),
             topology_spread_constraints: typed_list(&spec.topology_spread_constraints),
             affinity: spec.node_affinity.as_ref().and_then(typed).map(|node| Affinity {
@@ -121,30 +167,69 @@ fn template(manifest: &Manifest, settings: &Settings, live: &Live) -> PodTemplat
                 ..Affinity::default()
             }),
             containers: vec![container(manifest, settings, live, shm)],
-            volumes: shm.then(|| {
-                vec![Volume {
-                    name: "dshm".into(),
-                    empty_dir: Some(EmptyDirVolumeSource {
-                        medium: Some("Memory".into()),
-                        ..EmptyDirVolumeSource::default()
-                    }),
-                    ..Volume::default()
-                }]
-            }),
+            volumes: Some(volumes(is_restricted(manifest, settings, live), shm))
+                .filter(|volumes| !volumes.is_empty()),
             ..PodSpec::default()
         }),
     }
 }
 
-fn security(manifest: &Manifest) -> Option<PodSecurityContext> {
+fn volumes(is_restricted: bool, shm: bool) -> Vec<Volume> {
+    let empty = |name: &str, medium: Option<&str>| Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: medium.map(str::to_owned),
+            ..EmptyDirVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    let mut volumes = Vec::new();
+    if shm {
+        volumes.push(empty("dshm", Some("Memory")));
+    }
+    if is_restricted {
+        volumes.extend(WRITABLE.iter().map(|(name, _)| empty(name, None)));
+    }
+    volumes
+}
+
+fn security(manifest: &Manifest, settings: &Settings, live: &Live) -> Option<PodSecurityContext> {
     let spec = &manifest.spec;
-    let context = PodSecurityContext {
-        run_as_user: spec.spilo_run_as_user,
-        run_as_group: spec.spilo_run_as_group,
-        fs_group: spec.spilo_fs_group,
+    let mut context = PodSecurityContext {
+        run_as_user: spec.spilo_run_as_user.or(settings.spilo_runasuser),
+        run_as_group: spec.spilo_run_as_group.or(settings.spilo_runasgroup),
+        fs_group: spec.spilo_fs_group.or(settings.spilo_fsgroup),
         ..PodSecurityContext::default()
     };
+    if is_restricted(manifest, settings, live) {
+        context.run_as_user.get_or_insert(POSTGRES_USER);
+        context.run_as_group.get_or_insert(POSTGRES_GROUP);
+        context.fs_group.get_or_insert(POSTGRES_GROUP);
+        context.run_as_non_root = Some(context.run_as_user != Some(0));
+        // A large volume is not walked through at each start.
+        context.fs_group_change_policy = Some("OnRootMismatch".into());
+        context.seccomp_profile = Some(SeccompProfile {
+            type_: "RuntimeDefault".into(),
+            ..SeccompProfile::default()
+        });
+    }
     (context != PodSecurityContext::default()).then_some(context)
+}
+
+fn container_security(manifest: &Manifest, settings: &Settings, live: &Live) -> SecurityContext {
+    let is_restricted = is_restricted(manifest, settings, live);
+    let escalation = settings.spilo_allow_privilege_escalation.unwrap_or(true);
+    SecurityContext {
+        // Nothing in our image could use it.
+        allow_privilege_escalation: Some(escalation && !is_restricted),
+        privileged: Some(settings.spilo_privileged),
+        read_only_root_filesystem: Some(is_restricted),
+        capabilities: is_restricted.then(|| Capabilities {
+            drop: Some(vec!["ALL".into()]),
+            ..Capabilities::default()
+        }),
+        ..SecurityContext::default()
+    }
 }
 
 fn container(manifest: &Manifest, settings: &Settings, live: &Live, shm: bool) -> Container {
@@ -170,6 +255,13 @@ fn container(manifest: &Manifest, settings: &Settings, live: &Live, shm: bool) -
             ..VolumeMount::default()
         });
     }
+    if is_restricted(manifest, settings, live) {
+        mounts.extend(WRITABLE.iter().map(|(name, path)| VolumeMount {
+            name: (*name).into(),
+            mount_path: (*path).into(),
+            ..VolumeMount::default()
+        }));
+    }
     Container {
         name: POSTGRES_CONTAINER.into(),
         image: Some(
@@ -185,12 +277,7 @@ fn container(manifest: &Manifest, settings: &Settings, live: &Live, shm: bool) -
         volume_mounts: Some(mounts),
         liveness_probe: spec.liveness_probe.as_ref().and_then(typed),
         readiness_probe: (live.template.unwrap_or(TEMPLATE_VERSION) >= 2).then(|| readiness(manifest)),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(true),
-            privileged: Some(false),
-            read_only_root_filesystem: Some(false),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(container_security(manifest, settings, live)),
         ..Container::default()
     }
 }

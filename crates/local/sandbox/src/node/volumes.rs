@@ -114,6 +114,8 @@ impl Node {
             return Ok(());
         }
         let _ = fs::remove_file(&target);
+        // One that every pod has is empty before the pod's first start.
+        let _ = fs::remove_dir(&target);
         symlink(source, &target).map_err(|error| format!("{}: {error}", target.display()))
     }
 
