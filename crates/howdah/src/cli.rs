@@ -37,6 +37,8 @@ pub enum Command {
     /// What a pod of the image begins with: from the environment to the agent.
     #[command(hide = true)]
     Entrypoint,
+    /// Make clusters be what their manifests say, on a Kubernetes.
+    Operator(howdah_operate::OperatorArgs),
     /// Look at a cluster and change it, with patronictl's commands and output.
     Ctl(howdah_ctl::CtlArgs),
     /// Print the completions for a shell.
@@ -152,7 +154,7 @@ pub fn as_called(args: impl Iterator<Item = OsString>, sandbox: &Path) -> Vec<Os
             args.splice(2..2, ["--kubeconfig".into(), sandbox.into()]);
         }
     }
-    args
+    howdah_operate::with_double_dashes(args)
 }
 
 #[cfg(test)]

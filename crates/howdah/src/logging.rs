@@ -50,6 +50,17 @@ pub fn start(level: &str) -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("{error}"))
 }
 
+/// For a server other than the agent: at the level `INFO`, in lines of text or of JSON.
+pub fn start_for_server(json: bool) -> anyhow::Result<()> {
+    let subscriber = subscriber("INFO")?.with_target(false);
+    let started = if json {
+        subscriber.json().flatten_event(true).try_init()
+    } else {
+        subscriber.try_init()
+    };
+    started.map_err(|error| anyhow::anyhow!("{error}"))
+}
+
 /// The same, in lines that look as the configuration says.
 pub fn start_as(log: LogConfig) -> anyhow::Result<()> {
     if let Some(file) = &log.file {
@@ -82,7 +93,7 @@ fn subscriber(level: &str) -> anyhow::Result<Subscriber<Format>> {
         _ => "info",
     };
     // The Kubernetes client wraps every line of a pass in a span of its own.
-    let filter = format!("{level},kube_runtime=warn,kube_client=warn,kube=warn");
+    let filter = format!("{level},kube_runtime=warn,kube_client=off,kube=warn");
     let filter = EnvFilter::try_from_env("HOWDAH_LOG").or_else(|_| EnvFilter::try_new(filter))?;
     Ok(tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
                     if is_fine { 0 } else { code }
                 })
         }
+        Command::Operator(args) => operator(&args),
         Command::Entrypoint => howdah_entrypoint::run(),
         Command::Cluster(command) => cluster(command),
         Command::Completions { shell } => {
@@ -118,6 +119,13 @@ fn generate(args: &AgentArgs) -> anyhow::Result<u8> {
         .with_context(|| path.display().to_string())?;
     println!("Written to {}.", path.display());
     Ok(0)
+}
+
+/// Upstream's variable asks for lines of JSON.
+fn operator(args: &howdah_operate::OperatorArgs) -> anyhow::Result<u8> {
+    let asks = std::env::var("ENABLE_JSON_LOGGING").is_ok_and(|value| value == "true");
+    logging::start_for_server(asks)?;
+    howdah_operate::run(args)
 }
 
 /// Only the server logs; the other commands print.

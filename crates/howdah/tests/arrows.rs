@@ -102,6 +102,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "operate",
+        &["types", "clock", "http", "manifest", "blueprint", "operator"],
+    ),
+    (
         "commands",
         &[
             "types",
@@ -116,7 +120,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "howdah",
-        &["agent", "ctl", "guard", "entrypoint", "commands", "config"],
+        &[
+            "agent",
+            "ctl",
+            "guard",
+            "entrypoint",
+            "operate",
+            "commands",
+            "config",
+        ],
     ),
     ("testkit", &["types", "clock", "proc", "http"]),
     ("model", &["types", "pgconf", "config", "dcs", "ha", "guard"]),
@@ -126,6 +138,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "types", "clock", "proc", "config", "dcs", "stores", "http", "testkit",
         ],
     ),
+    ("kubernetes-tests", &["types", "clock"]),
     ("bench", &["types", "clock", "http", "testkit"]),
 ];
 
