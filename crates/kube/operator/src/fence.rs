@@ -66,15 +66,15 @@ mod tests {
 
     #[tokio::test]
     async fn work_goes_on_while_the_moment_is_moved_and_ends_when_it_comes() {
-        let (moment, seen) = watch::channel(now() + Duration::from_millis(100));
+        let (moment, seen) = watch::channel(now() + Duration::from_secs(1));
         let fence = Fence::until(seen);
         let renewing = async {
-            for _ in 0..5 {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                moment.send_replace(now() + Duration::from_millis(100));
+            for _ in 0..15 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                moment.send_replace(now() + Duration::from_secs(1));
             }
         };
-        let long = fence.hold(tokio::time::sleep(Duration::from_millis(200)));
+        let long = fence.hold(tokio::time::sleep(Duration::from_millis(1300)));
         let (done, ()) = tokio::join!(long, renewing);
         assert!(done.is_some(), "the moment was moved on in time");
         let endless = fence.hold(std::future::pending::<()>());
