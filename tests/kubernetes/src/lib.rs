@@ -155,6 +155,28 @@ impl Namespace {
         last
     }
 
+    /// The events of clusters, as text.
+    pub fn cluster_events(&self) -> String {
+        let of_clusters = "involvedObject.kind=postgresql";
+        self.kubectl(&["get", "events", "--field-selector", of_clusters, "-o", "json"])
+    }
+
+    /// A kubeconfig with the credentials of a ServiceAccount of this namespace.
+    pub fn kubeconfig_of(&self, account: &str, dir: &Path) -> PathBuf {
+        let token = self.kubectl(&["create", "token", account]);
+        let own = self.kube.kubectl(&["config", "view", "--raw", "-o", "json"]);
+        let own: Value = serde_json::from_str(&own).unwrap();
+        let limited = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": own["clusters"][0]["cluster"]}],
+            "users": [{"name": "u", "user": {"token": token.trim()}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": self.name}}],
+        });
+        let path = dir.join(format!("{account}.yaml"));
+        std::fs::write(&path, limited.to_string()).unwrap();
+        path
+    }
+
     /// A role's password in its Secret.
     pub fn password(&self, cluster: &str, role: &str) -> String {
         let secret = format!("{role}.{cluster}.credentials.postgresql.acid.zalan.do");

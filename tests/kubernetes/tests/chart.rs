@@ -110,7 +110,10 @@ fn it_is_installed_upgraded_and_uninstalled() {
         || ns.get("deployment", &ns.name).is_null(),
         || "the Deployment is gone".to_owned(),
     );
-    // Clusters outlive the operator: their definition stays.
+    // Clusters outlive the operator: their definition stays, and the members' rights.
+    let members = format!("{}-pod", ns.name);
+    assert!(!ns.get("clusterrole", &members).is_null());
+    kube.kubectl(&["delete", "clusterrole", &members]);
     assert!(!ns.get("crd", "postgresqls.acid.zalan.do").is_null());
 }
 

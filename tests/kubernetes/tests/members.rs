@@ -540,14 +540,7 @@ fn an_image_that_is_missing_is_named_within_seconds() {
         || status().contains("ErrImagePull") || status().contains("ImagePullBackOff"),
         status,
     );
-    let events = ns.kubectl(&[
-        "get",
-        "events",
-        "--field-selector",
-        "involvedObject.kind=postgresql",
-        "-o",
-        "json",
-    ]);
+    let events = ns.cluster_events();
     assert!(events.contains("ImagePull"), "{events}");
     // The image is corrected: the cluster comes up without further help.
     ns.patch("postgresql", "acid-a", &json!({"spec": {"dockerImage": null}}));

@@ -300,14 +300,7 @@ fn the_manifest_is_not_rewritten_and_its_status_says_what_was_seen() {
         waited.is_err(),
         "it is not ready, since nothing runs on pretended nodes"
     );
-    let events = ns.kubectl(&[
-        "get",
-        "events",
-        "--field-selector",
-        "involvedObject.kind=postgresql",
-        "-o",
-        "json",
-    ]);
+    let events = ns.cluster_events();
     assert!(events.contains("\"reason\": \"Create\""), "{events}");
 }
 
@@ -424,14 +417,7 @@ fn a_quota_is_named_as_the_reason() {
         || status_text(&ns).contains("exceeded quota"),
         || status_text(&ns),
     );
-    let events = ns.kubectl(&[
-        "get",
-        "events",
-        "--field-selector",
-        "involvedObject.kind=postgresql",
-        "-o",
-        "json",
-    ]);
+    let events = ns.cluster_events();
     assert!(events.contains("exceeded quota"), "{events}");
 }
 
@@ -498,4 +484,18 @@ fn a_restart_of_pods_is_not_asked_for_by_a_manifest_that_is_applied_again() {
         json!(before.as_i64().unwrap() + 1),
         "one change, one write"
     );
+}
+
+#[test]
+fn a_namespace_that_is_made_again_gets_its_account_again() {
+    let Some(kube) = control_plane() else { return };
+    let ns = cluster(&kube, "twice", |_| {});
+    ns.kubectl(&["delete", "postgresql", "acid-a", "--timeout=60s"]);
+    kube.kubectl(&["delete", "namespace", &ns.name, "--timeout=60s"]);
+    kube.kubectl(&["create", "namespace", &ns.name]);
+    ns.apply(minimal("acid-a"));
+    ns.wait("serviceaccount", "postgres-pod", "is made again", |account| {
+        !account.is_null()
+    });
+    ns.wait("pod", "acid-a-0", "is made", |pod| !pod.is_null());
 }

@@ -115,10 +115,7 @@ fn a_frozen_leader_makes_no_pass_when_it_wakes_up() {
         set["spec"]["replicas"] == 1
     });
     first.signal(Signal::CONT);
-    until(
-        || first.text().contains("does not lead any more"),
-        || first.text(),
-    );
+    until(|| first.text().contains("no longer leads"), || first.text());
     ns.patch("postgresql", "acid-a", &json!({"spec": {"numberOfInstances": 2}}));
     ns.wait("statefulset", "acid-a", "has two replicas", |set| {
         set["spec"]["replicas"] == 2
@@ -212,17 +209,7 @@ fn the_role_has_what_is_asked_for_and_nothing_else() {
         .unwrap();
     let rendered = String::from_utf8(rendered.stdout).unwrap();
     kube.try_kubectl(&["apply", "-f", "-"], &rendered).unwrap();
-    let token = ns.kubectl(&["create", "token", &ns.name]);
-    let kubeconfig = dir.path().join("account.yaml");
-    let own: Value = serde_json::from_str(&kube.kubectl(&["config", "view", "--raw", "-o", "json"])).unwrap();
-    let cluster = &own["clusters"][0]["cluster"];
-    let limited = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": cluster}],
-        "users": [{"name": "u", "user": {"token": token.trim()}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": ns.name}}],
-    });
-    std::fs::write(&kubeconfig, limited.to_string()).unwrap();
+    let kubeconfig = ns.kubeconfig_of(&ns.name, dir.path());
     let args = [
         "--configuration",
         &ns.name,
@@ -355,16 +342,7 @@ fn a_missing_right_is_named_and_tried_again_seldom() {
     let Some(kube) = control_plane() else { return };
     let (ns, dir) = (kube.namespace("norights"), tempfile::tempdir().unwrap());
     ns.kubectl(&["create", "serviceaccount", "bare"]);
-    let token = ns.kubectl(&["create", "token", "bare"]);
-    let own: Value = serde_json::from_str(&kube.kubectl(&["config", "view", "--raw", "-o", "json"])).unwrap();
-    let limited = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": own["clusters"][0]["cluster"]}],
-        "users": [{"name": "u", "user": {"token": token.trim()}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": ns.name}}],
-    });
-    let kubeconfig = dir.path().join("bare.yaml");
-    std::fs::write(&kubeconfig, limited.to_string()).unwrap();
+    let kubeconfig = ns.kubeconfig_of("bare", dir.path());
     let args = ["--namespace", ns.name.as_str(), "--no-leader-election"];
     let operator = OwnOperator::start(&kubeconfig, dir.path(), "bare", &args);
     until(

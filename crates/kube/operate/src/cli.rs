@@ -50,16 +50,16 @@ pub struct OperatorArgs {
     #[arg(long, env = "OPERATOR_LEASE", value_name = "NAME")]
     pub lease: Option<String>,
     /// Lead without a Lease: there is no other replica.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
+    #[arg(long)]
     pub no_leader_election: bool,
     /// Leave roles and databases alone (upstream's flag).
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
+    #[arg(long)]
     pub nodatabaseaccess: bool,
     /// Upstream's flag: use a kubeconfig although this is a pod.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
+    #[arg(long)]
     pub outofcluster: bool,
     /// Upstream's flag; no teams API is asked in any case.
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, hide = true)]
     pub noteamsapi: bool,
     /// Upstream's flag, without effect: requests are not limited, since an idle cluster costs less than one a minute.
     #[arg(long, hide = true, value_name = "N")]
@@ -69,19 +69,40 @@ pub struct OperatorArgs {
     pub kubeburst: Option<u32>,
 }
 
-/// Upstream's operator is a Go program: its flags may be written with one dash (`-kubeqps=20`).
+/// Switches, which a Go program also takes with a value.
+const SWITCHES: [&str; 4] = [
+    "no-leader-election",
+    "nodatabaseaccess",
+    "outofcluster",
+    "noteamsapi",
+];
+
+/// Upstream's operator is a Go program: its flags may be written with one dash (`-kubeqps=20`), and switches with a value
+/// (`--nodatabaseaccess=true`).
 #[must_use]
 pub fn with_double_dashes(args: Vec<OsString>) -> Vec<OsString> {
     if args.get(1).is_none_or(|command| command != "operator") {
         return args;
     }
-    let double = |arg: OsString| match arg.to_str() {
-        Some(text) if text.starts_with('-') && !text.starts_with("--") && text.len() > 2 => {
-            OsString::from(format!("-{text}"))
-        }
-        _ => arg,
+    args.into_iter().filter_map(as_ours).collect()
+}
+
+/// One argument; `None`: a switch that is off.
+fn as_ours(arg: OsString) -> Option<OsString> {
+    let Some(text) = arg.to_str() else {
+        return Some(arg);
     };
-    args.into_iter().map(double).collect()
+    let is_single = text.starts_with('-') && !text.starts_with("--") && text.len() > 2;
+    let text = if is_single {
+        format!("-{text}")
+    } else {
+        text.to_owned()
+    };
+    match text.strip_prefix("--").and_then(|flag| flag.split_once('=')) {
+        Some((name, "true")) if SWITCHES.contains(&name) => Some(format!("--{name}").into()),
+        Some((name, "false")) if SWITCHES.contains(&name) => None,
+        _ => Some(text.into()),
+    }
 }
 
 #[cfg(test)]
@@ -90,26 +111,38 @@ mod tests {
 
     #[test]
     fn flags_of_a_go_program_are_understood() {
-        use clap::Parser;
-        #[derive(Parser)]
-        struct Line {
-            #[command(flatten)]
-            args: OperatorArgs,
-        }
-        let line = [
-            "operator",
-            "--nodatabaseaccess=true",
-            "--outofcluster=false",
-            "--noteamsapi",
-            "--kubeburst=5",
-        ];
-        let args = Line::parse_from(line).args;
-        assert!(args.nodatabaseaccess && !args.outofcluster && args.noteamsapi);
         let words = |list: &[&str]| list.iter().map(OsString::from).collect::<Vec<_>>();
-        let given = words(&["howdah", "operator", "-kubeqps=20", "-h", "--namespace", "-"]);
-        let wanted = words(&["howdah", "operator", "--kubeqps=20", "-h", "--namespace", "-"]);
+        let given = words(&[
+            "howdah",
+            "operator",
+            "-kubeqps=20",
+            "-h",
+            "--nodatabaseaccess=true",
+            "-outofcluster=false",
+            "-noteamsapi",
+            "--namespace",
+            "-",
+        ]);
+        let wanted = words(&[
+            "howdah",
+            "operator",
+            "--kubeqps=20",
+            "-h",
+            "--nodatabaseaccess",
+            "--noteamsapi",
+            "--namespace",
+            "-",
+        ]);
         assert_eq!(with_double_dashes(given), wanted);
         let other = words(&["howdah", "list", "-oyaml"]);
         assert_eq!(with_double_dashes(other.clone()), other);
+        // Each switch is a flag of the command.
+        let command = OperatorArgs::augment_args(clap::Command::new("operator"));
+        for switch in SWITCHES {
+            assert!(
+                command.get_arguments().any(|arg| arg.get_long() == Some(switch)),
+                "{switch}"
+            );
+        }
     }
 }

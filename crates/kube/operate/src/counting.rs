@@ -101,7 +101,7 @@ where
         let goes_on = asked.verb == "watch";
         let mut count = Count {
             requests: Arc::clone(&self.requests),
-            asked: Some(asked),
+            asked,
             code: 0,
         };
         let answer = self.inner.call(request);
@@ -129,14 +129,12 @@ where
 /// Counts its request when it is dropped: one that was given up is counted as one without an answer.
 struct Count {
     requests: Arc<Requests>,
-    asked: Option<Asked>,
+    asked: Asked,
     code: u16,
 }
 
 impl Drop for Count {
     fn drop(&mut self) {
-        if let Some(asked) = self.asked.take() {
-            self.requests.count(asked, self.code);
-        }
+        self.requests.count(std::mem::take(&mut self.asked), self.code);
     }
 }

@@ -185,7 +185,7 @@ impl Election {
         match timeout_at(deadline, writing).await {
             Ok(Ok(written)) => {
                 if what != Move::Renew {
-                    tracing::info!(lease = self.lease, name = self.name, "This operator leads now.");
+                    tracing::info!(lease = self.lease, name = self.name, "This replica leads now.");
                 }
                 candidate.wrote(sent);
                 self.tell(&self.name, Some(&written));
@@ -259,10 +259,7 @@ impl Election {
 
     async fn give_back(&self) -> anyhow::Result<()> {
         let Some(mut lease) = self.known.lock().take() else {
-            anyhow::bail!(
-                "The Lease {} is not given back, since its state is not known",
-                self.lease
-            );
+            anyhow::bail!("giving the Lease {} back: its state is not known", self.lease);
         };
         if let Some(spec) = &mut lease.spec {
             spec.holder_identity = Some(String::new());

@@ -158,7 +158,7 @@ async fn begin(args: &OperatorArgs) -> anyhow::Result<Begun> {
     })
 }
 
-/// Reads the configuration again and again. Another one is worked by at once; one that cannot be used changes nothing, and is named.
+/// Reads the configuration again and again. A changed one takes effect at once; one that cannot be used changes nothing, and is named.
 async fn follow_configuration(
     client: &Client,
     args: &OperatorArgs,
@@ -168,13 +168,13 @@ async fn follow_configuration(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut failing = String::new();
+    let mut last = Arc::clone(&newest.borrow());
     loop {
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return,
             () = sleep_until(now() + REREAD) => {}
         }
-        let known = Arc::clone(&newest.borrow());
         let read = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return,
@@ -183,21 +183,19 @@ async fn follow_configuration(
         match read {
             Ok(read) => {
                 failing.clear();
-                let shown_before = shown.configured.swap(Arc::new(read.said.clone()));
-                if *shown_before == read.said {
-                    continue;
-                }
-                for note in read.notes.iter().filter(|note| !known.notes.contains(note)) {
+                for note in read.notes.iter().filter(|note| !last.notes.contains(note)) {
                     tracing::warn!("{note}.");
                 }
-                if read.listen != known.listen && args.listen.is_none() {
+                if read.listen != last.listen && args.listen.is_none() {
                     tracing::warn!("A change of api_port takes effect when the operator is restarted.");
                 }
-                if read.is_same(&known) {
-                    continue;
+                shown.configured.store(Arc::new(read.said.clone()));
+                let read = Arc::new(read);
+                if !read.is_same(&last) {
+                    tracing::info!("The configuration has changed and takes effect.");
+                    newest.send_replace(Arc::clone(&read));
                 }
-                tracing::info!("The configuration has changed and takes effect.");
-                newest.send_replace(Arc::new(read));
+                last = read;
             }
             Err(error) => {
                 let error = format!("{error:#}");

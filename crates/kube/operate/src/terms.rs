@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::{configuration::Configuration, routes::Shown};
 
-/// Passes that run may end in this time when a term ends in peace.
+/// Passes under way may take this long when a term ends without the Lease being lost.
 const LAST: Duration = Duration::from_secs(20);
 
 /// The API serves a definition that was just written in this time.
@@ -21,7 +21,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// The operator's terms: while this replica leads.
 pub(crate) struct Terms {
     pub(crate) client: Client,
-    /// As it was read last. Another one ends the term, and begins the next one.
+    /// As it was read last. A changed one ends the term and begins the next one.
     pub(crate) configuration: watch::Receiver<Arc<Configuration>>,
     pub(crate) shown: Arc<Shown>,
     /// Until when it leads.
@@ -30,8 +30,8 @@ pub(crate) struct Terms {
 
 /// Why a term has ended.
 enum End {
-    /// The process is asked to stop, or the configuration is another one: passes that run end first.
-    Peace,
+    /// The process is asked to stop, or the configuration has changed: passes under way end first.
+    Graceful,
     /// Another replica may lead: everything stops where it is.
     Lost,
     /// The operator itself has ended.
@@ -119,15 +119,15 @@ impl Terms {
         let mut work = std::pin::pin!(work);
         let end = tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => End::Peace,
+            _ = stop.wait_for(|stop| *stop) => End::Graceful,
             // The term is over as soon as the fence is closed.
             _ = fence.hold(std::future::pending::<()>()) => End::Lost,
-            _ = configuration.changed() => End::Peace,
+            _ = configuration.changed() => End::Graceful,
             () = &mut work => End::Alone,
         };
         match end {
-            End::Lost => tracing::warn!("This replica does not lead any more: it waits for the Lease."),
-            End::Peace => {
+            End::Lost => tracing::warn!("This replica no longer leads; it waits for the Lease."),
+            End::Graceful => {
                 ending.send_replace(true);
                 // A pass is bound by the fence as before.
                 let _ = timeout_at(now() + LAST, &mut work).await;

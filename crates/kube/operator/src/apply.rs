@@ -137,7 +137,7 @@ pub(crate) async fn cluster(
     {
         return Ok(statefulset.clone());
     }
-    account(context, manifest).await?;
+    account(context, manifest, live).await?;
     apply(context, &wanted.primary_service).await?;
     apply(context, &wanted.replica_service).await?;
     apply(context, &wanted.primary_budget).await?;
@@ -160,8 +160,10 @@ fn text_of(objects: &Objects) -> String {
 }
 
 /// The pods' account is made if it is missing and never changed: it belongs to the namespace.
-async fn account(context: &Context, manifest: &Manifest) -> Result<(), OperatorError> {
-    if context.has_account(&manifest.namespace, now(), AGAIN) {
+async fn account(context: &Context, manifest: &Manifest, live: &Live) -> Result<(), OperatorError> {
+    // A new cluster may be in a namespace that was deleted and made again.
+    let is_new = live.statefulset.is_none();
+    if !is_new && context.has_account(&manifest.namespace, now(), AGAIN) {
         return Ok(());
     }
     let (account, binding) = service_account(&manifest.namespace, &context.settings);
