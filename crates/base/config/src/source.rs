@@ -31,7 +31,8 @@ pub fn load(sources: &[Source]) -> Result<Map<String, Value>, ConfigError> {
             message,
         };
         let value: Option<Value> = serde_saphyr::from_str_with_options(&source.text, options())
-            .map_err(|error| syntax(error.to_string()))?;
+            // Without the lines around it, which may have a password in them.
+            .map_err(|error| syntax(error.without_snippet().to_string()))?;
         match value {
             Some(Value::Object(map)) => {
                 patch(&mut merged, &map);

@@ -146,7 +146,8 @@ impl Kubeconfig {
             let mut one: Kubeconfig =
                 serde_saphyr::from_str(&text).map_err(|error| KubeconfigError::Yaml {
                     path: path.clone(),
-                    reason: error.to_string(),
+                    // Without the lines around it, which may have a token in them.
+                    reason: error.without_snippet().to_string(),
                 })?;
             one.resolve(path.parent().unwrap_or(Path::new("")));
             let chosen = one.current_context.filter(|name| !name.is_empty());
