@@ -12,11 +12,11 @@ use howdah_types::{BootTime, Lsn};
 use tokio::sync::mpsc;
 
 use crate::{
-    api::ApiSettings, cluster::ClusterState, configuration::Configuration, failsafe::Asking,
-    gather::Observer, guard_link::GuardLink, keeper::KeeperLink, known_members::KnownMembers,
-    logical_slots::LogicalSlots, member, patience::READ_PATIENCE, pending::Pending, probe::Prober,
-    publish::ApiCommand, repeated::Repeated, replication::Replication, request::Asked, schedule::Schedule,
-    voice::Voice, wake::Wake, work::Work,
+    api::ApiSettings, certificates::Certificates, cluster::ClusterState, configuration::Configuration,
+    failsafe::Asking, gather::Observer, guard_link::GuardLink, keeper::KeeperLink,
+    known_members::KnownMembers, logical_slots::LogicalSlots, member, patience::READ_PATIENCE,
+    pending::Pending, probe::Prober, publish::ApiCommand, repeated::Repeated, replication::Replication,
+    request::Asked, schedule::Schedule, voice::Voice, wake::Wake, work::Work,
 };
 
 /// Health checks with a lag speak of a position that is at most this old; `/patroni` looks when it is asked.
@@ -79,6 +79,7 @@ pub(crate) struct Agent {
     pub(crate) wake: Wake,
     pub(crate) api: mpsc::Receiver<ApiCommand>,
     pub(crate) api_settings: ApiSettings,
+    pub(crate) certificates: Certificates,
     pub(crate) exit: Option<u8>,
 }
 
@@ -103,6 +104,7 @@ impl Agent {
         let mut lease = self.keeper.status();
         loop {
             self.keeper.beat();
+            self.take_certificates();
             if self.guard.is_gone() {
                 self.guard_died().await;
                 return 1;

@@ -25,6 +25,7 @@ mod agent;
 mod api;
 mod blocking;
 mod callbacks;
+mod certificates;
 mod cluster;
 mod configuration;
 mod effects;

@@ -11,7 +11,7 @@ use howdah_guard::{
 use howdah_ha::{Action, Command, LeaseState, Postgres, Request};
 use howdah_types::BootTime;
 
-use crate::{agent::Agent, patience::READ_PATIENCE, setup::peer_client};
+use crate::{agent::Agent, certificates::Files, patience::READ_PATIENCE, setup::peer_client};
 
 impl Agent {
     /// Without a guard nothing keeps the time: PostgreSQL ends now (the kernel has told the postmaster to quit; this
@@ -117,6 +117,23 @@ impl Agent {
         self.voice.publisher.forget();
         self.rewrite_conf().await;
         Ok(())
+    }
+
+    /// Takes certificates that were replaced.
+    pub(crate) fn take_certificates(&mut self) {
+        let files = Files::of(&self.settings.local, &self.settings.dynamic);
+        if !self.certificates.were_replaced(files) {
+            return;
+        }
+        self.server.reload();
+        match self.api_settings.take(&self.settings.local) {
+            Ok(()) => tracing::info!("Certificates were replaced: PostgreSQL and the REST API take them."),
+            Err(error) => {
+                tracing::error!(
+                    "Certificates were replaced, and the REST API keeps the old ones: {error:#}."
+                );
+            }
+        }
     }
 
     pub(crate) fn end(&mut self, code: u8) {

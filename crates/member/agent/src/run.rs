@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     agent::{Agent, Signals},
     api::{self, ApiSettings},
+    certificates::{Certificates, Files},
     cluster::ClusterState,
     configuration::{self, Configuration},
     failsafe,
@@ -139,6 +140,9 @@ async fn begin(
     )
     .await?;
     let watch = tokio::spawn(watching.clone().run(store.watch(), wake.clone()));
+    let files = Files::of(&settings.local, &dynamic);
+    let (certificates, look) = Certificates::watched(files, wake.clone());
+    let look = tokio::spawn(look);
     let mut agent = Agent::new(Parts {
         settings,
         server,
@@ -147,6 +151,7 @@ async fn begin(
         published,
         api: api_commands,
         api_settings: api.settings(),
+        certificates,
         keeper,
         guard: link,
         wake,
@@ -156,6 +161,7 @@ async fn begin(
     agent.adopt(&handover).await;
     let code = agent.run(signals).await;
     watch.abort();
+    look.abort();
     api.stop();
     Ok(code)
 }
@@ -169,6 +175,7 @@ pub(crate) struct Parts {
     pub(crate) published: Published,
     pub(crate) api: mpsc::Receiver<ApiCommand>,
     pub(crate) api_settings: ApiSettings,
+    pub(crate) certificates: Certificates,
     pub(crate) keeper: KeeperLink,
     pub(crate) guard: GuardLink,
     pub(crate) wake: Wake,
@@ -216,6 +223,7 @@ impl Agent {
             wake: parts.wake,
             api: parts.api,
             api_settings: parts.api_settings,
+            certificates: parts.certificates,
             exit: None,
         }
     }

@@ -199,6 +199,7 @@ impl Shell {
             published: published.clone(),
             api,
             api_settings: ApiSettings::new(&config).unwrap(),
+            certificates: crate::certificates::Certificates::watched(Default::default(), wake.clone()).0,
             keeper,
             guard,
             wake,
