@@ -15,7 +15,10 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
     core::NamespaceResourceScope,
 };
-use ring::rand::{SecureRandom, SystemRandom};
+use ring::{
+    digest::{SHA256, digest},
+    rand::{SecureRandom, SystemRandom},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -33,6 +36,9 @@ pub(crate) const MANAGER: &str = "howdah-operator";
 /// Unchanged objects are applied again after this time: the index does not hold the ServiceAccount, and compares objects by
 /// their versions only.
 const AGAIN: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// An account that was there this long ago is taken to be there still, when a cluster is made: many may be made at once.
+const FRESH: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Makes the Secrets that are missing, and reads all: passwords by role.
 ///
@@ -55,7 +61,11 @@ pub(crate) async fn secrets(
         // A Secret that a user has made may lack the labels by which the index finds it. Its end is then not reported.
         memory.unwatched = true;
         let reading = || OperatorError::kube(format!("reading Secret {}", credential.secret));
-        let mut found = api.get_opt(&credential.secret).await.map_err(reading())?;
+        // Of a new cluster, Secrets are mostly missing: an attempt to make one tells as much as a look at it.
+        let mut found = None;
+        if seen.statefulset.is_some() {
+            found = api.get_opt(&credential.secret).await.map_err(reading())?;
+        }
         if found.is_none() {
             let text = match memory.passwords.get(&credential.role) {
                 Some(known) => known.clone(),
@@ -80,9 +90,13 @@ pub(crate) async fn secrets(
                     context.wrote(&secret);
                     found = Some(secret);
                 }
-                // Another client was faster: its object counts.
-                Err(kube::Error::Api(status)) if status.code == 409 => {
+                // The Secret of another client counts. A quota refuses before the API looks whether there is one.
+                Err(error @ kube::Error::Api(_)) => {
                     found = api.get_opt(&credential.secret).await.map_err(reading())?;
+                    if found.is_none() {
+                        let what = format!("making Secret {}", credential.secret);
+                        return Err(OperatorError::kube(what)(error));
+                    }
                 }
                 Err(error) => {
                     return Err(OperatorError::kube(format!(
@@ -128,10 +142,10 @@ pub(crate) async fn cluster(
     memory: &mut Memory,
 ) -> Result<StatefulSet, OperatorError> {
     let wanted = objects(manifest, &context.settings, live);
-    let text = text_of(&wanted);
+    let digest = digest_of(&wanted);
     if let (Some((known, versions, at)), Some(statefulset)) = (&memory.applied, &live.statefulset)
         && seen.is_whole(&manifest.name)
-        && *known == text
+        && *known == digest
         && *versions == seen.versions()
         && now() < *at + AGAIN
     {
@@ -144,11 +158,11 @@ pub(crate) async fn cluster(
     apply(context, &wanted.critical_budget).await?;
     let statefulset = apply(context, &wanted.statefulset).await?;
     let applied = context.seen(&ClusterKey::of(manifest));
-    memory.applied = Some((text, applied.versions(), now()));
+    memory.applied = Some((digest, applied.versions(), now()));
     Ok(statefulset)
 }
 
-fn text_of(objects: &Objects) -> String {
+fn digest_of(objects: &Objects) -> [u8; 32] {
     let parts: [Value; 5] = [
         json!(objects.primary_service),
         json!(objects.replica_service),
@@ -156,14 +170,17 @@ fn text_of(objects: &Objects) -> String {
         json!(objects.critical_budget),
         json!(objects.statefulset),
     ];
-    Value::from(parts.to_vec()).to_string()
+    let text = Value::from(parts.to_vec()).to_string();
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    out
 }
 
 /// The pods' account is made if it is missing and never changed: it belongs to the namespace.
 async fn account(context: &Context, manifest: &Manifest, live: &Live) -> Result<(), OperatorError> {
-    // A new cluster may be in a namespace that was deleted and made again.
-    let is_new = live.statefulset.is_none();
-    if !is_new && context.has_account(&manifest.namespace, now(), AGAIN) {
+    // A new cluster may be in a namespace that was deleted and made again, which takes longer than this.
+    let fresh = if live.statefulset.is_none() { FRESH } else { AGAIN };
+    if context.has_account(&manifest.namespace, now(), fresh) {
         return Ok(());
     }
     let (account, binding) = service_account(&manifest.namespace, &context.settings);

@@ -1,6 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -12,6 +12,7 @@ use kube::{
     Client,
     api::{Api, DynamicObject},
     core::{ApiResource, GroupVersionKind},
+    runtime::reflector::Store,
 };
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
@@ -24,6 +25,12 @@ use crate::{
     observe::Seen,
     setup::Setup,
 };
+
+/// Which operator a cluster belongs to.
+const CONTROLLER: &str = "acid.zalan.do/controller";
+
+/// A pass is put off this often at most.
+const PUT_OFF: u8 = 5;
 
 /// `postgresql` objects: of a namespace, or of all.
 #[must_use]
@@ -61,14 +68,16 @@ pub(crate) struct Context {
     /// When the members' account of a namespace was seen to be there.
     accounts: Mutex<BTreeMap<String, BootTime>>,
     memory: Mutex<BTreeMap<ClusterKey, Memory>>,
+    /// The clusters, once the watch has begun.
+    pub(crate) store: OnceLock<Store<DynamicObject>>,
 }
 
 /// What an operator remembers of a cluster between passes. After a restart a pass does without it: it compares again,
 /// may write an event a second time, and cannot restore a Secret that was deleted meanwhile.
 #[derive(Clone, Default)]
 pub(crate) struct Memory {
-    /// The objects as they were last applied, their versions after that, and when.
-    pub(crate) applied: Option<(String, Vec<String>, BootTime)>,
+    /// A digest of the objects as they were last applied, their versions after that, and when.
+    pub(crate) applied: Option<([u8; 32], Vec<String>, BootTime)>,
     /// The roles and databases as they were last compared.
     pub(crate) database: Option<Arc<DatabasePass>>,
     /// Passwords by role, as the Secrets last had them.
@@ -83,10 +92,14 @@ pub(crate) struct Memory {
     pub(crate) unwatched: bool,
     /// Why the last pass failed, if it did.
     pub(crate) failed: Option<Failed>,
+    /// It was ready after the last pass.
+    pub(crate) is_ready: bool,
+    /// When the status has changed last.
+    pub(crate) changed: Option<BootTime>,
+    /// How often in a row a pass was put off for the first passes of others.
+    pub(crate) put_off: u8,
     /// How often in a row the status could not be written.
     pub(crate) unwritten: u32,
-    /// Since when the StatefulSet has fewer pods than it wants.
-    pub(crate) short_since: Option<BootTime>,
     /// Troubles of pods that were written as events and have not passed yet.
     pub(crate) troubles: BTreeSet<String>,
     /// Notes that were written as events.
@@ -134,6 +147,7 @@ impl Context {
             begun: now(),
             accounts: Mutex::default(),
             memory: Mutex::default(),
+            store: OnceLock::new(),
         }
     }
 
@@ -161,6 +175,37 @@ impl Context {
     /// The members' account of a namespace is there.
     pub(crate) fn made_account(&self, namespace: &str, at: BootTime) {
         self.accounts.lock().insert(namespace.to_owned(), at);
+    }
+
+    /// The clusters that are ours.
+    pub(crate) fn known(&self) -> Vec<Arc<DynamicObject>> {
+        let all = self.store.get().map(Store::state).unwrap_or_default();
+        all.into_iter().filter(|cluster| self.is_ours(cluster)).collect()
+    }
+
+    /// Whether a cluster belongs to the operator of this name.
+    pub(crate) fn is_ours(&self, cluster: &DynamicObject) -> bool {
+        let annotations = cluster.metadata.annotations.as_ref();
+        let owner = annotations.and_then(|all| all.get(CONTROLLER));
+        owner.map_or("", String::as_str) == self.controller_id
+    }
+
+    /// Whether a pass over this cluster is put off, because others wait for their first one. A new cluster has no objects at all
+    /// before that, and one that is being made gets on without the operator for a while.
+    pub(crate) fn puts_off(&self, cluster: &ClusterKey) -> bool {
+        let known = self.known().len();
+        let mut memory = self.memory.lock();
+        let begun = memory.values().filter(|memory| memory.changed.is_some()).count();
+        let Some(own) = memory.get_mut(cluster) else {
+            return false;
+        };
+        let is_first = own.changed.is_none();
+        if is_first || begun >= known || own.is_ready || own.put_off >= PUT_OFF {
+            own.put_off = 0;
+            return false;
+        }
+        own.put_off += 1;
+        true
     }
 
     pub(crate) fn memory(&self, cluster: &ClusterKey) -> Memory {

@@ -1,7 +1,8 @@
 use std::{
     fmt::Debug,
     future::Future,
-    sync::{Arc, OnceLock},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,7 +11,7 @@ use howdah_clock::now;
 use howdah_types::BootTime;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod, Secret, Service},
+    core::v1::{ConfigMap, Event as KubeEvent, Node, PersistentVolumeClaim, Pod, Secret, Service},
     policy::v1::PodDisruptionBudget,
 };
 use kube::{
@@ -21,7 +22,7 @@ use kube::{
         Controller, WatchStreamExt,
         controller::{self, Action, Config},
         finalizer::{self, Event, finalizer},
-        reflector::{ObjectRef, Store},
+        reflector::{ObjectRef, store::Writer},
         watcher,
     },
 };
@@ -34,15 +35,12 @@ use crate::{
     error::kube_text,
     index::Indexed,
     objects::ClusterKey,
-    reconcile,
+    reconcile, refusals,
     setup::Setup,
 };
 
 /// Upstream's finalizer: a deletion waits until the cluster's objects are gone.
 const FINALIZER: &str = "postgres-operator.acid.zalan.do";
-
-/// Which operator a cluster belongs to.
-const CONTROLLER: &str = "acid.zalan.do/controller";
 
 /// Delay of the next try after a failure; a change comes earlier.
 const RETRY: Duration = Duration::from_secs(2);
@@ -55,6 +53,9 @@ const LISTING: Duration = Duration::from_millis(100);
 /// goes on where it was.
 const BLIND: Duration = Duration::from_secs(75);
 
+/// A pass that is put off for others comes after this time.
+const LATER: Duration = Duration::from_secs(1);
+
 /// Several changes within this time are one pass.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -66,8 +67,6 @@ pub struct Operator {
     nodes: bool,
     /// Why the watch of clusters has failed last, and when.
     blind: Mutex<Option<(String, BootTime)>>,
-    /// The clusters, once it has begun.
-    store: OnceLock<Store<DynamicObject>>,
 }
 
 impl Operator {
@@ -80,7 +79,6 @@ impl Operator {
             nodes: setup.nodes,
             context: Arc::new(Context::new(client, setup)),
             blind: Mutex::new(None),
-            store: OnceLock::new(),
         }
     }
 
@@ -89,9 +87,18 @@ impl Operator {
         let context = &self.context;
         let namespace = self.namespace.as_deref();
         let clusters = postgresql_api(context.client.clone(), namespace);
-        let controller = Controller::new_with(clusters, watcher::Config::default(), resource());
+        let writer = Writer::new(resource());
+        let reader = writer.as_reader();
+        let asked = watcher(clusters, listed())
+            .default_backoff()
+            .modify(|cluster| cluster.metadata.managed_fields = None)
+            .reflect(writer)
+            .applied_objects()
+            // A status that was written asks for nothing.
+            .predicate_filter(what_is_asked, Default::default());
+        let controller = Controller::for_stream_with(asked, reader, resource());
         // An operator has one term.
-        let _ = self.store.set(controller.store());
+        let _ = context.store.set(controller.store());
         controller
             .with_config(Config::default().debounce(GATHER).concurrency(self.workers))
             .reconcile_on(changes::<Pod>(context, namespace))
@@ -102,6 +109,7 @@ impl Operator {
             .reconcile_on(changes::<Secret>(context, namespace))
             .reconcile_on(changes::<PersistentVolumeClaim>(context, namespace))
             .reconcile_on(drained(context, self.nodes))
+            .reconcile_on(refused(context, namespace))
             .graceful_shutdown_on(stop)
             .run(pass, after_failure, Arc::clone(context))
             .for_each(|result| {
@@ -136,7 +144,7 @@ impl Operator {
         {
             return Err(format!("the clusters cannot be watched: {reason}"));
         }
-        let listed = self.store.get().is_some_and(|store| {
+        let listed = self.context.store.get().is_some_and(|store| {
             let ready = std::pin::pin!(store.wait_until_ready());
             ready.now_or_never().is_some()
         });
@@ -146,20 +154,27 @@ impl Operator {
             Err("the clusters and their objects are still being listed".to_owned())
         }
     }
-
-    /// The clusters that are ours.
-    pub(crate) fn known(&self) -> Vec<Arc<DynamicObject>> {
-        let all = self.store.get().map(Store::state).unwrap_or_default();
-        let ours = |cluster: &Arc<DynamicObject>| is_ours(cluster, &self.context.controller_id);
-        all.into_iter().filter(ours).collect()
-    }
 }
 
-/// Whether a cluster belongs to the operator of this name.
-fn is_ours(cluster: &DynamicObject, controller_id: &str) -> bool {
-    let annotations = cluster.metadata.annotations.as_ref();
-    let owner = annotations.and_then(|all| all.get(CONTROLLER));
-    owner.map_or("", String::as_str) == controller_id
+/// Lists come in parts: thousands of objects in one answer would be the most memory that the operator ever needs.
+fn listed() -> watcher::Config {
+    watcher::Config::default().page_size(100)
+}
+
+/// What of a cluster's object asks for a pass when it is another one.
+fn what_is_asked(cluster: &DynamicObject) -> Option<u64> {
+    let meta = &cluster.metadata;
+    let mut hasher = DefaultHasher::new();
+    (
+        &meta.uid,
+        meta.generation,
+        &meta.labels,
+        &meta.annotations,
+        &meta.finalizers,
+    )
+        .hash(&mut hasher);
+    meta.deletion_timestamp.is_some().hash(&mut hasher);
+    Some(hasher.finish())
 }
 
 /// Watches one kind of our objects into the index: the clusters that need a pass. A watch that breaks begins again, with
@@ -171,7 +186,7 @@ fn changes<K>(
 where
     K: Indexed + Resource<Scope = NamespaceResourceScope> + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let ours = watcher::Config::default().labels(&selector(&context.settings.cluster_labels));
+    let ours = listed().labels(&selector(&context.settings.cluster_labels));
     let context = context.clone();
     let client = context.client.clone();
     let api = match namespace {
@@ -202,10 +217,7 @@ fn drained(
     watches: bool,
 ) -> impl Stream<Item = ObjectRef<DynamicObject>> + Send + use<> {
     let context = context.clone();
-    let nodes = watcher(
-        Api::<Node>::all(context.client.clone()),
-        watcher::Config::default(),
-    );
+    let nodes = watcher(Api::<Node>::all(context.client.clone()), listed());
     let mut failing = false;
     let nodes = nodes.default_backoff().flat_map(move |event| {
         let changed = match event {
@@ -232,6 +244,39 @@ fn drained(
     }
 }
 
+/// Watches what the StatefulSets' controller is refused: the clusters whose pods cannot be made.
+fn refused(
+    context: &Arc<Context>,
+    namespace: Option<&str>,
+) -> impl Stream<Item = ObjectRef<DynamicObject>> + Send + use<> {
+    let context = context.clone();
+    let client = context.client.clone();
+    let api = match namespace {
+        Some(namespace) => Api::<KubeEvent>::namespaced(client, namespace),
+        None => Api::all(client),
+    };
+    let events = watcher(api, listed().fields(refusals::SELECTOR));
+    let mut failing = false;
+    events.default_backoff().flat_map(move |event| {
+        let changed = match event {
+            Ok(event) => {
+                failing = false;
+                context.index().take_refusal(event)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(
+                        "The watch of events has failed and is tried again; until then nothing says why a pod cannot be made: \
+                         {error}."
+                    );
+                }
+                Vec::new()
+            }
+        };
+        stream::iter(references(&context, &changed))
+    })
+}
+
 fn references(context: &Context, clusters: &[ClusterKey]) -> Vec<ObjectRef<DynamicObject>> {
     context.meter.changed(clusters.iter());
     clusters
@@ -241,7 +286,7 @@ fn references(context: &Context, clusters: &[ClusterKey]) -> Vec<ObjectRef<Dynam
 }
 
 async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, PassError> {
-    if !is_ours(&object, &context.controller_id) {
+    if !context.is_ours(&object) {
         // It may have been.
         context.forget(&ClusterKey::of_object(&object));
         return Ok(Action::await_change());
@@ -252,6 +297,9 @@ async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Actio
         return Ok(Action::requeue(if begun { LISTING } else { RETRY }));
     }
     let key = ClusterKey::of_object(&object);
+    if context.puts_off(&key) {
+        return Ok(Action::requeue(LATER));
+    }
     let api = postgresql_api(context.client.clone(), Some(&key.namespace));
     let work = finalizer(&api, FINALIZER, object, |event| async {
         match event {

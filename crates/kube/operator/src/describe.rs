@@ -13,7 +13,7 @@ impl Operator {
     #[must_use]
     pub fn clusters_by_team(&self) -> BTreeMap<String, Vec<String>> {
         let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for cluster in self.known() {
+        for cluster in self.context.known() {
             let team = cluster.data["spec"]["teamId"].as_str().unwrap_or_default();
             out.entry(team.to_owned()).or_default().push(cluster.name_any());
         }
@@ -32,7 +32,8 @@ impl Operator {
                 .map(|(name, _)| name.clone())
                 .collect()
         };
-        self.known()
+        self.context
+            .known()
             .iter()
             .map(|cluster| (cluster.name_any(), names(cluster)))
             .collect()
@@ -41,7 +42,7 @@ impl Operator {
     /// How many clusters there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.known().len()
+        self.context.known().len()
     }
 
     /// One cluster with its objects. `None`: there is none of this name.
@@ -50,7 +51,7 @@ impl Operator {
         let is_it = |cluster: &DynamicObject| {
             cluster.name_any() == name && cluster.namespace().as_deref() == Some(namespace)
         };
-        let cluster = self.known().into_iter().find(|cluster| is_it(cluster))?;
+        let cluster = self.context.known().into_iter().find(|cluster| is_it(cluster))?;
         let objects = self.context.index().objects(&ClusterKey {
             namespace: namespace.to_owned(),
             name: name.to_owned(),

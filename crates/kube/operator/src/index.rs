@@ -11,7 +11,7 @@ use howdah_dcs::kubernetes::differs_by_renewal;
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
-        core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod, Secret, Service},
+        core::v1::{ConfigMap, Event as KubeEvent, Node, PersistentVolumeClaim, Pod, Secret, Service},
         policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -20,7 +20,9 @@ use kube::{Resource, runtime::watcher::Event};
 
 use crate::{
     objects::{ClusterKey, Objects},
-    observe::{Mark, Seen, seen},
+    observe::{Around, Mark, Seen, seen},
+    prune,
+    refusals::Refusals,
 };
 
 /// The kinds that are watched.
@@ -56,10 +58,13 @@ pub(crate) trait Indexed: Resource<DynamicType = ()> + Clone {
 
     /// Whether it differs from `known` only in what no pass looks at.
     fn is_same_to_a_pass(&self, known: &Self) -> bool;
+
+    /// Drops what nothing looks at: there may be thousands of objects.
+    fn prune(&mut self);
 }
 
 macro_rules! indexed {
-    ($($object:ty => $kind:ident, $field:ident, $same:expr;)*) => {$(
+    ($($object:ty => $kind:ident, $field:ident, $same:expr, $prune:expr;)*) => {$(
         impl Indexed for $object {
             const KIND: Kind = Kind::$kind;
 
@@ -71,18 +76,24 @@ macro_rules! indexed {
                 let same: fn(&Self, &Self) -> bool = $same;
                 same(self, known)
             }
+
+            fn prune(&mut self) {
+                self.metadata.managed_fields = None;
+                let prune: fn(&mut Self) = $prune;
+                prune(self);
+            }
         }
     )*};
 }
 
 indexed! {
-    Pod => Pod, pods, |_, _| false;
-    ConfigMap => ConfigMap, maps, is_renewal;
-    StatefulSet => StatefulSet, sets, |_, _| false;
-    Service => Service, services, |_, _| false;
-    PodDisruptionBudget => Budget, budgets, |_, _| false;
-    Secret => Secret, secrets, |_, _| false;
-    PersistentVolumeClaim => Claim, claims, |_, _| false;
+    Pod => Pod, pods, |_, _| false, prune::pod;
+    ConfigMap => ConfigMap, maps, is_renewal, |_| {};
+    StatefulSet => StatefulSet, sets, |_, _| false, |_| {};
+    Service => Service, services, |_, _| false, |_| {};
+    PodDisruptionBudget => Budget, budgets, |_, _| false, |_| {};
+    Secret => Secret, secrets, |_, _| false, prune::secret;
+    PersistentVolumeClaim => Claim, claims, |_, _| false, prune::claim;
 }
 
 #[derive(Default)]
@@ -109,6 +120,8 @@ pub(crate) struct Index {
     cordoned: BTreeSet<String>,
     /// The same, of a list that has not ended.
     cordoned_next: Option<BTreeSet<String>>,
+    /// Why pods cannot be made.
+    refusals: Refusals,
 }
 
 impl Index {
@@ -121,6 +134,7 @@ impl Index {
             listed: BTreeSet::new(),
             cordoned: BTreeSet::new(),
             cordoned_next: None,
+            refusals: Refusals::default(),
         }
     }
 
@@ -166,6 +180,12 @@ impl Index {
         self.that_changed(all)
     }
 
+    /// Takes an event of the watch of StatefulSets' events. Returns the clusters that need a pass.
+    pub(crate) fn take_refusal(&mut self, event: Event<KubeEvent>) -> Vec<ClusterKey> {
+        let touched = self.refusals.take(event);
+        self.that_changed(touched)
+    }
+
     /// Whether every kind has been listed: before that, an object that is not here may exist all the same.
     pub(crate) fn is_complete(&self) -> bool {
         Kind::ALL.iter().all(|kind| self.listed.contains(kind))
@@ -187,7 +207,13 @@ impl Index {
                 self.put(object)
             }
             Event::InitDone => self.end_of_list::<K>(),
-            Event::Apply(object) => self.put(object),
+            Event::Apply(object) => {
+                let is_new = place_of(&object).is_some_and(|place| !self.homes.contains_key(&place));
+                if let (Kind::Pod, true, Some(home)) = (K::KIND, is_new, self.home_of(object.meta())) {
+                    self.refusals.pod_made(&home);
+                }
+                self.put(object)
+            }
             Event::Delete(object) => self.remove(&object),
         };
         self.that_changed(touched)
@@ -236,7 +262,14 @@ impl Index {
     pub(crate) fn seen(&self, cluster: &ClusterKey) -> Seen {
         let none = Objects::default();
         let objects = self.clusters.get(cluster).map_or(&none, |entry| &entry.objects);
-        seen(&self.settings, cluster, objects, &self.cordoned)
+        seen(&self.settings, cluster, objects, self.around())
+    }
+
+    fn around(&self) -> Around<'_> {
+        Around {
+            cordoned: &self.cordoned,
+            refusals: &self.refusals,
+        }
     }
 
     /// The objects of a cluster.
@@ -258,7 +291,7 @@ impl Index {
         if self.homes.get(&place).is_some_and(|before| *before != home) {
             touched = self.remove_at::<K>(&place);
         }
-        object.meta_mut().managed_fields = None;
+        object.prune();
         let entry = self.clusters.entry(home.clone()).or_default();
         let kept = K::of(&mut entry.objects);
         let known = kept.get(&place.2);
@@ -327,7 +360,7 @@ impl Index {
             let Some(entry) = self.clusters.get(&key) else {
                 continue;
             };
-            let mark = seen(&self.settings, &key, &entry.objects, &self.cordoned).mark();
+            let mark = seen(&self.settings, &key, &entry.objects, self.around()).mark();
             if entry.mark.as_ref() == Some(&mark) {
                 continue;
             }

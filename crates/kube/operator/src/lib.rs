@@ -11,7 +11,7 @@
 //!                                    └─► status and events (report.rs)              cleanup.rs (deletion)
 //! ```
 //!
-//! Of several processes one works, while its `fence.rs` is open. `meter.rs` counts, `describe.rs` is upstream's debug API.
+//! Of several processes one works, while its `fence.rs` is open. `pace.rs` says when a cluster is looked at again, `meter.rs` counts, `describe.rs` is upstream's debug API.
 
 mod agents;
 mod apply;
@@ -27,10 +27,12 @@ mod index;
 mod meter;
 mod objects;
 mod observe;
+mod pace;
+mod prune;
 mod reconcile;
+mod refusals;
 mod report;
 mod setup;
-mod trouble;
 mod waiting;
 
 pub use context::postgresql_api;

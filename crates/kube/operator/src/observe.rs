@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::{
     objects::{ClusterKey, Objects},
+    refusals::Refusals,
     waiting,
 };
 
@@ -38,6 +39,16 @@ pub(crate) struct Seen {
     pub(crate) secrets: BTreeMap<String, Option<String>>,
     /// What the volume claims ask for, by name.
     pub(crate) claims: BTreeMap<String, String>,
+    /// Why a pod that is missing cannot be made.
+    pub(crate) refusal: Option<String>,
+}
+
+/// What is known of nodes and StatefulSets beside the cluster's own objects.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'a> {
+    /// Nodes that take no new pods.
+    pub(crate) cordoned: &'a BTreeSet<String>,
+    pub(crate) refusals: &'a Refusals,
 }
 
 /// What a pass depends on. While it stays the same, another pass would find nothing else to do.
@@ -56,6 +67,7 @@ pub(crate) struct Mark {
     behind: Option<String>,
     secrets: BTreeMap<String, Option<String>>,
     claims: BTreeMap<String, String>,
+    refusal: Option<String>,
 }
 
 /// A replica that is less than this behind is taken to be level: one segment of WAL.
@@ -173,6 +185,7 @@ impl Seen {
             behind: self.behind_configuration().map(str::to_owned),
             secrets: self.secrets.clone(),
             claims: self.claims.clone(),
+            refusal: self.refusal.clone(),
         }
     }
 }
@@ -205,12 +218,7 @@ fn notes_of(meta: &ObjectMeta) -> Value {
 }
 
 /// A cluster from its objects.
-pub(crate) fn seen(
-    settings: &Settings,
-    cluster: &ClusterKey,
-    objects: &Objects,
-    cordoned: &BTreeSet<String>,
-) -> Seen {
+pub(crate) fn seen(settings: &Settings, cluster: &ClusterKey, objects: &Objects, around: Around<'_>) -> Seen {
     let service_versions = objects.services.values().map(|service| &service.metadata);
     let budget_versions = objects.budgets.values().map(|budget| &budget.metadata);
     let object_versions = service_versions
@@ -233,7 +241,7 @@ pub(crate) fn seen(
     let mut pods: Vec<Pod> = objects
         .pods
         .values()
-        .filter_map(|object| pod(object, &cluster.name, cordoned))
+        .filter_map(|object| pod(object, &cluster.name, around.cordoned))
         .collect();
     pods.sort_by_key(|pod| pod.ordinal);
     // What a pod says of itself counts only while it runs: its agent may be dead.
@@ -244,8 +252,10 @@ pub(crate) fn seen(
                 .any(|pod| pod.name == row.name && pod.running && !pod.ending)
         })
         .collect();
+    let set = objects.sets.get(&Names(&cluster.name).cluster());
     Seen {
-        statefulset: objects.sets.get(&Names(&cluster.name).cluster()).cloned(),
+        refusal: around.refusals.of(cluster, set, objects.pods.values()),
+        statefulset: set.cloned(),
         services,
         object_versions,
         budgets: objects.budgets.keys().cloned().collect(),

@@ -34,22 +34,12 @@ use crate::{
     index::Indexed,
     objects::ClusterKey,
     observe::Seen,
-    report, trouble, waiting,
+    pace::{NOW, RESYNC, SOON, UNREPORTED, Wake},
+    report, waiting,
 };
 
-/// A cluster that is as it should be is compared again after this time.
-const RESYNC: Duration = Duration::from_secs(300);
-/// One of which no watch reports a part: positions in the WAL, or a Secret without labels.
-const UNREPORTED: Duration = Duration::from_secs(20);
-/// One that is not wakes by changes, and by itself after this time.
-const SOON: Duration = Duration::from_secs(3);
-/// The longest time between passes that fail.
-const SELDOM: Duration = Duration::from_secs(60);
 /// A restart or switchover whose effect is not seen yet is not asked for again before this time.
 const ASKED: Duration = Duration::from_secs(30);
-/// After a step of the operator's own, and while something moves that no watch tells.
-const NOW: Duration = Duration::from_millis(250);
-
 /// One pass over a cluster.
 pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action {
     let value = serde_json::to_value(object).unwrap_or_default();
@@ -78,7 +68,7 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
         version_before: before.version.clone(),
         template_before: before.template_version,
         template_now: before.template_version,
-        wake: SOON,
+        wake: Wake::Growing(SOON),
     };
     if let Err(error) = pass.run().await {
         let told = error.in_one_line();
@@ -91,7 +81,7 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
             Class::Retry | Class::Refused | Class::Bug => {}
         }
         context.meter.failed(error.reason());
-        pass.wake = after_failures(class, times);
+        pass.wake = Wake::after_failures(class, times);
         pass.memory.failed = Some(Failed {
             why: told.clone(),
             times,
@@ -104,6 +94,7 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
     let after = status(&manifest, &observed, &before, template, &report::timestamp());
     context.meter.phase(&key, &after.phase);
     let again = pass_after(&observed, memory.unwatched);
+    let changed = *memory.changed.get_or_insert_with(now);
     if let Err(error) = report::write(context, object, &before, &after).await {
         // Nothing is told: the next pass would find the same status, and tell it again.
         memory.unwritten = memory.unwritten.saturating_add(1);
@@ -111,7 +102,7 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
             tracing::warn!(cluster = manifest.name, "{}", error.in_one_line());
         }
         context.meter.failed(error.reason());
-        let wake = after_failures(error.class(), memory.unwritten);
+        let wake = Wake::after_failures(error.class(), memory.unwritten).after(Duration::ZERO);
         context.remember(&key, memory);
         return Action::requeue(wake);
     }
@@ -121,12 +112,18 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
         memory.troubles.clear();
         memory.announced = None;
     }
+    let ended = now();
+    memory.is_ready = is_ready;
+    if before != after {
+        memory.changed = Some(ended);
+    }
+    let wake = wake.after(changed.until(ended));
     context.remember(&key, memory);
     announce(context, &manifest, &before, &after).await;
-    Action::requeue(if is_ready { again } else { wake })
+    Action::requeue(if is_ready { again } else { wake.min(again) })
 }
 
-/// When a cluster that is ready gets its next pass if no watch reports a change: soon while the status says something that
+/// When a cluster gets its next pass at the latest if no watch reports a change: soon while the status says something that
 /// no change of which is reported.
 fn pass_after(observed: &Observed, unwatched: bool) -> Duration {
     let lags = observed
@@ -134,17 +131,6 @@ fn pass_after(observed: &Observed, unwatched: bool) -> Duration {
         .iter()
         .any(|member| member.received.is_some_and(|position| position.lag > 0));
     if lags || unwatched { UNREPORTED } else { RESYNC }
-}
-
-/// When a pass that has failed this many times in a row for one reason is made again. A change of an object starts one at once,
-/// and what was refused is mostly refused until then.
-fn after_failures(class: Class, times: u32) -> Duration {
-    let doublings = match class {
-        Class::Retry => times.saturating_sub(1),
-        Class::Refused => times.saturating_add(1),
-        Class::Bug => u32::MAX,
-    };
-    (SOON * 2_u32.saturating_pow(doublings.min(10))).min(SELDOM)
 }
 
 async fn refuse(
@@ -160,7 +146,11 @@ async fn refuse(
     let after = invalid_status(&error.to_string(), generation, before, &report::timestamp());
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let name = name.to_owned();
-    context.meter.phase(&ClusterKey { namespace, name }, &after.phase);
+    let key = ClusterKey { namespace, name };
+    context.meter.phase(&key, &after.phase);
+    let mut memory = context.memory(&key);
+    memory.changed.get_or_insert_with(now);
+    context.remember(&key, memory);
     match report::write(context, object, before, &after).await {
         Ok(()) => Action::await_change(),
         Err(_) => Action::requeue(SOON),
@@ -213,7 +203,7 @@ struct Pass<'a> {
     template_before: u32,
     /// And the version that is used.
     template_now: u32,
-    wake: Duration,
+    wake: Wake,
 }
 
 impl Pass<'_> {
@@ -250,8 +240,7 @@ impl Pass<'_> {
         self.forget_asked(&seen);
         let changed = matches!(configured, Ok(Configured::Changed));
         let mut step = self.not_again(self.step(&seen, &statefulset, changed));
-        let missing = trouble::of_missing_pod(context, self.key, &seen, self.memory).await;
-        if let Ok(Some(why)) = &missing {
+        if let Some(why) = &seen.refusal {
             self.tell_once(why).await;
             // What can be done is done all the same: it may be the cure.
             if matches!(step, Step::Nothing | Step::Wait(_)) {
@@ -261,13 +250,12 @@ impl Pass<'_> {
         self.observed.step = Some(step.clone());
         self.carry_out(&step, &agents).await?;
         configured?;
-        missing?;
         match database {
             // Starting servers and Services without endpoints are expected: they are not reported.
             Err(error) if error.is_passing() => {
                 tracing::debug!(cluster = manifest.name, "{}", error.in_one_line());
                 self.observed.step = Some(Step::Wait(error.in_one_line()));
-                self.wake = NOW;
+                self.wake = Wake::Growing(NOW);
                 Ok(())
             }
             other => other,
@@ -329,7 +317,7 @@ impl Pass<'_> {
         };
         if seen.rows.iter().any(|row| row.state.is_copying()) {
             self.observed.copy = database::copying(self.context, &access).await;
-            self.wake = NOW;
+            self.wake = Wake::Growing(NOW);
         }
         self.database(&access, primary.name.clone()).await
     }
@@ -633,7 +621,7 @@ impl Pass<'_> {
                 agents.restart(member).await?;
             }
         }
-        self.wake = NOW;
+        self.wake = Wake::At(NOW);
         Ok(())
     }
 }
