@@ -36,7 +36,7 @@ pub enum Command {
     AgentWorker(AgentArgs),
     /// What a pod of the image begins with: from the environment to the agent.
     #[command(hide = true)]
-    Entrypoint,
+    Entrypoint(howdah_entrypoint::EntrypointArgs),
     /// Make clusters be what their manifests say, on a Kubernetes.
     Operator(howdah_operate::OperatorArgs),
     /// Look at a cluster and change it, with patronictl's commands and output.

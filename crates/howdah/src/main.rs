@@ -38,7 +38,7 @@ fn main() -> ExitCode {
                 })
         }
         Command::Operator(args) => operator(&args),
-        Command::Entrypoint => howdah_entrypoint::run(),
+        Command::Entrypoint(args) => howdah_entrypoint::run(&args),
         Command::Cluster(command) => cluster(command),
         Command::Completions { shell } => {
             howdah_guard::end_at_closed_pipes();

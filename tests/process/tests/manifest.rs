@@ -44,7 +44,7 @@ async fn a_manifest_becomes_a_cluster_and_changes_with_it() {
         "SELECT string_agg(rolname, ',' ORDER BY rolname) FROM pg_roles WHERE rolname ~ '^(zal|foo|bar)'";
     assert_eq!(
         sandbox.sql(NAME, "postgres", roles).unwrap(),
-        "bar_data_owner,bar_data_reader,bar_data_writer,bar_owner,bar_reader,bar_writer,foo_user,zalando"
+        "bar_data_owner,bar_data_reader,bar_data_writer,bar_owner,bar_reader,bar_writer,foo_user,zalando,zalandos"
     );
     let owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()";
     assert_eq!(sandbox.sql(NAME, "foo", owner).unwrap(), "zalando");

@@ -401,7 +401,7 @@ pub fn free_port() -> anyhow::Result<u16> {
 }
 
 /// PostgreSQL does not run as root: the owner of Debian's PostgreSQL files then.
-fn unprivileged() -> anyhow::Result<Option<(u32, u32)>> {
+pub(crate) fn unprivileged() -> anyhow::Result<Option<(u32, u32)>> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }

@@ -7,7 +7,7 @@
 //!   etcd.rs    the store                         config.rs  its patroni.yml
 //!   writer.rs  sessions that write and log every acknowledgement      verdict.rs  who wrote when
 //!   faults.rs  the faults, by name               strike/    how each is made
-//!   disk.rs    a small file system for one member
+//!   disk.rs    a small file system for one member   container.rs  a container of the image, as processes
 //!   link.rs    a network that can be made bad    processes.rs  processes of this machine
 //! ```
 //!
@@ -15,6 +15,7 @@
 
 mod config;
 mod consul;
+mod container;
 mod disk;
 mod etcd;
 mod faults;
@@ -31,6 +32,7 @@ mod zookeeper;
 
 pub use config::Settings;
 pub use consul::Consul;
+pub use container::Container;
 pub use etcd::Etcd;
 pub use faults::{Fault, World};
 pub use lab::{Lab, LabOptions, free_port, patroni, until};

@@ -6,10 +6,16 @@
 //!   machine.rs ──┴─► howdah-spilo ─► postgres.yml, certificate.rs ─► exec `howdah agent postgres.yml`
 //! ```
 //!
-//! The agent gets a clean environment: passwords of the pod do not reach PostgreSQL's processes.
+//! The agent gets a clean environment: passwords of the pod do not reach PostgreSQL's processes. It calls this program again
+//! (hooks.rs) to make what Spilo makes in every cluster (objects.rs, sql/).
 
 mod certificate;
+mod hooks;
 mod machine;
+mod objects;
+mod user;
+
+pub use hooks::EntrypointArgs;
 
 use std::{
     ffi::OsString,
@@ -34,20 +40,25 @@ fn is_kept(name: &str) -> bool {
         .any(|prefix| name.starts_with(prefix))
 }
 
-/// Prepares everything and becomes the agent. Returns only if that fails.
+/// Prepares everything and becomes the agent; returns only if that fails. With a hook, carries that out.
 ///
 /// # Errors
 /// The environment asks for something that cannot be, or the machine lacks what is needed.
-pub fn run() -> anyhow::Result<u8> {
+pub fn run(args: &EntrypointArgs) -> anyhow::Result<u8> {
+    match &args.hook {
+        Some(hook) => hook.run(),
+        None => start(),
+    }
+}
+
+fn start() -> anyhow::Result<u8> {
     let env: Environment = std::env::vars().collect();
     let mut facts = machine::look(&env)?;
     facts.run_dir = machine::run_dir(&env, &facts)?;
-    facts.certificate = Some(
-        match (env.get("SSL_CERTIFICATE_FILE"), env.get("SSL_PRIVATE_KEY_FILE")) {
-            (Some(certificate), Some(key)) => (facts.path(certificate), facts.path(key)),
-            _ => certificate::own(&machine::certificates(&facts), &facts.hostname)?,
-        },
-    );
+    facts.program = std::env::current_exe().context("finding this program")?;
+    let directory = machine::certificates(&env, &facts);
+    facts.certificate = Some(certificate::of_server(&env, &facts, &directory)?);
+    facts.rest_certificate = certificate::of_rest(&env, &facts, &directory)?;
     let outcome = configure(&env, &facts)?;
     println!(
         "PostgreSQL {} from {}.",
@@ -64,16 +75,52 @@ pub fn run() -> anyhow::Result<u8> {
     {
         fs::create_dir_all(parent).with_context(|| format!("{}", parent.display()))?;
     }
+    for (path, text) in &outcome.files {
+        write_private(path, text)?;
+    }
+    for path in &outcome.log_files {
+        keep_file(path).with_context(|| format!("{}", path.display()))?;
+    }
     let path = facts.run_dir.join("postgres.yml");
     // JSON is YAML.
     write_private(
         &path,
         &serde_json::to_string_pretty(&Value::Object(outcome.config))?,
     )?;
-    become_agent(&path)
+    let home = PathBuf::from(env.or("PGHOME", "/home/postgres"));
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    let name = user::named(uid, gid, &home, &facts.run_dir)?;
+    become_agent(&path, name)
 }
 
-fn become_agent(config: &Path) -> anyhow::Result<u8> {
+/// Makes an empty file where there is none.
+fn keep_file(path: &Path) -> std::io::Result<()> {
+    // The data directory may not be there yet, and PostgreSQL makes it itself.
+    let path = resolved(path);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o644).open(path).map(drop)
+}
+
+/// A path without `..`, of directories that are not links.
+fn resolved(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        if part == std::path::Component::ParentDir {
+            out.pop();
+        } else {
+            out.push(part);
+        }
+    }
+    out
+}
+
+fn become_agent(config: &Path, more: Vec<(OsString, OsString)>) -> anyhow::Result<u8> {
     let kept: Vec<(OsString, OsString)> = std::env::vars_os()
         .filter(|(name, _)| name.to_str().is_some_and(is_kept))
         .collect();
@@ -83,6 +130,7 @@ fn become_agent(config: &Path) -> anyhow::Result<u8> {
         .arg(config)
         .env_clear()
         .envs(kept)
+        .envs(more)
         .exec();
     Err(error).context("starting the agent")
 }

@@ -31,11 +31,10 @@ pub(crate) fn look(env: &Environment) -> anyhow::Result<Facts> {
         memory: memory(env),
         run_dir: env
             .get("HOWDAH_RUN_DIR")
-            .map_or_else(|| root.join("run/postgresql"), PathBuf::from),
+            .map_or_else(|| run_below(env, &root).join("postgresql"), PathBuf::from),
         root,
         installed,
-        data_major: None,
-        certificate: None,
+        ..Facts::default()
     };
     let pgroot = env.or("PGROOT", "/home/postgres/pgdata/pgroot");
     let data = env
@@ -67,7 +66,7 @@ pub(crate) fn run_dir(env: &Environment, facts: &Facts) -> anyhow::Result<PathBu
     let pgroot = env.or("PGROOT", "/home/postgres/pgdata/pgroot");
     let places = [
         facts.run_dir.clone(),
-        facts.path("/run/howdah"),
+        run_below(env, &facts.root).join("howdah"),
         facts.path(pgroot).join("run"),
     ];
     let mut refused = Vec::new();
@@ -83,9 +82,14 @@ pub(crate) fn run_dir(env: &Environment, facts: &Facts) -> anyhow::Result<PathBu
     )
 }
 
+/// The directory of everything that is made at run time.
+fn run_below(env: &Environment, root: &Path) -> PathBuf {
+    root.join(env.or("RW_DIR", "/run").trim_start_matches('/'))
+}
+
 /// Where the image has its certificates, or below the directory of run-time files.
-pub(crate) fn certificates(facts: &Facts) -> PathBuf {
-    let usual = facts.path("/run/certs");
+pub(crate) fn certificates(env: &Environment, facts: &Facts) -> PathBuf {
+    let usual = run_below(env, &facts.root).join("certs");
     match writable(&usual) {
         Ok(()) => usual,
         Err(_) => facts.run_dir.join("certs"),

@@ -1,10 +1,13 @@
-use std::net::IpAddr;
+use std::{net::IpAddr, path::PathBuf};
 
 use howdah_config::patch;
 use howdah_pgconf::{Wrong, parameter_error};
 use serde_json::{Map, Value, json};
 
-use crate::{Choice, Environment, Facts, SpiloError, choose, defaults, hba, libraries, store};
+use crate::{
+    Certificates, Choice, Environment, Facts, SpiloError, choose, defaults, hba, libraries, objects, origin,
+    store, variables,
+};
 
 /// The agent's configuration, and how it differs from what was asked for.
 #[derive(Clone, Debug)]
@@ -17,6 +20,10 @@ pub struct Outcome {
     pub notes: Vec<String>,
     /// What the image's own defaults ask for and this machine lacks.
     pub machine: Vec<String>,
+    /// Files of the log that must be there, if only empty.
+    pub log_files: Vec<PathBuf>,
+    /// Files that the configuration names and that hold passwords: paths and contents.
+    pub files: Vec<(PathBuf, String)>,
 }
 
 /// Where a difference is noted: by who asked for the thing.
@@ -36,53 +43,13 @@ impl Notes {
     }
 }
 
-/// Variables that ask for something that is not there yet, and what that is.
-const LATER: &[(&str, &str)] = &[
-    ("WAL_S3_BUCKET", "WAL archiving and base backups"),
-    ("WALE_S3_PREFIX", "WAL archiving and base backups"),
-    ("WALG_S3_PREFIX", "WAL archiving and base backups"),
-    ("WAL_GS_BUCKET", "WAL archiving and base backups"),
-    ("WAL_GCS_BUCKET", "WAL archiving and base backups"),
-    ("WALG_GS_PREFIX", "WAL archiving and base backups"),
-    ("WALE_GS_PREFIX", "WAL archiving and base backups"),
-    ("WALG_AZ_PREFIX", "WAL archiving and base backups"),
-    ("AZURE_STORAGE_ACCOUNT", "WAL archiving and base backups"),
-    ("WAL_SWIFT_BUCKET", "WAL archiving and base backups"),
-    ("WALG_SSH_PREFIX", "WAL archiving and base backups"),
-    ("LOG_S3_BUCKET", "log shipping"),
-    ("PGBOUNCER_CONFIGURATION", "a pooler in the pod"),
-    ("CRONTAB", "own cron jobs"),
-];
-
-/// Variables that must not be ignored, because the cluster would hold other data than was meant.
-const REFUSED: &[(&str, &str)] = &[
-    ("CLONE_METHOD", "cloning"),
-    ("STANDBY_HOST", "a standby cluster"),
-    ("STANDBY_WALE_S3_PREFIX", "a standby cluster"),
-    ("STANDBY_WALE_GS_PREFIX", "a standby cluster"),
-];
-
 /// Makes the agent's configuration from a container's environment.
 ///
 /// # Errors
 /// See [`SpiloError`].
 pub fn configure(env: &Environment, facts: &Facts) -> Result<Outcome, SpiloError> {
-    for (name, what) in REFUSED {
-        if env.get(name).is_some() {
-            return Err(SpiloError::Bad {
-                name: (*name).to_owned(),
-                reason: format!(
-                    "asks for {what}, which is not supported yet; without it this would be an empty cluster"
-                ),
-            });
-        }
-    }
-    let later = LATER
-        .iter()
-        .filter(|(name, _)| env.get(name).is_some())
-        .map(|(name, what)| format!("{name} is set: {what} are not supported yet"));
     let mut notes = Notes {
-        asked: later.collect(),
+        asked: variables::not_acted_on(env)?,
         machine: Vec::new(),
     };
     let wanted = match env.get("PGVERSION") {
@@ -98,6 +65,28 @@ pub fn configure(env: &Environment, facts: &Facts) -> Result<Outcome, SpiloError
     let mut config = base(env, facts, &choice)?;
     let (name, store) = store::section(env, facts)?;
     config.insert(name.to_owned(), store);
+    if let Some(namespace) = env.get("NAMESPACE").filter(|name| *name != "default") {
+        config.insert("namespace".into(), json!(namespace));
+    }
+    if let Some(standby) = origin::standby_cluster(env)? {
+        config["bootstrap"]["dcs"]["standby_cluster"] = standby;
+    }
+    let data_dir = config["postgresql"]["data_dir"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let log_directory = config["postgresql"]["parameters"]["log_directory"]
+        .as_str()
+        .unwrap_or_default();
+    let log_directory = PathBuf::from(&data_dir).join(log_directory);
+    let log_files = objects::log_files(env)?;
+    let log_files = log_files.iter().map(|name| log_directory.join(name)).collect();
+    let method = origin::clone(env, facts, &choice, &data_dir)?;
+    let mut files = Vec::new();
+    if let (Some(method), Some(bootstrap)) = (method, section(&mut config, &["bootstrap"])) {
+        bootstrap.extend(method.keys);
+        files.extend(method.passfile);
+    }
     let own = match env.get("SPILO_CONFIGURATION") {
         Some(_) => env.mapping("SPILO_CONFIGURATION")?,
         None => env.mapping("PATRONI_CONFIGURATION")?,
@@ -131,6 +120,8 @@ pub fn configure(env: &Environment, facts: &Facts) -> Result<Outcome, SpiloError
         choice,
         notes: notes.asked,
         machine: notes.machine,
+        files,
+        log_files,
     })
 }
 
@@ -169,16 +160,26 @@ fn base(env: &Environment, facts: &Facts, choice: &Choice) -> Result<Map<String,
     };
     let (password, standby_password) = (secret("PGPASSWORD_SUPERUSER")?, secret("PGPASSWORD_STANDBY")?);
     let mut parameters = defaults::local_parameters(facts.memory);
-    if let Some((certificate, key)) = &facts.certificate {
+    parameters.extend(defaults::logging(env, facts));
+    if let Some(files) = &facts.certificate {
         parameters.insert("ssl".into(), json!("on"));
-        parameters.insert("ssl_cert_file".into(), json!(certificate));
-        parameters.insert("ssl_key_file".into(), json!(key));
+        let all = [
+            ("ssl_cert_file", Some(&files.certificate)),
+            ("ssl_key_file", Some(&files.key)),
+            ("ssl_ca_file", files.ca.as_ref()),
+            ("ssl_crl_file", files.crl.as_ref()),
+        ];
+        for (name, path) in all {
+            if let Some(path) = path {
+                parameters.insert(name.into(), json!(path));
+            }
+        }
     }
     parameters.insert("unix_socket_directories".into(), json!(facts.run_dir));
     let locale = format!("{}.UTF-8", env.or("INITDB_LOCALE", "en_US"));
     let mut postgresql = json!({
         "listen": listen(ip, port),
-        "connect_address": address(ip, port),
+        "connect_address": env.get("PG_CONNECT_ADDRESS").map_or_else(|| address(ip, port), str::to_owned),
         "data_dir": facts.path(&data),
         "bin_dir": choice.bin_dir,
         "pgpass": facts.run_dir.join("pgpass"),
@@ -191,17 +192,17 @@ fn base(env: &Environment, facts: &Facts, choice: &Choice) -> Result<Map<String,
         "pg_hba": hba::lines(env),
         "basebackup": [{"checkpoint": "fast"}],
     });
-    if let Some(script) = env.get("CALLBACK_SCRIPT") {
-        postgresql["callbacks"] = json!({"on_role_change": script});
+    if let Some(callbacks) = objects::callbacks(env, facts, choice)? {
+        postgresql["callbacks"] = callbacks;
     }
-    let config = json!({
+    let mut config = json!({
         "scope": scope,
         "name": facts.hostname,
         // Every pod of a Kubernetes can connect, and in the sandbox every user of the machine: what changes the cluster
         // needs a credential, and a superuser of the database may do it.
         "restapi": {
             "listen": listen(ip, api_port),
-            "connect_address": address(ip, api_port),
+            "connect_address": env.get("RESTAPI_CONNECT_ADDRESS").map_or_else(|| address(ip, api_port), str::to_owned),
             "authentication": {"username": superuser, "password": password},
         },
         "bootstrap": {
@@ -220,6 +221,19 @@ fn base(env: &Environment, facts: &Facts, choice: &Choice) -> Result<Map<String,
         },
         "postgresql": postgresql,
     });
+    if let Some(Certificates {
+        certificate, key, ca, ..
+    }) = &facts.rest_certificate
+    {
+        config["restapi"]["certfile"] = json!(certificate);
+        config["restapi"]["keyfile"] = json!(key);
+        if let Some(ca) = ca {
+            config["restapi"]["cafile"] = json!(ca);
+        }
+    }
+    if let Some(command) = objects::post_init(env, facts, choice)? {
+        config["bootstrap"]["post_init"] = json!(command);
+    }
     Ok(config.as_object().cloned().unwrap_or_default())
 }
 
@@ -424,12 +438,24 @@ mod tests {
     }
 
     #[test]
-    fn what_would_make_other_data_is_refused() {
+    fn what_would_make_other_data_is_not_bootstrapped() {
         for (name, value) in [
             ("CLONE_METHOD", "CLONE_WITH_WALE"),
-            ("STANDBY_HOST", "x"),
+            ("STANDBY_WALE_S3_PREFIX", "s3://b"),
+        ] {
+            let config = configure(&env(&[(name, value)]), &facts()).unwrap().config;
+            let method = config["bootstrap"]["method"].as_str().unwrap();
+            let command = config["bootstrap"][method]["command"].as_str().unwrap();
+            assert!(command.contains(name) && command.contains("exit 1"), "{command}");
+            LocalConfig::from_value(&config, &Places::default(), Path::new("/")).unwrap();
+        }
+        for (name, value) in [
+            ("CLONE_METHOD", "CLONE_WITH_MAGIC"),
+            ("CLONE_METHOD", "CLONE_WITH_BASEBACKUP"),
+            ("STANDBY_PORT", "5433"),
             ("PGVERSION", "new"),
             ("POD_IP", "acid-x-0"),
+            ("HOWDAH_SPILO_OBJECTS", "some"),
         ] {
             assert!(configure(&env(&[(name, value)]), &facts()).is_err(), "{name}");
         }
@@ -443,6 +469,73 @@ mod tests {
         .into_iter()
         .collect();
         assert!(configure(&no_store, &facts()).is_err());
+    }
+
+    #[test]
+    fn another_cluster_is_followed_or_copied() {
+        let follows = env(&[
+            ("STANDBY_HOST", "old.example"),
+            ("STANDBY_PRIMARY_SLOT_NAME", "us"),
+        ]);
+        let config = configure(&follows, &facts()).unwrap().config;
+        assert_eq!(
+            config["bootstrap"]["dcs"]["standby_cluster"],
+            json!({"host": "old.example", "port": 5432, "primary_slot_name": "us"})
+        );
+        let copies = env(&[
+            ("CLONE_METHOD", "CLONE_WITH_BASEBACKUP"),
+            ("CLONE_HOST", "old.example"),
+            ("CLONE_PORT", "5433"),
+            ("CLONE_USER", "standby"),
+            ("CLONE_PASSWORD", "a:b'c"),
+        ]);
+        let outcome = configure(&copies, &facts()).unwrap();
+        let (path, text) = &outcome.files[0];
+        assert_eq!(text, "old.example:5433:*:standby:a\\:b'c\n");
+        let command = &outcome.config["bootstrap"]["clone_with_basebackup"]["command"];
+        let command = command.as_str().unwrap();
+        assert!(
+            command.contains(&format!("passfile={}", path.display())),
+            "{command}"
+        );
+        assert!(!command.contains("a:b"), "{command}");
+        LocalConfig::from_value(&outcome.config, &Places::default(), Path::new("/")).unwrap();
+    }
+
+    #[test]
+    fn addresses_logs_and_scripts_are_as_the_environment_says() {
+        let env = env(&[
+            ("PG_CONNECT_ADDRESS", "10.1.1.1:6432"),
+            ("RESTAPI_CONNECT_ADDRESS", "10.1.1.1:9008"),
+            ("LOG_SHIP_HOURLY", "true"),
+            ("PGLOG", "/logs"),
+            ("CALLBACK_SCRIPT", "/own callback"),
+            ("HOWDAH_SPILO_OBJECTS", "with-log-tables"),
+            ("HUMAN_ROLE", "people"),
+        ]);
+        let outcome = configure(&env, &facts()).unwrap();
+        let postgresql = &outcome.config["postgresql"];
+        assert_eq!(postgresql["connect_address"], "10.1.1.1:6432");
+        assert_eq!(outcome.config["restapi"]["connect_address"], "10.1.1.1:9008");
+        assert_eq!(postgresql["parameters"]["log_filename"], "postgresql-%u-%H.log");
+        assert_eq!(outcome.log_files.len(), 7 * 24);
+        assert!(outcome.log_files[0].ends_with("logs/postgresql-1-00.csv"));
+        let callbacks = &postgresql["callbacks"];
+        assert_eq!(callbacks["on_start"], "/own callback");
+        let changed = callbacks["on_role_change"].as_str().unwrap();
+        for part in [
+            "role-changed",
+            "--human-role 'people'",
+            "--log-tables hourly",
+            "--callback '/own callback'",
+        ] {
+            assert!(changed.contains(part), "{part} in {changed}");
+        }
+        let config = configure(&self::env(&[("HOWDAH_SPILO_OBJECTS", "off")]), &facts())
+            .unwrap()
+            .config;
+        assert_eq!(config["bootstrap"].get("post_init"), None);
+        assert_eq!(config["postgresql"].get("callbacks"), None);
     }
 
     #[test]

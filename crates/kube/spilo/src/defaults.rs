@@ -1,5 +1,7 @@
 use serde_json::{Map, Value, json};
 
+use crate::{Environment, Facts};
+
 /// Parameters that the image puts into the dynamic configuration of a new cluster.
 pub(crate) fn dynamic_parameters(memory: u64) -> Value {
     let megabytes = memory / 1_048_576;
@@ -40,16 +42,32 @@ pub(crate) fn local_parameters(memory: u64) -> Map<String, Value> {
         "shared_buffers": format!("{}MB", (memory / 1_048_576 / 5).max(16)),
         "logging_collector": "on",
         "log_destination": "csvlog",
-        "log_directory": "../pg_log",
-        "log_filename": "postgresql-%u.log",
         "log_file_mode": "0644",
-        "log_rotation_age": "1d",
         "log_truncate_on_rotation": "on",
         "pg_stat_statements.track_utility": "off",
         "bg_mon.history_buckets": 120,
         "extwlist.extensions": "btree_gin,btree_gist,citext,extra_window_functions,first_last_agg,hll,hstore,hypopg,\
             intarray,ltree,pgcrypto,pgq,pgq_node,pg_trgm,postgres_fdw,roaringbitmap,tablefunc,uuid-ossp,vector",
         "extwlist.custom_path": "/scripts",
+    });
+    parameters.as_object().cloned().unwrap_or_default()
+}
+
+/// Where the log is, and how long one file lasts: a weekday, or an hour of it. A file of last week is overwritten.
+pub(crate) fn logging(env: &Environment, facts: &Facts) -> Map<String, Value> {
+    let directory = match env.get("PGLOG") {
+        Some(path) => json!(facts.path(path)),
+        None => json!("../pg_log"),
+    };
+    let (file, age) = if env.get("LOG_SHIP_HOURLY").is_some() {
+        ("postgresql-%u-%H.log", "1h")
+    } else {
+        ("postgresql-%u.log", "1d")
+    };
+    let parameters = json!({
+        "log_directory": directory,
+        "log_filename": file,
+        "log_rotation_age": age,
     });
     parameters.as_object().cloned().unwrap_or_default()
 }

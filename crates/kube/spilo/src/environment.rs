@@ -72,7 +72,9 @@ impl Environment {
             name: name.to_owned(),
             reason,
         };
-        let value: Value = serde_saphyr::from_str(text).map_err(|e| bad(format!("is not YAML: {e}")))?;
+        let value: Value = serde_saphyr::from_str(text)
+            // Never with the lines around it: they may have a password in them.
+            .map_err(|error| bad(format!("is not YAML: {}", error.without_snippet())))?;
         match value {
             Value::Object(map) => Ok(map),
             Value::Null => Ok(Map::new()),
@@ -80,10 +82,34 @@ impl Environment {
         }
     }
 
+    /// Names of the variables that are set and not empty, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, _)| name.as_str())
+    }
+
     /// Variables with this prefix, without it.
     pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.0
             .iter()
             .filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value.as_str())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_no_password() {
+        let text = "postgresql:\n  authentication:\n    superuser: {password: leaked}\n  x: [1";
+        let env: Environment = std::iter::once(("A".to_owned(), text.to_owned())).collect();
+        let told = env.mapping("A").unwrap_err().to_string();
+        assert!(
+            told.starts_with("A: is not YAML") && !told.contains("leaked"),
+            "{told}"
+        );
     }
 }

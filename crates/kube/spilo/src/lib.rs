@@ -15,11 +15,15 @@ mod defaults;
 mod environment;
 mod hba;
 mod libraries;
+mod objects;
+mod origin;
 mod store;
+mod variables;
 mod version;
 
 pub use agent::{Outcome, configure};
 pub use environment::{Environment, SpiloError};
+pub use variables::{Effect, VARIABLES, Variable, effect_of};
 pub use version::{Choice, choose};
 
 use std::{
@@ -46,8 +50,25 @@ pub struct Facts {
     pub root: PathBuf,
     /// A short directory for sockets, where the one below `root` would be too long.
     pub run_dir: PathBuf,
+    /// This program.
+    pub program: PathBuf,
     /// The server's certificate and key, if there are any.
-    pub certificate: Option<(PathBuf, PathBuf)>,
+    pub certificate: Option<Certificates>,
+    /// Those of the REST API; `None`: it speaks HTTP.
+    pub rest_certificate: Option<Certificates>,
+}
+
+/// Files of a TLS server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificates {
+    /// PEM chain.
+    pub certificate: PathBuf,
+    /// PEM key.
+    pub key: PathBuf,
+    /// PEM certificates that sign those of clients.
+    pub ca: Option<PathBuf>,
+    /// Certificates of clients that do not count any more.
+    pub crl: Option<PathBuf>,
 }
 
 impl Facts {

@@ -7,17 +7,28 @@ pub(crate) fn section(env: &Environment, facts: &Facts) -> Result<(&'static str,
     if env.on("DCS_ENABLE_KUBERNETES_API") || env.get("KUBERNETES_SERVICE_HOST").is_some() {
         return Ok(("kubernetes", kubernetes(env, facts)?));
     }
-    let etcd3: Map<String, Value> = env
-        .with_prefix("ETCD3_")
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| (name.to_ascii_lowercase(), json!(value)))
-        .collect();
-    if !etcd3.is_empty() {
-        return Ok(("etcd3", Value::Object(etcd3)));
+    for (prefix, section) in [
+        ("ZOOKEEPER_", "zookeeper"),
+        ("CONSUL_", "consul"),
+        ("ETCD3_", "etcd3"),
+    ] {
+        let keys: Map<String, Value> = env
+            .with_prefix(prefix)
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| match name {
+                "HOSTS" => ("hosts".to_owned(), hosts(value)),
+                "DISCOVERY_DOMAIN" => ("srv".to_owned(), json!(value)),
+                _ => (name.to_ascii_lowercase(), json!(value)),
+            })
+            .collect();
+        if !keys.is_empty() {
+            return Ok((section, Value::Object(keys)));
+        }
     }
     Err(SpiloError::Missing {
         name: "DCS_ENABLE_KUBERNETES_API",
-        why: "no store is named: set it to true on Kubernetes, or ETCD3_HOSTS to etcd's endpoints",
+        why: "no store is named: set it to true on Kubernetes; elsewhere ETCD3_HOSTS names etcd's endpoints, or CONSUL_HOST or \
+              ZOOKEEPER_HOSTS the others'",
     })
 }
 
@@ -45,4 +56,55 @@ fn kubernetes(env: &Environment, facts: &Facts) -> Result<Value, SpiloError> {
         section["bootstrap_labels"] = Value::Object(bootstrap);
     }
     Ok(section)
+}
+
+/// Hosts as Spilo takes them: a YAML list, with or without its brackets, or words between commas.
+fn hosts(text: &str) -> Value {
+    let is_list = text.starts_with('[') || text.starts_with('-');
+    let list = if is_list {
+        text.to_owned()
+    } else {
+        format!("[{text}]")
+    };
+    let words = |list: Vec<String>| json!(list.iter().map(|word| word.trim()).collect::<Vec<_>>());
+    serde_saphyr::from_str(&list).map_or_else(|_| json!(text), words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_store_has_its_prefix() {
+        let env = |vars: &[(&str, &str)]| -> Environment {
+            vars.iter()
+                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+                .collect()
+        };
+        let section = |vars: &[(&str, &str)]| section(&env(vars), &Facts::default()).unwrap();
+        let two = json!({"hosts": ["a:1", "b:2"]});
+        for text in ["'a:1','b:2'", "a:1, b:2", "[a:1, b:2]", "- a:1\n- b:2"] {
+            assert_eq!(
+                section(&[("ZOOKEEPER_HOSTS", text)]),
+                ("zookeeper", two.clone()),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            section(&[("CONSUL_HOST", "c:8500")]),
+            ("consul", json!({"host": "c:8500"}))
+        );
+        let secure = section(&[
+            ("ETCD3_HOSTS", "a:1,b:2"),
+            ("ETCD3_CACERT", "/ca"),
+            ("ETCD3_PROTOCOL", "https"),
+        ]);
+        assert_eq!(
+            secure,
+            (
+                "etcd3",
+                json!({"hosts": ["a:1", "b:2"], "cacert": "/ca", "protocol": "https"})
+            )
+        );
+    }
 }

@@ -1,0 +1,149 @@
+//! Where the data of a new cluster comes from, when it is that of another cluster.
+
+use std::path::PathBuf;
+
+use howdah_pgconf::{Conninfo, pgpass_line};
+use serde_json::{Map, Value, json};
+
+use crate::{Choice, Environment, Facts, SpiloError, objects::quoted, variables};
+
+/// The section `standby_cluster` of a cluster that follows another one.
+pub(crate) fn standby_cluster(env: &Environment) -> Result<Option<Value>, SpiloError> {
+    let Some(host) = env.get("STANDBY_HOST") else {
+        for name in ["STANDBY_PORT", "STANDBY_PRIMARY_SLOT_NAME"] {
+            if env.get(name).is_some() {
+                return Err(bad(
+                    name,
+                    "is set without STANDBY_HOST: which cluster is followed?",
+                ));
+            }
+        }
+        return Ok(None);
+    };
+    let mut section = json!({"host": host, "port": port(env, "STANDBY_PORT")?});
+    if let Some(slot) = env.get("STANDBY_PRIMARY_SLOT_NAME") {
+        section["primary_slot_name"] = json!(slot);
+    }
+    Ok(Some(section))
+}
+
+/// How a new cluster is bootstrapped from another one.
+pub(crate) struct Method {
+    /// Keys of the section `bootstrap`.
+    pub(crate) keys: Map<String, Value>,
+    /// A password file that it needs, and its text.
+    pub(crate) passfile: Option<(PathBuf, String)>,
+}
+
+impl Method {
+    fn named(name: &str, command: &str) -> Self {
+        let mut keys = Map::new();
+        keys.insert("method".into(), json!(name));
+        keys.insert(name.into(), json!({"command": command, "no_params": true}));
+        Method { keys, passfile: None }
+    }
+
+    /// One that makes nothing and says why. A member of a cluster that exists never comes to it.
+    fn refusing(name: &str, why: &str) -> Self {
+        let script = quoted("echo \"$0\" >&2; exit 1");
+        Method::named(name, &format!("/bin/sh -c {script} {}", quoted(why)))
+    }
+}
+
+/// The bootstrap method that brings another cluster's data.
+pub(crate) fn clone(
+    env: &Environment,
+    facts: &Facts,
+    choice: &Choice,
+    data_dir: &str,
+) -> Result<Option<Method>, SpiloError> {
+    if let Some((variable, what)) = variables::of_other_data(env) {
+        let why =
+            format!("{variable} asks {what}: that is not supported yet, and this would be an empty cluster");
+        return Ok(Some(Method::refusing("standby_from_backup", &why)));
+    }
+    let Some(method) = env.get("CLONE_METHOD") else {
+        return Ok(None);
+    };
+    match method {
+        "CLONE_WITH_BASEBACKUP" => {}
+        "CLONE_WITH_WALE" | "CLONE_WITH_WALG" => {
+            let why = "CLONE_METHOD asks for data from a backup: that is not supported yet, and this would be an empty cluster";
+            return Ok(Some(Method::refusing("clone_with_wale", why)));
+        }
+        other => {
+            return Err(bad(
+                "CLONE_METHOD",
+                &format!(
+                    "'{other}' is not known: CLONE_WITH_BASEBACKUP is, which copies the running cluster CLONE_HOST"
+                ),
+            ));
+        }
+    }
+    for name in ["CLONE_TARGET_TIME", "CLONE_TARGET_TIMELINE"] {
+        if env.get(name).is_some_and(|value| value != "latest") {
+            return Err(bad(
+                name,
+                "a copy of a running cluster has no earlier states: that needs a backup",
+            ));
+        }
+    }
+    let host = env.get("CLONE_HOST").ok_or(SpiloError::Missing {
+        name: "CLONE_HOST",
+        why: "it is the cluster that CLONE_METHOD=CLONE_WITH_BASEBACKUP copies",
+    })?;
+    let port = port(env, "CLONE_PORT")?;
+    let user = env.get("CLONE_USER").ok_or(SpiloError::Missing {
+        name: "CLONE_USER",
+        why: "it is the role that copies CLONE_HOST, with the attribute REPLICATION",
+    })?;
+    let (passfile, line) = match (env.get("CLONE_PGPASS"), env.get("CLONE_PASSWORD")) {
+        // The file that Spilo's own scripts write is made here too, if it is not there.
+        (Some(path), password) => {
+            let line = password.map(|password| pgpass_line(host, port, "*", user, password));
+            (facts.path(path), line)
+        }
+        (None, Some(password)) => {
+            let line = pgpass_line(host, port, "*", user, password);
+            (facts.run_dir.join("pgpass-clone"), Some(line))
+        }
+        (None, None) => {
+            return Err(SpiloError::Missing {
+                name: "CLONE_PASSWORD",
+                why: "it is the password of CLONE_USER",
+            });
+        }
+    };
+    let info = Conninfo::default()
+        .with("host", host)
+        .with("port", port.to_string())
+        .with("user", user)
+        .with("passfile", passfile.display().to_string())
+        .with("connect_timeout", "10")
+        .with("application_name", format!("{} clone", facts.hostname))
+        .to_string();
+    let command = format!(
+        "{} --pgdata={} --wal-method=stream --checkpoint=fast --no-password --dbname={}",
+        quoted(&choice.bin_dir.join("pg_basebackup").display().to_string()),
+        quoted(data_dir),
+        quoted(&info)
+    );
+    let mut method = Method::named("clone_with_basebackup", &command);
+    method.passfile = line.map(|line| (passfile, line));
+    Ok(Some(method))
+}
+
+fn port(env: &Environment, name: &str) -> Result<u16, SpiloError> {
+    let text = env.or(name, "5432");
+    text.parse()
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| bad(name, &format!("'{text}' is not a port")))
+}
+
+fn bad(name: &str, reason: &str) -> SpiloError {
+    SpiloError::Bad {
+        name: name.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
