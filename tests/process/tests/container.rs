@@ -37,6 +37,20 @@ async fn holds(container: &Container, condition: &str) {
     assert!(held.is_ok(), "{condition}\n{}", container.log());
 }
 
+/// Waits until the cluster is made: the server takes connections before.
+async fn leads(container: &Container) {
+    let url = format!("http://127.0.0.1:{}/primary", container.api);
+    let led = until("it leads", PATIENCE, async || {
+        let mut curl = Command::new("curl");
+        curl.args(["-sf", "-o", "/dev/null", &url])
+            .status()
+            .unwrap()
+            .success()
+    })
+    .await;
+    assert!(led.is_ok(), "{}", container.log());
+}
+
 /// Files `NAME.crt` and `NAME.key`, of a certificate that signs itself.
 fn make_certificate(dir: &Path, name: &str) {
     let mut openssl = Command::new("openssl");
@@ -73,14 +87,14 @@ async fn what_scripts_of_spilos_users_expect_is_there() {
         ],
     )
     .unwrap();
-    holds(&container, "NOT pg_is_in_recovery()").await;
+    leads(&container).await;
     assert!(
         container.log().contains("WAL_S3_BUCKET has no effect"),
         "{}",
         container.log()
     );
     let (client, _) = howdah_testkit::connect(&container.address()).await.unwrap();
-    // The roles are there before the first client is.
+    // The roles are there before the Service leads any client here.
     client
         .batch_execute("GRANT people TO admin; SET ROLE admin")
         .await
@@ -317,7 +331,7 @@ async fn replaced_certificates_are_taken_without_being_asked() {
 async fn one_cluster_is_copied_and_followed_by_others() {
     let lab = store().await;
     let first = Container::start(&lab, "acid-first", 0, &[]).unwrap();
-    holds(&first, "NOT pg_is_in_recovery()").await;
+    leads(&first).await;
     let (client, _) = howdah_testkit::connect(&first.address()).await.unwrap();
     client
         .batch_execute("CREATE TABLE kept AS SELECT 42 AS n")

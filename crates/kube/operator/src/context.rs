@@ -6,7 +6,7 @@ use std::{
 
 use howdah_blueprint::{Settings, Step};
 use howdah_clock::now;
-use howdah_manifest::{GROUP, KIND, PLURAL, VERSION};
+use howdah_manifest::{GROUP, KIND, PLURAL, Status, VERSION};
 use howdah_types::BootTime;
 use kube::{
     Client,
@@ -96,10 +96,14 @@ pub(crate) struct Memory {
     pub(crate) is_ready: bool,
     /// When the status has changed last.
     pub(crate) changed: Option<BootTime>,
-    /// How often in a row a pass was put off for the first passes of others.
+    /// How often in a row a pass was put off for the first passes of others; before the first one has ended, how often it was begun.
     pub(crate) put_off: u8,
     /// How often in a row the status could not be written.
     pub(crate) unwritten: u32,
+    /// The status as it was written last, and the object's version with it.
+    pub(crate) written: Option<(Status, u64)>,
+    /// Since when a pod cannot be made.
+    pub(crate) refused_since: Option<BootTime>,
     /// Troubles of pods that were written as events and have not passed yet.
     pub(crate) troubles: BTreeSet<String>,
     /// Notes that were written as events.
@@ -192,20 +196,33 @@ impl Context {
 
     /// Whether a pass over this cluster is put off, because others wait for their first one. A new cluster has no objects at all
     /// before that, and one that is being made gets on without the operator for a while.
-    pub(crate) fn puts_off(&self, cluster: &ClusterKey) -> bool {
-        let known = self.known().len();
+    pub(crate) fn puts_off(&self, cluster: &DynamicObject) -> bool {
+        let known = self.known();
         let mut memory = self.memory.lock();
-        let begun = memory.values().filter(|memory| memory.changed.is_some()).count();
-        let Some(own) = memory.get_mut(cluster) else {
+        let own = memory.entry(ClusterKey::of_object(cluster)).or_default();
+        if cluster.metadata.deletion_timestamp.is_some() || own.is_ready {
             return false;
-        };
-        let is_first = own.changed.is_none();
-        if is_first || begun >= known || own.is_ready || own.put_off >= PUT_OFF {
+        }
+        if own.changed.is_none() {
+            // One whose first pass does not come to an end is not waited for without end.
+            own.put_off = own.put_off.saturating_add(1);
+            return false;
+        }
+        if own.put_off >= PUT_OFF {
             own.put_off = 0;
             return false;
         }
-        own.put_off += 1;
-        true
+        let waits = |other: &Arc<DynamicObject>| {
+            other.metadata.deletion_timestamp.is_none()
+                && memory
+                    .get(&ClusterKey::of_object(other))
+                    .is_none_or(|memory| memory.changed.is_none() && memory.put_off < PUT_OFF)
+        };
+        let puts_off = known.iter().any(waits);
+        if let Some(own) = memory.get_mut(&ClusterKey::of_object(cluster)) {
+            own.put_off = if puts_off { own.put_off + 1 } else { 0 };
+        }
+        puts_off
     }
 
     pub(crate) fn memory(&self, cluster: &ClusterKey) -> Memory {

@@ -1,10 +1,4 @@
-use std::{
-    fmt::Debug,
-    future::Future,
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use howdah_clock::now;
@@ -89,14 +83,11 @@ impl Operator {
         let clusters = postgresql_api(context.client.clone(), namespace);
         let writer = Writer::new(resource());
         let reader = writer.as_reader();
-        let asked = watcher(clusters, listed())
+        let watched = watcher(clusters, listed())
             .default_backoff()
             .modify(|cluster| cluster.metadata.managed_fields = None)
-            .reflect(writer)
-            .applied_objects()
-            // A status that was written asks for nothing.
-            .predicate_filter(what_is_asked, Default::default());
-        let controller = Controller::for_stream_with(asked, reader, resource());
+            .reflect(writer);
+        let controller = Controller::for_stream_with(once_listed(watched), reader, resource());
         // An operator has one term.
         let _ = context.store.set(controller.store());
         controller
@@ -128,6 +119,13 @@ impl Operator {
                     tracing::warn!("The watch of clusters has failed and is tried again: {error}.");
                 }
                 *blind = Some((error.to_string(), now()));
+            }
+            Some(controller::Error::ObjectNotFound(cluster)) => {
+                // It went without a pass of its own, by another client.
+                self.context.forget(&ClusterKey {
+                    namespace: cluster.namespace.unwrap_or_default(),
+                    name: cluster.name,
+                });
             }
             Some(error) => tracing::debug!(%error, "a pass has failed"),
             None => {}
@@ -161,20 +159,29 @@ fn listed() -> watcher::Config {
     watcher::Config::default().page_size(100)
 }
 
-/// What of a cluster's object asks for a pass when it is another one.
-fn what_is_asked(cluster: &DynamicObject) -> Option<u64> {
-    let meta = &cluster.metadata;
-    let mut hasher = DefaultHasher::new();
-    (
-        &meta.uid,
-        meta.generation,
-        &meta.labels,
-        &meta.annotations,
-        &meta.finalizers,
-    )
-        .hash(&mut hasher);
-    meta.deletion_timestamp.is_some().hash(&mut hasher);
-    Some(hasher.finish())
+/// The clusters that a watch reports; those of a list when it has ended. Before that the store does not have them, and a pass
+/// would find an older one there, or nothing at all.
+fn once_listed(
+    watched: impl Stream<Item = watcher::Result<watcher::Event<DynamicObject>>> + Send + 'static,
+) -> impl Stream<Item = watcher::Result<DynamicObject>> + Send + 'static {
+    let mut listed = Vec::new();
+    watched.flat_map(move |event| {
+        let clusters = match event {
+            Ok(watcher::Event::Init) => {
+                listed.clear();
+                Vec::new()
+            }
+            Ok(watcher::Event::InitApply(cluster)) => {
+                listed.push(cluster);
+                Vec::new()
+            }
+            Ok(watcher::Event::InitDone) => std::mem::take(&mut listed).into_iter().map(Ok).collect(),
+            Ok(watcher::Event::Apply(cluster)) => vec![Ok(cluster)],
+            Ok(watcher::Event::Delete(_)) => Vec::new(),
+            Err(error) => vec![Err(error)],
+        };
+        stream::iter(clusters)
+    })
 }
 
 /// Watches one kind of our objects into the index: the clusters that need a pass. A watch that breaks begins again, with
@@ -297,7 +304,7 @@ async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Actio
         return Ok(Action::requeue(if begun { LISTING } else { RETRY }));
     }
     let key = ClusterKey::of_object(&object);
-    if context.puts_off(&key) {
+    if context.puts_off(&object) {
         return Ok(Action::requeue(LATER));
     }
     let api = postgresql_api(context.client.clone(), Some(&key.namespace));

@@ -207,13 +207,7 @@ impl Index {
                 self.put(object)
             }
             Event::InitDone => self.end_of_list::<K>(),
-            Event::Apply(object) => {
-                let is_new = place_of(&object).is_some_and(|place| !self.homes.contains_key(&place));
-                if let (Kind::Pod, true, Some(home)) = (K::KIND, is_new, self.home_of(object.meta())) {
-                    self.refusals.pod_made(&home);
-                }
-                self.put(object)
-            }
+            Event::Apply(object) => self.put(object),
             Event::Delete(object) => self.remove(&object),
         };
         self.that_changed(touched)

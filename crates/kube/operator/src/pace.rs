@@ -12,6 +12,8 @@ pub(crate) const UNREPORTED: Duration = Duration::from_secs(20);
 pub(crate) const SOON: Duration = Duration::from_secs(3);
 /// After a step of the operator's own, and while something moves that no watch reports.
 pub(crate) const NOW: Duration = Duration::from_millis(250);
+/// The longest time between looks at what no watch reports and what may come at any moment, such as a server that answers.
+const EXPECTED: Duration = Duration::from_secs(20);
 /// The longest time between passes that fail.
 const SELDOM: Duration = Duration::from_secs(60);
 
@@ -30,7 +32,8 @@ impl Wake {
         match self {
             Wake::At(time) => time,
             // What is looked at often is expected at any moment.
-            Wake::Growing(least) => (silent / if least < SOON { 8 } else { 2 }).clamp(least, RESYNC),
+            Wake::Growing(least) if least < SOON => (silent / 8).clamp(least, EXPECTED),
+            Wake::Growing(least) => (silent / 2).clamp(least, RESYNC),
         }
     }
 
@@ -63,7 +66,8 @@ mod tests {
         assert!(looked.len() < 16, "{looked:?}");
         assert_eq!(Wake::Growing(NOW).after(Duration::ZERO), NOW);
         assert_eq!(Wake::Growing(NOW).after(Duration::from_secs(2)), NOW);
-        assert_eq!(Wake::Growing(NOW).after(Duration::from_hours(1)), RESYNC);
+        assert_eq!(Wake::Growing(NOW).after(Duration::from_hours(1)), EXPECTED);
+        assert_eq!(Wake::Growing(SOON).after(Duration::from_hours(1)), RESYNC);
     }
 
     #[test]

@@ -40,10 +40,13 @@ use crate::{
 
 /// A restart or switchover whose effect is not seen yet is not asked for again before this time.
 const ASKED: Duration = Duration::from_secs(30);
+/// A refusal that lasts this long is told.
+const REFUSED: Duration = Duration::from_secs(3);
+
 /// One pass over a cluster.
 pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action {
     let value = serde_json::to_value(object).unwrap_or_default();
-    let before = Status::read(&value["status"]);
+    let before = status_before(context, object, &value);
     let mut manifest = match Manifest::read(&value) {
         Ok(manifest) => manifest,
         Err(error) => return refuse(context, object, &value, &before, &error).await,
@@ -95,7 +98,11 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
     context.meter.phase(&key, &after.phase);
     let again = pass_after(&observed, memory.unwatched);
     let changed = *memory.changed.get_or_insert_with(now);
-    if let Err(error) = report::write(context, object, &before, &after).await {
+    let written = report::write(context, object, &before, &after).await;
+    if let Ok(Some(version)) = written {
+        memory.written = Some((after.clone(), version));
+    }
+    if let Err(error) = written {
         // Nothing is told: the next pass would find the same status, and tell it again.
         memory.unwritten = memory.unwritten.saturating_add(1);
         if memory.unwritten == 1 {
@@ -117,10 +124,30 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
     if before != after {
         memory.changed = Some(ended);
     }
-    let wake = wake.after(changed.until(ended));
+    let silent = if before == after {
+        changed.until(ended)
+    } else {
+        Duration::ZERO
+    };
+    let mut wake = wake.after(silent).min(again);
+    if memory.asked.is_some() {
+        // It is asked for again then.
+        wake = wake.min(ASKED);
+    }
     context.remember(&key, memory);
     announce(context, &manifest, &before, &after).await;
-    Action::requeue(if is_ready { again } else { wake.min(again) })
+    Action::requeue(if is_ready { again } else { wake })
+}
+
+/// The status that stands in the object, or that was written since this version of it: watches lag.
+fn status_before(context: &Context, object: &DynamicObject, value: &Value) -> Status {
+    let version = object.metadata.resource_version.as_ref();
+    let version = version.and_then(|text| text.parse::<u64>().ok());
+    let memory = context.memory(&ClusterKey::of_object(object));
+    match (memory.written, version) {
+        (Some((status, written)), Some(version)) if version < written => status,
+        _ => Status::read(&value["status"]),
+    }
 }
 
 /// When a cluster gets its next pass at the latest if no watch reports a change: soon while the status says something that
@@ -152,7 +179,7 @@ async fn refuse(
     memory.changed.get_or_insert_with(now);
     context.remember(&key, memory);
     match report::write(context, object, before, &after).await {
-        Ok(()) => Action::await_change(),
+        Ok(_) => Action::await_change(),
         Err(_) => Action::requeue(SOON),
     }
 }
@@ -240,7 +267,8 @@ impl Pass<'_> {
         self.forget_asked(&seen);
         let changed = matches!(configured, Ok(Configured::Changed));
         let mut step = self.not_again(self.step(&seen, &statefulset, changed));
-        if let Some(why) = &seen.refusal {
+        if let Some(why) = self.refusal(&seen) {
+            let why = &why;
             self.tell_once(why).await;
             // What can be done is done all the same: it may be the cure.
             if matches!(step, Step::Nothing | Step::Wait(_)) {
@@ -385,6 +413,20 @@ impl Pass<'_> {
         if self.memory.troubles.len() < 32 && self.memory.troubles.insert(kind) {
             report::event(self.context, self.manifest, true, "Trouble", trouble).await;
         }
+    }
+
+    /// Why a pod cannot be made, if that lasts: a pod that is replaced is missing for a moment.
+    fn refusal(&mut self, seen: &Seen) -> Option<String> {
+        let Some(why) = &seen.refusal else {
+            self.memory.refused_since = None;
+            return None;
+        };
+        let since = *self.memory.refused_since.get_or_insert_with(now);
+        if now() < since + REFUSED {
+            self.wake = Wake::At(REFUSED);
+            return None;
+        }
+        Some(why.clone())
     }
 
     /// What a living cluster cannot take over: it stays as it was and is named.

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{Event as KubeEvent, Pod},
@@ -13,24 +12,25 @@ use kube::runtime::watcher::Event;
 use crate::objects::ClusterKey;
 
 /// The events that are watched, as a field selector.
-pub(crate) const SELECTOR: &str = "involvedObject.kind=StatefulSet,reason=FailedCreate";
+pub(crate) const SELECTOR: &str = "involvedObject.kind=StatefulSet";
 
-/// The last refusal that each StatefulSet has met, for as long as Kubernetes keeps the event.
+/// What each StatefulSet's controller has made or was refused last, for as long as Kubernetes keeps the event.
 #[derive(Default)]
 pub(crate) struct Refusals {
-    known: BTreeMap<ClusterKey, Refusal>,
+    known: BTreeMap<ClusterKey, Last>,
     /// Those of a list that has not ended.
-    listing: Option<BTreeMap<ClusterKey, Refusal>>,
+    listing: Option<BTreeMap<ClusterKey, Last>>,
 }
 
-#[derive(Clone, PartialEq)]
-struct Refusal {
+struct Last {
     /// The event's name.
     event: String,
     /// Which StatefulSet of this name.
     set: Option<String>,
-    at: Option<Timestamp>,
-    why: String,
+    /// The event's version. They are in the order in which events were written.
+    version: u64,
+    /// Why it was refused; `None`: it was made.
+    why: Option<String>,
 }
 
 impl Refusals {
@@ -64,11 +64,6 @@ impl Refusals {
         }
     }
 
-    /// A pod was made: what was refused before does not count.
-    pub(crate) fn pod_made(&mut self, cluster: &ClusterKey) {
-        self.known.remove(cluster);
-    }
-
     /// Why a pod of a StatefulSet that has fewer than it wants cannot be made.
     pub(crate) fn of<'a>(
         &self,
@@ -76,42 +71,41 @@ impl Refusals {
         set: Option<&StatefulSet>,
         pods: impl Iterator<Item = &'a Pod>,
     ) -> Option<String> {
-        let (refusal, set) = (self.known.get(cluster)?, set?);
-        let pods: Vec<&Pod> = pods.collect();
+        let (last, set) = (self.known.get(cluster)?, set?);
         let wanted = set.spec.as_ref()?.replicas.unwrap_or(1);
-        let is_short = usize::try_from(wanted).unwrap_or(0) > pods.len();
-        let made = pods
-            .iter()
-            .filter_map(|pod| Some(pod.metadata.creation_timestamp.as_ref()?.0))
-            .max();
-        // Both times are of Kubernetes' own clocks, in whole seconds.
-        let is_over = made.is_some() && refusal.at < made;
-        (is_short && !is_over && refusal.set == set.metadata.uid).then(|| refusal.why.clone())
+        // A pod of a user's may have the cluster's labels too.
+        let is_member = |pod: &&Pod| {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            let ordinal = name
+                .strip_prefix(&cluster.name)
+                .and_then(|rest| rest.strip_prefix('-'));
+            ordinal.is_some_and(|ordinal| ordinal.parse::<u32>().is_ok())
+        };
+        let is_short = usize::try_from(wanted).unwrap_or(0) > pods.filter(is_member).count();
+        last.why
+            .clone()
+            .filter(|_| is_short && last.set == set.metadata.uid)
     }
 }
 
-fn put(into: &mut BTreeMap<ClusterKey, Refusal>, event: KubeEvent) -> Option<ClusterKey> {
+fn put(into: &mut BTreeMap<ClusterKey, Last>, event: KubeEvent) -> Option<ClusterKey> {
+    let why = match event.reason.as_deref() {
+        Some("FailedCreate") => Some(event.message.clone()?),
+        Some("SuccessfulCreate") => None,
+        _ => return None,
+    };
     let key = key_of(&event);
-    let series = event
-        .series
-        .as_ref()
-        .and_then(|series| series.last_observed_time.as_ref());
-    let at = event
-        .last_timestamp
-        .as_ref()
-        .map(|time| time.0)
-        .or(series.map(|time| time.0))
-        .or(event.event_time.as_ref().map(|time| time.0));
-    let refusal = Refusal {
+    let version = event.metadata.resource_version.as_ref();
+    let last = Last {
+        version: version.and_then(|text| text.parse().ok()).unwrap_or(0),
         event: event.metadata.name.unwrap_or_default(),
         set: event.involved_object.uid,
-        at,
-        why: event.message?,
+        why,
     };
-    if into.get(&key).is_some_and(|known| known.at > refusal.at) {
+    if into.get(&key).is_some_and(|known| known.version > last.version) {
         return None;
     }
-    into.insert(key.clone(), refusal);
+    into.insert(key.clone(), last);
     Some(key)
 }
 
@@ -129,54 +123,61 @@ mod tests {
 
     use super::*;
 
-    fn event(second: u32, set: &str) -> KubeEvent {
+    fn event(version: u32, reason: &str, set: &str) -> KubeEvent {
         serde_json::from_value(json!({
-            "metadata": {"name": format!("c.{second}")},
+            "metadata": {"name": format!("c.{version}"), "resourceVersion": version.to_string()},
             "involvedObject": {"namespace": "ns", "name": "c", "uid": set},
-            "message": format!("refused at {second}"),
-            "lastTimestamp": format!("2026-01-01T00:00:0{second}Z"),
+            "reason": reason,
+            "message": format!("at {version}"),
         }))
         .unwrap()
     }
 
-    fn why(refusals: &Refusals, pods: &[u32]) -> Option<String> {
+    fn why(refusals: &Refusals, pods: &[&str]) -> Option<String> {
         let set: StatefulSet = serde_json::from_value(json!({
             "metadata": {"uid": "1"}, "spec": {"replicas": 2, "selector": {}, "template": {}, "serviceName": ""},
         }))
         .unwrap();
         let pods: Vec<Pod> = pods
             .iter()
-            .map(|second| {
-                let at = format!("2026-01-01T00:00:0{second}Z");
-                serde_json::from_value(json!({"metadata": {"creationTimestamp": at}})).unwrap()
-            })
+            .map(|name| serde_json::from_value(json!({"metadata": {"name": name}})).unwrap())
             .collect();
-        refusals.of(&key_of(&event(0, "1")), Some(&set), pods.iter())
+        refusals.of(&key_of(&event(0, "", "1")), Some(&set), pods.iter())
     }
 
     #[test]
-    fn the_last_refusal_counts_until_a_pod_is_made() {
+    fn the_last_refusal_counts_until_something_is_made() {
         let mut refusals = Refusals::default();
-        refusals.take(Event::Apply(event(5, "1")));
-        assert!(refusals.take(Event::Apply(event(4, "1"))).is_empty());
-        assert_eq!(why(&refusals, &[]).unwrap(), "refused at 5");
-        assert_eq!(why(&refusals, &[3]).unwrap(), "refused at 5");
-        assert_eq!(why(&refusals, &[6]), None);
-        assert_eq!(why(&refusals, &[1, 2]), None, "none is missing");
-        refusals.pod_made(&key_of(&event(5, "1")));
+        refusals.take(Event::Apply(event(5, "FailedCreate", "1")));
+        assert!(
+            refusals
+                .take(Event::Apply(event(4, "SuccessfulCreate", "1")))
+                .is_empty()
+        );
+        assert!(
+            refusals
+                .take(Event::Apply(event(6, "SuccessfulDelete", "1")))
+                .is_empty()
+        );
+        assert_eq!(why(&refusals, &[]).unwrap(), "at 5");
+        assert_eq!(why(&refusals, &["c-0", "c-backup"]).unwrap(), "at 5");
+        assert_eq!(why(&refusals, &["c-0", "c-1"]), None, "none is missing");
+        refusals.take(Event::Apply(event(7, "SuccessfulCreate", "1")));
         assert_eq!(why(&refusals, &[]), None);
     }
 
     #[test]
     fn a_refusal_of_an_earlier_statefulset_or_of_an_event_that_is_gone_does_not_count() {
         let mut refusals = Refusals::default();
-        refusals.take(Event::Apply(event(5, "0")));
+        refusals.take(Event::Apply(event(5, "FailedCreate", "0")));
         assert_eq!(why(&refusals, &[]), None);
-        refusals.take(Event::Apply(event(6, "1")));
+        refusals.take(Event::Apply(event(6, "FailedCreate", "1")));
         assert!(why(&refusals, &[]).is_some());
-        refusals.take(Event::Delete(event(5, "1")));
+        refusals.take(Event::Delete(event(5, "FailedCreate", "1")));
         assert!(why(&refusals, &[]).is_some(), "another event has ended");
         refusals.take(Event::Init);
+        refusals.take(Event::InitApply(event(9, "SuccessfulCreate", "1")));
+        refusals.take(Event::InitApply(event(8, "FailedCreate", "1")));
         refusals.take(Event::InitDone);
         assert_eq!(why(&refusals, &[]), None);
     }

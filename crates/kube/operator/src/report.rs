@@ -23,15 +23,15 @@ pub(crate) fn timestamp() -> String {
     Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Writes the status, if it has changed.
+/// Writes the status, if it has changed: the object's version with it.
 pub(crate) async fn write(
     context: &Context,
     object: &DynamicObject,
     before: &Status,
     status: &Status,
-) -> Result<(), OperatorError> {
+) -> Result<Option<u64>, OperatorError> {
     if before == status {
-        return Ok(());
+        return Ok(None);
     }
     let (name, namespace) = place(object);
     let api = postgresql_api(context.client.clone(), Some(namespace));
@@ -47,9 +47,12 @@ pub(crate) async fn write(
         ..PatchParams::default()
     };
     match api.patch_status(name, &params, &Patch::Merge(patch)).await {
-        Ok(_) => Ok(()),
+        Ok(written) => Ok(written
+            .metadata
+            .resource_version
+            .and_then(|text| text.parse().ok())),
         // Deleted meanwhile.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(OperatorError::kube("writing the status")(error)),
     }
 }

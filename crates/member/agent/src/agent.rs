@@ -104,7 +104,7 @@ impl Agent {
         let mut lease = self.keeper.status();
         loop {
             self.keeper.beat();
-            self.take_certificates();
+            self.take_certificates().await;
             if self.guard.is_gone() {
                 self.guard_died().await;
                 return 1;

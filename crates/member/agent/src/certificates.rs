@@ -1,7 +1,7 @@
 //! Certificates that are replaced while the agent runs: PostgreSQL and the REST API take them without being asked. Kubernetes
 //! replaces those of a Secret within a minute or so, and cert-manager well before they end.
 
-use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
 use howdah_clock::now;
 use howdah_config::{Dynamic, LocalConfig};
@@ -50,12 +50,15 @@ impl Files {
 /// number, and when it was changed in whatever way.
 type Mark = Option<(u64, u64, i64, i64)>;
 
-fn marks(files: &Files) -> Vec<Mark> {
+/// By path.
+type Marks = BTreeMap<PathBuf, Mark>;
+
+fn marks(files: &Files) -> Marks {
     let mark = |path: &PathBuf| {
         let meta = fs::metadata(path).ok()?;
         Some((meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()))
     };
-    files.0.iter().map(mark).collect()
+    files.0.iter().map(|path| (path.clone(), mark(path))).collect()
 }
 
 /// The loop's end of the task that looks at the files.
@@ -66,11 +69,18 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// The loop's end, and the task: it wakes the loop at every change.
-    pub(crate) fn watched(files: Files, wake: Wake) -> (Self, impl Future<Output = ()> + Send + use<>) {
+    /// The loop's end, and the task: it wakes the loop at every change. Called before anything serves with the files.
+    pub(crate) async fn watched(files: Files, wake: Wake) -> (Self, impl Future<Output = ()> + Send + use<>) {
+        let first = files.clone();
+        let known = blocking("looking at certificates", move || marks(&first))
+            .await
+            .unwrap_or_default();
         let (files, of_files) = watch::channel(files);
         let (changed, replaced) = watch::channel(0);
-        (Certificates { files, replaced }, look_at(of_files, changed, wake))
+        (
+            Certificates { files, replaced },
+            look_at(of_files, known, changed, wake),
+        )
     }
 
     /// Whether files were replaced since the last call. From now on these are looked at.
@@ -86,26 +96,35 @@ impl Certificates {
     }
 }
 
-async fn look_at(files: watch::Receiver<Files>, changed: watch::Sender<u64>, wake: Wake) {
-    let mut known: Option<(Files, Vec<Mark>)> = None;
+async fn look_at(files: watch::Receiver<Files>, mut known: Marks, changed: watch::Sender<u64>, wake: Wake) {
     loop {
         let current = files.borrow().clone();
-        let looked_at = current.clone();
         // One at a time, however long a file system takes.
-        if let Ok(seen) = blocking("looking at certificates", move || marks(&looked_at)).await {
-            let differs = |(of, before): &(Files, Vec<Mark>)| *of == current && *before != seen;
-            // A file that is missing for a moment is being replaced.
-            let is_whole = seen.iter().all(Option::is_some);
-            if known.as_ref().is_some_and(differs) && is_whole {
+        if let Ok(seen) = blocking("looking at certificates", move || marks(&current)).await {
+            let (next, is_changed) = compared(&known, seen);
+            known = next;
+            if is_changed {
                 changed.send_modify(|times| *times += 1);
                 wake.wake();
-            }
-            if is_whole || known.is_none() {
-                known = Some((current, seen));
             }
         }
         howdah_http::sleep_until(now() + LOOK).await;
     }
+}
+
+/// What is known after a look, and whether files were replaced. A file that was there and is missing is being replaced: the others
+/// wait for it. One that was never there is waited for by none.
+fn compared(known: &Marks, seen: Marks) -> (Marks, bool) {
+    let is_going = |(path, mark): (&PathBuf, &Mark)| {
+        let before = known.get(path);
+        mark.is_none() && before.is_some_and(Option::is_some)
+    };
+    if seen.iter().any(is_going) {
+        return (known.clone(), false);
+    }
+    let is_other = |(path, mark): (&PathBuf, &Mark)| known.get(path).is_some_and(|before| before != mark);
+    let changed = seen.iter().any(is_other);
+    (seen, changed)
 }
 
 #[cfg(test)]
@@ -117,9 +136,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tls.crt");
         fs::write(&path, "1").unwrap();
-        let files = Files(vec![path.clone()]);
+        // The other one is never there.
+        let files = Files(vec![path.clone(), dir.path().join("crl")]);
         let wake = Wake::default();
-        let (mut loop_end, task) = Certificates::watched(files.clone(), wake.clone());
+        let (mut loop_end, task) = Certificates::watched(files.clone(), wake.clone()).await;
         let task = tokio::spawn(task);
         tokio::time::sleep(LOOK * 5).await;
         assert!(!loop_end.were_replaced(files.clone()));

@@ -11,7 +11,9 @@ use howdah_guard::{
 use howdah_ha::{Action, Command, LeaseState, Postgres, Request};
 use howdah_types::BootTime;
 
-use crate::{agent::Agent, certificates::Files, patience::READ_PATIENCE, setup::peer_client};
+use crate::{
+    agent::Agent, blocking::blocking, certificates::Files, patience::READ_PATIENCE, setup::peer_client,
+};
 
 impl Agent {
     /// Without a guard nothing keeps the time: PostgreSQL ends now (the kernel has told the postmaster to quit; this
@@ -120,13 +122,15 @@ impl Agent {
     }
 
     /// Takes certificates that were replaced.
-    pub(crate) fn take_certificates(&mut self) {
+    pub(crate) async fn take_certificates(&mut self) {
         let files = Files::of(&self.settings.local, &self.settings.dynamic);
         if !self.certificates.were_replaced(files) {
             return;
         }
         self.server.reload();
-        match self.api_settings.take(&self.settings.local) {
+        let (api, config) = (self.api_settings.clone(), Arc::clone(&self.settings.local));
+        let taken = blocking("reading certificates", move || api.take(&config)).await;
+        match taken.and_then(|taken| taken) {
             Ok(()) => tracing::info!("Certificates were replaced: PostgreSQL and the REST API take them."),
             Err(error) => {
                 tracing::error!(

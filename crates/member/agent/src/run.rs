@@ -130,6 +130,8 @@ async fn begin(
     let (commands, api_commands) = mpsc::channel(API_COMMANDS);
     let watching = Watching::default();
     let published = Published::new(commands, watching.clone());
+    let files = Files::of(&settings.local, &dynamic);
+    let (certificates, look) = Certificates::watched(files, wake.clone()).await;
     let api = api::start(
         Arc::clone(&config),
         server.clone(),
@@ -140,8 +142,6 @@ async fn begin(
     )
     .await?;
     let watch = tokio::spawn(watching.clone().run(store.watch(), wake.clone()));
-    let files = Files::of(&settings.local, &dynamic);
-    let (certificates, look) = Certificates::watched(files, wake.clone());
     let look = tokio::spawn(look);
     let mut agent = Agent::new(Parts {
         settings,

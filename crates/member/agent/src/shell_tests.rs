@@ -199,7 +199,9 @@ impl Shell {
             published: published.clone(),
             api,
             api_settings: ApiSettings::new(&config).unwrap(),
-            certificates: crate::certificates::Certificates::watched(Default::default(), wake.clone()).0,
+            certificates: crate::certificates::Certificates::watched(Default::default(), wake.clone())
+                .await
+                .0,
             keeper,
             guard,
             wake,
