@@ -1,13 +1,14 @@
 -- Extensions of every database, as far as they are installed, and loaded where they have to be. Variable: admin.
+SELECT string_to_array(replace(replace(current_setting('shared_preload_libraries'), ' ', ''), '"', ''), ',')::text AS loaded \gset
+
 SELECT format('CREATE EXTENSION IF NOT EXISTS %I SCHEMA public', wanted)
 FROM unnest(ARRAY['pg_stat_statements', 'pg_stat_kcache', 'set_user']) WITH ORDINALITY AS e (wanted, place)
     JOIN pg_catalog.pg_available_extensions AS available ON available.name = wanted
 WHERE available.installed_version IS NULL
-    AND wanted = ANY (string_to_array(replace(replace(current_setting('shared_preload_libraries'), ' ', ''), '"', ''), ','))
+    AND wanted = ANY (:'loaded'::text[])
     AND EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'public')
-    -- Their versions need one another.
-    AND (wanted <> 'pg_stat_kcache' OR 'pg_stat_statements' = ANY (string_to_array(replace(replace(
-        current_setting('shared_preload_libraries'), ' ', ''), '"', ''), ',')))
+    -- It stands on the other one.
+    AND (wanted <> 'pg_stat_kcache' OR 'pg_stat_statements' = ANY (:'loaded'::text[]))
 ORDER BY place \gexec
 
 SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', function.oid::regprocedure, :'admin')
@@ -17,7 +18,7 @@ FROM pg_catalog.pg_proc AS function
 WHERE (extension.extname, function.proname) IN (
         ('pg_stat_statements', 'pg_stat_statements_reset'), ('pg_stat_kcache', 'pg_stat_kcache_reset'), ('set_user', 'set_user')
     )
-    -- Each with what is granted already; set_user(text) is for unprivileged roles, and (text, text) asks for a token.
+    -- set_user(text) leads to roles that are no superusers, and set_user(text, text) asks for a token to come back.
     AND NOT has_function_privilege(:'admin', function.oid, 'EXECUTE') \gexec
 
 SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', function::regprocedure, :'admin')
@@ -28,7 +29,7 @@ SELECT 'CREATE EXTENSION IF NOT EXISTS pg_cron'
 FROM pg_catalog.pg_available_extensions
 WHERE name = 'pg_cron' AND installed_version IS NULL
     AND current_database() = coalesce(current_setting('cron.database_name', true), '')
-    AND 'pg_cron' = ANY (string_to_array(replace(replace(current_setting('shared_preload_libraries'), ' ', ''), '"', ''), ',')) \gexec
+    AND 'pg_cron' = ANY (:'loaded'::text[]) \gexec
 
 SELECT 'GRANT USAGE ON SCHEMA cron TO cron_admin'
 FROM pg_catalog.pg_namespace

@@ -14,10 +14,20 @@ use crate::write_private;
 /// way, and proves nothing to a client. Made once for each pod.
 pub(crate) fn of_server(env: &Environment, facts: &Facts, directory: &Path) -> anyhow::Result<Certificates> {
     let given = given(env, facts, directory, "SSL_", "server")?;
+    let is_own = given.is_none();
     let (certificate, key) =
         given.unwrap_or_else(|| (directory.join("server.crt"), directory.join("server.key")));
-    if !certificate.exists() && !key.exists() {
-        let name = &facts.hostname;
+    let (has_certificate, has_key) = (certificate.exists(), key.exists());
+    // Of our own, one without the other is what a container that was killed has left.
+    let is_missing = if is_own {
+        !has_certificate || !has_key
+    } else {
+        !has_certificate && !has_key
+    };
+    if is_missing {
+        // The name in a certificate has ASCII letters alone, and this one proves nothing anyway.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+        let name = &facts.hostname.replace(|c| !is_plain(c), "-");
         make(&certificate, &key, name).with_context(|| {
             format!(
                 "SSL_CERTIFICATE_FILE: there is no {}, and one of our own cannot be made there",
@@ -159,6 +169,13 @@ mod tests {
         let own = of_server(&env(&[]), &facts, &certs).unwrap();
         assert!(own.certificate.exists() && own.ca.is_none());
         assert_eq!(of_rest(&env(&[]), &facts, &certs).unwrap(), None);
+        // A container that was killed between the two files has left one of them.
+        fs::remove_file(&own.certificate).unwrap();
+        let odd = Facts {
+            hostname: "hö_st".into(),
+            ..facts.clone()
+        };
+        assert!(of_server(&env(&[]), &odd, &certs).unwrap().certificate.exists());
 
         let with = env(&[
             ("SSL_CERTIFICATE", "C"),

@@ -98,7 +98,7 @@ pub(crate) fn clone(
         why: "it is the role that copies CLONE_HOST, with the attribute REPLICATION",
     })?;
     let (passfile, line) = match (env.get("CLONE_PGPASS"), env.get("CLONE_PASSWORD")) {
-        // The file that Spilo's own scripts write is made here too, if it is not there.
+        // A file of the user's, or, with a password, the one that Spilo's own scripts write there.
         (Some(path), password) => {
             let line = password.map(|password| pgpass_line(host, port, "*", user, password));
             (facts.path(path), line)
