@@ -1,7 +1,7 @@
 //! Checks objects of built-in kinds against Kubernetes' own types.
 
 use k8s_openapi::api::{
-    apps::v1::StatefulSet,
+    apps::v1::{Deployment, StatefulSet},
     coordination::v1::Lease,
     core::v1::{
         ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
@@ -31,6 +31,7 @@ pub(crate) fn check(kind: &str, object: &mut Value) -> Result<Vec<String>, ApiEr
         "PersistentVolumeClaim" => typed::<PersistentVolumeClaim>(object),
         "Event" => typed::<Event>(object),
         "StatefulSet" => typed::<StatefulSet>(object),
+        "Deployment" => typed::<Deployment>(object),
         "PodDisruptionBudget" => typed::<PodDisruptionBudget>(object),
         "Role" => typed::<Role>(object),
         "RoleBinding" => typed::<RoleBinding>(object),
@@ -46,13 +47,14 @@ pub(crate) fn check(kind: &str, object: &mut Value) -> Result<Vec<String>, ApiEr
             meta::name(object)
         ))
     })?;
-    if kind == "StatefulSet" {
-        statefulset(object)?;
+    if kind == "StatefulSet" || kind == "Deployment" {
+        has_template(kind, object)?;
     }
     Ok(unknown)
 }
 
-fn statefulset(set: &Value) -> Result<(), ApiError> {
+/// What has replicas of a template.
+fn has_template(kind: &str, set: &Value) -> Result<(), ApiError> {
     let mut wrong = Vec::new();
     let spec = &set["spec"];
     if spec["replicas"].as_i64().is_some_and(|replicas| replicas < 0) {
@@ -66,7 +68,7 @@ fn statefulset(set: &Value) -> Result<(), ApiError> {
     if wrong.is_empty() {
         Ok(())
     } else {
-        Err(ApiError::invalid("StatefulSet", meta::name(set), &wrong))
+        Err(ApiError::invalid(kind, meta::name(set), &wrong))
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn identity(directory: PathBuf, address: IpAddr) -> Result<Identity, 
     write_private(&identity.key, &key)?;
     write_private(&identity.certificate, &certificate)?;
     write_private(&identity.ca, &ca)?;
-    write_private(&made_for, &address.to_string())?;
+    write_private(&made_for, address.to_string())?;
     Ok(identity)
 }
 

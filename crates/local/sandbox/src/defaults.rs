@@ -15,11 +15,12 @@ fn default(object: &mut Value, name: &str, value: Value) {
 /// Fills in what Kubernetes fills in.
 pub(crate) fn fill(kind: &str, object: &mut Value) {
     match kind {
-        "Service" | "StatefulSet" | "Pod" | "PersistentVolumeClaim" => {
+        "Service" | "StatefulSet" | "Deployment" | "Pod" | "PersistentVolumeClaim" => {
             if let Some(spec) = object.get_mut("spec").filter(|spec| spec.is_object()) {
                 match kind {
                     "Service" => service(spec),
                     "StatefulSet" => statefulset(spec),
+                    "Deployment" => deployment(spec),
                     "Pod" => pod(spec),
                     _ => claim(spec),
                 }
@@ -86,6 +87,18 @@ fn statefulset(spec: &mut Value) {
         if let Some(spec) = template.get_mut("spec").filter(|spec| spec.is_object()) {
             claim(spec);
         }
+    }
+}
+
+fn deployment(spec: &mut Value) {
+    default(spec, "replicas", json!(1));
+    default(spec, "revisionHistoryLimit", json!(10));
+    default(spec, "progressDeadlineSeconds", json!(600));
+    let rolling =
+        json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}});
+    default(spec, "strategy", rolling);
+    if let Some(template) = spec.pointer_mut("/template/spec").filter(|spec| spec.is_object()) {
+        pod(template);
     }
 }
 

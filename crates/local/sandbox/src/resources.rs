@@ -152,6 +152,10 @@ const BUILT_IN: &[BuiltIn] = &[
         .status()
         .scale()
         .in_all(),
+    BuiltIn::new("apps", "deployments", "Deployment", "deploy")
+        .status()
+        .scale()
+        .in_all(),
     BuiltIn::new("policy", "poddisruptionbudgets", "PodDisruptionBudget", "pdb").status(),
     BuiltIn::new(RBAC, "roles", "Role", ""),
     BuiltIn::new(RBAC, "rolebindings", "RoleBinding", ""),

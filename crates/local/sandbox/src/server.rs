@@ -157,7 +157,7 @@ pub async fn start(sandbox: Sandbox) -> Result<Running, StartError> {
     let admin = token(&dir, "admin")?;
     let pods = token(&dir, "pods")?;
     let ca = fs::read_to_string(&identity.ca).map_err(|error| StateError::Io(identity.ca.clone(), error))?;
-    write_private(&dir.kubeconfig(), &kubeconfig(address, &ca, &admin).to_string())?;
+    write_private(&dir.kubeconfig(), kubeconfig(address, &ca, &admin).to_string())?;
 
     let (stop, stopped) = watch::channel(false);
     let (api_stop, api_stopped) = watch::channel(false);

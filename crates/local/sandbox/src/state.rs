@@ -151,7 +151,7 @@ impl SandboxDir {
             );
             StateError::Io(path.clone(), error)
         })?;
-        write_private(&path, &network.to_string())?;
+        write_private(&path, network.to_string())?;
         Ok(network)
     }
 
@@ -228,7 +228,7 @@ pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<(), StateError> {
 }
 
 /// Writes a file that only its owner can read, in one step.
-pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), StateError> {
+pub(crate) fn write_private(path: &Path, content: impl AsRef<[u8]>) -> Result<(), StateError> {
     use std::io::Write as _;
     let fail = |error| StateError::Io(path.to_owned(), error);
     let next = path.with_extension("next");
@@ -239,6 +239,6 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), StateError> {
         .mode(0o600)
         .open(&next)
         .map_err(fail)?;
-    file.write_all(text.as_bytes()).map_err(fail)?;
+    file.write_all(content.as_ref()).map_err(fail)?;
     fs::rename(&next, path).map_err(fail)
 }

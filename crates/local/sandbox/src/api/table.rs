@@ -30,6 +30,12 @@ fn columns(plural: &str) -> Vec<Column> {
             ("Selector", "string", "@selector", 1),
         ],
         "statefulsets" => &[("Ready", "string", "@setready", 0), AGE],
+        "deployments" => &[
+            ("Ready", "string", "@setready", 0),
+            ("Up-to-date", "integer", ".status.updatedReplicas", 0),
+            ("Available", "integer", ".status.availableReplicas", 0),
+            AGE,
+        ],
         "configmaps" => &[("Data", "string", "@data", 0), AGE],
         "secrets" => &[
             ("Type", "string", ".type", 0),

@@ -496,7 +496,7 @@ fn defaults_of_keys(resource: &Resource, applied: &mut Value) {
                 ports(list);
             }
         }
-        "StatefulSet" | "Pod" => {
+        "StatefulSet" | "Deployment" | "Pod" => {
             let place = if resource.kind == "Pod" {
                 "/spec/containers"
             } else {
@@ -597,6 +597,7 @@ fn allowed(resource: &Resource, before: &Value, after: &Value) -> Result<(), Api
             "podManagementPolicy",
             "volumeClaimTemplates",
         ],
+        "Deployment" => &["selector"],
         "Service" if !after["spec"]["clusterIP"].is_null() => &["clusterIP"],
         "PersistentVolumeClaim" => &["accessModes", "storageClassName", "volumeMode"],
         _ => &[],

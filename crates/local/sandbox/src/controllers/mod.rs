@@ -1,5 +1,6 @@
 //! What keeps objects as they should be. Each controller looks at all it cares for after every change; a sandbox is small.
 
+mod deployment;
 mod ending;
 mod endpoints;
 mod events;
@@ -25,6 +26,7 @@ pub(crate) async fn run(store: Store, mut stop: watch::Receiver<bool>) {
     loop {
         changed.mark_unchanged();
         statefulset::reconcile(&store);
+        deployment::reconcile(&store);
         endpoints::reconcile(&store);
         garbage::collect(&store);
         events::prune(&store);

@@ -10,6 +10,7 @@ mod images;
 mod pod;
 mod probe;
 mod processes;
+mod projected;
 mod proxy;
 mod removals;
 mod status;

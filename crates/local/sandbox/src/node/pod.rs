@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     Node, current, log_file,
     probe::{self, Probe},
-    processes,
+    processes, projected,
     status::{Container, Ended},
 };
 use crate::{controllers::record, meta, store::Write};
@@ -131,6 +131,17 @@ fn reason_in(log: &str) -> Option<String> {
     let from = WORDS.iter().filter_map(|word| line.find(word)).min().unwrap_or(0);
     let words: String = line[from..].chars().take(LONGEST_WORDS).collect();
     Some(words.trim_end_matches(['.', ' ']).to_owned())
+}
+
+/// A container's own arguments, or its image's.
+fn arguments(container: &Value, of_image: &[String]) -> Vec<String> {
+    match container["args"].as_array().filter(|args| !args.is_empty()) {
+        Some(args) => args
+            .iter()
+            .filter_map(|arg| arg.as_str().map(str::to_owned))
+            .collect(),
+        None => of_image.to_vec(),
+    }
 }
 
 struct Life<'a> {
@@ -258,13 +269,6 @@ impl Life<'_> {
 
     fn try_start(&mut self) -> Result<Child, (&'static str, String)> {
         let node = self.node;
-        let spec = &self.pod["spec"];
-        if spec["containers"].as_array().map_or(0, Vec::len) != 1 || !spec["initContainers"].is_null() {
-            return Err((
-                "ErrImagePull",
-                "the sandbox runs pods of one container and no init containers".into(),
-            ));
-        }
         let image = self.container()["image"].as_str().unwrap_or_default();
         let program = node
             .images
@@ -292,7 +296,7 @@ impl Life<'_> {
         let errors = file.try_clone().map_err(failed)?;
         let mut command = surroundings.command(&program.path);
         command
-            .args(&program.args)
+            .args(arguments(&container, &program.args))
             .stdin(Stdio::null())
             .stdout(Stdio::from(file))
             .stderr(Stdio::from(errors))
@@ -308,7 +312,7 @@ impl Life<'_> {
         let started = howdah_proc::started(pid);
         let name = format!("{}/{}", meta::namespace(&self.pod), meta::name(&self.pod));
         let known = json!({"pod": name, "pid": pid, "started": started});
-        if let Err(error) = crate::state::write_private(&self.home().join("process.json"), &known.to_string())
+        if let Err(error) = crate::state::write_private(&self.home().join("process.json"), known.to_string())
         {
             tracing::warn!(%error, "A later sandbox will not find this pod's process.");
         }
@@ -332,8 +336,10 @@ impl Life<'_> {
             "Started",
             "Started container",
         );
+        self.tell_left_out();
         let mut changed = self.node.store.subscribe();
         let mut begin = true;
+        let mut projected = projected::versions(&self.node.store, &self.pod);
         loop {
             if current(&self.node.store, &self.pod).is_none_or(|pod| meta::is_ending(&pod)) {
                 return Wake::Delete;
@@ -343,7 +349,7 @@ impl Life<'_> {
                 biased;
                 ended = running.wait() => Wake::Ended(ended),
                 _ = stop.wait_for(|stop| *stop) => Wake::Stop,
-                () = self.deleted(&mut changed) => Wake::Delete,
+                () = self.deleted(&mut changed, &mut projected) => Wake::Delete,
                 () = probe::change(liveness.as_ref(), true, true) => Wake::Liveness,
                 () = probe::change(readiness.as_ref(), ready, begin) => Wake::Readiness(!ready),
             };
@@ -360,10 +366,38 @@ impl Life<'_> {
         }
     }
 
-    async fn deleted(&self, changed: &mut watch::Receiver<u64>) {
+    /// Containers beside the first are no programs that the sandbox has.
+    fn tell_left_out(&self) {
+        let spec = &self.pod["spec"];
+        let names = |list: &str, from: usize| {
+            let all = spec[list].as_array().into_iter().flatten().skip(from);
+            all.filter_map(|container| container["name"].as_str())
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let mut left_out = names("initContainers", 0);
+        left_out.extend(names("containers", 1));
+        if !left_out.is_empty() {
+            let told = format!(
+                "the sandbox runs no containers: left out are {}",
+                left_out.join(", ")
+            );
+            record(&self.node.store, &self.pod, "Warning", "LeftOut", &told);
+        }
+    }
+
+    /// Waits for the pod's deletion; meanwhile its volumes follow the Secrets and ConfigMaps that they are made of.
+    async fn deleted(&self, changed: &mut watch::Receiver<u64>, projected: &mut Vec<Option<String>>) {
         loop {
             if changed.changed().await.is_err() {
                 return;
+            }
+            if !projected.is_empty() {
+                let versions = projected::versions(&self.node.store, &self.pod);
+                if versions != *projected {
+                    *projected = versions;
+                    self.node.project_again(&self.pod);
+                }
             }
             if current(&self.node.store, &self.pod).is_none_or(|pod| meta::is_ending(&pod)) {
                 return;
@@ -476,10 +510,11 @@ impl Life<'_> {
             self.forget();
             return false;
         }
+        let mut projected = Vec::new();
         tokio::select! {
             () = sleep_until(until) => true,
             _ = stop.wait_for(|stop| *stop) => false,
-            () = self.deleted(&mut changed) => {
+            () = self.deleted(&mut changed, &mut projected) => {
                 self.forget();
                 false
             }

@@ -49,6 +49,17 @@ impl Node {
                 "signal": last.signal, "finishedAt": last.at,
             }});
         }
+        let mut statuses = vec![status];
+        let others = pod["spec"]["containers"].as_array().into_iter().flatten().skip(1);
+        statuses.extend(others.map(|container| {
+            let state = json!({"waiting": {
+                "reason": "NotInSandbox", "message": "the sandbox runs no containers, only the pod's first program",
+            }});
+            json!({
+                "name": container["name"], "image": container["image"], "imageID": "", "state": state, "ready": false,
+                "started": false, "restartCount": 0, "lastState": {},
+            })
+        }));
         let uid = meta::uid(pod).to_owned();
         let written = self.store.write("/pods", meta::namespace(pod), meta::name(pod), |before| {
             let Some(before) = before.filter(|before| meta::uid(before) == uid) else {
@@ -70,7 +81,7 @@ impl Node {
                 "conditions": [
                     since("PodScheduled", true), since("Initialized", true), since("ContainersReady", ready), since("Ready", ready),
                 ],
-                "containerStatuses": [status],
+                "containerStatuses": statuses,
             });
             Ok(Write::Put(after))
         });

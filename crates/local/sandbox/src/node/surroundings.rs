@@ -73,6 +73,10 @@ impl Node {
         surroundings.set("KUBERNETES_SERVICE_HOST", self.api.ip().to_string());
         surroundings.set("KUBERNETES_SERVICE_PORT", self.api.port().to_string());
         surroundings.set("HOWDAH_POD_ROOT", root);
+        surroundings.set(
+            "HOWDAH_POD_IP",
+            pod["status"]["podIP"].as_str().unwrap_or_default(),
+        );
         surroundings.set("HOWDAH_RUN_DIR", self.dir.run_dir(meta::uid(pod)));
         if let Some(limit) = container["resources"]["limits"]["memory"].as_str() {
             surroundings.set("HOWDAH_MEMORY_LIMIT", limit);

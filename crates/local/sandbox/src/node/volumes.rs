@@ -1,9 +1,21 @@
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, symlink},
+    path::PathBuf,
+};
 
 use serde_json::Value;
 
-use super::Node;
+use super::{Node, projected};
 use crate::{Store, meta, state::StateError};
+
+/// Whether this is a directory that only we change, or nothing yet.
+fn is_ours(path: &std::path::Path) -> bool {
+    match fs::symlink_metadata(path) {
+        Ok(found) => found.is_dir() && found.uid() == rustix::process::geteuid().as_raw(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
 
 /// Whether a pod uses this volume.
 pub(super) fn uses(store: &Store, pod: &Value, volume: &str) -> bool {
@@ -42,8 +54,15 @@ impl Node {
             self.own_dir(&path, 0o700).map_err(shown)?;
             return Ok(path);
         }
+        if projected::is_projected(volume) {
+            let path = self.dir.pods().join(meta::uid(pod)).join("volumes").join(name);
+            // Ours, as Kubernetes' are: a pod that could replace a file by a link could make us write anywhere.
+            crate::state::make_dir(&path, 0o755).map_err(shown)?;
+            self.project(pod, volume, &path)?;
+            return Ok(path);
+        }
         Err(format!(
-            "volume \"{name}\": the sandbox offers persistentVolumeClaim and emptyDir only"
+            "volume \"{name}\": the sandbox offers persistentVolumeClaim, emptyDir, secret and configMap only"
         ))
     }
 
@@ -106,6 +125,12 @@ impl Node {
         let mut parent = root.to_owned();
         for part in path.split('/').filter(|part| !part.is_empty()) {
             if parent != root {
+                // A directory of the pod's could be replaced by a link to anywhere while we work in it.
+                if !is_ours(&parent) {
+                    return Err(format!(
+                        "the sandbox mounts no volume at \"/{path}\", which is inside another one"
+                    ));
+                }
                 crate::state::make_dir(&parent, 0o755).map_err(|e| e.to_string())?;
             }
             parent = parent.join(part);
@@ -124,6 +149,10 @@ impl Node {
         let mut at = root.to_owned();
         for part in ["var", "run", "secrets", "kubernetes.io", "serviceaccount"] {
             at = at.join(part);
+            if !is_ours(&at) {
+                let error = std::io::Error::other("a volume is mounted where a pod has its credentials");
+                return Err(StateError::Io(at, error));
+            }
             crate::state::make_dir(&at, 0o755)?;
         }
         let ca = fs::read_to_string(&self.ca).map_err(|error| StateError::Io(self.ca.clone(), error))?;
