@@ -139,7 +139,16 @@ pub async fn run_script(script: &str, args: &[&str], pgpass: Option<&Path>) -> R
         let is_password = pgpass.is_some() && matches!(variable, "PGPASSWORD" | "PGPASSFILE");
         is_ours(variable) && !of_pods.iter().any(|prefix| variable.starts_with(prefix)) || is_password
     };
-    run_watched(&script, &mut command, pgpass, withheld, |_| {}).await
+    run_watched(&shortened(&script), &mut command, pgpass, withheld, |_| {}).await
+}
+
+/// As much of a command as tells which one it is: in an error what it has said comes after it, and must not be cut off.
+fn shortened(script: &str) -> String {
+    const LONGEST: usize = 60;
+    match script.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &script[..end]),
+        None => script.to_owned(),
+    }
 }
 
 /// A connection string for a tool. The password comes from the password file.

@@ -49,6 +49,13 @@ impl MemberOverview {
         self.role == MemberRole::Leader && self.state.is_running()
     }
 
+    /// It leads, and its server runs: a primary, or the leader of a standby cluster.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        let gets_wal = matches!(self.state, MemberState::Replicating(_));
+        self.is_primary() || (self.role == MemberRole::StandbyLeader && (self.state.is_running() || gets_wal))
+    }
+
     /// It follows and streams.
     #[must_use]
     pub fn streams(&self) -> bool {

@@ -5,7 +5,7 @@ use howdah_config::{Dynamic, SyncMode, dynamic_from};
 use howdah_dcs::{Cond, Document, FailoverRequest, KeyOp, Member, Outcome, View};
 use howdah_http::sleep_until;
 use howdah_member_api::SwitchoverRequest;
-use howdah_types::MemberName;
+use howdah_types::{MemberName, Role};
 use serde_json::{Map, Value};
 
 use super::{Api, answer::Answer};
@@ -234,7 +234,7 @@ async fn wait(
         let leader = view.leader.as_ref().map(|leader| &leader.name);
         let promoted = leader
             .and_then(|name| view.members.get(name))
-            .is_some_and(|member| member.role == howdah_types::Role::Primary);
+            .is_some_and(|member| matches!(member.role, Role::Primary | Role::StandbyLeader));
         if let Some(new) = leader.filter(|new| Some(*new) != old.as_ref() && promoted) {
             return match candidate.filter(|wanted| *wanted != new) {
                 None => Answer::text(200, format!("Successfully {verb} over to \"{new}\"")),
