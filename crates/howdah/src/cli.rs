@@ -37,6 +37,9 @@ pub enum Command {
     /// What a pod of the image begins with: from the environment to the agent.
     #[command(hide = true)]
     Entrypoint(howdah_entrypoint::EntrypointArgs),
+    /// What a connection pooler's pod begins with: PgBouncer, configured by the environment.
+    #[command(hide = true)]
+    Pooler,
     /// Make clusters be what their manifests say, on a Kubernetes.
     Operator(howdah_operate::OperatorArgs),
     /// Look at a cluster and change it, with patronictl's commands and output.

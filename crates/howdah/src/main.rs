@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         }
         Command::Operator(args) => operator(&args),
         Command::Entrypoint(args) => howdah_entrypoint::run(&args),
+        Command::Pooler => howdah_entrypoint::run_pooler(),
         Command::Cluster(command) => cluster(command),
         Command::Completions { shell } => {
             howdah_guard::end_at_closed_pipes();

@@ -86,7 +86,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "member-api",
         ],
     ),
-    ("entrypoint", &["proc", "manifest", "spilo"]),
+    ("entrypoint", &["clock", "http", "proc", "manifest", "spilo"]),
     ("sandbox", &["types", "clock", "proc", "http"]),
     (
         "operator",

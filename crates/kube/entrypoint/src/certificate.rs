@@ -141,7 +141,7 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     write_private(path, text)
 }
 
-fn make(certificate: &Path, key: &Path, name: &str) -> anyhow::Result<()> {
+pub(crate) fn make(certificate: &Path, key: &Path, name: &str) -> anyhow::Result<()> {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()])?;
     write(key, &made.signing_key.serialize_pem())?;
     write(certificate, &made.cert.pem())

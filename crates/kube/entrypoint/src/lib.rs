@@ -13,9 +13,11 @@ mod certificate;
 mod hooks;
 mod machine;
 mod objects;
+mod pooler;
 mod user;
 
 pub use hooks::EntrypointArgs;
+pub use pooler::run as run_pooler;
 
 use std::{
     ffi::OsString,

@@ -107,11 +107,10 @@ pub(crate) fn clone(
             let line = pgpass_line(host, port, "*", user, password);
             (facts.run_dir.join("pgpass-clone"), Some(line))
         }
+        // The Secret of a cluster that was copied long ago may be gone: only a new cluster needs it.
         (None, None) => {
-            return Err(SpiloError::Missing {
-                name: "CLONE_PASSWORD",
-                why: "it is the password of CLONE_USER",
-            });
+            let why = format!("CLONE_PASSWORD is not set: it is the password of {user}, who copies {host}");
+            return Ok(Some(Method::refusing("clone_with_basebackup", &why)));
         }
     };
     let info = Conninfo::default()
