@@ -67,7 +67,7 @@ fn primary(ns: &Namespace) -> String {
     until_in(
         READY,
         || {
-            let pods = ns.list("pod", "cluster-name=acid-a,spilo-role=master");
+            let pods = ns.list("pod", "application=spilo,cluster-name=acid-a,spilo-role=master");
             match pods.as_slice() {
                 [pod] if pod["metadata"]["deletionTimestamp"].is_null() => {
                     pod["metadata"]["name"].as_str().unwrap().clone_into(&mut name);
@@ -333,6 +333,16 @@ fn the_programs_that_people_use_with_exec_are_there() {
 fn faults_lose_nothing_that_was_acknowledged() {
     let Some(kube) = node() else { return };
     let ns = cluster(&kube, "faults");
+    // In asynchronous mode a replica that has not received the last rows may take over (docs/safety.md).
+    ns.patch(
+        "postgresql",
+        "acid-a",
+        &json!({"spec": {"patroni": {"synchronous_mode": true}}}),
+    );
+    ns.wait("postgresql", "acid-a", "has a synchronous standby", |cluster| {
+        cluster["status"]["members"].to_string().contains("sync_standby")
+    });
+    wait_ready(&ns, "acid-a");
     let runs: usize = std::env::var("HOWDAH_E2E_RUNS")
         .ok()
         .and_then(|runs| runs.parse().ok())
@@ -545,4 +555,242 @@ fn an_image_that_is_missing_is_named_within_seconds() {
     // The image is corrected: the cluster comes up without further help.
     ns.patch("postgresql", "acid-a", &json!({"spec": {"dockerImage": null}}));
     wait_ready(&ns, "acid-a");
+}
+
+/// The image of the members, which is on the node.
+fn image(ns: &Namespace, pod: &str) -> String {
+    let pod = ns.get("pod", pod);
+    pod["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn sidecars_volumes_and_certificates_work_without_rights() {
+    let Some(kube) = node() else { return };
+    let ns = cluster(&kube, "beside");
+    let image = image(&ns, "acid-a-0");
+    let certificate = |name: &str| {
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-keyout",
+                "/dev/stdout",
+            ])
+            .args(["-subj", &format!("/CN={name}")])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(made.stdout).unwrap();
+        let at = text.find("-----BEGIN CERTIFICATE").unwrap();
+        ns.apply(
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cert"},
+            "stringData": {"tls.key": text[..at], "tls.crt": text[at..]}}),
+        );
+    };
+    certificate("first");
+    let mut manifest = minimal("acid-a");
+    manifest["spec"]["tls"] = json!({"secretName": "cert"});
+    manifest["spec"]["sidecars"] = json!([{"name": "counter", "image": image, "command": ["/bin/sh", "-c",
+        "while sleep 1; do PGPASSWORD=$POSTGRES_PASSWORD psql -h localhost -U $POSTGRES_USER -Atc 'select count(*) from pg_database' \
+         > /shared/count; done"]}]);
+    manifest["spec"]["initContainers"] = json!([{"name": "first", "image": image, "command": ["/bin/sh", "-c", "echo began > /shared/began"]}]);
+    manifest["spec"]["additionalVolumes"] = json!([{"name": "shared", "mountPath": "/shared",
+        "targetContainers": ["postgres", "counter", "first"], "volumeSource": {"emptyDir": {}}}]);
+    ns.apply(manifest);
+    wait_ready(&ns, "acid-a");
+    let leader = primary(&ns);
+    let read = |file: &str| {
+        let read = ns.try_kubectl(&["exec", &leader, "-c", "postgres", "--", "cat", file]);
+        read.unwrap_or_default().trim().to_owned()
+    };
+    assert_eq!(read("/shared/began"), "began");
+    until_in(
+        READY,
+        || read("/shared/count").parse::<u32>().is_ok_and(|count| count >= 3),
+        || {
+            format!(
+                "the sidecar reaches the server: {}",
+                ns.kubectl(&["logs", &leader, "-c", "counter"])
+            )
+        },
+    );
+    let subject = || {
+        let address = ns.get("service", "acid-a")["spec"]["clusterIP"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let shown = Command::new("openssl")
+            .args([
+                "s_client",
+                "-starttls",
+                "postgres",
+                "-connect",
+                &format!("{address}:5432"),
+            ])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&shown.stdout).replace(" = ", "=")
+    };
+    assert!(subject().contains("CN=first"), "{}", subject());
+    let began = sql(&ns, &leader, "select pg_postmaster_start_time()");
+    certificate("second");
+    // A kubelet looks after its volumes about once a minute.
+    until_in(
+        Duration::from_secs(180),
+        || subject().contains("CN=second"),
+        || "the new certificate is used".to_owned(),
+    );
+    assert_eq!(sql(&ns, &leader, "select pg_postmaster_start_time()"), began);
+}
+
+#[test]
+fn a_copy_and_a_follower_have_the_data_of_a_running_cluster() {
+    let Some(kube) = node() else { return };
+    let ns = cluster(&kube, "origins");
+    let source = primary(&ns);
+    sql(&ns, &source, "create table t as select 1 as n");
+    let mut copy = minimal("acid-copy");
+    copy["spec"]["clone"] = json!({"cluster": "acid-a"});
+    copy["spec"]["numberOfInstances"] = json!(1);
+    ns.apply(copy);
+    wait_ready(&ns, "acid-copy");
+    assert_eq!(sql(&ns, "acid-copy-0", "select count(*) from t"), "1");
+    sql(&ns, "acid-copy-0", "insert into t values (2)");
+    ns.kubectl(&["delete", "postgresql", "acid-copy", "--wait=false"]);
+    for role in ["postgres", "standby"] {
+        let password = ns.password("acid-a", role);
+        ns.apply(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {
+                "name": format!("{role}.acid-follower.credentials.postgresql.acid.zalan.do"),
+                "labels": {"application": "spilo", "cluster-name": "acid-follower", "team": "acid"}},
+            "stringData": {"username": role, "password": password}}));
+    }
+    let mut follower = minimal("acid-follower");
+    follower["spec"]["standby"] = json!({"standby_host": format!("acid-a.{}.svc.cluster.local", ns.name)});
+    follower["spec"]["numberOfInstances"] = json!(1);
+    ns.apply(follower);
+    wait_ready(&ns, "acid-follower");
+    sql(&ns, &source, "insert into t values (3)");
+    until_in(
+        READY,
+        || sql(&ns, "acid-follower-0", "select count(*) from t") == "2",
+        || "the row arrives".to_owned(),
+    );
+    assert_eq!(sql(&ns, "acid-follower-0", "select pg_is_in_recovery()"), "t");
+    ns.patch("postgresql", "acid-follower", &json!({"spec": {"standby": null}}));
+    wait_ready(&ns, "acid-follower");
+    until_in(
+        READY,
+        || sql(&ns, "acid-follower-0", "select pg_is_in_recovery()") == "f",
+        || "it is promoted".to_owned(),
+    );
+}
+
+#[test]
+fn a_pooler_brings_clients_to_the_primary_through_a_switchover() {
+    let Some(kube) = node() else { return };
+    let ns = cluster(&kube, "pooled");
+    ns.patch(
+        "postgresql",
+        "acid-a",
+        &json!({"spec": {"connectionPooler": {"numberOfInstances": 2}}}),
+    );
+    wait_ready(&ns, "acid-a");
+    let password = ns.password("acid-a", "zalando");
+    let through = |text: &str| {
+        let service = ns.get("service", "acid-a-pooler");
+        let address = service["spec"]["clusterIP"].as_str().unwrap().to_owned();
+        let output = Command::new("psql")
+            .args(["-qAtX", "-c", text])
+            .arg(format!(
+                "host={address} user=zalando dbname=foo sslmode=require connect_timeout=5"
+            ))
+            .env("PGPASSWORD", &password)
+            .output()
+            .unwrap();
+        let shown = if output.status.success() {
+            output.stdout
+        } else {
+            output.stderr
+        };
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&shown).trim().to_owned(),
+        )
+    };
+    until_in(
+        READY,
+        || through("create table t as select 1 as n").0,
+        || through("select 1").1,
+    );
+    let before = primary(&ns);
+    ns.kubectl(&[
+        "exec",
+        &before,
+        "--",
+        "patronictl",
+        "switchover",
+        "acid-a",
+        "--force",
+    ]);
+    until_in(
+        READY,
+        || through("insert into t values (2)").0,
+        || through("insert into t values (2)").1,
+    );
+    assert_ne!(primary(&ns), before);
+    assert_eq!(through("select pg_is_in_recovery()").1, "f");
+    // Its pods satisfy the namespace's standard, and one that goes takes no client with it for long.
+    let pods = ns.list("pod", "connection-pooler=acid-a-pooler");
+    assert_eq!(pods.len(), 2);
+    ns.kubectl(&[
+        "delete",
+        "pod",
+        pods[0]["metadata"]["name"].as_str().unwrap(),
+        "--wait=false",
+    ]);
+    until_in(READY, || through("select 1").0, || through("select 1").1);
+    wait_ready(&ns, "acid-a");
+}
+
+#[test]
+fn volumes_grow_with_the_manifest_and_do_not_shrink() {
+    let Some(kube) = node() else { return };
+    let ns = cluster(&kube, "volumes");
+    let sizes = || -> Vec<String> {
+        let claims = ns.list("persistentvolumeclaim", "cluster-name=acid-a");
+        let size = |claim: &Value| {
+            claim["status"]["capacity"]["storage"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        claims.iter().map(size).collect()
+    };
+    let size = |size: &str| {
+        ns.patch(
+            "postgresql",
+            "acid-a",
+            &json!({"spec": {"volume": {"size": size}}}),
+        );
+    };
+    assert_eq!(sizes(), ["1Gi", "1Gi"]);
+    size("2Gi");
+    until_in(READY, || sizes() == ["2Gi", "2Gi"], || format!("{:?}", sizes()));
+    wait_ready(&ns, "acid-a");
+    // A new member's volume is as large.
+    ns.patch("postgresql", "acid-a", &json!({"spec": {"numberOfInstances": 3}}));
+    until_in(
+        READY,
+        || sizes() == ["2Gi", "2Gi", "2Gi"],
+        || format!("{:?}", sizes()),
+    );
+    size("1Gi");
+    ns.wait("postgresql", "acid-a", "says that it cannot shrink", |cluster| {
+        cluster["status"].to_string().contains("they cannot shrink")
+    });
 }

@@ -499,3 +499,259 @@ fn a_namespace_that_is_made_again_gets_its_account_again() {
     });
     ns.wait("pod", "acid-a-0", "is made", |pod| !pod.is_null());
 }
+
+fn template(namespace: &Namespace) -> Value {
+    namespace.get("statefulset", "acid-a")["spec"]["template"]["spec"].clone()
+}
+
+fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
+    let found = list.as_array().unwrap().iter().find(|item| item["name"] == name);
+    found.unwrap_or_else(|| panic!("{name} is not in {list}"))
+}
+
+#[test]
+fn sidecars_and_init_containers_are_in_the_pods() {
+    let Some(kube) = control_plane() else { return };
+    let ns = cluster(&kube, "sidecars", |manifest| {
+        manifest["spec"]["sidecars"] = json!([{"name": "exporter", "image": "exporter:1", "command": ["run"],
+            "ports": [{"containerPort": 9187, "protocol": "TCP"}], "env": [{"name": "A", "value": "b"}],
+            "resources": {"limits": {"cpu": "500m", "memory": "500Mi"}, "requests": {"cpu": "100m", "memory": "100Mi"}}}]);
+        manifest["spec"]["init_containers"] =
+            json!([{"name": "date", "image": "busybox", "command": ["/bin/date"]}]);
+    });
+    let pod = template(&ns);
+    assert_eq!(pod["containers"][0]["name"], "postgres");
+    let exporter = named(&pod["containers"], "exporter");
+    assert_eq!(exporter["resources"]["requests"]["memory"], "100Mi");
+    let variables: Vec<&str> = exporter["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|var| var["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        variables,
+        [
+            "POD_NAME",
+            "POD_NAMESPACE",
+            "POSTGRES_USER",
+            "POSTGRES_PASSWORD",
+            "A"
+        ]
+    );
+    assert_eq!(exporter["volumeMounts"][0]["mountPath"], "/home/postgres/pgdata");
+    assert_eq!(
+        named(&pod["initContainers"], "date")["command"],
+        json!(["/bin/date"])
+    );
+    // One that is taken out of the manifest goes from the pods.
+    ns.patch("postgresql", "acid-a", &json!({"spec": {"sidecars": null}}));
+    ns.wait("statefulset", "acid-a", "has no sidecar", |set| {
+        set["spec"]["template"]["spec"]["containers"]
+            .as_array()
+            .map(Vec::len)
+            == Some(1)
+    });
+}
+
+#[test]
+fn additional_volumes_are_mounted_where_they_are_asked_for() {
+    let Some(kube) = control_plane() else { return };
+    let ns = cluster(&kube, "volumes", |manifest| {
+        manifest["spec"]["sidecars"] = json!([{"name": "a", "image": "a:1"}]);
+        manifest["spec"]["additionalVolumes"] = json!([
+            {"name": "empty", "mountPath": "/opt/empty", "targetContainers": ["all"], "volumeSource": {"emptyDir": {}}},
+            {"name": "data", "mountPath": "/home/postgres/pgdata/partitions", "targetContainers": ["postgres"],
+             "volumeSource": {"persistentVolumeClaim": {"claimName": "pvc-postgresql-data-partitions", "readOnly": false}}},
+            {"name": "conf", "mountPath": "/etc/telegraf", "subPath": "telegraf.conf", "targetContainers": ["a"],
+             "volumeSource": {"configMap": {"name": "my-config-map"}}},
+            {"name": "again", "mountPath": "/opt/empty", "volumeSource": {"emptyDir": {}}},
+        ]);
+    });
+    let pod = template(&ns);
+    let mounted = |container: &str| -> Vec<String> {
+        let mounts = &named(&pod["containers"], container)["volumeMounts"];
+        let mounts = mounts.as_array().unwrap().iter();
+        mounts
+            .map(|mount| mount["mountPath"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let (postgres, other) = (mounted("postgres"), mounted("a"));
+    assert!(postgres.contains(&"/opt/empty".to_owned()) && other.contains(&"/opt/empty".to_owned()));
+    assert!(
+        postgres.contains(&"/home/postgres/pgdata/partitions".to_owned())
+            && !other.contains(&postgres[2].clone())
+    );
+    assert!(!postgres.contains(&"/etc/telegraf".to_owned()) && other.contains(&"/etc/telegraf".to_owned()));
+    ns.wait(
+        "postgresql",
+        "acid-a",
+        "names the volume that is left out",
+        |cluster| {
+            cluster["status"]
+                .to_string()
+                .contains("spec.additionalVolumes[3].mountPath")
+        },
+    );
+}
+
+#[test]
+fn a_certificate_of_a_secret_is_mounted_and_a_missing_one_is_named() {
+    let Some(kube) = control_plane() else { return };
+    let ns = cluster(&kube, "tls", |manifest| {
+        manifest["spec"]["tls"] = json!({"secretName": "cert", "caFile": "ca.crt", "caSecretName": "ca"});
+    });
+    let pod = template(&ns);
+    let volume = named(&pod["volumes"], "howdah-tls");
+    assert_eq!(
+        volume["secret"],
+        json!({"secretName": "cert", "defaultMode": 0o640})
+    );
+    let env = &pod["containers"][0]["env"];
+    assert_eq!(named(env, "SSL_CERTIFICATE_FILE")["value"], "/tls/tls.crt");
+    assert_eq!(named(env, "SSL_PRIVATE_KEY_FILE")["value"], "/tls/tls.key");
+    assert_eq!(named(env, "SSL_CA_FILE")["value"], "/tlsca/ca.crt");
+}
+
+#[test]
+fn a_clone_is_told_its_source_and_a_backup_is_refused() {
+    let Some(kube) = control_plane() else { return };
+    let ns = cluster(&kube, "clone", |manifest| {
+        manifest["spec"]["clone"] = json!({"cluster": "acid-source"});
+    });
+    let env = template(&ns)["containers"][0]["env"].clone();
+    assert_eq!(named(&env, "CLONE_METHOD")["value"], "CLONE_WITH_BASEBACKUP");
+    assert_eq!(named(&env, "CLONE_HOST")["value"], "acid-source");
+    assert_eq!(
+        named(&env, "CLONE_PASSWORD")["valueFrom"]["secretKeyRef"]["name"],
+        "standby.acid-source.credentials.postgresql.acid.zalan.do"
+    );
+    let mut restored = minimal("acid-b");
+    restored["spec"]["clone"] = json!({"cluster": "acid-source", "timestamp": "2026-01-01T00:00:00+00:00"});
+    ns.apply(restored);
+    ns.wait("postgresql", "acid-b", "says why", |cluster| {
+        let status = &cluster["status"];
+        status["PostgresClusterStatus"] == "Invalid" && status.to_string().contains("spec.clone.timestamp")
+    });
+    assert!(ns.get("statefulset", "acid-b").is_null());
+}
+
+#[test]
+fn a_standby_is_told_whom_it_follows() {
+    let Some(kube) = control_plane() else { return };
+    let ns = cluster(&kube, "standby", |manifest| {
+        manifest["spec"]["standby"] = json!({"standby_host": "db.example.com", "standby_port": "5433",
+            "standby_primary_slot_name": "follower"});
+    });
+    let env = template(&ns)["containers"][0]["env"].clone();
+    for (name, value) in [
+        ("STANDBY_HOST", "db.example.com"),
+        ("STANDBY_PORT", "5433"),
+        ("STANDBY_PRIMARY_SLOT_NAME", "follower"),
+    ] {
+        assert_eq!(named(&env, name)["value"], value);
+    }
+}
+
+#[test]
+fn poolers_are_deployments_with_the_old_operators_names() {
+    let Some(kube) = control_plane() else { return };
+    let ns = cluster(&kube, "pooler", |manifest| {
+        manifest["spec"]["enableConnectionPooler"] = json!(true);
+        manifest["spec"]["enableReplicaConnectionPooler"] = json!(true);
+        manifest["spec"]["connectionPooler"] = json!({"numberOfInstances": 3, "maxDBConnections": 60, "mode": "session",
+            "resources": {"requests": {"cpu": "300m", "memory": "100Mi"}, "limits": {"cpu": "1", "memory": "100Mi"}}});
+    });
+    for (name, server, role) in [
+        ("acid-a-pooler", "acid-a", "master"),
+        ("acid-a-pooler-repl", "acid-a-repl", "replica"),
+    ] {
+        let deployment = ns.wait("deployment", name, "is made", |deployment| !deployment.is_null());
+        assert_eq!(deployment["spec"]["replicas"], 3);
+        assert_eq!(
+            deployment["spec"]["selector"]["matchLabels"],
+            json!({"application": "db-connection-pooler", "cluster-name": "acid-a", "connection-pooler": name})
+        );
+        assert_eq!(deployment["metadata"]["labels"]["spilo-role"], role);
+        let pod = &deployment["spec"]["template"]["spec"];
+        let container = named(&pod["containers"], "connection-pooler");
+        for (variable, value) in [
+            ("PGHOST", server),
+            ("PGPORT", "5432"),
+            ("PGUSER", "pooler"),
+            ("PGSCHEMA", "pooler"),
+            ("CONNECTION_POOLER_MODE", "session"),
+            ("CONNECTION_POOLER_PORT", "5432"),
+            // 60 connections for three pods.
+            ("CONNECTION_POOLER_MAX_DB_CONN", "20"),
+            ("CONNECTION_POOLER_DEFAULT_SIZE", "10"),
+            ("CONNECTION_POOLER_MIN_SIZE", "5"),
+            ("CONNECTION_POOLER_RESERVE_SIZE", "5"),
+            ("CONNECTION_POOLER_MAX_CLIENT_CONN", "10000"),
+        ] {
+            assert_eq!(named(&container["env"], variable)["value"], value, "{variable}");
+        }
+        assert_eq!(
+            named(&container["env"], "PGPASSWORD")["valueFrom"]["secretKeyRef"]["name"],
+            "pooler.acid-a.credentials.postgresql.acid.zalan.do"
+        );
+        assert_eq!(container["resources"]["requests"]["cpu"], "300m");
+        let service = ns.wait("service", name, "is made", |service| !service.is_null());
+        assert_eq!(service["spec"]["selector"], json!({"connection-pooler": name}));
+        assert_eq!(service["spec"]["ports"][0]["name"], name);
+    }
+    assert_eq!(ns.password("acid-a", "pooler").len(), 64);
+}
+
+#[test]
+fn a_section_asks_for_the_primarys_pooler_and_without_it_the_pooler_goes() {
+    let Some(kube) = control_plane() else { return };
+    let ns = cluster(&kube, "section", |manifest| {
+        manifest["spec"]["connectionPooler"] = json!({"numberOfInstances": 1});
+        manifest["spec"]["enableMasterPoolerLoadBalancer"] = json!(true);
+    });
+    ns.wait("deployment", "acid-a-pooler", "is made", |deployment| {
+        !deployment.is_null()
+    });
+    let service = ns.wait("service", "acid-a-pooler", "is made", |service| {
+        !service.is_null()
+    });
+    assert_eq!(service["spec"]["type"], "LoadBalancer");
+    assert!(ns.get("deployment", "acid-a-pooler-repl").is_null());
+    ns.patch(
+        "postgresql",
+        "acid-a",
+        &json!({"spec": {"enableConnectionPooler": false}}),
+    );
+    for kind in ["deployment", "service"] {
+        ns.wait(kind, "acid-a-pooler", "is gone", Value::is_null);
+    }
+    // It comes again, and goes with its cluster.
+    ns.patch(
+        "postgresql",
+        "acid-a",
+        &json!({"spec": {"enableConnectionPooler": true}}),
+    );
+    ns.wait("deployment", "acid-a-pooler", "is made", |deployment| {
+        !deployment.is_null()
+    });
+    ns.kubectl(&["delete", "postgresql", "acid-a", "--timeout=60s"]);
+    assert!(ns.get("deployment", "acid-a-pooler").is_null() && ns.get("service", "acid-a-pooler").is_null());
+}
+
+#[test]
+fn a_pooler_that_another_client_made_otherwise_is_made_again() {
+    let Some(kube) = control_plane() else { return };
+    let ns = kube.namespace("foreign-pooler");
+    ns.apply(
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "acid-a-pooler"}, "spec": {
+        "selector": {"matchLabels": {"app": "other"}}, "template": {"metadata": {"labels": {"app": "other"}},
+            "spec": {"containers": [{"name": "x", "image": "x"}]}}}}),
+    );
+    let mut manifest = minimal("acid-a");
+    manifest["spec"]["enableConnectionPooler"] = json!(true);
+    ns.apply(manifest);
+    ns.wait("deployment", "acid-a-pooler", "is ours", |deployment| {
+        deployment["spec"]["selector"]["matchLabels"]["application"] == "db-connection-pooler"
+    });
+}

@@ -223,6 +223,7 @@ fn the_role_has_what_is_asked_for_and_nothing_else() {
     // A life: made, a Secret of the user's, a pod that is replaced, an object that is gone, a quota, deleted.
     let mut life = manifest(&ns, "acid-a");
     life["spec"]["users"]["given"] = json!([]);
+    life["spec"]["enableConnectionPooler"] = json!(true);
     ns.apply(json!({"apiVersion": "v1", "kind": "Secret",
         "metadata": {"name": "given.acid-a.credentials.postgresql.acid.zalan.do"},
         "stringData": {"username": "given", "password": "x"}}));
@@ -238,7 +239,7 @@ fn the_role_has_what_is_asked_for_and_nothing_else() {
     ns.patch(
         "postgresql",
         "acid-a",
-        &json!({"spec": {"podAnnotations": {"a": "b"}}}),
+        &json!({"spec": {"podAnnotations": {"a": "b"}, "enableConnectionPooler": false, "volume": {"size": "2Gi"}}}),
     );
     ns.wait("pod", "acid-a-1", "is another one", |pod| {
         !pod.is_null() && pod["metadata"]["uid"] != uid
@@ -269,8 +270,19 @@ fn the_role_has_what_is_asked_for_and_nothing_else() {
         "postgresqls.acid.zalan.do",
         "app.kubernetes.io/name-",
     ]);
+    let mut asked = String::new();
+    until(
+        || {
+            asked = operator.http("/metrics", None).1;
+            let of_definition = |line: &&str| line.contains("customresourcedefinitions");
+            asked
+                .lines()
+                .filter(of_definition)
+                .any(|line| line.contains("verb=\"update\""))
+        },
+        || "the definition is put back".to_owned(),
+    );
     operator.signal(Signal::TERM);
-    let asked = operator.http("/metrics", None).1;
     assert_eq!(operator.ended(), 0);
 
     let refused: Vec<&str> = asked

@@ -1,6 +1,6 @@
 use howdah_manifest::{Manifest, role_flags};
 
-use crate::{Names, Settings, sql};
+use crate::{Names, Settings, pooler_user, sql};
 
 /// A login role's Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,8 @@ pub fn credentials(manifest: &Manifest, settings: &Settings) -> Vec<Credential> 
         .into_iter()
         .filter(|role| role.login)
         .map(|role| role.name);
-    for role in from_users.chain(from_prepared) {
+    let of_pooler = pooler_user(manifest, settings);
+    for role in from_users.chain(from_prepared).chain(of_pooler) {
         let known = out.iter().any(|credential| credential.role == role);
         if !known && !settings.protected_role_names.contains(&role) {
             out.push(Credential {

@@ -11,6 +11,9 @@ pub const APPLIED_ANNOTATION: &str = "howdah.io/applied-dynamic-configuration";
 /// How slots differ from parameters in [`applied_names`].
 const SLOT: &str = "slots/";
 
+/// The section by which a cluster follows another one, also as a name in the annotation.
+const STANDBY: &str = "standby_cluster";
+
 /// Parameters that stay local to a pod: they are part of its environment, and changing them replaces it (upstream's
 /// list).
 const LOCAL: &[&str] = &[
@@ -60,6 +63,7 @@ pub fn applied_names(manifest: &Manifest) -> BTreeSet<String> {
         .filter(|name| !is_local(name))
         .cloned()
         .chain(slots.map(|slot| format!("{SLOT}{slot}")))
+        .chain(manifest.spec.standby.iter().map(|_| STANDBY.to_owned()))
         .collect()
 }
 
@@ -165,7 +169,40 @@ pub fn change(
     if !parameters.is_empty() {
         change.insert("postgresql".into(), json!({"parameters": parameters}));
     }
+    if let Some(section) = standby_change(manifest, current.get(STANDBY), before.contains(STANDBY)) {
+        change.insert(STANDBY.into(), section);
+    }
     (!change.is_empty()).then_some(change)
+}
+
+/// What changes of the section by which a cluster follows another one. `Null`: it is promoted, since the manifest had the
+/// section (`ours`) and has it no more.
+fn standby_change(manifest: &Manifest, have: Option<&Value>, ours: bool) -> Option<Value> {
+    let follows = have.is_some_and(Value::is_object);
+    let Some(standby) = &manifest.spec.standby else {
+        return (ours && follows).then_some(Value::Null);
+    };
+    let have = |key: &str| have.and_then(|section| section.get(key));
+    let mut section = Map::new();
+    for (key, want) in [
+        ("host", json!(standby.standby_host)),
+        ("port", json!(standby.port())),
+    ] {
+        if !same(have(key), &want) {
+            section.insert(key.into(), want);
+        }
+    }
+    let slot = &standby.standby_primary_slot_name;
+    match have("primary_slot_name") {
+        Some(_) if slot.is_empty() => {
+            section.insert("primary_slot_name".into(), Value::Null);
+        }
+        have if !slot.is_empty() && !same(have, &json!(slot)) => {
+            section.insert("primary_slot_name".into(), json!(slot));
+        }
+        _ => {}
+    }
+    (!section.is_empty() || !follows).then_some(Value::Object(section))
 }
 
 /// Texts and numbers of one value are the same: JSON keeps what was written.
@@ -205,6 +242,48 @@ mod tests {
             json!(change),
             json!({"postgresql": {"parameters": {"max_connections": null}}})
         );
+    }
+
+    #[test]
+    fn a_standby_cluster_is_followed_moved_and_promoted() {
+        let with = |standby: Value| {
+            let mut spec = manifest(json!({}), json!({}));
+            spec.spec.standby = serde_json::from_value(standby).unwrap();
+            spec
+        };
+        let none = BTreeSet::new();
+        let ours = BTreeSet::from([STANDBY.to_owned()]);
+        let current = |section: Value| json!({ STANDBY: section }).as_object().cloned().unwrap();
+        let host = json!({"host": "a", "port": 5432});
+        let other = with(json!({"standby_host": "a"}));
+        assert_eq!(
+            json!(change(&other, &Map::new(), &none)),
+            json!({ STANDBY: host })
+        );
+        // What another operator or an administrator has put beside stays.
+        let more = json!({"host": "a", "port": "5432", "create_replica_methods": ["basebackup"]});
+        assert_eq!(change(&other, &current(more.clone()), &ours), None);
+        let moved = with(json!({"standby_host": "b", "standby_primary_slot_name": "s"}));
+        assert_eq!(
+            json!(change(&moved, &current(more.clone()), &ours)),
+            json!({ STANDBY: {"host": "b", "primary_slot_name": "s"} })
+        );
+        let slot = json!({"host": "a", "port": 5432, "primary_slot_name": "s"});
+        assert_eq!(
+            json!(change(&other, &current(slot), &ours)),
+            json!({ STANDBY: {"primary_slot_name": null} })
+        );
+        let alone = with(Value::Null);
+        assert_eq!(
+            json!(change(&alone, &current(more.clone()), &ours)),
+            json!({ STANDBY: null })
+        );
+        assert_eq!(
+            change(&alone, &current(more), &none),
+            None,
+            "it was never asked for"
+        );
+        assert_eq!(change(&alone, &Map::new(), &ours), None);
     }
 
     #[test]

@@ -26,9 +26,10 @@ pub use dynamic::{
 };
 pub use names::Names;
 pub use objects::{
-    Live, Objects, POSTGRES_CONTAINER, TEMPLATE_VERSION, base_labels, objects, overruled_env, secret,
-    service_account, template_version_of,
+    Live, Objects, POOLER_CONTAINER, POOLER_LABEL, POSTGRES_CONTAINER, Pooler, TEMPLATE_VERSION, base_labels,
+    objects, overruled_env, overruled_sidecar_env, pooler_conflict, pooler_schema, pooler_user, poolers,
+    secret, service_account, template_version_of,
 };
 pub use rollout::{Pod, ROLL_ANNOTATION, Step, next as next_step};
-pub use settings::Settings;
-pub use status::{Observed, invalid as invalid_status, ready, status};
+pub use settings::{PodSettings, PoolerSettings, Settings};
+pub use status::{Observed, Poolers, invalid as invalid_status, ready, status};

@@ -1,4 +1,4 @@
-use howdah_manifest::in_secret_name;
+use howdah_manifest::{PoolerRole, in_secret_name};
 
 /// Names of a cluster's objects.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,15 @@ impl Names<'_> {
     #[must_use]
     pub fn replica_service(self) -> String {
         format!("{}-repl", self.0)
+    }
+
+    /// A connection pooler's Deployment and Service.
+    #[must_use]
+    pub fn pooler(self, role: PoolerRole) -> String {
+        match role {
+            PoolerRole::Primary => format!("{}-pooler", self.0),
+            PoolerRole::Replica => format!("{}-pooler-repl", self.0),
+        }
     }
 
     /// How the names of all roles' Secrets end.

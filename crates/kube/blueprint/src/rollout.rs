@@ -69,7 +69,7 @@ pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview]) 
     let member = |name: &str| rows.iter().find(|row| row.name == name);
     let primary = pods
         .iter()
-        .find(|pod| member(&pod.name).is_some_and(MemberOverview::is_primary));
+        .find(|pod| member(&pod.name).is_some_and(MemberOverview::leads));
     let stale =
         |pod: &&Pod| (pod.wanted || (!revision.is_empty() && pod.revision != revision)) && !pod.ending;
 
@@ -105,7 +105,8 @@ pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview]) 
         return Step::Wait(format!("{} ends", pod.name));
     }
     let stale_pods: Vec<&Pod> = pods.iter().filter(stale).collect();
-    let waits_for_restart = rows.iter().any(|row| row.pending_restart.is_some());
+    let follows = rows.iter().any(|row| row.role == MemberRole::StandbyLeader);
+    let waits_for_restart = rows.iter().any(|row| waits(row, follows));
     if stale_pods.is_empty() && !waits_for_restart {
         return complete(wanted, pods, rows);
     }
@@ -127,7 +128,7 @@ pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview]) 
         }
         return hand_over(primary, &others, rows, "its template has changed");
     }
-    restart(rows)
+    restart(rows, follows)
 }
 
 /// A start was tried and has failed.
@@ -195,11 +196,11 @@ const BOUND_TO_PRIMARY: &[&str] = &[
 ];
 
 /// Restarts go one by one as well: replicas first, unless a parameter that replicas are bound to is lowered.
-fn restart(rows: &[MemberOverview]) -> Step {
-    let waiting = |row: &&MemberOverview| row.pending_restart.is_some();
-    let leads = |row: &&MemberOverview| row.role == MemberRole::Leader;
+fn restart(rows: &[MemberOverview], follows: bool) -> Step {
+    let waiting = |row: &&MemberOverview| waits(row, follows);
+    let leads = |row: &&MemberOverview| row.role.leads();
     let primary = rows.iter().filter(waiting).find(leads);
-    let lowered = primary.filter(|row| row.pending_restart.iter().flatten().any(is_lowered));
+    let lowered = primary.filter(|row| !follows && row.pending_restart.iter().flatten().any(is_lowered));
     let row = lowered
         .or_else(|| rows.iter().filter(waiting).find(|row| !leads(row)))
         .or(primary);
@@ -220,13 +221,23 @@ fn restart(rows: &[MemberOverview]) -> Step {
     }
 }
 
+/// Whether a restart would change anything. A member of a cluster that follows another one keeps what is higher there, however
+/// often it is restarted.
+fn waits(row: &MemberOverview, follows: bool) -> bool {
+    let mut pending = row.pending_restart.iter().flatten();
+    match &row.pending_restart {
+        Some(names) if names.is_empty() => true,
+        _ => pending.any(|change| !(follows && is_lowered(change))),
+    }
+}
+
 fn is_lowered((name, change): (&String, &Value)) -> bool {
     let number = |key: &str| change[key].as_str().and_then(|text| text.parse::<i64>().ok());
     BOUND_TO_PRIMARY.contains(&name.as_str())
         && matches!((number("old_value"), number("new_value")), (Some(old), Some(new)) if new < old)
 }
 
-/// Whether every wanted member is there: one takes writes, the others stream.
+/// Whether every wanted member is there: one leads, the others stream.
 fn complete(wanted: u32, pods: &[Pod], rows: &[MemberOverview]) -> Step {
     let staying = pods.iter().filter(|pod| pod.ordinal < wanted).count();
     if let Some(pod) = pods.iter().find(|pod| pod.trouble.is_some()) {
@@ -240,13 +251,13 @@ fn complete(wanted: u32, pods: &[Pod], rows: &[MemberOverview]) -> Step {
         .iter()
         .filter(|row| pods.iter().any(|pod| pod.name == row.name))
         .collect();
-    if wanted > 0 && !members.iter().any(|member| member.is_primary()) {
+    if wanted > 0 && !members.iter().any(|member| member.leads()) {
         return Step::Wait("no member takes writes yet".into());
     }
     let missing = pods.iter().find(|pod| {
         !members
             .iter()
-            .any(|member| member.name == pod.name && (member.is_primary() || member.streams()))
+            .any(|member| member.name == pod.name && (member.leads() || member.streams()))
     });
     match missing {
         Some(pod) => Step::Wait(format!("{} does not stream yet", pod.name)),
@@ -499,6 +510,26 @@ mod tests {
             run(2, vec![pod(0, "new"), pod(1, "new")], rows),
             ["restart c-0", "restart c-1"]
         );
+    }
+
+    #[test]
+    fn a_standby_cluster_is_not_restarted_for_what_its_source_has_more_of() {
+        let mut rows = vec![
+            row(0, MemberRole::StandbyLeader, STREAMING, 0),
+            row(1, Replica, STREAMING, 0),
+        ];
+        for row in &mut rows {
+            let change = json!({"max_connections": {"old_value": "100", "new_value": "77"}});
+            row.pending_restart = change.as_object().cloned();
+        }
+        let pods = || vec![pod(0, "new"), pod(1, "new")];
+        assert_eq!(run(2, pods(), rows.clone()), Vec::<String>::new());
+        for row in &mut rows {
+            let change =
+                json!({"max_connections": {"old_value": "100", "new_value": "77"}, "shared_buffers": {}});
+            row.pending_restart = change.as_object().cloned();
+        }
+        assert_eq!(run(2, pods(), rows), ["restart c-1", "restart c-0"]);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Observed {
     pub roles: Option<usize>,
     /// Databases likewise.
     pub databases: Option<usize>,
+    /// The connection poolers; `None`: there is none.
+    pub poolers: Option<Poolers>,
     /// Things that were not done, with their reasons.
     pub skipped: Vec<String>,
     /// Roles and databases were compared, now or by an earlier pass whose findings are in `skipped`.
@@ -38,6 +40,19 @@ pub struct Observed {
     pub version: Option<String>,
     /// Something failed.
     pub error: Option<String>,
+}
+
+/// The pods of a cluster's connection poolers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Poolers {
+    /// How many take connections.
+    pub ready: u32,
+    /// How many there should be.
+    pub wanted: u32,
+    /// Older pods are still being replaced.
+    pub replacing: bool,
+    /// Why another one does not run.
+    pub trouble: Option<String>,
 }
 
 /// One step of a creation or change.
@@ -56,7 +71,7 @@ pub struct Stage {
 pub fn stages(manifest: &Manifest, observed: &Observed) -> Vec<Stage> {
     let wanted = manifest.spec.number_of_instances as usize;
     let members: Vec<&MemberOverview> = observed.rows.iter().collect();
-    let primary = members.iter().find(|member| member.is_primary());
+    let primary = members.iter().find(|member| member.leads());
     let streaming = members.iter().filter(|member| member.streams()).count();
     let replicas = wanted.saturating_sub(1);
     let trouble = observed
@@ -101,13 +116,28 @@ pub fn stages(manifest: &Manifest, observed: &Observed) -> Vec<Stage> {
             format!("{streaming} of {replicas} replicas"),
         ));
     }
-    if wanted > 0 {
+    // A standby cluster has those of the cluster that it follows.
+    if wanted > 0 && manifest.spec.standby.is_none() {
         out.push(stage("roles", observed.roles.is_some(), counted(observed.roles)));
         out.push(stage(
             "databases",
             observed.databases.is_some(),
             counted(observed.databases),
         ));
+    }
+    if let Some(poolers) = &observed.poolers {
+        let (ready, wanted) = (poolers.ready, poolers.wanted);
+        let counted = if poolers.replacing {
+            "its pods are replaced".to_owned()
+        } else {
+            format!("{ready} of {wanted} pods")
+        };
+        let detail = match &poolers.trouble {
+            Some(why) => format!("{counted}, {why}"),
+            None => counted,
+        };
+        let done = ready >= wanted && !poolers.replacing;
+        out.push(stage("pooler", done, detail));
     }
     out
 }
@@ -125,7 +155,7 @@ pub fn status(
     let all_done = stages.iter().all(|stage| stage.done);
     let settled = matches!(observed.step, Some(Step::Nothing) | None);
     let ready = all_done && settled && observed.error.is_none();
-    let primary = observed.rows.iter().find(|row| row.is_primary());
+    let primary = observed.rows.iter().find(|row| row.leads());
     let was_ready = before.condition("Ready").is_some_and(|c| c.status == "True")
         || [phase::RUNNING, phase::UPDATING, phase::UPDATE_FAILED].contains(&before.phase.as_str());
     let phase = match (&observed.error, ready, was_ready) {
@@ -160,6 +190,7 @@ pub fn status(
     left_out.extend(manifest.wrong_parameters.iter().map(|(name, why)| {
         format!("spec.postgresql.parameters.{name}: {why}; it is left out, and the value before stays")
     }));
+    left_out.extend(manifest.notes.iter().cloned());
     let failed = |row: &&MemberOverview| row.state == MemberState::Server(PgState::StartFailed);
     left_out.extend(
         observed
@@ -189,11 +220,17 @@ pub fn status(
     };
     match primary {
         None if !observed.looked => conditions.keep("Available"),
-        Some(row) => conditions.set(
+        Some(row) if row.is_primary() => conditions.set(
             "Available",
             true,
             "PrimaryWritable",
             &format!("{} takes writes", row.name),
+        ),
+        Some(row) => conditions.set(
+            "Available",
+            true,
+            "StandbyCluster",
+            &format!("{} follows another cluster and takes no writes", row.name),
         ),
         None => conditions.set("Available", false, "NoPrimary", "no member takes writes"),
     }
@@ -209,7 +246,8 @@ pub fn status(
     } else {
         conditions.set("Ready", false, "InProgress", &doing);
     }
-    let compared = observed.compared || manifest.spec.number_of_instances == 0;
+    let has_none = manifest.spec.number_of_instances == 0 || manifest.spec.standby.is_some();
+    let compared = observed.compared || has_none;
     if left_out.is_empty() && !compared {
         let message = "roles and databases were not compared yet";
         conditions.set("FullyApplied", false, "NotCompared", message);

@@ -13,8 +13,20 @@ fn context(path: &str) -> Value {
     match path {
         "masterNodePort" => json!({"enableMasterNodePort": true}),
         "replicaNodePort" => json!({"enableReplicaNodePort": true}),
+        "enableMasterPoolerLoadBalancer" | "enableMasterPoolerNodePort" => {
+            json!({"enableConnectionPooler": true})
+        }
+        "enableReplicaPoolerLoadBalancer" | "enableReplicaPoolerNodePort" => {
+            json!({"enableReplicaConnectionPooler": true})
+        }
+        "masterPoolerNodePort" => json!({"enableConnectionPooler": true, "enableMasterPoolerNodePort": true}),
+        "replicaPoolerNodePort" => {
+            json!({"enableReplicaConnectionPooler": true, "enableReplicaPoolerNodePort": true})
+        }
+        _ if path.starts_with("connectionPooler.") => json!({"enableConnectionPooler": true}),
         "allowedSourceRanges" => json!({"enableMasterLoadBalancer": true}),
         "volume.isSubPathExpr" => json!({"volume": {"size": "1Gi", "subPath": "a"}}),
+        _ if path.starts_with("standby.") => json!({"standby": {"standby_host": "a.example.com"}}),
         _ => json!({}),
     }
 }
@@ -41,12 +53,13 @@ fn planned(spec: &Map<String, Value>) -> (String, Vec<String>) {
         .flat_map(|(name, database)| sql::prepared_database(name, database, &sql::DatabaseFacts::default()))
         .collect();
     let plan = format!(
-        "{}{}{}{}{}{:?}{:?}{:?}{:?}{:?}",
+        "{}{}{}{}{}{:?}{:?}{:?}{:?}{:?}{:?}",
         json!(objects.statefulset),
         json!(objects.primary_service),
         json!(objects.replica_service),
         json!(objects.primary_budget),
         json!(objects.critical_budget),
+        howdah_blueprint::poolers(&manifest, &settings, |_| None, ""),
         dynamic_wanted(&manifest),
         credentials(&manifest, &settings),
         sql::roles(&roles, &have, &BTreeMap::new()),
@@ -81,8 +94,12 @@ fn example(schema: &Schema, path: &str) -> Value {
         Kind::Text { .. } => json!(match path {
             "clone.uid" => "00000000-0000-0000-0000-000000000000",
             "databases.*" => "a",
+            "standby.standby_port" => "5433",
+            path if path.ends_with("mountPath") => "/other",
             _ => "other",
         }),
+        // The default of this one is the last.
+        Kind::Words(words) if path == "connectionPooler.mode" => json!(words.first().unwrap()),
         Kind::Words(words) => json!(words.last().unwrap()),
         Kind::Integer { .. } => json!(7),
         Kind::Bool if path.ends_with("defaultRoles") || path == "enableShmVolume" => json!(false),
@@ -90,7 +107,11 @@ fn example(schema: &Schema, path: &str) -> Value {
         Kind::Quantity { .. } => json!("3"),
         Kind::Object(fields) => fields
             .iter()
-            .filter(|field| field.required)
+            // A container has a name and an image, as Kubernetes wants it.
+            .filter(|field| {
+                let is_container = fields.iter().any(|field| field.name == "command");
+                field.required || (is_container && ["name", "image"].contains(&field.name))
+            })
             .map(|field| {
                 (
                     field.name.to_owned(),

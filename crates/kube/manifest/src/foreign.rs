@@ -63,6 +63,23 @@ pub(crate) fn check(spec: &PostgresqlSpec) -> Result<(), ManifestError> {
         "TopologySpreadConstraint",
         &spec.topology_spread_constraints,
     )?;
+    for (index, sidecar) in spec.sidecars.iter().flatten().enumerate() {
+        all(&format!("sidecars[{index}].env"), "EnvVar", &sidecar.env)?;
+        all(
+            &format!("sidecars[{index}].ports"),
+            "ContainerPort",
+            &sidecar.ports,
+        )?;
+    }
+    let inits = spec.init_containers.as_deref().unwrap_or_default();
+    all("initContainers", "Container", inits)?;
+    for (index, volume) in spec.additional_volumes.iter().enumerate() {
+        one(
+            &format!("additionalVolumes[{index}].volumeSource"),
+            "VolumeSource",
+            &volume.volume_source,
+        )?;
+    }
     if let Some(value) = &spec.node_affinity {
         one("nodeAffinity", "NodeAffinity", value)?;
     }

@@ -11,30 +11,43 @@
 //!
 //! Pure: no I/O, no clock, no Kubernetes client.
 
+mod checks;
+mod containers;
 mod crd;
+mod error;
 mod fields;
 mod foreign;
 pub mod lint;
 mod manifest;
 mod names;
+mod origin;
+mod pooler;
 mod quantity;
+mod resources;
 mod schema;
 mod spec;
 mod status;
 mod support;
 
+pub use containers::{
+    AdditionalVolume, DATA_PATH, DATA_VOLUME, POSTGRES_CONTAINER, Sidecar, TLS_CA_PATH, TLS_PATH, Tls,
+};
 pub use crd::{CRD_NAME, CRD_REVISION, crd};
+pub use error::ManifestError;
 pub use fields::{OLD_NAMES, spec_schema};
-pub use manifest::{Manifest, ManifestError, asks_for_other_data};
+pub use manifest::{Manifest, asks_for_missing_data};
 pub use names::{
     MAX_NAME, PROTECTED_ROLES, RECOMMENDED_NAME, in_secret_name, is_database_name, is_dns_label,
     is_reserved_role, is_role_name, is_schema_name,
 };
+pub use origin::{CloneFrom, StandbyOf};
+pub use pooler::{ConnectionPooler, PoolerRole};
 pub use quantity::Quantity;
+pub use resources::Resources;
 pub use schema::{Kind, Schema};
 pub use spec::{
-    Flag, FlagError, PatroniSpec, PostgresSpec, PostgresqlSpec, PreparedDatabase, PreparedSchema, Resources,
-    Volume, role_flags,
+    Flag, FlagError, PatroniSpec, PostgresSpec, PostgresqlSpec, PreparedDatabase, PreparedSchema, Volume,
+    role_flags,
 };
 pub use status::{Condition, MemberStatus, Status, phase};
 pub use support::{Support, spec_paths, support, unsupported};

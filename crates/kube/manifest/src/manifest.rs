@@ -2,13 +2,12 @@ use std::collections::BTreeMap;
 
 use howdah_pgconf::{Wrong, parameter_error, parse_bool};
 use serde_json::{Map, Value};
-use thiserror::Error;
 
 use crate::{
-    OFFERED_VERSIONS, PostgresqlSpec, is_database_name, is_dns_label, is_reserved_role, is_role_name,
-    is_schema_name,
+    ManifestError, OFFERED_VERSIONS, PostgresqlSpec, checks, is_database_name, is_dns_label,
+    is_reserved_role, is_role_name, is_schema_name,
     names::{MAX_NAME, shares_secret},
-    role_flags,
+    origin, role_flags,
     spec::resolve_old_names,
     support,
 };
@@ -24,24 +23,30 @@ pub struct Manifest {
     pub uid: String,
     /// The generation of its spec.
     pub generation: i64,
+    /// The object's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The object's annotations.
+    pub annotations: BTreeMap<String, String>,
     /// The spec.
     pub spec: PostgresqlSpec,
     /// Paths below `spec` that are set and not acted on.
     pub unsupported: Vec<String>,
     /// Names of databases and schemas that are skipped because they are no identifiers (as upstream does).
     pub skipped: Vec<String>,
+    /// What of the manifest is left out, and why.
+    pub notes: Vec<String>,
+    /// Why a new cluster cannot have the data that is asked for: where, and the reason.
+    missing_data: Option<ManifestError>,
     /// Parameters whose value no server of this major takes, and why. They are not in `spec`: what the cluster has stays.
     pub wrong_parameters: BTreeMap<String, String>,
 }
 
-/// Why a manifest cannot be acted on.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{path}: {reason}")]
-pub struct ManifestError {
-    /// Where.
-    pub path: String,
-    /// What is wrong and what to write.
-    pub reason: String,
+/// A map of texts; what is no text is none of its.
+fn texts(value: &Value) -> BTreeMap<String, String> {
+    let pairs = value.as_object().into_iter().flatten();
+    pairs
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+        .collect()
 }
 
 fn error(path: &str, reason: impl Into<String>) -> ManifestError {
@@ -79,17 +84,25 @@ impl Manifest {
         }
         let mut spec: PostgresqlSpec = serde_json::from_value(Value::Object(resolved.clone()))
             .map_err(|e| error("spec", e.to_string()))?;
-        check(&spec)?;
+        check(&name, &spec)?;
         let skipped = skipped(&spec);
+        let notes = checks::containers::take_skipped(&mut spec);
+        let missing_data = origin::unavailable(&object["spec"]["clone"], &object["spec"]["standby"])
+            .map(|(field, reason)| error(&format!("spec.{field}"), reason));
+        forget_nothing(&mut spec);
         let wrong_parameters = take_wrong(&mut spec);
         Ok(Manifest {
             wrong_parameters,
+            notes,
+            missing_data,
             name,
             namespace: Some(text("namespace"))
                 .filter(|n| !n.is_empty())
                 .unwrap_or_else(|| "default".into()),
             uid: text("uid"),
             generation: metadata["generation"].as_i64().unwrap_or(0),
+            labels: texts(&metadata["labels"]),
+            annotations: texts(&metadata["annotations"]),
             unsupported: support::unsupported(&resolved),
             skipped,
             spec,
@@ -108,7 +121,7 @@ impl Manifest {
     }
 }
 
-fn check(spec: &PostgresqlSpec) -> Result<(), ManifestError> {
+fn check(name: &str, spec: &PostgresqlSpec) -> Result<(), ManifestError> {
     let version = &spec.postgresql.version;
     if !OFFERED_VERSIONS.contains(&version.as_str()) {
         return Err(error(
@@ -149,7 +162,27 @@ fn check(spec: &PostgresqlSpec) -> Result<(), ManifestError> {
             return Err(error(&path, one_secret(other)));
         }
     }
-    crate::foreign::check(spec)
+    crate::foreign::check(spec)?;
+    checks::containers::check(spec)?;
+    checks::origin::check(name, spec)?;
+    checks::pooler::check(spec)
+}
+
+/// Sections whose decisive field is empty ask for nothing, as in upstream's complete example.
+fn forget_nothing(spec: &mut PostgresqlSpec) {
+    if spec.tls.as_ref().is_some_and(|tls| tls.secret_name.is_empty()) {
+        spec.tls = None;
+    }
+    if spec.clone.as_ref().is_some_and(|clone| clone.cluster.is_empty()) {
+        spec.clone = None;
+    }
+    if spec
+        .standby
+        .as_ref()
+        .is_some_and(|standby| standby.standby_host.is_empty())
+    {
+        spec.standby = None;
+    }
 }
 
 impl Manifest {
@@ -157,36 +190,14 @@ impl Manifest {
     /// an empty, writable cluster would be taken for the restored one.
     #[must_use]
     pub fn needs_other_data(&self) -> Option<ManifestError> {
-        let field = self
-            .unsupported
-            .iter()
-            .find(|path| FROM_ELSEWHERE.contains(&path.as_str()))?;
-        Some(error(&format!("spec.{field}"), not_empty(field)))
+        self.missing_data.clone()
     }
 }
 
-/// Whether a spec asks for the data of a backup or another cluster.
+/// Whether a spec asks for data that a new cluster cannot have: that of a backup or an archive.
 #[must_use]
-pub fn asks_for_other_data(spec: &Value) -> bool {
-    FROM_ELSEWHERE
-        .iter()
-        .any(|field| !crate::support::asks_for_nothing(&spec[field]))
-}
-
-/// Fields by which a new cluster gets its data from a backup or another cluster.
-pub(crate) const FROM_ELSEWHERE: &[&str] = &["clone", "standby"];
-
-/// The reason for an author, by field.
-pub(crate) fn not_empty(field: &str) -> String {
-    let asked = if field == "clone" {
-        "cloning and restoring a cluster"
-    } else {
-        "following another cluster"
-    };
-    format!(
-        "{asked} is not supported yet, and an empty cluster would be taken for the real one: no cluster is created; remove \
-         '{field}' to begin with an empty one"
-    )
+pub fn asks_for_missing_data(spec: &Value) -> bool {
+    origin::unavailable(&spec["clone"], &spec["standby"]).is_some()
 }
 
 /// Upstream gives both roles one Secret, with the password of one of them.
@@ -308,14 +319,18 @@ mod tests {
             "clone",
             json!({"cluster": "other", "timestamp": "2026-01-01T00:00:00+01:00"}),
         );
-        assert_eq!(clone.needs_other_data().unwrap().path, "spec.clone");
+        assert_eq!(clone.needs_other_data().unwrap().path, "spec.clone.timestamp");
         assert!(
             read("standby", json!({"s3_wal_path": "a"}))
                 .needs_other_data()
                 .is_some()
         );
         assert!(read("clone", Value::Null).needs_other_data().is_none());
-        assert!(read("standby", json!({})).needs_other_data().is_none());
+        let nothing = read("standby", json!({}));
+        assert!(nothing.needs_other_data().is_none() && nothing.spec.standby.is_none());
+        let follows = read("standby", json!({"standby_host": "a.example.com"}));
+        assert!(follows.needs_other_data().is_none());
+        assert_eq!(follows.spec.standby.unwrap().port(), Some(5432));
     }
 
     #[test]
@@ -371,6 +386,24 @@ mod tests {
             (json!({"users": {"a_b": [], "a-b": []}}), "spec.users.a-b"),
             (json!({"numberOfInstances": "two"}), "spec"),
             (json!({"teamId": null}), "spec.teamId"),
+            (
+                json!({"standby": {"standby_host": "a", "standby_port": "0"}}),
+                "spec.standby.standby_port",
+            ),
+            (json!({"clone": {"cluster": "A b"}}), "spec.clone.cluster"),
+            (json!({"clone": {"cluster": "acid-x"}}), "spec.clone.cluster"),
+            (
+                json!({"standby": {"standby_host": "acid-x"}}),
+                "spec.standby.standby_host",
+            ),
+            (
+                json!({"standby": {"standby_host": "a:5433"}}),
+                "spec.standby.standby_host",
+            ),
+            (
+                json!({"standby": {"standby_host": "a", "standby_primary_slot_name": "My Slot"}}),
+                "spec.standby.standby_primary_slot_name",
+            ),
         ] {
             let mut spec = spec();
             spec.extend(change.as_object().cloned().unwrap());

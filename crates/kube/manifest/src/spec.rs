@@ -4,6 +4,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::{AdditionalVolume, CloneFrom, ConnectionPooler, PoolerRole, Resources, Sidecar, StandbyOf, Tls};
+
 /// `spec` in typed form: what the operator acts on. Other fields are in the manifest and named as not applied.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -76,6 +78,36 @@ pub struct PostgresqlSpec {
     pub env: Option<Vec<Value>>,
     /// core/v1 EnvFromSources.
     pub env_from: Option<Vec<Value>>,
+    /// Containers beside PostgreSQL's.
+    pub sidecars: Option<Vec<Sidecar>>,
+    /// core/v1 Containers that run before it.
+    pub init_containers: Option<Vec<Value>>,
+    /// Volumes beside the data's.
+    pub additional_volumes: Vec<AdditionalVolume>,
+    /// The servers' certificate.
+    pub tls: Option<Tls>,
+    /// The data of a new cluster is a copy of another one's.
+    pub clone: Option<CloneFrom>,
+    /// The cluster follows another one.
+    pub standby: Option<StandbyOf>,
+    /// A connection pooler for the primary; a section alone asks for it as well.
+    pub enable_connection_pooler: Option<bool>,
+    /// One for the replicas.
+    pub enable_replica_connection_pooler: Option<bool>,
+    /// How poolers are.
+    pub connection_pooler: Option<ConnectionPooler>,
+    /// A load balancer for the primary's pooler.
+    pub enable_master_pooler_load_balancer: Option<bool>,
+    /// The same for the replicas' pooler.
+    pub enable_replica_pooler_load_balancer: Option<bool>,
+    /// A port of every node for the primary's pooler.
+    pub enable_master_pooler_node_port: Option<bool>,
+    /// The same for the replicas' pooler.
+    pub enable_replica_pooler_node_port: Option<bool>,
+    /// Which port.
+    pub master_pooler_node_port: Option<i32>,
+    /// Which port.
+    pub replica_pooler_node_port: Option<i32>,
 }
 
 /// `spec.postgresql`
@@ -132,16 +164,6 @@ pub struct PatroniSpec {
     pub failsafe_mode: Option<bool>,
 }
 
-/// `resources`
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Resources {
-    /// Asked for.
-    pub requests: BTreeMap<String, String>,
-    /// At most.
-    pub limits: BTreeMap<String, String>,
-}
-
 /// One of `spec.preparedDatabases`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -189,6 +211,21 @@ impl PostgresqlSpec {
             }
             Some(map) => map.clone(),
         }
+    }
+}
+
+impl PostgresqlSpec {
+    /// The poolers that are asked for. Upstream's rule: a section without a flag asks for the primary's.
+    #[must_use]
+    pub fn poolers(&self) -> Vec<PoolerRole> {
+        let primary = self
+            .enable_connection_pooler
+            .unwrap_or(self.connection_pooler.is_some());
+        let replica = self.enable_replica_connection_pooler == Some(true);
+        [(primary, PoolerRole::Primary), (replica, PoolerRole::Replica)]
+            .into_iter()
+            .filter_map(|(is_on, role)| is_on.then_some(role))
+            .collect()
     }
 }
 

@@ -19,28 +19,22 @@ const NOT_YET: &[&str] = &[
     "volume.iops",
     "volume.throughput",
     "volume.type",
-    "enableMasterPoolerLoadBalancer",
-    "enableReplicaPoolerLoadBalancer",
-    "enableMasterPoolerNodePort",
-    "enableReplicaPoolerNodePort",
-    "masterPoolerNodePort",
-    "replicaPoolerNodePort",
-    "sidecars",
-    "initContainers",
-    "additionalVolumes",
     "usersIgnoringSecretRotation",
     "usersWithSecretRotation",
     "usersWithInPlaceSecretRotation",
-    "enableConnectionPooler",
-    "enableReplicaConnectionPooler",
-    "connectionPooler",
     "enableLogicalBackup",
     "logicalBackupSchedule",
     "logicalBackupRetention",
     "maintenanceWindows",
-    "clone",
-    "standby",
-    "tls",
+    "clone.uid",
+    "clone.timestamp",
+    "clone.s3_wal_path",
+    "clone.s3_endpoint",
+    "clone.s3_access_key_id",
+    "clone.s3_secret_access_key",
+    "clone.s3_force_path_style",
+    "standby.s3_wal_path",
+    "standby.gs_wal_path",
     "streams",
     "preparedDatabases.*.secretNamespace",
 ];
@@ -74,21 +68,6 @@ pub fn unsupported(spec: &Map<String, Value>) -> Vec<String> {
             Some(field) => walk(&field.schema, name, name, value, &mut out),
             // Not pruned when it was stored, so the user means something by it.
             None => out.push(name.clone()),
-        }
-    }
-    out.extend(unsupported_values(spec));
-    out
-}
-
-/// Fields of which only some values are acted on.
-fn unsupported_values(spec: &Map<String, Value>) -> Vec<String> {
-    let mut out = Vec::new();
-    let Some(patroni) = spec.get("patroni") else {
-        return out;
-    };
-    for (name, slot) in patroni["slots"].as_object().into_iter().flatten() {
-        if slot["type"] == "logical" {
-            out.push(format!("patroni.slots.{name} (logical)"));
         }
     }
     out
@@ -158,7 +137,7 @@ mod tests {
     #[test]
     fn what_is_set_is_named_and_what_asks_for_nothing_is_not() {
         let spec = json!({
-            "teamId": "acid", "sidecars": [{"name": "a"}], "enableLogicalBackup": false, "tls": {"secretName": ""},
+            "teamId": "acid", "streams": [{"database": "a"}], "enableLogicalBackup": false, "tls": {"secretName": ""},
             "volume": {"size": "1Gi", "iops": 3000},
             "preparedDatabases": {"bar": {"secretNamespace": "other"}},
             "inventedBySomebody": 1,
@@ -166,7 +145,7 @@ mod tests {
         assert_eq!(
             unsupported(spec.as_object().unwrap()),
             [
-                "sidecars",
+                "streams",
                 "volume.iops",
                 "preparedDatabases.bar.secretNamespace",
                 "inventedBySomebody"

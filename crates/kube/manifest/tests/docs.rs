@@ -16,15 +16,46 @@ const REMARKS: &[(&str, &str)] = &[
         "postgresql.version",
         "of a new cluster; a later change is named (no major upgrades yet)",
     ),
-    ("volume.size", "of a new cluster; a later change is named"),
+    (
+        "volume.size",
+        "grows by the claims, where the storage class lets them; a smaller one is named",
+    ),
     ("patroni.slots", "physical and logical ones"),
     (
-        "clone",
+        "clone.cluster",
+        "a running cluster of the same namespace is copied; of a cluster that exists it changes nothing",
+    ),
+    (
+        "clone.timestamp",
         "**refused for a new cluster**; left over in the manifest of an old one it is named",
     ),
     (
-        "standby",
-        "**refused for a new cluster**; in the manifest of an old one it is named",
+        "clone.s3_wal_path",
+        "**refused for a new cluster**; left over in the manifest of an old one it is named",
+    ),
+    (
+        "standby.standby_host",
+        "at any time; without the section the cluster is promoted",
+    ),
+    (
+        "standby.s3_wal_path",
+        "named beside `standby_host`; alone **refused for a new cluster**",
+    ),
+    (
+        "standby.gs_wal_path",
+        "named beside `standby_host`; alone **refused for a new cluster**",
+    ),
+    (
+        "sidecars",
+        "the sandbox runs no containers: PostgreSQL runs without them, which is named",
+    ),
+    (
+        "initContainers",
+        "the sandbox runs no containers: PostgreSQL runs without them, which is named",
+    ),
+    (
+        "tls",
+        "certificates that are replaced are taken without a restart",
     ),
     (
         "users",

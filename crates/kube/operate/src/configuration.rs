@@ -208,8 +208,23 @@ fn settle(values: &[Found], from: &str, args: &OperatorArgs, own: &str) -> anyho
             unknown.push(name.as_str());
         }
     }
+    said.settings.pods.additional_secret_mount =
+        match (said.additional_secret.take(), said.additional_secret_path.take()) {
+            (Some(secret), Some(path)) => Some((secret, path)),
+            (None, None) => None,
+            _ => {
+                wrong.push(
+                    "additional_secret_mount and additional_secret_mount_path: one needs the other"
+                        .to_owned(),
+                );
+                None
+            }
+        };
     if said.settings.super_username == said.settings.replication_username {
         wrong.push("super_username and replication_username are the same".to_owned());
+    }
+    if said.settings.pooler.user == said.settings.super_username {
+        wrong.push("connection_pooler_user and super_username are the same".to_owned());
     }
     anyhow::ensure!(wrong.is_empty(), "{from}: {}", wrong.join("; "));
     if args.nodatabaseaccess {
@@ -316,9 +331,54 @@ mod tests {
         for part in ["ConfigMap a/b", "workers", "enable_shm_volume", "are the same"] {
             assert!(error.contains(part), "{part}: {error}");
         }
+        let values = flat(&[
+            ("toleration", "key:a,efect:b"),
+            ("pod_management_policy", "serial"),
+            ("master_dns_name_format", "db.{zone}"),
+            ("sidecars", "a:b"),
+            ("additional_secret_mount", "s"),
+        ]);
+        let error = settle(&values, "x", &args(&[]), "own").unwrap_err().to_string();
+        for part in [
+            "'efect' is none of",
+            "ordered_ready, parallel",
+            "{hostedzone}",
+            "list of containers",
+            "one needs the other",
+        ] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
         let values = flat(&[("no_such_key", "1")]);
         let fine = settle(&values, "x", &args(&[]), "own").unwrap();
         assert!(fine.notes[0].contains("no_such_key"));
+    }
+
+    #[test]
+    fn what_holds_for_all_pods_is_read() {
+        let values = flat(&[
+            (
+                "persistent_volume_claim_retention_policy",
+                "when_deleted:delete,when_scaled:retain",
+            ),
+            ("toleration", "key:postgres,operator:Exists,effect:NoSchedule"),
+            ("node_readiness_label_merge", "AND"),
+            ("pod_management_policy", "parallel"),
+            ("additional_pod_capabilities", "sys_nice"),
+            ("additional_secret_mount", "s"),
+            ("additional_secret_mount_path", "/secret"),
+            ("inherited_labels", "app,team"),
+        ]);
+        let settings = settle(&values, "x", &args(&[]), "own").unwrap().settings;
+        let pods = settings.pods;
+        assert!(pods.delete_claims_when_deleted && !pods.delete_claims_when_scaled && pods.is_parallel);
+        assert_eq!(pods.toleration["effect"], "NoSchedule");
+        assert!(pods.node_readiness_label_merge_and);
+        assert_eq!(pods.additional_pod_capabilities, ["SYS_NICE"]);
+        assert_eq!(
+            pods.additional_secret_mount,
+            Some(("s".to_owned(), "/secret".to_owned()))
+        );
+        assert_eq!(settings.inherited_labels, ["app", "team"]);
     }
 
     #[test]

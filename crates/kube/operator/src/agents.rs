@@ -31,7 +31,7 @@ impl<'a> Agents<'a> {
 
     /// Changes the dynamic configuration.
     pub(crate) async fn configure(&self, change: &Map<String, Value>) -> Result<(), OperatorError> {
-        let any = self.seen.primary().or_else(|| self.seen.rows.first());
+        let any = self.seen.leader().or_else(|| self.seen.rows.first());
         let member = any.ok_or_else(|| OperatorError::Missing("no member answers".into()))?;
         self.ask(&member.name, Method::PATCH, "config", &json!(change))
             .await

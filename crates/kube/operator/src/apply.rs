@@ -35,7 +35,7 @@ pub(crate) const MANAGER: &str = "howdah-operator";
 
 /// Unchanged objects are applied again after this time: the index does not hold the ServiceAccount, and compares objects by
 /// their versions only.
-const AGAIN: std::time::Duration = std::time::Duration::from_secs(600);
+pub(crate) const AGAIN: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// An account that was there this long ago is taken to be there still, when a cluster is made: many may be made at once.
 const FRESH: std::time::Duration = std::time::Duration::from_secs(2);
@@ -142,7 +142,7 @@ pub(crate) async fn cluster(
     memory: &mut Memory,
 ) -> Result<StatefulSet, OperatorError> {
     let wanted = objects(manifest, &context.settings, live);
-    let digest = digest_of(&wanted);
+    let digest = digest_of_cluster(&wanted);
     if let (Some((known, versions, at)), Some(statefulset)) = (&memory.applied, &live.statefulset)
         && seen.is_whole(&manifest.name)
         && *known == digest
@@ -162,15 +162,19 @@ pub(crate) async fn cluster(
     Ok(statefulset)
 }
 
-fn digest_of(objects: &Objects) -> [u8; 32] {
-    let parts: [Value; 5] = [
+fn digest_of_cluster(objects: &Objects) -> [u8; 32] {
+    digest_of(&[
         json!(objects.primary_service),
         json!(objects.replica_service),
         json!(objects.primary_budget),
         json!(objects.critical_budget),
         json!(objects.statefulset),
-    ];
-    let text = Value::from(parts.to_vec()).to_string();
+    ])
+}
+
+/// A digest of objects, by which a change of them is noticed.
+pub(crate) fn digest_of(objects: &[Value]) -> [u8; 32] {
+    let text = Value::from(objects.to_vec()).to_string();
     let mut out = [0; 32];
     out.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
     out
@@ -204,7 +208,7 @@ where
     }
 }
 
-async fn apply<K>(context: &Context, object: &K) -> Result<K, OperatorError>
+pub(crate) async fn apply<K>(context: &Context, object: &K) -> Result<K, OperatorError>
 where
     K: Indexed
         + Resource<DynamicType = (), Scope = NamespaceResourceScope>

@@ -1,8 +1,8 @@
-use std::fmt::Debug;
+use std::{collections::BTreeMap, fmt::Debug};
 
-use howdah_blueprint::{Names, base_labels};
+use howdah_blueprint::{Names, POOLER_LABEL, base_labels};
 use k8s_openapi::api::{
-    apps::v1::StatefulSet,
+    apps::v1::{Deployment, StatefulSet},
     core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
     policy::v1::PodDisruptionBudget,
 };
@@ -39,6 +39,13 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Result
         )));
     }
     delete_all::<Service>(context, &namespace, &ours).await?;
+    let poolers = selector(&BTreeMap::from([(
+        context.settings.cluster_name_label.clone(),
+        name.clone(),
+    )]));
+    let poolers = ListParams::default().labels(&format!("{poolers},{POOLER_LABEL}"));
+    delete_all::<Deployment>(context, &namespace, &poolers).await?;
+    delete_all::<Service>(context, &namespace, &poolers).await?;
     delete_all::<PodDisruptionBudget>(context, &namespace, &ours).await?;
     if context.settings.enable_secrets_deletion {
         delete_all::<Secret>(context, &namespace, &ours).await?;

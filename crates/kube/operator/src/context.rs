@@ -78,6 +78,10 @@ pub(crate) struct Context {
 pub(crate) struct Memory {
     /// A digest of the objects as they were last applied, their versions after that, and when.
     pub(crate) applied: Option<([u8; 32], Vec<String>, BootTime)>,
+    /// The same of the connection poolers, by name; of their Deployments, the generation.
+    pub(crate) poolers: BTreeMap<String, ([u8; 32], i64, BootTime)>,
+    /// The versions of the poolers' Services after that.
+    pub(crate) pooler_services: BTreeMap<String, String>,
     /// The roles and databases as they were last compared.
     pub(crate) database: Option<Arc<DatabasePass>>,
     /// Passwords by role, as the Secrets last had them.

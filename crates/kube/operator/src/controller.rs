@@ -1,10 +1,11 @@
 use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, Stream, StreamExt, stream};
+use howdah_blueprint::POOLER_LABEL;
 use howdah_clock::now;
 use howdah_types::BootTime;
 use k8s_openapi::api::{
-    apps::v1::StatefulSet,
+    apps::v1::{Deployment, StatefulSet},
     core::v1::{ConfigMap, Event as KubeEvent, Node, PersistentVolumeClaim, Pod, Secret, Service},
     policy::v1::PodDisruptionBudget,
 };
@@ -27,7 +28,7 @@ use crate::{
     OperatorError, cleanup,
     context::{Context, postgresql_api, resource, selector},
     error::kube_text,
-    index::Indexed,
+    index::{Index, Indexed, Kind},
     objects::ClusterKey,
     reconcile, refusals,
     setup::Setup,
@@ -99,6 +100,7 @@ impl Operator {
             .reconcile_on(changes::<PodDisruptionBudget>(context, namespace))
             .reconcile_on(changes::<Secret>(context, namespace))
             .reconcile_on(changes::<PersistentVolumeClaim>(context, namespace))
+            .reconcile_on(changes::<Deployment>(context, namespace))
             .reconcile_on(drained(context, self.nodes))
             .reconcile_on(refused(context, namespace))
             .graceful_shutdown_on(stop)
@@ -184,8 +186,7 @@ fn once_listed(
     })
 }
 
-/// Watches one kind of our objects into the index: the clusters that need a pass. A watch that breaks begins again, with
-/// growing pauses; until then the index is as old as the last event.
+/// Watches one kind of our objects into the index: the clusters that need a pass.
 fn changes<K>(
     context: &Arc<Context>,
     namespace: Option<&str>,
@@ -193,23 +194,49 @@ fn changes<K>(
 where
     K: Indexed + Resource<Scope = NamespaceResourceScope> + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let ours = listed().labels(&selector(&context.settings.cluster_labels));
-    let context = context.clone();
+    let ours = match K::KIND {
+        // Poolers have upstream's labels, which are not those of clusters.
+        Kind::Deployment => listed().labels(POOLER_LABEL),
+        _ => listed().labels(&selector(&context.settings.cluster_labels)),
+    };
     let client = context.client.clone();
     let api = match namespace {
         Some(namespace) => Api::<K>::namespaced(client, namespace),
         None => Api::<K>::all(client),
     };
+    let told = |error: &watcher::Error| {
+        tracing::warn!(kind = %K::kind(&()), "A watch has failed and is tried again: {error}.");
+    };
+    into_index(context, watcher(api, ours), told, |index, event| {
+        index.take(event)
+    })
+}
+
+/// Takes the events of a watch into the index: the clusters that need a pass. A watch that breaks begins again, with growing
+/// pauses, and is told of once; until then the index is as old as the last event.
+fn into_index<K, S, T, F>(
+    context: &Arc<Context>,
+    events: S,
+    told: T,
+    take: F,
+) -> impl Stream<Item = ObjectRef<DynamicObject>> + Send + use<K, S, T, F>
+where
+    K: Send + 'static,
+    S: Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
+    T: Fn(&watcher::Error) + Send + 'static,
+    F: Fn(&mut Index, watcher::Event<K>) -> Vec<ClusterKey> + Send + 'static,
+{
+    let context = context.clone();
     let mut failing = false;
-    watcher(api, ours).default_backoff().flat_map(move |event| {
+    events.default_backoff().flat_map(move |event| {
         let changed = match event {
             Ok(event) => {
                 failing = false;
-                context.index().take(event)
+                take(&mut context.index(), event)
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(kind = %K::kind(&()), "A watch has failed and is tried again: {error}.");
+                    told(&error);
                 }
                 Vec::new()
             }
@@ -223,27 +250,13 @@ fn drained(
     context: &Arc<Context>,
     watches: bool,
 ) -> impl Stream<Item = ObjectRef<DynamicObject>> + Send + use<> {
-    let context = context.clone();
     let nodes = watcher(Api::<Node>::all(context.client.clone()), listed());
-    let mut failing = false;
-    let nodes = nodes.default_backoff().flat_map(move |event| {
-        let changed = match event {
-            Ok(event) => {
-                failing = false;
-                context.index().take_node(event)
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(
-                        "The watch of nodes has failed and is tried again; until then primaries do not leave nodes that \
-                         are drained: {error}."
-                    );
-                }
-                Vec::new()
-            }
-        };
-        stream::iter(references(&context, &changed))
-    });
+    let told = |error: &watcher::Error| {
+        tracing::warn!(
+            "The watch of nodes has failed and is tried again; until then primaries do not leave nodes that are drained: {error}."
+        );
+    };
+    let nodes = into_index(context, nodes, told, Index::take_node);
     if watches {
         nodes.boxed()
     } else {
@@ -256,32 +269,18 @@ fn refused(
     context: &Arc<Context>,
     namespace: Option<&str>,
 ) -> impl Stream<Item = ObjectRef<DynamicObject>> + Send + use<> {
-    let context = context.clone();
     let client = context.client.clone();
     let api = match namespace {
         Some(namespace) => Api::<KubeEvent>::namespaced(client, namespace),
         None => Api::all(client),
     };
     let events = watcher(api, listed().fields(refusals::SELECTOR));
-    let mut failing = false;
-    events.default_backoff().flat_map(move |event| {
-        let changed = match event {
-            Ok(event) => {
-                failing = false;
-                context.index().take_refusal(event)
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(
-                        "The watch of events has failed and is tried again; until then nothing says why a pod cannot be made: \
-                         {error}."
-                    );
-                }
-                Vec::new()
-            }
-        };
-        stream::iter(references(&context, &changed))
-    })
+    let told = |error: &watcher::Error| {
+        tracing::warn!(
+            "The watch of events has failed and is tried again; until then nothing says why a pod cannot be made: {error}."
+        );
+    };
+    into_index(context, events, told, Index::take_refusal)
 }
 
 fn references(context: &Context, clusters: &[ClusterKey]) -> Vec<ObjectRef<DynamicObject>> {

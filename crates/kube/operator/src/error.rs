@@ -109,6 +109,12 @@ impl OperatorError {
         matches!(self, OperatorError::Database { .. }) && self.class() == Class::Refused
     }
 
+    /// Whether the API refuses the object for what it says.
+    pub(crate) fn is_invalid(&self) -> bool {
+        matches!(self, OperatorError::Kube { source, .. }
+            if matches!(&**source, kube::Error::Api(status) if status.code == 422))
+    }
+
     /// One word for metrics.
     pub(crate) fn reason(&self) -> &'static str {
         match self {

@@ -10,7 +10,7 @@ use howdah_blueprint::Settings;
 use howdah_dcs::kubernetes::differs_by_renewal;
 use k8s_openapi::{
     api::{
-        apps::v1::StatefulSet,
+        apps::v1::{Deployment, StatefulSet},
         core::v1::{ConfigMap, Event as KubeEvent, Node, PersistentVolumeClaim, Pod, Secret, Service},
         policy::v1::PodDisruptionBudget,
     },
@@ -35,10 +35,11 @@ pub(crate) enum Kind {
     Budget,
     Secret,
     Claim,
+    Deployment,
 }
 
 impl Kind {
-    const ALL: [Kind; 7] = [
+    const ALL: [Kind; 8] = [
         Kind::Pod,
         Kind::ConfigMap,
         Kind::StatefulSet,
@@ -46,6 +47,7 @@ impl Kind {
         Kind::Budget,
         Kind::Secret,
         Kind::Claim,
+        Kind::Deployment,
     ];
 }
 
@@ -94,6 +96,7 @@ indexed! {
     PodDisruptionBudget => Budget, budgets, |_, _| false, |_| {};
     Secret => Secret, secrets, |_, _| false, prune::secret;
     PersistentVolumeClaim => Claim, claims, |_, _| false, prune::claim;
+    Deployment => Deployment, deployments, |_, _| false, prune::deployment;
 }
 
 #[derive(Default)]

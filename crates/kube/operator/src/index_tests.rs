@@ -217,6 +217,8 @@ fn it_is_complete_when_every_kind_has_been_listed() {
     list::<Secret>(&mut index, Vec::new());
     assert!(!index.is_complete());
     list::<k8s_openapi::api::core::v1::PersistentVolumeClaim>(&mut index, Vec::new());
+    assert!(!index.is_complete());
+    list::<k8s_openapi::api::apps::v1::Deployment>(&mut index, Vec::new());
     assert!(index.is_complete());
     // A watch that begins again does not make it incomplete: what it knows stays until the list has ended.
     index.take(Event::<Pod>::Init);

@@ -16,6 +16,7 @@
 mod agents;
 mod apply;
 mod cleanup;
+mod configure;
 mod context;
 mod controller;
 mod database;
@@ -25,14 +26,20 @@ mod error;
 mod fence;
 mod index;
 mod meter;
+mod notes;
 mod objects;
 mod observe;
+mod origin;
 mod pace;
+mod pass;
+mod poolers;
 mod prune;
 mod reconcile;
 mod refusals;
 mod report;
 mod setup;
+mod steps;
+mod volumes;
 mod waiting;
 
 pub use context::postgresql_api;

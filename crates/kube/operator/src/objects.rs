@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use howdah_manifest::Manifest;
 use k8s_openapi::api::{
-    apps::v1::StatefulSet,
+    apps::v1::{Deployment, StatefulSet},
     core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
     policy::v1::PodDisruptionBudget,
 };
@@ -43,6 +43,7 @@ pub(crate) struct Objects {
     pub(crate) budgets: BTreeMap<String, PodDisruptionBudget>,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) claims: BTreeMap<String, PersistentVolumeClaim>,
+    pub(crate) deployments: BTreeMap<String, Deployment>,
 }
 
 impl Objects {
@@ -54,5 +55,6 @@ impl Objects {
             && self.budgets.is_empty()
             && self.secrets.is_empty()
             && self.claims.is_empty()
+            && self.deployments.is_empty()
     }
 }

@@ -8,7 +8,7 @@ use howdah_overview::{MemberOverview, members};
 use howdah_types::Scope;
 use k8s_openapi::{
     api::{
-        apps::v1::StatefulSet,
+        apps::v1::{Deployment, StatefulSet},
         core::v1::{PersistentVolumeClaim, Pod as KubePod, Secret},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -39,8 +39,34 @@ pub(crate) struct Seen {
     pub(crate) secrets: BTreeMap<String, Option<String>>,
     /// What the volume claims ask for, by name.
     pub(crate) claims: BTreeMap<String, String>,
+    /// The connection poolers, by name.
+    pub(crate) poolers: BTreeMap<String, PoolerSeen>,
     /// Why a pod that is missing cannot be made.
     pub(crate) refusal: Option<String>,
+}
+
+/// A pooler's pods as they are.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PoolerSeen {
+    /// Of the Deployment.
+    pub(crate) generation: i64,
+    /// Pods of the newest template that take connections.
+    pub(crate) ready: i32,
+    /// Its controller has seen the newest template, and no older pod is left.
+    pub(crate) settled: bool,
+}
+
+impl PoolerSeen {
+    pub(crate) fn of(deployment: &Deployment) -> Self {
+        let generation = deployment.metadata.generation.unwrap_or(0);
+        let status = deployment.status.clone().unwrap_or_default();
+        let (all, updated) = (status.replicas.unwrap_or(0), status.updated_replicas.unwrap_or(0));
+        PoolerSeen {
+            generation,
+            ready: status.ready_replicas.unwrap_or(0).min(updated),
+            settled: status.observed_generation == Some(generation) && all == updated,
+        }
+    }
 }
 
 /// What is known of nodes and StatefulSets beside the cluster's own objects.
@@ -67,6 +93,7 @@ pub(crate) struct Mark {
     behind: Option<String>,
     secrets: BTreeMap<String, Option<String>>,
     claims: BTreeMap<String, String>,
+    poolers: BTreeMap<String, PoolerSeen>,
     refusal: Option<String>,
 }
 
@@ -83,6 +110,11 @@ impl Seen {
     /// The member that takes writes.
     pub(crate) fn primary(&self) -> Option<&MemberOverview> {
         self.rows.iter().find(|member| member.is_primary())
+    }
+
+    /// The member that leads: the primary, or the leader of a standby cluster.
+    pub(crate) fn leader(&self) -> Option<&MemberOverview> {
+        self.rows.iter().find(|member| member.leads())
     }
 
     /// The names of the dynamic configuration that were applied last.
@@ -185,6 +217,7 @@ impl Seen {
             behind: self.behind_configuration().map(str::to_owned),
             secrets: self.secrets.clone(),
             claims: self.claims.clone(),
+            poolers: self.poolers.clone(),
             refusal: self.refusal.clone(),
         }
     }
@@ -271,6 +304,11 @@ pub(crate) fn seen(settings: &Settings, cluster: &ClusterKey, objects: &Objects,
             .claims
             .iter()
             .filter_map(|(name, claim)| Some((name.clone(), size_of(claim)?)))
+            .collect(),
+        poolers: objects
+            .deployments
+            .iter()
+            .map(|(name, deployment)| (name.clone(), PoolerSeen::of(deployment)))
             .collect(),
     }
 }

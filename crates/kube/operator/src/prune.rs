@@ -1,7 +1,10 @@
 //! What the index does not keep of an object: a pod of a cluster is 25 KB in memory, and of that a pass looks at one.
 
-use k8s_openapi::api::core::v1::{
-    ContainerStatus, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod, PodSpec, PodStatus, Secret,
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{
+        ContainerStatus, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod, PodSpec, PodStatus, Secret,
+    },
 };
 
 /// Of a pod: its metadata, its node, and how its containers are.
@@ -42,4 +45,9 @@ pub(crate) fn claim(claim: &mut PersistentVolumeClaim) {
         resources: spec.resources,
         ..PersistentVolumeClaimSpec::default()
     });
+}
+
+/// Of a Deployment: its metadata and its status.
+pub(crate) fn deployment(deployment: &mut Deployment) {
+    deployment.spec = None;
 }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use howdah_blueprint::{
-    Live, Names, Observed, Step, TEMPLATE_VERSION, base_labels, credentials, dynamic_change, invalid_status,
-    next_step, overruled_env, status, template_version_of,
+    Live, Names, Observed, Step, TEMPLATE_VERSION, base_labels, invalid_status, next_step, status,
+    template_version_of,
 };
 use howdah_clock::now;
 use howdah_manifest::{Manifest, ManifestError, Status};
@@ -18,30 +18,29 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Resource,
-    api::{DeleteParams, DynamicObject, ListParams, Preconditions},
+    api::{DynamicObject, ListParams},
     core::NamespaceResourceScope,
     runtime::controller::Action,
 };
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::{
     OperatorError,
     agents::Agents,
     apply,
-    context::{Context, DatabaseInput, Failed, Memory, selector},
+    configure::Configured,
+    context::{Context, DatabaseInput, Failed, selector},
     database::{self, Access},
     index::Indexed,
     objects::ClusterKey,
     observe::Seen,
+    origin,
     pace::{NOW, RESYNC, SOON, UNREPORTED, Wake},
-    report, waiting,
+    pass::{ASKED, Pass},
+    poolers, report,
+    volumes::{self, Growth},
 };
-
-/// A restart or switchover whose effect is not seen yet is not asked for again before this time.
-const ASKED: Duration = Duration::from_secs(30);
-/// A refusal that lasts this long is told.
-const REFUSED: Duration = Duration::from_secs(3);
 
 /// One pass over a cluster.
 pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action {
@@ -60,6 +59,9 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
         .filter(|_| context.seen(&key).is_new())
     {
         return refuse(context, object, &value, &before, &error).await;
+    }
+    if context.settings.sandbox {
+        origin::resolve(context, &mut manifest);
     }
     let mut memory = context.memory(&key);
     let mut pass = Pass {
@@ -208,31 +210,6 @@ async fn announce(context: &Context, manifest: &Manifest, before: &Status, after
     .await;
 }
 
-/// What became of the dynamic configuration.
-enum Configured {
-    /// It is as it should be.
-    Same,
-    /// It was changed in this pass.
-    Changed,
-    /// There is no configuration yet, or no member that would take the change.
-    Later,
-}
-
-struct Pass<'a> {
-    context: &'a Context,
-    key: &'a ClusterKey,
-    manifest: &'a Manifest,
-    memory: &'a mut Memory,
-    observed: Observed,
-    /// The major that the status named before.
-    version_before: Option<String>,
-    /// The version of the pod template that the status named before; 0: none.
-    template_before: u32,
-    /// And the version that is used.
-    template_now: u32,
-    wake: Wake,
-}
-
 impl Pass<'_> {
     async fn run(&mut self) -> Result<(), OperatorError> {
         let (context, manifest) = (self.context, self.manifest);
@@ -243,7 +220,7 @@ impl Pass<'_> {
 
         let agents = Agents::new(context, &seen, &passwords);
         // What fails here must not keep anything else from being done: it may be its cure.
-        let configured = self.configure(&seen, &agents).await;
+        let configured = self.configure(&seen, &agents, &passwords).await;
         let live = Live {
             statefulset: seen.statefulset.clone(),
             bootstrapped: self.observed.initialized,
@@ -258,6 +235,22 @@ impl Pass<'_> {
         self.template_now = live.template.unwrap_or(TEMPLATE_VERSION);
         let statefulset = apply::cluster(context, manifest, &live, &seen, self.memory).await?;
 
+        match volumes::growth(manifest, &seen, context.settings.resize_volumes) {
+            Growth::Nothing => {}
+            Growth::Stay(why) => self.observed.not_changed.push(why),
+            Growth::Grow(claims) => {
+                let refused = volumes::grow(context, manifest, &claims).await?;
+                self.observed.not_changed.extend(refused);
+            }
+        }
+        let poolers = poolers::sync(context, manifest, &seen, self.memory).await;
+        if let Ok(found) = &poolers {
+            self.observed.poolers.clone_from(found);
+            if let Some(why) = found.as_ref().and_then(|found| found.trouble.as_ref()) {
+                self.tell_once(why).await;
+                self.wake = Wake::Growing(SOON);
+            }
+        }
         let database = self.databases(&passwords).await;
         // Without a primary, or after a failure, what was found last still holds.
         if let Some(pass) = self.memory.database.as_ref().filter(|_| !self.observed.compared) {
@@ -278,6 +271,7 @@ impl Pass<'_> {
         self.observed.step = Some(step.clone());
         self.carry_out(&step, &agents).await?;
         configured?;
+        poolers?;
         match database {
             // Starting servers and Services without endpoints are expected: they are not reported.
             Err(error) if error.is_passing() => {
@@ -350,116 +344,6 @@ impl Pass<'_> {
         self.database(&access, primary.name.clone()).await
     }
 
-    /// Copies what was seen, and tells how the members differ from the manifest.
-    async fn note(&mut self, seen: &Seen) {
-        self.observed.looked = true;
-        self.observed.pods = seen.pods.clone();
-        self.observed.rows = seen.rows.clone();
-        self.observed.initialized = seen.view.initialize.as_ref().is_some_and(|id| !id.is_empty());
-        for note in seen.notes() {
-            if self.memory.told.insert(note.clone()) {
-                report::event(self.context, self.manifest, true, "Adapted", &note).await;
-            }
-            self.observed.skipped.push(note);
-        }
-        let lasting = |pod: &howdah_blueprint::Pod| {
-            let trouble = pod
-                .trouble
-                .as_ref()
-                .filter(|trouble| waiting::is_lasting(trouble))?;
-            Some(format!("{} cannot run: {trouble}", pod.name))
-        };
-        let troubles: Vec<String> = seen.pods.iter().filter_map(lasting).collect();
-        for trouble in troubles {
-            self.tell_once(&trouble).await;
-        }
-        self.observed.machine = seen.machine();
-        let (manifest, settings) = (self.manifest, &self.context.settings);
-        for name in overruled_env(manifest, settings) {
-            self.observed
-                .skipped
-                .push(format!("spec.env.{name}: the operator sets this variable itself"));
-        }
-        let names = Names(&manifest.name);
-        let of_users = manifest.spec.users.keys().map(|user| names.secret(user));
-        let known: BTreeSet<String> = credentials(manifest, settings)
-            .into_iter()
-            .map(|credential| credential.secret)
-            .chain(of_users)
-            .chain(
-                settings
-                    .protected_role_names
-                    .iter()
-                    .map(|role| names.secret(role)),
-            )
-            // Upstream's role for the connection pooler is in no manifest.
-            .chain([names.secret("pooler")])
-            .collect();
-        let foreign = seen
-            .secrets
-            .keys()
-            .filter(|name| name.ends_with(Names::SECRET) && !known.contains(*name));
-        for secret in foreign {
-            self.observed.remarks.push(format!(
-                "Secret {secret} belongs to no user of the manifest any more: it stays, and so does its role"
-            ));
-        }
-    }
-
-    /// Tells a trouble as an event, once until it has passed. A message may have an identifier or a time in it that changes: what
-    /// comes before the second colon tells troubles apart.
-    async fn tell_once(&mut self, trouble: &str) {
-        let kind: String = trouble.split(':').take(2).collect();
-        if self.memory.troubles.len() < 32 && self.memory.troubles.insert(kind) {
-            report::event(self.context, self.manifest, true, "Trouble", trouble).await;
-        }
-    }
-
-    /// Why a pod cannot be made, if that lasts: a pod that is replaced is missing for a moment.
-    fn refusal(&mut self, seen: &Seen) -> Option<String> {
-        let Some(why) = &seen.refusal else {
-            self.memory.refused_since = None;
-            return None;
-        };
-        let since = *self.memory.refused_since.get_or_insert_with(now);
-        if now() < since + REFUSED {
-            self.wake = Wake::At(REFUSED);
-            return None;
-        }
-        Some(why.clone())
-    }
-
-    /// What a living cluster cannot take over: it stays as it was and is named.
-    fn not_changed(&self, seen: &Seen) -> Vec<String> {
-        let mut out = Vec::new();
-        let Some(set) = &seen.statefulset else {
-            return out;
-        };
-        let spec = &self.manifest.spec;
-        // The major that runs is the data's. Where the image did not have the one that was asked for at first, the members say
-        // so themselves.
-        let first = env_of(set, "PGVERSION");
-        let asked_first = first.as_ref() == Some(&spec.postgresql.version);
-        let running = self.major().or(first).filter(|_| !asked_first);
-        if let Some(running) = running.filter(|running| *running != spec.postgresql.version) {
-            out.push(format!(
-                "postgresql.version ({} is asked for, the cluster was made with {running}; major upgrades are not supported yet)",
-                spec.postgresql.version
-            ));
-        }
-        let have = seen.claims.get(&Names(&self.manifest.name).claim(0));
-        let amount = |text: &str| text.parse::<howdah_manifest::Quantity>().ok();
-        if let Some(have) = have
-            && amount(have) != amount(&spec.volume.size)
-        {
-            out.push(format!(
-                "volume.size ({} is asked for, the volumes have {have}; changing them is not supported yet)",
-                spec.volume.size
-            ));
-        }
-        out
-    }
-
     /// The version of the pod template of an existing StatefulSet: as the status says, or, where that was lost, as it looks.
     fn template(&self, set: &StatefulSet) -> u32 {
         if self.template_before != 0 {
@@ -469,68 +353,9 @@ impl Pass<'_> {
     }
 
     /// The major that the servers run, as far as it was seen.
-    fn major(&self) -> Option<String> {
+    pub(crate) fn major(&self) -> Option<String> {
         let seen = self.memory.database.as_ref().map(|pass| pass.version.clone());
         seen.or_else(|| self.version_before.clone())
-    }
-
-    /// Brings the dynamic configuration to what the manifest says.
-    async fn configure(&mut self, seen: &Seen, agents: &Agents<'_>) -> Result<Configured, OperatorError> {
-        let Some(current) = &seen.view.config.value else {
-            return Ok(Configured::Later);
-        };
-        let Some(change) = dynamic_change(self.manifest, current, &seen.applied_names()) else {
-            return Ok(Configured::Same);
-        };
-        if seen.rows.is_empty() {
-            // No member is there to take it: members that start will.
-            return Ok(Configured::Later);
-        }
-        // The watch may not have reported the last change yet.
-        if let Some((sent, at)) = &self.memory.configured
-            && *sent == change
-            && now() < *at + SOON
-        {
-            return Ok(Configured::Changed);
-        }
-        let mut sent = change.clone();
-        match agents.configure(&sent).await {
-            // What PostgreSQL alone knows to be wrong, such as a time zone, must not keep the rest back.
-            Err(OperatorError::Parameters { names, reason }) if leave_out(&mut sent, &names) => {
-                self.observed
-                    .skipped
-                    .extend(reason.lines().map(|line| format!("{line}; it is left out")));
-                if sent.is_empty() {
-                    return Ok(Configured::Same);
-                }
-                agents.configure(&sent).await?;
-            }
-            other => other?,
-        }
-        let names: Vec<&str> = sent.keys().map(String::as_str).collect();
-        self.memory.configured = Some((change.clone(), now()));
-        let message = format!(
-            "the configuration of the members was changed: {}",
-            names.join(", ")
-        );
-        report::event(self.context, self.manifest, false, "Configured", &message).await;
-        Ok(Configured::Changed)
-    }
-
-    /// How many members the StatefulSet keeps for now: a primary whose pod would go with a scaling down hands over first,
-    /// and without a primary it is unknown whose data is needed.
-    fn hold(&self, seen: &Seen) -> Option<u32> {
-        let wanted = self.manifest.spec.number_of_instances;
-        if wanted == 0 {
-            return None;
-        }
-        let primary = seen.primary().map(|row| row.name.as_str());
-        let last = match primary {
-            Some(name) => seen.pods.iter().find(|pod| pod.name == name)?.ordinal,
-            None if self.observed.initialized => seen.pods.iter().map(|pod| pod.ordinal).max()?,
-            None => return None,
-        };
-        (last >= wanted).then_some(last + 1)
     }
 
     /// The address of the primary's Service, as applications reach it.
@@ -568,159 +393,5 @@ impl Pass<'_> {
         self.observed.compared = true;
         self.memory.database = Some(pass);
         Ok(())
-    }
-
-    fn step(&self, seen: &Seen, statefulset: &StatefulSet, configured: bool) -> Step {
-        let Some(revision) = Seen::revision(statefulset) else {
-            return Step::Wait(if self.observed.initialized {
-                "the StatefulSet's controller has not seen its newest template yet".into()
-            } else {
-                "the pods are made".into()
-            });
-        };
-        let wanted = self.manifest.spec.number_of_instances;
-        let step = next_step(wanted, &revision, &seen.pods, &seen.rows);
-        if !matches!(step, Step::Nothing) {
-            return step;
-        }
-        if configured {
-            return Step::Wait("the members take the configuration over".into());
-        }
-        match seen.behind_configuration() {
-            Some(member) => Step::Wait(format!("{member} takes the configuration over")),
-            None => Step::Nothing,
-        }
-    }
-
-    /// What was asked for has happened: a member that no longer waits may be restarted again for the next change, and a
-    /// new primary may hand over.
-    fn forget_asked(&mut self, seen: &Seen) {
-        let happened = match &self.memory.asked {
-            Some((Step::Restart { member, .. }, _)) => !seen
-                .rows
-                .iter()
-                .any(|row| row.name == *member && row.pending_restart.is_some()),
-            Some((Step::Switchover { from, .. }, _)) => {
-                seen.primary().is_some_and(|primary| primary.name != *from)
-            }
-            _ => false,
-        };
-        if happened {
-            self.memory.asked = None;
-        }
-    }
-
-    /// A restart or switchover that was just asked for is not asked for again: the agents publish its result a moment
-    /// later, and one that did not help will not help the next second.
-    fn not_again(&self, step: Step) -> Step {
-        match &self.memory.asked {
-            Some((last, at)) if *last == step && now() < *at + ASKED => match step {
-                Step::Restart { member, reason } => Step::Wait(format!("{member} restarts {reason}")),
-                Step::Switchover { from, to, reason } => {
-                    Step::Wait(format!("{from} hands over to {to}: {reason}"))
-                }
-                other => other,
-            },
-            _ => step,
-        }
-    }
-
-    async fn carry_out(&mut self, step: &Step, agents: &Agents<'_>) -> Result<(), OperatorError> {
-        let (context, manifest) = (self.context, self.manifest);
-        match step {
-            Step::Nothing | Step::Wait(_) => return Ok(()),
-            Step::Replace { pod, reason } => {
-                report::event(
-                    context,
-                    manifest,
-                    false,
-                    "Replace",
-                    &format!("{pod} is replaced: {reason}"),
-                )
-                .await;
-                replace(context, manifest, pod).await?;
-            }
-            Step::Switchover { from, to, reason } => {
-                let message = format!("{from} hands over to {to}: {reason}");
-                // One that is refused is asked for again, and told once.
-                if self.memory.announced.as_ref() != Some(step) {
-                    report::event(context, manifest, false, "Switchover", &message).await;
-                    self.memory.announced = Some(step.clone());
-                }
-                agents.switch(from, to).await?;
-                self.memory.asked = Some((step.clone(), now()));
-            }
-            Step::Restart { member, reason } => {
-                report::event(
-                    context,
-                    manifest,
-                    false,
-                    "Restart",
-                    &format!("{member} restarts {reason}"),
-                )
-                .await;
-                self.memory.asked = Some((step.clone(), now()));
-                agents.restart(member).await?;
-            }
-        }
-        self.wake = Wake::At(NOW);
-        Ok(())
-    }
-}
-
-/// Takes parameters out of a change of the dynamic configuration. Whether any was in it.
-fn leave_out(change: &mut Map<String, Value>, names: &[String]) -> bool {
-    let Some(parameters) = change
-        .get_mut("postgresql")
-        .and_then(|section| section.get_mut("parameters"))
-        .and_then(Value::as_object_mut)
-    else {
-        return false;
-    };
-    let before = parameters.len();
-    parameters.retain(|name, _| !names.iter().any(|refused| refused.eq_ignore_ascii_case(name)));
-    let found = parameters.len() < before;
-    if parameters.is_empty() {
-        change.remove("postgresql");
-    }
-    found
-}
-
-fn env_of(set: &StatefulSet, name: &str) -> Option<String> {
-    let pod = set.spec.as_ref()?.template.spec.as_ref()?;
-    let vars = pod.containers.first()?.env.as_ref()?;
-    vars.iter().find(|var| var.name == name)?.value.clone()
-}
-
-/// Deletes a pod, if it is still the one that was looked at.
-async fn replace(context: &Context, manifest: &Manifest, name: &str) -> Result<(), OperatorError> {
-    let api = Api::<Pod>::namespaced(context.client.clone(), &manifest.namespace);
-    let Some(pod) = api
-        .get_opt(name)
-        .await
-        .map_err(OperatorError::kube("reading a pod"))?
-    else {
-        return Ok(());
-    };
-    if pod.metadata.deletion_timestamp.is_some() {
-        return Ok(());
-    }
-    let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: pod.metadata.uid.clone(),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
-    match api.delete(name, &params).await {
-        Ok(deletion) => {
-            match deletion.left() {
-                Some(ending) => context.wrote(&ending),
-                None => context.index().deleted(&pod),
-            }
-            Ok(())
-        }
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
-        Err(error) => Err(OperatorError::kube(format!("deleting pod {name}"))(error)),
     }
 }

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, bail};
 use howdah_manifest::{
-    KIND, asks_for_other_data,
+    KIND, asks_for_missing_data,
     lint::{Finding, Severity, lint},
 };
 use k8s_openapi::api::core::v1::Namespace;
@@ -117,7 +117,7 @@ impl Manifests {
             return Ok(());
         }
         for object in self.objects.iter().filter(|object| kind_of(object) == KIND) {
-            let asks = asks_for_other_data(&object.data["spec"]);
+            let asks = asks_for_missing_data(&object.data["spec"]);
             let name = object.metadata.name.as_deref().unwrap_or_default();
             let namespace = object
                 .metadata
@@ -346,14 +346,38 @@ impl Planned {
             Some(_) => "configured",
         };
         println!("{}/{name} {what}", kind.to_lowercase());
+        if kind == KIND {
+            for field in kept(&self.object.data["spec"], &applied.data["spec"]) {
+                println!(
+                    "  note: spec.{field} is not in the file and stays, since another client has set it: \
+                     take it out with 'kubectl edit pg {name}'"
+                );
+            }
+        }
         Ok(applied)
     }
+}
+
+/// Fields of a stored spec that the applied one does not have: they belong to another client.
+fn kept(applied: &Value, stored: &Value) -> Vec<String> {
+    let fields = stored.as_object().into_iter().flatten();
+    fields
+        .filter(|(name, value)| applied.get(name).is_none() && !value.is_null())
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn fields_of_other_clients_are_found() {
+        let stored = json!({"teamId": "a", "standby": {"standby_host": "h"}, "clone": null});
+        assert_eq!(kept(&json!({"teamId": "a"}), &stored), ["standby"]);
+        assert_eq!(kept(&stored, &stored), Vec::<String>::new());
+    }
 
     #[test]
     fn a_list_is_its_items_without_the_servers_fields() {

@@ -124,7 +124,11 @@ async fn serve(args: &UpArgs, dir: &SandboxDir) -> anyhow::Result<u8> {
     let (stop, mut stopped) = watch::channel(false);
     let definition = tokio::spawn(keep_definition(client.clone(), generation, stop.subscribe()));
     let operator = tokio::spawn(async move {
-        let operator = Operator::new(client, Setup::alone(Settings::default()));
+        let settings = Settings {
+            sandbox: true,
+            ..Settings::default()
+        };
+        let operator = Operator::new(client, Setup::alone(settings));
         let stop = async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };

@@ -11,7 +11,58 @@ pub(super) fn environment(manifest: &Manifest, settings: &Settings, live: &Live)
     let mut env = fixed(manifest, settings, live);
     let own = manifest.spec.env.iter().flatten();
     env.extend(own.filter_map(|var| serde_json::from_value::<EnvVar>(var.clone()).ok()));
+    env.extend(origin(manifest, settings, live));
     first_wins(env)
+}
+
+/// Variables that say where a new cluster's data comes from. They count only once: those of a cluster that exists stay as
+/// they are, so that no pod is replaced when the manifest's section goes.
+const ORIGIN: [&str; 9] = [
+    "CLONE_SCOPE",
+    "CLONE_METHOD",
+    "CLONE_HOST",
+    "CLONE_PORT",
+    "CLONE_USER",
+    "CLONE_PASSWORD",
+    "STANDBY_HOST",
+    "STANDBY_PORT",
+    "STANDBY_PRIMARY_SLOT_NAME",
+];
+
+fn origin(manifest: &Manifest, settings: &Settings, live: &Live) -> Vec<EnvVar> {
+    let asks = manifest.spec.clone.is_some() || manifest.spec.standby.is_some();
+    // What was to be another cluster's data must not become an empty cluster.
+    if live.bootstrapped || !asks {
+        let container = live.statefulset.as_ref().and_then(postgres_container);
+        let env = container.and_then(|container| container.env.as_ref());
+        let is_origin = |var: &&EnvVar| ORIGIN.contains(&var.name.as_str());
+        return env.into_iter().flatten().filter(is_origin).cloned().collect();
+    }
+    let mut env = Vec::new();
+    if let Some(clone) = &manifest.spec.clone {
+        let user = &settings.replication_username;
+        let host = clone.address.as_ref().unwrap_or(&clone.cluster);
+        env.extend([
+            value("CLONE_SCOPE", &clone.cluster),
+            value("CLONE_METHOD", "CLONE_WITH_BASEBACKUP"),
+            value("CLONE_HOST", host),
+            value("CLONE_PORT", "5432"),
+            value("CLONE_USER", user),
+            if_there(from_secret("CLONE_PASSWORD", &Names(&clone.cluster).secret(user))),
+        ]);
+    }
+    if let Some(standby) = &manifest.spec.standby {
+        env.push(value("STANDBY_HOST", &standby.standby_host));
+        for (name, text) in [
+            ("STANDBY_PORT", &standby.standby_port),
+            ("STANDBY_PRIMARY_SLOT_NAME", &standby.standby_primary_slot_name),
+        ] {
+            if !text.is_empty() {
+                env.push(value(name, text));
+            }
+        }
+    }
+    env
 }
 
 /// Variables of a manifest that the operator sets itself: the manifest's value has no effect.
@@ -49,6 +100,9 @@ fn fixed(manifest: &Manifest, settings: &Settings, live: &Live) -> Vec<EnvVar> {
         value("PAM_OAUTH2", &settings.pam_configuration),
         value("HUMAN_ROLE", &settings.pam_role_name),
     ];
+    if settings.pods.enable_spilo_wal_path_compat {
+        env.push(value("ENABLE_WAL_PATH_COMPAT", "true"));
+    }
     if settings.enable_pgversion_env_var {
         // A major never changes by itself: a version change of a running cluster is reported, not applied. What the image
         // did not have and was asked for before may be corrected to what runs.
@@ -74,10 +128,16 @@ fn fixed(manifest: &Manifest, settings: &Settings, live: &Live) -> Vec<EnvVar> {
         ));
     }
     env.push(value("KUBERNETES_USE_CONFIGMAPS", "true"));
+    let tls = manifest
+        .spec
+        .tls
+        .iter()
+        .flat_map(howdah_manifest::Tls::environment);
+    env.extend(tls.map(|(name, path)| value(name, &path)));
     env
 }
 
-fn first_wins(env: Vec<EnvVar>) -> Vec<EnvVar> {
+pub(super) fn first_wins(env: Vec<EnvVar>) -> Vec<EnvVar> {
     let mut out: Vec<EnvVar> = Vec::with_capacity(env.len());
     for var in env {
         if !out
@@ -90,7 +150,7 @@ fn first_wins(env: Vec<EnvVar>) -> Vec<EnvVar> {
     out
 }
 
-fn value(name: &str, value: &str) -> EnvVar {
+pub(super) fn value(name: &str, value: &str) -> EnvVar {
     EnvVar {
         name: name.to_owned(),
         value: Some(value.to_owned()),
@@ -98,7 +158,7 @@ fn value(name: &str, value: &str) -> EnvVar {
     }
 }
 
-fn from_field(name: &str, path: &str) -> EnvVar {
+pub(super) fn from_field(name: &str, path: &str) -> EnvVar {
     EnvVar {
         name: name.to_owned(),
         value_from: Some(EnvVarSource {
@@ -112,7 +172,19 @@ fn from_field(name: &str, path: &str) -> EnvVar {
     }
 }
 
-fn from_secret(name: &str, secret: &str) -> EnvVar {
+/// A variable that is not set where its Secret is gone: it goes with the cluster that was copied, and the copy goes on.
+fn if_there(mut var: EnvVar) -> EnvVar {
+    let source = var
+        .value_from
+        .as_mut()
+        .and_then(|from| from.secret_key_ref.as_mut());
+    if let Some(source) = source {
+        source.optional = Some(true);
+    }
+    var
+}
+
+pub(super) fn from_secret(name: &str, secret: &str) -> EnvVar {
     EnvVar {
         name: name.to_owned(),
         value_from: Some(EnvVarSource {

@@ -3,10 +3,14 @@
 mod budget;
 mod container;
 mod environment;
+mod placement;
+mod pooler;
 mod resources;
 mod service;
+mod sidecars;
 mod spilo_configuration;
 mod statefulset;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,9 +24,16 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 pub use environment::overruled_env;
-pub use statefulset::{POSTGRES_CONTAINER, TEMPLATE_VERSION, template_version_of};
+pub use howdah_manifest::POSTGRES_CONTAINER;
+pub use pooler::{
+    POOLER_CONTAINER, POOLER_LABEL, Pooler, pooler_conflict, pooler_schema, pooler_user, poolers,
+};
+pub use sidecars::overruled_sidecar_env;
+pub use statefulset::{TEMPLATE_VERSION, template_version_of};
 
 use crate::Settings;
 
@@ -125,9 +136,35 @@ pub fn base_labels(cluster: &str, settings: &Settings) -> BTreeMap<String, Strin
 /// The labels that a cluster's objects have.
 #[must_use]
 pub fn full_labels(manifest: &Manifest, settings: &Settings) -> BTreeMap<String, String> {
-    let mut labels = base_labels(&manifest.name, settings);
+    let mut labels: BTreeMap<_, _> = inherited(&manifest.labels, &settings.inherited_labels).collect();
     labels.insert("team".into(), manifest.spec.team_id.clone());
+    // By these its objects are found: no label of a manifest takes their place.
+    labels.extend(base_labels(&manifest.name, settings));
     labels
+}
+
+/// What an object takes over from the manifest's labels or annotations.
+fn inherited<'a>(
+    have: &'a BTreeMap<String, String>,
+    names: &'a [String],
+) -> impl Iterator<Item = (String, String)> + 'a {
+    names
+        .iter()
+        .filter_map(|name| Some((name.clone(), have.get(name)?.clone())))
+}
+
+fn inherited_annotations(manifest: &Manifest, settings: &Settings) -> BTreeMap<String, String> {
+    inherited(&manifest.annotations, &settings.inherited_annotations).collect()
+}
+
+/// A Kubernetes value that a manifest hands on. One that is not of its type was refused when the manifest was read.
+fn typed<T: DeserializeOwned>(value: &Value) -> Option<T> {
+    serde_json::from_value(value.clone()).ok()
+}
+
+fn typed_list<T: DeserializeOwned>(values: &[Value]) -> Option<Vec<T>> {
+    let list: Vec<T> = values.iter().filter_map(typed).collect();
+    (!list.is_empty()).then_some(list)
 }
 
 /// Metadata of an object that ends with its cluster.
@@ -136,6 +173,7 @@ fn metadata(manifest: &Manifest, settings: &Settings, name: &str) -> ObjectMeta 
         name: Some(name.to_owned()),
         namespace: Some(manifest.namespace.clone()),
         labels: Some(full_labels(manifest, settings)),
+        annotations: Some(inherited_annotations(manifest, settings)).filter(|all| !all.is_empty()),
         ..ObjectMeta::default()
     }
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use howdah_manifest::Manifest;
+use howdah_manifest::{DATA_VOLUME, Manifest, POSTGRES_CONTAINER};
 use k8s_openapi::{
     api::{
         apps::v1::{
@@ -8,9 +8,9 @@ use k8s_openapi::{
             StatefulSetUpdateStrategy,
         },
         core::v1::{
-            Affinity, Capabilities, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction,
-            PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec,
-            Probe, SeccompProfile, SecurityContext, Volume, VolumeMount, VolumeResourceRequirements,
+            Capabilities, Container, ContainerPort, HTTPGetAction, PersistentVolumeClaim,
+            PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile,
+            SecurityContext, VolumeResourceRequirements,
         },
     },
     apimachinery::pkg::{
@@ -19,10 +19,17 @@ use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 
-use super::{base_labels, environment::environment, full_labels, metadata, resources::resources};
+use super::{
+    base_labels,
+    environment::environment,
+    full_labels, inherited_annotations, metadata,
+    placement::{affinity, tolerations},
+    resources::resources,
+    sidecars::{init_containers, sidecars},
+    typed, typed_list,
+    volumes::{Place, Volumes},
+};
 use crate::{APPLIED_ANNOTATION, Live, Names, Settings, applied_names, remembered_names};
 
 /// The newest version of the pod template. A cluster keeps the version that it was made with, until its StatefulSet is made again:
@@ -35,9 +42,6 @@ pub const TEMPLATE_VERSION: u32 = 3;
 /// The user and group of the image's PostgreSQL, as Spilo has them.
 const POSTGRES_USER: i64 = 101;
 const POSTGRES_GROUP: i64 = 103;
-
-/// Directories that a member writes beside its volume; everything else of the image is read-only.
-const WRITABLE: [(&str, &str); 2] = [("run", "/run"), ("tmp", "/tmp")];
 
 /// Whether the members need no rights: no user with privileges, no capability, nothing to write in the image. Upstream's image
 /// is started as upstream starts it.
@@ -69,7 +73,7 @@ pub fn template_version_of(statefulset: &StatefulSet) -> u32 {
     let is_probed = pod
         .containers
         .iter()
-        .any(|container| container.readiness_probe.is_some());
+        .any(|container| container.name == POSTGRES_CONTAINER && container.readiness_probe.is_some());
     match (is_restricted, is_probed) {
         (true, _) => 3,
         (false, true) => 2,
@@ -95,12 +99,6 @@ fn readiness(manifest: &Manifest) -> Probe {
     }
 }
 
-/// The name of the container that PostgreSQL runs in.
-pub const POSTGRES_CONTAINER: &str = "postgres";
-
-const DATA: &str = "pgdata";
-const DATA_PATH: &str = "/home/postgres/pgdata";
-
 /// The members.
 pub(super) fn statefulset(manifest: &Manifest, settings: &Settings, live: &Live) -> StatefulSet {
     let spec = &manifest.spec;
@@ -112,10 +110,10 @@ pub(super) fn statefulset(manifest: &Manifest, settings: &Settings, live: &Live)
     let earlier = remembered_names(live.statefulset.as_ref());
     let wrong = manifest.wrong_parameters.keys();
     applied.extend(wrong.filter(|name| earlier.contains(*name)).cloned());
-    metadata.annotations = Some(BTreeMap::from([(
+    metadata.annotations.get_or_insert_default().insert(
         APPLIED_ANNOTATION.to_owned(),
         serde_json::json!(applied).to_string(),
-    )]));
+    );
     let replicas = live.hold_replicas.unwrap_or(spec.number_of_instances);
     StatefulSet {
         metadata,
@@ -131,10 +129,10 @@ pub(super) fn statefulset(manifest: &Manifest, settings: &Settings, live: &Live)
                 type_: Some("OnDelete".into()),
                 rolling_update: None,
             }),
-            pod_management_policy: Some("OrderedReady".into()),
+            pod_management_policy: Some(management(settings, live)),
             persistent_volume_claim_retention_policy: Some(StatefulSetPersistentVolumeClaimRetentionPolicy {
-                when_deleted: Some("Retain".into()),
-                when_scaled: Some("Retain".into()),
+                when_deleted: Some(retention(settings.pods.delete_claims_when_deleted)),
+                when_scaled: Some(retention(settings.pods.delete_claims_when_scaled)),
             }),
             template: template(manifest, settings, live),
             volume_claim_templates: Some(vec![claim(manifest, settings, live)]),
@@ -144,10 +142,44 @@ pub(super) fn statefulset(manifest: &Manifest, settings: &Settings, live: &Live)
     }
 }
 
+fn retention(delete: bool) -> String {
+    if delete { "Delete" } else { "Retain" }.to_owned()
+}
+
+/// How pods are made: fixed when the StatefulSet is made, so the live one's stays.
+fn management(settings: &Settings, live: &Live) -> String {
+    let existing = live.statefulset.as_ref().and_then(|set| set.spec.as_ref());
+    let wanted = if settings.pods.is_parallel {
+        "Parallel"
+    } else {
+        "OrderedReady"
+    };
+    existing
+        .and_then(|spec| spec.pod_management_policy.clone())
+        .unwrap_or_else(|| wanted.to_owned())
+}
+
+fn pod_annotations(manifest: &Manifest, settings: &Settings) -> BTreeMap<String, String> {
+    let mut annotations = inherited_annotations(manifest, settings);
+    annotations.extend(settings.pods.custom_pod_annotations.clone());
+    annotations.extend(manifest.spec.pod_annotations.clone());
+    if !settings.pods.kube_iam_role.is_empty() {
+        annotations.insert(
+            "iam.amazonaws.com/role".into(),
+            settings.pods.kube_iam_role.clone(),
+        );
+    }
+    annotations
+}
+
 fn template(manifest: &Manifest, settings: &Settings, live: &Live) -> PodTemplateSpec {
     let spec = &manifest.spec;
-    let shm = spec.enable_shm_volume.unwrap_or(settings.enable_shm_volume);
-    let annotations = spec.pod_annotations.clone();
+    let is_restricted = is_restricted(manifest, settings, live);
+    let volumes = Volumes::of(manifest, settings, is_restricted);
+    let annotations = pod_annotations(manifest, settings);
+    let mut containers = vec![container(manifest, settings, live, &volumes)];
+    containers.extend(sidecars(manifest, settings, &volumes, is_restricted));
+    let inits = init_containers(manifest, settings, &volumes, is_restricted);
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(full_labels(manifest, settings)),
@@ -157,40 +189,21 @@ fn template(manifest: &Manifest, settings: &Settings, live: &Live) -> PodTemplat
         spec: Some(PodSpec {
             service_account_name: Some(settings.pod_service_account_name.clone()),
             termination_grace_period_seconds: Some(settings.pod_terminate_grace_period),
-            priority_class_name: spec.pod_priority_class_name.clone(),
+            priority_class_name: spec
+                .pod_priority_class_name
+                .clone()
+                .or_else(|| settings.pods.pod_priority_class_name.clone()),
             scheduler_name: spec.scheduler_name.clone(),
             security_context: security(manifest, settings, live),
-            tolerations: typed_list(&spec.tolerations),
+            tolerations: tolerations(manifest, settings),
             topology_spread_constraints: typed_list(&spec.topology_spread_constraints),
-            affinity: spec.node_affinity.as_ref().and_then(typed).map(|node| Affinity {
-                node_affinity: Some(node),
-                ..Affinity::default()
-            }),
-            containers: vec![container(manifest, settings, live, shm)],
-            volumes: Some(volumes(is_restricted(manifest, settings, live), shm))
-                .filter(|volumes| !volumes.is_empty()),
+            affinity: affinity(manifest, settings),
+            init_containers: Some(inits).filter(|inits| !inits.is_empty()),
+            containers,
+            volumes: Some(volumes.defined()).filter(|volumes| !volumes.is_empty()),
             ..PodSpec::default()
         }),
     }
-}
-
-fn volumes(is_restricted: bool, shm: bool) -> Vec<Volume> {
-    let empty = |name: &str, medium: Option<&str>| Volume {
-        name: name.to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource {
-            medium: medium.map(str::to_owned),
-            ..EmptyDirVolumeSource::default()
-        }),
-        ..Volume::default()
-    };
-    let mut volumes = Vec::new();
-    if shm {
-        volumes.push(empty("dshm", Some("Memory")));
-    }
-    if is_restricted {
-        volumes.extend(WRITABLE.iter().map(|(name, _)| empty(name, None)));
-    }
-    volumes
 }
 
 fn security(manifest: &Manifest, settings: &Settings, live: &Live) -> Option<PodSecurityContext> {
@@ -224,44 +237,22 @@ fn container_security(manifest: &Manifest, settings: &Settings, live: &Live) -> 
         allow_privilege_escalation: Some(escalation && !is_restricted),
         privileged: Some(settings.spilo_privileged),
         read_only_root_filesystem: Some(is_restricted),
-        capabilities: is_restricted.then(|| Capabilities {
-            drop: Some(vec!["ALL".into()]),
-            ..Capabilities::default()
-        }),
+        capabilities: Some(Capabilities {
+            add: Some(settings.pods.additional_pod_capabilities.clone()).filter(|all| !all.is_empty()),
+            drop: is_restricted.then(|| vec!["ALL".into()]),
+        })
+        .filter(|capabilities| *capabilities != Capabilities::default()),
         ..SecurityContext::default()
     }
 }
 
-fn container(manifest: &Manifest, settings: &Settings, live: &Live, shm: bool) -> Container {
+fn container(manifest: &Manifest, settings: &Settings, live: &Live, volumes: &Volumes<'_>) -> Container {
     let spec = &manifest.spec;
     let port = |number| ContainerPort {
         container_port: number,
         protocol: Some("TCP".into()),
         ..ContainerPort::default()
     };
-    let expression = spec.volume.is_sub_path_expr == Some(true);
-    let sub_path = spec.volume.sub_path.clone().filter(|path| !path.is_empty());
-    let mut mounts = vec![VolumeMount {
-        name: DATA.into(),
-        mount_path: DATA_PATH.into(),
-        sub_path: sub_path.clone().filter(|_| !expression),
-        sub_path_expr: sub_path.filter(|_| expression),
-        ..VolumeMount::default()
-    }];
-    if shm {
-        mounts.push(VolumeMount {
-            name: "dshm".into(),
-            mount_path: "/dev/shm".into(),
-            ..VolumeMount::default()
-        });
-    }
-    if is_restricted(manifest, settings, live) {
-        mounts.extend(WRITABLE.iter().map(|(name, path)| VolumeMount {
-            name: (*name).into(),
-            mount_path: (*path).into(),
-            ..VolumeMount::default()
-        }));
-    }
     Container {
         name: POSTGRES_CONTAINER.into(),
         image: Some(
@@ -273,9 +264,13 @@ fn container(manifest: &Manifest, settings: &Settings, live: &Live, shm: bool) -
         ports: Some([8008, 5432, 8080].map(port).to_vec()),
         env: Some(environment(manifest, settings, live)),
         env_from: spec.env_from.as_deref().and_then(typed_list),
-        resources: resources(manifest, settings),
-        volume_mounts: Some(mounts),
-        liveness_probe: spec.liveness_probe.as_ref().and_then(typed),
+        resources: resources(spec.resources.as_ref(), settings, true),
+        volume_mounts: Some(volumes.mounts(Place::Postgres)),
+        liveness_probe: spec
+            .liveness_probe
+            .as_ref()
+            .or(settings.pods.liveness_probe.as_ref())
+            .and_then(typed),
         readiness_probe: (live.template.unwrap_or(TEMPLATE_VERSION) >= 2).then(|| readiness(manifest)),
         security_context: Some(container_security(manifest, settings, live)),
         ..Container::default()
@@ -301,7 +296,7 @@ fn claim(manifest: &Manifest, settings: &Settings, live: &Live) -> PersistentVol
     let volume = &manifest.spec.volume;
     PersistentVolumeClaim {
         metadata: ObjectMeta {
-            name: Some(DATA.into()),
+            name: Some(DATA_VOLUME.into()),
             labels: Some(full_labels(manifest, settings)),
             ..ObjectMeta::default()
         },
@@ -321,14 +316,4 @@ fn claim(manifest: &Manifest, settings: &Settings, live: &Live) -> PersistentVol
         }),
         status: None,
     }
-}
-
-/// A Kubernetes value that a manifest hands on. One that is not of its type was refused when the manifest was stored.
-fn typed<T: DeserializeOwned>(value: &Value) -> Option<T> {
-    serde_json::from_value(value.clone()).ok()
-}
-
-fn typed_list<T: DeserializeOwned>(values: &[Value]) -> Option<Vec<T>> {
-    let list: Vec<T> = values.iter().filter_map(typed).collect();
-    (!list.is_empty()).then_some(list)
 }

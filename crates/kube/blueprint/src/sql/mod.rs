@@ -4,12 +4,14 @@
 //! made by another client, and data with it.
 
 mod databases;
+mod pooler;
 mod prepared;
 mod roles;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use databases::databases;
+pub use pooler::{LOOKUP_BODY, LOOKUP_SETTING, LookupFacts, lookup};
 pub use prepared::{DatabaseFacts, prepared_database, prepared_roles};
 pub use roles::{Role, more_rights, passed_over, roles, wanted_roles};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use howdah_manifest::{Flag, Manifest, role_flags};
 
 use super::{Catalogue, RoleFacts, Statement, prepared_roles, statement, together};
-use crate::Settings;
+use crate::{Settings, pooler_user};
 
 /// A role that a cluster should have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,16 @@ pub fn wanted_roles(manifest: &Manifest, settings: &Settings) -> Vec<Role> {
             name: name.clone(),
             login: flags.iter().any(|flag| flag.name == "LOGIN" && flag.on),
             flags,
+            ..Role::default()
+        });
+    }
+    if let Some(user) = pooler_user(manifest, settings)
+        && !out.iter().any(|role| role.name == user)
+    {
+        out.push(Role {
+            flags: role_flags(&[]).unwrap_or_default(),
+            login: true,
+            name: user,
             ..Role::default()
         });
     }

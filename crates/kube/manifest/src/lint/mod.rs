@@ -1,6 +1,7 @@
 //! What is wrong or suspicious in a manifest, with the line, the reason, and what to write instead.
 
 mod others;
+mod read;
 mod rules;
 mod shape;
 
@@ -135,8 +136,11 @@ fn one(document: &Node, findings: &mut Vec<Finding>) {
         let node = document.get("apiVersion").unwrap_or(document);
         say(node, "apiVersion", format!("'{version}' must be \"{wanted}\""));
     }
-    shape::check(document, findings);
-    rules::check(document, findings);
+    let mut own = Vec::new();
+    shape::check(document, &mut own);
+    rules::check(document, &mut own);
+    read::check(document, &mut own);
+    findings.append(&mut own);
 }
 
 #[cfg(test)]
@@ -308,9 +312,19 @@ mod tests {
                 "replication",
             ),
             (
-                "  clone:\n    cluster: other\n",
-                "error: spec.clone",
-                "empty cluster",
+                "  clone:\n    cluster: other\n    timestamp: \"2017-12-19T12:40:33+01:00\"\n",
+                "error: spec.clone.timestamp",
+                "the running cluster 'other' is copied",
+            ),
+            (
+                "  sidecars:\n  - name: a\n",
+                "13: error: spec.sidecars[0].image",
+                "missing",
+            ),
+            (
+                "  additionalVolumes:\n  - name: a\n    mountPath: /home/postgres/pgdata\n    volumeSource:\n      emptyDir: {}\n",
+                "warning: spec.additionalVolumes[0].mountPath",
+                "left out",
             ),
             (
                 "  standby:\n    s3_wal_path: a\n",
@@ -333,6 +347,9 @@ mod tests {
             "  logicalBackupSchedule: \"30 00  * * *\"\n",
             "  patroni:\n    pg_hba:\n    - hostssl all all all md5\n    - hostssl replication standby all md5\n",
             "  clone:\n  standby:\n",
+            "  clone:\n    cluster: other\n",
+            "  standby:\n    standby_host: other.example.com\n    standby_port: \"5433\"\n",
+            "  tls:\n    secretName: \"\"\n    caFile: \"\"\n",
         ] {
             assert_eq!(found(extra), Vec::<String>::new(), "{extra}");
         }

@@ -6,10 +6,9 @@ use howdah_pgconf::{AGENT_OWNED, Wrong, hba_errors, parameter_error, parameter_n
 use super::{Finding, Severity, shape::nearest};
 use crate::{
     FlagError, Quantity, is_database_name, is_dns_label, is_reserved_role, is_role_name, is_schema_name,
-    manifest::{FROM_ELSEWHERE, NO_PLAIN, not_empty, one_secret, takes_plain_connections},
+    manifest::{NO_PLAIN, one_secret, takes_plain_connections},
     names::{MAX_NAME, PROTECTED_ROLES, RECOMMENDED_NAME, shares_secret},
-    role_flags,
-    support::asks_for_nothing,
+    origin, role_flags,
 };
 
 /// Rules beyond keys and types.
@@ -45,13 +44,15 @@ fn owner(document: &Node, say: Say<'_>) {
 
 /// Fields that ask for data which an empty cluster would not have.
 fn data_from_elsewhere(spec: &Node, findings: &mut Vec<Finding>) {
-    for (field, line, node) in spec.entries() {
-        if FROM_ELSEWHERE.contains(&field.as_str()) && !asks_for_nothing(&node.json()) {
-            findings.push(Finding {
-                about_new: true,
-                ..Finding::new(Severity::Error, *line, &format!("spec.{field}"), not_empty(field))
-            });
-        }
+    let section = |name: &str| spec.get(name).map(Node::json).unwrap_or_default();
+    if let Some((field, reason)) = origin::unavailable(&section("clone"), &section("standby")) {
+        let keys: Vec<&str> = field.split('.').collect();
+        let node = spec.at(&keys).or_else(|| spec.get(keys[0]));
+        let line = node.map_or(spec.line, |node| node.line);
+        findings.push(Finding {
+            about_new: true,
+            ..Finding::new(Severity::Error, line, &format!("spec.{field}"), reason)
+        });
     }
     let standby = |key: &str| spec.at(&["standby", key]).filter(|node| !node.shown().is_empty());
     if let (Some(_), Some(second)) = (standby("s3_wal_path"), standby("gs_wal_path")) {

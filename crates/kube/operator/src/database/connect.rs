@@ -10,6 +10,11 @@ use crate::OperatorError;
 /// A whole comparison of one database may take this long.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// What owners of databases and roles may set does not hold for the superuser's sessions: a function or an operator of theirs
+/// would run with its rights, or a lock of theirs hold it.
+const SETTINGS: &str =
+    "-c role=none -c search_path=pg_catalog,pg_temp -c default_transaction_read_only=off -c lock_timeout=5s";
+
 /// A row as texts.
 pub(super) type Row = Vec<Option<String>>;
 
@@ -35,7 +40,7 @@ impl Session {
             password: Some(password),
             database,
             application: "howdah operator",
-            options: "",
+            options: SETTINGS,
             tls: Tls::Require(client_tls(None, None, true)?),
         };
         let connected = howdah_sql::Session::connect(&target, deadline).await;

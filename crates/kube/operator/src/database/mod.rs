@@ -4,10 +4,14 @@ mod catalogue;
 mod connect;
 mod scram;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use howdah_blueprint::sql::{self, Statement};
+use howdah_blueprint::{
+    pooler_schema, pooler_user,
+    sql::{self, Statement},
+};
 use howdah_clock::now;
+use howdah_http::timeout_at;
 use howdah_manifest::Manifest;
 
 use crate::{
@@ -15,6 +19,9 @@ use crate::{
     context::{Context, DatabaseInput, DatabasePass},
 };
 use connect::Session;
+
+/// A name is resolved within this time.
+const LOOKUP: Duration = Duration::from_secs(5);
 
 /// Where a cluster's primary is, and how to get in.
 pub(crate) struct Access<'a> {
@@ -66,6 +73,10 @@ pub(crate) async fn sync(
         let statements = sql::prepared_database(name, database, &have);
         skipped.extend(carry_out(&inside, manifest, &statements).await?);
     }
+    if let Some(user) = pooler_user(manifest, settings) {
+        let schema = pooler_schema(manifest, settings);
+        skipped.extend(lookups(context, manifest, access, &session, &user, &schema).await?);
+    }
     Ok(Arc::new(DatabasePass {
         of,
         at: now(),
@@ -74,6 +85,101 @@ pub(crate) async fn sync(
         skipped,
         version,
     }))
+}
+
+/// Makes the connection pooler's lookup function in every database that takes connections. Returns what could not be done.
+async fn lookups(
+    context: &Context,
+    manifest: &Manifest,
+    access: &Access<'_>,
+    session: &Session,
+    user: &str,
+    schema: &str,
+) -> Result<Vec<String>, OperatorError> {
+    let query =
+        "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1";
+    let names = session.rows(query).await?;
+    let mut failed = Vec::new();
+    for name in names.into_iter().flatten().flatten() {
+        let made = async {
+            let inside = open(context, access, &name).await?;
+            let have = catalogue::lookup(&inside, schema, user).await?;
+            let statement = match sql::lookup(&name, schema, user, &have) {
+                Ok(Some(statement)) => statement,
+                Ok(None) => return Ok(None),
+                Err(why) => return Ok(Some(why)),
+            };
+            inside.run("SET synchronous_commit = 'local'").await?;
+            carry_out(&inside, manifest, &[statement]).await?;
+            Ok::<_, OperatorError>(None)
+        };
+        let why = match made.await {
+            Ok(None) => continue,
+            Ok(Some(why)) => why,
+            Err(error) => {
+                // A server that ends, or is no primary any more, is another matter than one database of many.
+                let here = session.rows("SELECT pg_is_in_recovery()").await?;
+                if here
+                    .first()
+                    .and_then(|row| row.first())
+                    .is_none_or(|answer| answer.as_deref() != Some("f"))
+                {
+                    return Err(error);
+                }
+                error.in_one_line()
+            }
+        };
+        failed.push(format!(
+            "database {name}: the connection pooler has no lookup function there: {why}"
+        ));
+    }
+    Ok(failed)
+}
+
+/// The system identifier of another cluster, by one of its hosts.
+///
+/// # Errors
+/// Why none of them says.
+pub(crate) async fn system_identifier(
+    context: &Context,
+    hosts: &str,
+    port: u16,
+    passwords: &BTreeMap<String, String>,
+) -> Result<String, String> {
+    let mut last = "it has no address".to_owned();
+    for host in hosts.split(',').map(str::trim) {
+        let deadline = now() + LOOKUP;
+        let found = timeout_at(deadline, tokio::net::lookup_host((host, port))).await;
+        let addresses = match found {
+            Ok(Ok(addresses)) => addresses.collect::<Vec<_>>(),
+            Ok(Err(error)) => {
+                last = error.to_string();
+                continue;
+            }
+            Err(_) => {
+                last = format!("its name is not resolved within {} s", LOOKUP.as_secs());
+                continue;
+            }
+        };
+        for address in addresses {
+            let access = Access { address, passwords };
+            let asked = async {
+                let session = open(context, &access, "postgres").await?;
+                session
+                    .rows("SELECT system_identifier::text FROM pg_catalog.pg_control_system()")
+                    .await
+            };
+            match asked.await {
+                Ok(rows) => {
+                    if let Some(Some(identifier)) = rows.into_iter().flatten().next() {
+                        return Ok(identifier);
+                    }
+                }
+                Err(error) => last = error.in_one_line(),
+            }
+        }
+    }
+    Err(last)
 }
 
 /// Base backups under way: bytes sent, and bytes to send.

@@ -1,6 +1,12 @@
+mod pods;
+mod pooler;
+
 use std::collections::BTreeMap;
 
 use howdah_manifest::PROTECTED_ROLES;
+
+pub use pods::PodSettings;
+pub use pooler::PoolerSettings;
 
 /// The operator's settings; upstream's defaults (v2) of the keys that are acted on.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +71,32 @@ pub struct Settings {
     pub enable_persistent_volume_claim_deletion: bool,
     /// Roles that no manifest may make.
     pub protected_role_names: Vec<String>,
+    /// Volumes grow with their manifest.
+    pub resize_volumes: bool,
+    /// What holds for all pods.
+    pub pods: PodSettings,
+    /// What holds for connection poolers.
+    pub pooler: PoolerSettings,
+    /// Annotations of Services; a manifest's win.
+    pub custom_service_annotations: BTreeMap<String, String>,
+    /// A port of every node for primaries unless a manifest says otherwise.
+    pub enable_master_node_port: bool,
+    /// The same for replicas.
+    pub enable_replica_node_port: bool,
+    /// The DNS name that a primary's load balancer is given.
+    pub master_dns_name_format: String,
+    /// The same for replicas.
+    pub replica_dns_name_format: String,
+    /// A second name, for clusters that are named after their team.
+    pub master_legacy_dns_name_format: String,
+    /// The same for replicas.
+    pub replica_legacy_dns_name_format: String,
+    /// Labels of a manifest that its objects have too.
+    pub inherited_labels: Vec<String>,
+    /// The same for annotations.
+    pub inherited_annotations: Vec<String>,
+    /// The members run in the sandbox: names of Services are not resolved there, and of a pod's containers only PostgreSQL's runs.
+    pub sandbox: bool,
 }
 
 impl Default for Settings {
@@ -103,6 +135,19 @@ impl Default for Settings {
             enable_secrets_deletion: true,
             enable_persistent_volume_claim_deletion: true,
             protected_role_names: PROTECTED_ROLES.map(text).to_vec(),
+            resize_volumes: true,
+            pods: PodSettings::default(),
+            pooler: PoolerSettings::default(),
+            custom_service_annotations: BTreeMap::new(),
+            enable_master_node_port: false,
+            enable_replica_node_port: false,
+            master_dns_name_format: text("{cluster}.{namespace}.{hostedzone}"),
+            replica_dns_name_format: text("{cluster}-repl.{namespace}.{hostedzone}"),
+            master_legacy_dns_name_format: text("{cluster}.{team}.{hostedzone}"),
+            replica_legacy_dns_name_format: text("{cluster}-repl.{team}.{hostedzone}"),
+            inherited_labels: Vec::new(),
+            inherited_annotations: Vec::new(),
+            sandbox: false,
         }
     }
 }
