@@ -611,6 +611,11 @@ fn a_certificate_of_a_secret_is_mounted_and_a_missing_one_is_named() {
     assert_eq!(named(env, "SSL_CERTIFICATE_FILE")["value"], "/tls/tls.crt");
     assert_eq!(named(env, "SSL_PRIVATE_KEY_FILE")["value"], "/tls/tls.key");
     assert_eq!(named(env, "SSL_CA_FILE")["value"], "/tlsca/ca.crt");
+    ns.wait("postgresql", "acid-a", "names what is missing", |cluster| {
+        cluster["status"]
+            .to_string()
+            .contains("there is no Secret 'cert'")
+    });
 }
 
 #[test]

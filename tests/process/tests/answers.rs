@@ -36,9 +36,10 @@ fn condition(cluster: &Value, kind: &str) -> (bool, String) {
 const V15: &str = "  postgresql:\n    version: \"15\"\n";
 
 #[tokio::test]
-async fn a_clone_is_never_an_empty_cluster() {
+async fn a_restored_cluster_is_never_an_empty_one() {
     let sandbox = Sandbox::start().unwrap();
-    let clone = manifest("acid-clone", 1, &format!("{V15}  clone:\n    cluster: other\n"));
+    let section = "  clone:\n    cluster: other\n    timestamp: \"2026-01-02T15:04:05+00:00\"\n";
+    let clone = manifest("acid-clone", 1, &format!("{V15}{section}"));
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().to_str().unwrap();
     fs::write(file.path(), &clone).unwrap();
@@ -55,7 +56,7 @@ async fn a_clone_is_never_an_empty_cluster() {
     until("the operator has refused it", SOON, async || {
         let cluster = sandbox.cluster("acid-clone").unwrap();
         cluster["status"]["PostgresClusterStatus"] == "Invalid"
-            && condition(&cluster, "Ready").1.contains("spec.clone")
+            && condition(&cluster, "Ready").1.contains("spec.clone.timestamp")
     })
     .await
     .unwrap();

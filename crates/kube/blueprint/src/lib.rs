@@ -30,6 +30,6 @@ pub use objects::{
     objects, overruled_env, overruled_sidecar_env, pooler_conflict, pooler_schema, pooler_user, poolers,
     secret, service_account, template_version_of,
 };
-pub use rollout::{Pod, ROLL_ANNOTATION, Step, next as next_step};
+pub use rollout::{Pod, ROLL_ANNOTATION, Step, next as next_step, waits};
 pub use settings::{PodSettings, PoolerSettings, Settings};
 pub use status::{Observed, Poolers, invalid as invalid_status, ready, status};

@@ -18,8 +18,10 @@ pub struct Pod {
     pub wanted: bool,
     /// It is being deleted.
     pub ending: bool,
-    /// Its container runs.
+    /// PostgreSQL's container runs.
     pub running: bool,
+    /// All of its containers are ready: a Service leads to it.
+    pub ready: bool,
     /// Its node takes no new pods: it is being drained, or will be.
     pub leaving: bool,
     /// Why its container cannot run, such as `ErrImagePull: …`.
@@ -108,9 +110,9 @@ pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview]) 
     let follows = rows.iter().any(|row| row.role == MemberRole::StandbyLeader);
     let waits_for_restart = rows.iter().any(|row| waits(row, follows));
     if stale_pods.is_empty() && !waits_for_restart {
-        return complete(wanted, pods, rows);
+        return complete(wanted, pods, rows, &stale);
     }
-    if let Step::Wait(reason) = complete(wanted, pods, rows) {
+    if let Step::Wait(reason) = complete(wanted, pods, rows, &stale) {
         return Step::Wait(format!("{reason}, before the next member is touched"));
     }
     let is_primary = |pod: &Pod| primary.is_some_and(|primary| primary.name == pod.name);
@@ -221,9 +223,10 @@ fn restart(rows: &[MemberOverview], follows: bool) -> Step {
     }
 }
 
-/// Whether a restart would change anything. A member of a cluster that follows another one keeps what is higher there, however
+/// Whether a member waits for a restart that would change something; `follows`: its cluster follows another one. A member of a cluster that follows another one keeps what is higher there, however
 /// often it is restarted.
-fn waits(row: &MemberOverview, follows: bool) -> bool {
+#[must_use]
+pub fn waits(row: &MemberOverview, follows: bool) -> bool {
     let mut pending = row.pending_restart.iter().flatten();
     match &row.pending_restart {
         Some(names) if names.is_empty() => true,
@@ -238,11 +241,16 @@ fn is_lowered((name, change): (&String, &Value)) -> bool {
 }
 
 /// Whether every wanted member is there: one leads, the others stream.
-fn complete(wanted: u32, pods: &[Pod], rows: &[MemberOverview]) -> Step {
+fn complete(wanted: u32, pods: &[Pod], rows: &[MemberOverview], stale: &dyn Fn(&&Pod) -> bool) -> Step {
     let staying = pods.iter().filter(|pod| pod.ordinal < wanted).count();
-    if let Some(pod) = pods.iter().find(|pod| pod.trouble.is_some()) {
+    // What is wrong with a pod of an older template may be what the newer one corrects.
+    let fresh = || pods.iter().filter(|pod| !stale(pod));
+    if let Some(pod) = fresh().find(|pod| pod.trouble.is_some()) {
         let trouble = pod.trouble.as_deref().unwrap_or_default();
         return Step::Wait(format!("{} cannot run: {trouble}", pod.name));
+    }
+    if let Some(pod) = fresh().find(|pod| pod.running && !pod.ready && !pod.ending) {
+        return Step::Wait(format!("{} is not ready", pod.name));
     }
     if staying < wanted as usize || pods.len() > staying {
         return Step::Wait(format!("{} of {wanted} pods are there", pods.len()));
@@ -278,6 +286,7 @@ mod tests {
             ordinal,
             revision: revision.into(),
             running: true,
+            ready: true,
             ..Pod::default()
         }
     }
@@ -456,6 +465,37 @@ mod tests {
         assert_eq!(
             run(1, vec![pod(0, "old")], vec![row(0, Leader, RUNNING, 0)]),
             ["replace c-0"]
+        );
+    }
+
+    #[test]
+    fn a_pod_that_is_not_ready_stops_the_rollout() {
+        let rows = vec![row(0, Leader, RUNNING, 0), row(1, Replica, STREAMING, 0)];
+        let mut replaced = pod(1, "new");
+        replaced.ready = false;
+        assert_eq!(
+            run(2, vec![pod(0, "old"), replaced], rows),
+            ["wait: c-1 is not ready, before the next member is touched"]
+        );
+    }
+
+    #[test]
+    fn a_correction_reaches_pods_whose_sidecars_do_not_run() {
+        let rows = vec![row(0, Leader, RUNNING, 0), row(1, Replica, STREAMING, 0)];
+        let mut pods = vec![pod(0, "old"), pod(1, "old")];
+        for pod in &mut pods {
+            (pod.ready, pod.trouble) = (false, Some("ErrImagePull: container a".into()));
+        }
+        let step = next(2, "new", &pods, &rows);
+        assert!(
+            matches!(&step, Step::Replace { pod, .. } if pod == "c-1"),
+            "{step:?}"
+        );
+        pods[1] = pod(1, "new");
+        let step = next(2, "new", &pods, &rows);
+        assert!(
+            matches!(&step, Step::Switchover { to, .. } if to == "c-1"),
+            "{step:?}"
         );
     }
 

@@ -42,7 +42,11 @@ fn base() -> Map<String, Value> {
 /// Everything that a manifest leads to.
 fn planned(spec: &Map<String, Value>) -> (String, Vec<String>) {
     let manifest = Manifest::read(&Manifest::object("acid-x", spec.clone())).unwrap();
-    let settings = Settings::default();
+    // Upstream's image of members has no pooler.
+    let settings = Settings {
+        docker_image: "ghcr.io/howdah/howdah:1".into(),
+        ..Settings::default()
+    };
     let objects = objects(&manifest, &settings, &Live::default());
     let roles = sql::wanted_roles(&manifest, &settings);
     let have = sql::Catalogue::default();

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::support::asks_for_nothing;
+use crate::{is_dns_label, support::asks_for_nothing};
 
 /// `spec.clone`: the cluster is made as a copy.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -42,7 +42,7 @@ impl StandbyOf {
 /// Why the data of a new cluster cannot be had, if it cannot: the field, and the reason. An empty, writable cluster would be
 /// taken for the one that was asked for.
 #[must_use]
-pub(crate) fn unavailable(clone: &Value, standby: &Value) -> Option<(String, String)> {
+pub(crate) fn unavailable(name: &str, clone: &Value, standby: &Value) -> Option<(String, String)> {
     const EMPTY: &str = "no cluster is created, since an empty one would be taken for the real one";
     let set = |value: &Value| !asks_for_nothing(value);
     if set(clone) && !set(&clone["cluster"]) {
@@ -62,6 +62,18 @@ pub(crate) fn unavailable(clone: &Value, standby: &Value) -> Option<(String, Str
                 clone["cluster"].as_str().unwrap_or_default()
             ),
         ));
+    }
+    let source = clone["cluster"].as_str().unwrap_or_default();
+    if set(clone) && source == name {
+        return Some((
+            "clone.cluster".into(),
+            "is the cluster itself: name another one".into(),
+        ));
+    }
+    if set(clone) && (!is_dns_label(source) || source.len() > 63) {
+        let reason =
+            format!("'{source}' is no name of a cluster: use a-z, 0-9 and -, beginning with a letter");
+        return Some(("clone.cluster".into(), reason));
     }
     let archive = ["s3_wal_path", "gs_wal_path"]
         .into_iter()
@@ -99,10 +111,19 @@ mod tests {
 
     #[test]
     fn what_a_backup_would_be_needed_for_is_refused() {
-        let field = |clone: Value, standby: Value| unavailable(&clone, &standby).map(|(field, _)| field);
+        let field =
+            |clone: Value, standby: Value| unavailable("own", &clone, &standby).map(|(field, _)| field);
         let none = Value::Null;
         assert_eq!(field(json!({"cluster": "a"}), none.clone()), None);
         assert_eq!(field(json!({"cluster": "a", "uid": "b"}), json!({})), None);
+        for wrong in ["own", "A b", ""] {
+            let clone = json!({"cluster": wrong, "uid": "b"});
+            assert_eq!(
+                field(clone, none.clone()).as_deref(),
+                Some("clone.cluster"),
+                "{wrong}"
+            );
+        }
         assert_eq!(
             field(
                 json!({"cluster": "a", "timestamp": "2026-01-01T00:00:00+01:00"}),

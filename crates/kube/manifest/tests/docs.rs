@@ -18,7 +18,7 @@ const REMARKS: &[(&str, &str)] = &[
     ),
     (
         "volume.size",
-        "grows by the claims, where the storage class lets them; a smaller one is named",
+        "volumes are expanded if the storage class allows it; a smaller size is reported",
     ),
     ("patroni.slots", "physical and logical ones"),
     (
@@ -45,13 +45,10 @@ const REMARKS: &[(&str, &str)] = &[
         "standby.gs_wal_path",
         "named beside `standby_host`; alone **refused for a new cluster**",
     ),
-    (
-        "sidecars",
-        "the sandbox runs no containers: PostgreSQL runs without them, which is named",
-    ),
+    ("sidecars", "the sandbox runs PostgreSQL without them and says so"),
     (
         "initContainers",
-        "the sandbox runs no containers: PostgreSQL runs without them, which is named",
+        "the sandbox runs PostgreSQL without them and says so",
     ),
     (
         "tls",

@@ -216,13 +216,24 @@ where
         + DeserializeOwned
         + std::fmt::Debug,
 {
+    let applied = send(context, object).await?;
+    context.wrote(&applied);
+    Ok(applied)
+}
+
+/// Applies an object that no watch reports, and that the index must not hold.
+pub(crate) async fn send<K>(context: &Context, object: &K) -> Result<K, OperatorError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Serialize
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
     let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
     let api = Api::<K>::namespaced(context.client.clone(), &namespace);
     let what = format!("applying {} {name}", K::kind(&()));
-    let applied = api
-        .patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object))
+    api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object))
         .await
-        .map_err(OperatorError::kube(what))?;
-    context.wrote(&applied);
-    Ok(applied)
+        .map_err(OperatorError::kube(what))
 }

@@ -22,15 +22,17 @@ pub(crate) enum Configured {
 }
 
 impl Pass<'_> {
-    /// Why a running primary does not begin to follow another cluster, if it does not: it would stop for nothing, or lose its data
+    /// Why a cluster with data of its own does not begin to follow another cluster, if it does not: it would stop for nothing, or lose its data
     /// to another system's.
     async fn keeps_its_data(
         &self,
         seen: &Seen,
         change: &Map<String, Value>,
+        current: &Map<String, Value>,
         passwords: &BTreeMap<String, String>,
     ) -> Option<String> {
-        let begins = change.get(STANDBY).is_some_and(Value::is_object) && seen.primary().is_some();
+        let follows = current.get(STANDBY).is_some_and(Value::is_object);
+        let begins = change.get(STANDBY).is_some_and(Value::is_object) && !follows;
         let standby = self.manifest.spec.standby.as_ref().filter(|_| begins)?;
         let ours = seen.view.initialize.clone().unwrap_or_default();
         let host = &standby.standby_host;
@@ -72,7 +74,7 @@ impl Pass<'_> {
             return Ok(Configured::Changed);
         }
         let mut sent = change.clone();
-        if let Some(why) = self.keeps_its_data(seen, &sent, passwords).await {
+        if let Some(why) = self.keeps_its_data(seen, &sent, current, passwords).await {
             sent.remove(STANDBY);
             self.observed.not_changed.push(why);
             if sent.is_empty() {

@@ -80,8 +80,10 @@ pub(crate) struct Memory {
     pub(crate) applied: Option<([u8; 32], Vec<String>, BootTime)>,
     /// The same of the connection poolers, by name; of their Deployments, the generation.
     pub(crate) poolers: BTreeMap<String, ([u8; 32], i64, BootTime)>,
-    /// The versions of the poolers' Services after that.
-    pub(crate) pooler_services: BTreeMap<String, String>,
+    /// The versions of the poolers' Services after that, and when they were last seen so.
+    pub(crate) pooler_services: BTreeMap<String, (String, BootTime)>,
+    /// The size that volumes were refused last, why, and when.
+    pub(crate) resize_refused: Option<(String, String, BootTime)>,
     /// The roles and databases as they were last compared.
     pub(crate) database: Option<Arc<DatabasePass>>,
     /// Passwords by role, as the Secrets last had them.

@@ -81,7 +81,7 @@ impl Pass<'_> {
         }
         self.observed.skipped.extend(pooler_conflict(manifest, settings));
         if manifest.spec.standby.is_some() && !manifest.spec.poolers().is_empty() {
-            let note = "spec.enableConnectionPooler: a standby cluster has no pooler until it is promoted";
+            let note = "spec.connectionPooler: a standby cluster has no pooler until it is promoted";
             self.observed.skipped.push(note.to_owned());
         }
         for name in overruled_sidecar_env(manifest, settings) {
@@ -161,7 +161,7 @@ impl Pass<'_> {
         let api = Api::<Secret>::namespaced(self.context.client.clone(), &self.manifest.namespace);
         if matches!(api.get_opt(&name).await, Ok(None)) {
             let why = format!(
-                "spec.clone.cluster: there is no Secret '{name}', so '{}' is no cluster of this namespace",
+                "spec.clone.cluster: there is no Secret '{name}': is '{}' a cluster of this namespace?",
                 clone.cluster
             );
             self.tell_once(&why).await;

@@ -54,6 +54,10 @@ pub(crate) struct PoolerSeen {
     pub(crate) ready: i32,
     /// Its controller has seen the newest template, and no older pod is left.
     pub(crate) settled: bool,
+    /// It is being deleted.
+    pub(crate) ending: bool,
+    /// Why its pods cannot be made.
+    pub(crate) refused: Option<String>,
 }
 
 impl PoolerSeen {
@@ -65,6 +69,11 @@ impl PoolerSeen {
             generation,
             ready: status.ready_replicas.unwrap_or(0).min(updated),
             settled: status.observed_generation == Some(generation) && all == updated,
+            ending: deployment.metadata.deletion_timestamp.is_some(),
+            refused: status.conditions.into_iter().flatten().find_map(|condition| {
+                let is_refusal = condition.type_ == "ReplicaFailure" && condition.status == "True";
+                condition.message.filter(|_| is_refusal)
+            }),
         }
     }
 }
@@ -342,6 +351,15 @@ fn size_of(claim: &PersistentVolumeClaim) -> Option<String> {
     Some(requests.get("storage")?.0.clone())
 }
 
+fn is_ready(pod: &KubePod) -> bool {
+    let status = pod.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
 fn pod(object: &KubePod, cluster: &str, cordoned: &BTreeSet<String>) -> Option<Pod> {
     let name = object.metadata.name.clone()?;
     let ordinal = name.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()?;
@@ -372,6 +390,7 @@ fn pod(object: &KubePod, cluster: &str, cordoned: &BTreeSet<String>) -> Option<P
         wanted: annotation.is_some_and(|value| value == "true"),
         ending: object.metadata.deletion_timestamp.is_some(),
         running: state.is_some_and(|state| state.running.is_some()),
+        ready: is_ready(object),
         leaving: object
             .spec
             .as_ref()

@@ -17,10 +17,11 @@ use serde_json::json;
 
 use crate::{
     OperatorError,
-    apply::{AGAIN, apply, digest_of},
+    apply::{AGAIN, apply, digest_of, send},
     context::{Context, Memory},
     objects::ClusterKey,
     observe::Seen,
+    pace::RESYNC,
     report, waiting,
 };
 
@@ -69,7 +70,11 @@ pub(crate) async fn sync(
         found.ready += have.min(count);
         found.wanted += count;
         if have < count && found.trouble.is_none() {
-            found.trouble = trouble(context, manifest, &name).await;
+            let refused = now_seen.get(&name).and_then(|have| have.refused.clone());
+            found.trouble = match refused {
+                Some(why) => Some(why),
+                None => trouble(context, manifest, &name).await,
+            };
         }
     }
     Ok(Some(found))
@@ -89,7 +94,7 @@ async fn trouble(context: &Context, manifest: &Manifest, pooler: &str) -> Option
     })
 }
 
-/// A mark that changes with the password of the poolers' role, and tells nothing of it.
+/// A mark that changes with the password of the poolers' role. Without the superuser's password no guess can be checked by it.
 fn mark_of(context: &Context, manifest: &Manifest, memory: &Memory) -> String {
     let user = pooler_user(manifest, &context.settings).unwrap_or_default();
     let password = memory
@@ -97,22 +102,36 @@ fn mark_of(context: &Context, manifest: &Manifest, memory: &Memory) -> String {
         .get(&user)
         .map(String::as_str)
         .unwrap_or_default();
-    let digest = digest_of(&[json!(password)]);
+    let known = memory.passwords.get(&context.settings.super_username);
+    let digest = digest_of(&[json!(password), json!(known)]);
     digest.iter().take(3).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The version of a pooler's Service, which no watch reports; `None`: it is not there.
-async fn service_version(
+/// Whether a pooler's Service is as it was applied. No watch reports a change of it, so it is looked at once in a while.
+async fn has_its_service(
     context: &Context,
     manifest: &Manifest,
     name: &str,
-) -> Result<Option<String>, OperatorError> {
+    memory: &mut Memory,
+) -> Result<bool, OperatorError> {
+    let Some((version, at)) = memory.pooler_services.get_mut(name) else {
+        return Ok(false);
+    };
+    if now() < *at + RESYNC {
+        return Ok(true);
+    }
     let api = Api::<Service>::namespaced(context.client.clone(), &manifest.namespace);
+    let ours = ListParams::default().labels(&format!("{POOLER_LABEL}={name}"));
     let found = api
-        .get_metadata_opt(name)
+        .list_metadata(&ours)
         .await
-        .map_err(OperatorError::kube(format!("reading Service {name}")))?;
-    Ok(found.and_then(|found| found.metadata.resource_version))
+        .map_err(OperatorError::kube("listing services of poolers"))?;
+    *at = now();
+    let found = found
+        .items
+        .into_iter()
+        .find(|found| found.metadata.name.as_deref() == Some(name));
+    Ok(found.and_then(|found| found.metadata.resource_version).as_ref() == Some(version))
 }
 
 async fn one(
@@ -128,13 +147,13 @@ async fn one(
         && *known == digest
         && *generation == have.generation
         && now() < *at + AGAIN
-        && service_version(context, manifest, &name).await? == memory.pooler_services.get(&name).cloned()
+        && has_its_service(context, manifest, &name, memory).await?
     {
         return Ok(());
     }
-    let service = apply(context, &pooler.service).await?;
+    let service = send(context, &pooler.service).await?;
     let version = service.metadata.resource_version.unwrap_or_default();
-    memory.pooler_services.insert(name.clone(), version);
+    memory.pooler_services.insert(name.clone(), (version, now()));
     let applied = match apply(context, &pooler.deployment).await {
         Ok(applied) => applied,
         // Its selector cannot be changed: one that another client has made is in the way.
@@ -162,15 +181,21 @@ async fn remove_others(
 ) -> Result<(), OperatorError> {
     for role in [PoolerRole::Primary, PoolerRole::Replica] {
         let name = Names(&manifest.name).pooler(role);
-        if wanted.iter().any(|pooler| pooler.role == role) || !seen.poolers.contains_key(&name) {
+        let is_there = seen.poolers.get(&name).is_some_and(|have| !have.ending);
+        if wanted.iter().any(|pooler| pooler.role == role) || !is_there {
             continue;
         }
         // The Deployment last: by it the pooler is known.
         delete::<Service>(context, &manifest.namespace, &name).await?;
         delete::<Deployment>(context, &manifest.namespace, &name).await?;
         memory.poolers.remove(&name);
-        let message =
-            format!("connection pooler {name} is removed: the manifest does not ask for it any more");
+        memory.pooler_services.remove(&name);
+        let why = if manifest.spec.standby.is_some() {
+            "a standby cluster has none"
+        } else {
+            "the manifest no longer asks for it"
+        };
+        let message = format!("connection pooler {name} is removed: {why}");
         report::event(context, manifest, false, "Pooler", &message).await;
     }
     Ok(())

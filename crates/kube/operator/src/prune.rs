@@ -16,19 +16,22 @@ pub(crate) fn pod(pod: &mut Pod) {
     });
     pod.status = pod.status.take().map(|status| PodStatus {
         conditions: status.conditions,
-        container_statuses: status.container_statuses.map(|all| {
-            let kept = all.into_iter().map(|status| ContainerStatus {
-                name: status.name,
-                ready: status.ready,
-                restart_count: status.restart_count,
-                state: status.state,
-                ..ContainerStatus::default()
-            });
-            kept.collect()
-        }),
+        container_statuses: status.container_statuses.map(containers),
+        init_container_statuses: status.init_container_statuses.map(containers),
         ..PodStatus::default()
     });
     pod.metadata.owner_references = None;
+}
+
+fn containers(all: Vec<ContainerStatus>) -> Vec<ContainerStatus> {
+    let kept = all.into_iter().map(|status| ContainerStatus {
+        name: status.name,
+        ready: status.ready,
+        restart_count: status.restart_count,
+        state: status.state,
+        ..ContainerStatus::default()
+    });
+    kept.collect()
 }
 
 /// Of a Secret: its metadata and the password.

@@ -235,13 +235,14 @@ impl Pass<'_> {
         self.template_now = live.template.unwrap_or(TEMPLATE_VERSION);
         let statefulset = apply::cluster(context, manifest, &live, &seen, self.memory).await?;
 
+        let mut grown = Ok(());
         match volumes::growth(manifest, &seen, context.settings.resize_volumes) {
             Growth::Nothing => {}
             Growth::Stay(why) => self.observed.not_changed.push(why),
-            Growth::Grow(claims) => {
-                let refused = volumes::grow(context, manifest, &claims).await?;
-                self.observed.not_changed.extend(refused);
-            }
+            Growth::Grow(claims) => match volumes::grow(context, manifest, &claims, self.memory).await {
+                Ok(refused) => self.observed.not_changed.extend(refused),
+                Err(error) => grown = Err(error),
+            },
         }
         let poolers = poolers::sync(context, manifest, &seen, self.memory).await;
         if let Ok(found) = &poolers {
@@ -271,6 +272,7 @@ impl Pass<'_> {
         self.observed.step = Some(step.clone());
         self.carry_out(&step, &agents).await?;
         configured?;
+        grown?;
         poolers?;
         match database {
             // Starting servers and Services without endpoints are expected: they are not reported.

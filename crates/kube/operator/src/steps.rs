@@ -1,6 +1,6 @@
 //! The next step of a pass over the members, and how it is taken.
 
-use howdah_blueprint::{Step, next_step};
+use howdah_blueprint::{Step, next_step, waits};
 use howdah_clock::now;
 use howdah_manifest::Manifest;
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
@@ -58,7 +58,7 @@ impl Pass<'_> {
         // The leader is to be a primary, or to follow, as the manifest says.
         match (seen.leader(), self.manifest.spec.standby.is_some()) {
             (Some(leader), true) if !leader.is_primary() && leader.state.is_running() => Step::Wait(format!(
-                "{} gets no WAL: it does not reach the cluster that it follows",
+                "{} receives no WAL: it cannot reach the cluster it follows",
                 leader.name
             )),
             (Some(leader), true) if leader.is_primary() => Step::Wait(format!(
@@ -76,11 +76,12 @@ impl Pass<'_> {
     /// What was asked for has happened: a member that no longer waits may be restarted again for the next change, and a
     /// new primary may hand over.
     pub(crate) fn forget_asked(&mut self, seen: &Seen) {
+        let follows = self.manifest.spec.standby.is_some();
         let happened = match &self.memory.asked {
             Some((Step::Restart { member, .. }, _)) => !seen
                 .rows
                 .iter()
-                .any(|row| row.name == *member && row.pending_restart.is_some()),
+                .any(|row| row.name == *member && waits(row, follows)),
             Some((Step::Switchover { from, .. }, _)) => {
                 seen.leader().is_some_and(|leader| leader.name != *from)
             }

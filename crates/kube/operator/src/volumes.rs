@@ -1,6 +1,7 @@
 //! Volumes that grow: their claims ask for more, and Kubernetes does the rest.
 
 use howdah_blueprint::Names;
+use howdah_clock::now;
 use howdah_manifest::{Manifest, Quantity};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::{
@@ -9,7 +10,13 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::{OperatorError, context::Context, observe::Seen, report};
+use crate::{
+    OperatorError,
+    apply::AGAIN,
+    context::{Context, Memory},
+    observe::Seen,
+    report,
+};
 
 /// What becomes of the volumes of a cluster.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,7 +45,7 @@ pub(crate) fn growth(manifest: &Manifest, seen: &Seen, grows: bool) -> Growth {
             None => Growth::Nothing,
         },
         Some((_, have)) if !grows => Growth::Stay(format!(
-            "volume.size ({size} is asked for, the volumes have {have}: the operator's configuration has storage_resize_mode: off)"
+            "volume.size ({size} is asked for, the volumes have {have}: the operator's storage_resize_mode leaves volumes alone)"
         )),
         Some(_) => Growth::Grow(small.into_iter().map(|(name, _)| name.clone()).collect()),
     }
@@ -50,8 +57,16 @@ pub(crate) async fn grow(
     context: &Context,
     manifest: &Manifest,
     claims: &[String],
+    memory: &mut Memory,
 ) -> Result<Option<String>, OperatorError> {
     let size = &manifest.spec.volume.size;
+    // A refusal holds for a while: the same request again would be answered in the same way.
+    if let Some((refused, why, at)) = &memory.resize_refused
+        && refused == size
+        && now() < *at + AGAIN
+    {
+        return Ok(Some(why.clone()));
+    }
     let api = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), &manifest.namespace);
     let change = json!({"spec": {"resources": {"requests": {"storage": size}}}});
     for name in claims {
@@ -65,11 +80,13 @@ pub(crate) async fn grow(
                 report::event(context, manifest, false, "Resize", &message).await;
             }
             Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(kube::Error::Api(status)) if status.code == 403 || status.code == 422 => {
-                return Ok(Some(format!(
+            Err(kube::Error::Api(status)) if [400, 403, 422].contains(&status.code) => {
+                let why = format!(
                     "volume.size ({size} is asked for; Kubernetes refuses it: {})",
                     status.message
-                )));
+                );
+                memory.resize_refused = Some((size.clone(), why.clone(), now()));
+                return Ok(Some(why));
             }
             Err(error) => return Err(OperatorError::kube(format!("resizing claim {name}"))(error)),
         }

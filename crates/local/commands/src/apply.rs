@@ -117,8 +117,8 @@ impl Manifests {
             return Ok(());
         }
         for object in self.objects.iter().filter(|object| kind_of(object) == KIND) {
-            let asks = asks_for_missing_data(&object.data["spec"]);
             let name = object.metadata.name.as_deref().unwrap_or_default();
+            let asks = asks_for_missing_data(name, &object.data["spec"]);
             let namespace = object
                 .metadata
                 .namespace

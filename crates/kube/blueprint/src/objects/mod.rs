@@ -143,6 +143,12 @@ pub fn full_labels(manifest: &Manifest, settings: &Settings) -> BTreeMap<String,
     labels
 }
 
+/// The last part of an image's name, without its tag.
+fn image_name(image: &str) -> &str {
+    let name = image.rsplit('/').next().unwrap_or_default();
+    name.split([':', '@']).next().unwrap_or_default()
+}
+
 /// What an object takes over from the manifest's labels or annotations.
 fn inherited<'a>(
     have: &'a BTreeMap<String, String>,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use howdah_manifest::{ConnectionPooler, Manifest, PoolerRole, TLS_CA_PATH, TLS_PATH};
 use k8s_openapi::{
     api::{
-        apps::v1::{Deployment, DeploymentSpec},
+        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
         core::v1::{
             Affinity, Capabilities, Container, ContainerPort, EnvVar, PodSecurityContext, PodSpec,
             PodTemplateSpec, Probe, SeccompProfile, SecurityContext, Service, TCPSocketAction, Volume,
@@ -20,7 +20,7 @@ use k8s_openapi::{
 
 use super::{
     environment::{from_secret, value},
-    inherited_annotations,
+    image_name, inherited_annotations,
     placement::{apart, tolerations},
     resources::with_defaults_of,
     service::{Exposure, exposed},
@@ -107,7 +107,13 @@ pub fn pooler_conflict(manifest: &Manifest, settings: &Settings) -> Option<Strin
     } else if sql::prepared_roles(manifest).iter().any(|role| role.name == user) {
         "is a role of a prepared database too"
     } else {
-        return None;
+        let image = image(&Wanted::of(manifest, settings), settings);
+        let has_none = image_name(&image).contains("spilo") && !settings.sandbox;
+        return (has_none && !manifest.spec.poolers().is_empty()).then(|| {
+            format!(
+                "spec.connectionPooler: the image {image} has no pooler, and none is made: name one in connection_pooler_image"
+            )
+        });
     };
     (!manifest.spec.poolers().is_empty()).then(|| {
         format!("spec.connectionPooler.user: '{user}' {why}: poolers stay as they are, and none is made")
@@ -222,10 +228,25 @@ fn deployment(
                 match_labels: Some(selector(manifest, settings, role)),
                 ..LabelSelector::default()
             },
+            strategy: Some(strategy(settings)),
             template: template(manifest, settings, role, &wanted, address, password),
             ..DeploymentSpec::default()
         }),
         status: None,
+    }
+}
+
+/// Pods that must be apart have no place for one more: an old one goes first.
+fn strategy(settings: &Settings) -> DeploymentStrategy {
+    let pods = &settings.pods;
+    let apart = pods.enable_pod_antiaffinity && !pods.pod_antiaffinity_preferred_during_scheduling;
+    let (more, fewer) = if apart { (0, 1) } else { (1, 0) };
+    DeploymentStrategy {
+        type_: Some("RollingUpdate".into()),
+        rolling_update: Some(RollingUpdateDeployment {
+            max_surge: Some(IntOrString::Int(more)),
+            max_unavailable: Some(IntOrString::Int(fewer)),
+        }),
     }
 }
 
@@ -241,11 +262,7 @@ fn image(wanted: &Wanted<'_>, settings: &Settings) -> String {
 
 /// Whether an image is a pooler's alone, such as upstream's. Ours is told to be one.
 fn is_foreign(image: &str) -> bool {
-    let name = image.rsplit('/').next().unwrap_or_default();
-    name.split([':', '@'])
-        .next()
-        .unwrap_or_default()
-        .contains("pgbouncer")
+    image_name(image).contains("pgbouncer")
 }
 
 fn template(

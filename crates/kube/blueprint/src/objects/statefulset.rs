@@ -23,7 +23,7 @@ use k8s_openapi::{
 use super::{
     base_labels,
     environment::environment,
-    full_labels, inherited_annotations, metadata,
+    full_labels, image_name, inherited_annotations, metadata,
     placement::{affinity, tolerations},
     resources::resources,
     sidecars::{init_containers, sidecars},
@@ -51,8 +51,7 @@ fn is_restricted(manifest: &Manifest, settings: &Settings, live: &Live) -> bool 
         .docker_image
         .as_ref()
         .unwrap_or(&settings.docker_image);
-    let name = image.rsplit('/').next().unwrap_or_default();
-    let name = name.split([':', '@']).next().unwrap_or_default();
+    let name = image_name(image);
     live.template.unwrap_or(TEMPLATE_VERSION) >= 3 && !settings.spilo_privileged && !name.contains("spilo")
 }
 

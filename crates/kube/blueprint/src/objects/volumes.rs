@@ -90,7 +90,9 @@ impl<'a> Volumes<'a> {
                 add(volume, TLS_CA_PATH, Targets::Postgres);
             }
         }
-        if let Some((secret_name, path)) = &settings.pods.additional_secret_mount {
+        if let Some((secret_name, path)) = &settings.pods.additional_secret_mount
+            && is_free(path.trim_end_matches('/'))
+        {
             let volume = secret("howdah-additional-secret", secret_name, None);
             add(volume, path, Targets::PostgresAndSidecars);
         }

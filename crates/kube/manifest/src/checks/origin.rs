@@ -1,6 +1,6 @@
 //! Where the data of a cluster comes from.
 
-use crate::{ManifestError, PostgresqlSpec, is_dns_label};
+use crate::{ManifestError, PostgresqlSpec};
 
 /// Checks what says where the data comes from.
 ///
@@ -13,18 +13,6 @@ pub(crate) fn check(name: &str, spec: &PostgresqlSpec) -> Result<(), ManifestErr
             reason,
         })
     };
-    let source = spec.clone.as_ref().map_or("", |clone| clone.cluster.as_str());
-    if !source.is_empty() && (!is_dns_label(source) || source.len() > 63) {
-        let reason =
-            format!("'{source}' is no name of a cluster: use a-z, 0-9 and -, beginning with a letter");
-        return refuse("spec.clone.cluster", reason);
-    }
-    if source == name && !name.is_empty() {
-        return refuse(
-            "spec.clone.cluster",
-            "is the cluster itself: name another one".into(),
-        );
-    }
     let Some(standby) = &spec.standby else {
         return Ok(());
     };

@@ -7,7 +7,10 @@ use crate::Manifest;
 
 /// Reads the manifest, unless something was found already that keeps it from being read.
 pub(super) fn check(document: &Node, findings: &mut Vec<Finding>) {
-    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+    if findings
+        .iter()
+        .any(|finding| finding.severity == Severity::Error && !finding.about_new)
+    {
         return;
     }
     let line = |path: &str| deepest(document, path).line;

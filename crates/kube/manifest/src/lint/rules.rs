@@ -26,7 +26,11 @@ pub(super) fn check(document: &Node, findings: &mut Vec<Finding>) {
     resources(spec, &mut say);
     patroni(spec, &mut say);
     owner(document, &mut say);
-    data_from_elsewhere(spec, findings);
+    let name = document
+        .at(&["metadata", "name"])
+        .map(Node::shown)
+        .unwrap_or_default();
+    data_from_elsewhere(&name, spec, findings);
 }
 
 /// A cluster that is another operator's.
@@ -43,9 +47,9 @@ fn owner(document: &Node, say: Say<'_>) {
 }
 
 /// Fields that ask for data which an empty cluster would not have.
-fn data_from_elsewhere(spec: &Node, findings: &mut Vec<Finding>) {
+fn data_from_elsewhere(name: &str, spec: &Node, findings: &mut Vec<Finding>) {
     let section = |name: &str| spec.get(name).map(Node::json).unwrap_or_default();
-    if let Some((field, reason)) = origin::unavailable(&section("clone"), &section("standby")) {
+    if let Some((field, reason)) = origin::unavailable(name, &section("clone"), &section("standby")) {
         let keys: Vec<&str> = field.split('.').collect();
         let node = spec.at(&keys).or_else(|| spec.get(keys[0]));
         let line = node.map_or(spec.line, |node| node.line);

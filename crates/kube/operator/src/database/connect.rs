@@ -12,8 +12,8 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// What owners of databases and roles may set does not hold for the superuser's sessions: a function or an operator of theirs
 /// would run with its rights, or a lock of theirs hold it.
-const SETTINGS: &str =
-    "-c role=none -c search_path=pg_catalog,pg_temp -c default_transaction_read_only=off -c lock_timeout=5s";
+const SETTINGS: &str = "-c role=none -c search_path=pg_catalog,pg_temp -c default_transaction_read_only=off \
+    -c lock_timeout=5s -c statement_timeout=0 -c exit_on_error=off -c standard_conforming_strings=on";
 
 /// A row as texts.
 pub(super) type Row = Vec<Option<String>>;

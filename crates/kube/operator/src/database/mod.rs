@@ -118,7 +118,8 @@ async fn lookups(
             Ok(Some(why)) => why,
             Err(error) => {
                 // A server that ends, or is no primary any more, is another matter than one database of many.
-                let here = session.rows("SELECT pg_is_in_recovery()").await?;
+                let primary = open(context, access, "postgres").await?;
+                let here = primary.rows("SELECT pg_is_in_recovery()").await?;
                 if here
                     .first()
                     .and_then(|row| row.first())
