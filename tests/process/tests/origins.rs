@@ -21,6 +21,15 @@ fn manifest(name: &str, members: u32, more: &str) -> String {
     )
 }
 
+/// As `kubectl apply -f` does.
+fn apply(sandbox: &Sandbox, text: &str) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    sandbox
+        .kubectl(&["apply", "-f", file.path().to_str().unwrap()])
+        .unwrap();
+}
+
 /// The Secrets of a cluster's system roles become those of another one, as the documentation says.
 fn share_secrets(sandbox: &Sandbox, from: &str, to: &str) {
     for role in ["postgres", "standby"] {
@@ -34,11 +43,7 @@ fn share_secrets(sandbox: &Sandbox, from: &str, to: &str) {
             "apiVersion": "v1", "kind": "Secret", "data": found["data"],
             "metadata": {"name": secret(to), "labels": serde_json::from_str::<Value>(&labels).unwrap()},
         });
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), made.to_string()).unwrap();
-        sandbox
-            .kubectl(&["apply", "-f", file.path().to_str().unwrap()])
-            .unwrap();
+        apply(sandbox, &made.to_string());
     }
 }
 
@@ -238,11 +243,7 @@ fn tls_secret(sandbox: &Sandbox, name: &str) {
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "cert"},
         "stringData": {"tls.crt": crt, "tls.key": key},
     });
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), made.to_string()).unwrap();
-    sandbox
-        .kubectl(&["apply", "-f", file.path().to_str().unwrap()])
-        .unwrap();
+    apply(sandbox, &made.to_string());
 }
 
 #[tokio::test]

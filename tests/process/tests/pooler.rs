@@ -105,6 +105,23 @@ async fn clients_reach_primary_and_replicas_through_poolers() {
     .await
     .unwrap();
 
+    // A cluster that is refused to follow another one goes on, and so does its pooler.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let follow = "  standby:\n    standby_host: 127.0.0.9\n";
+    std::fs::write(file.path(), manifest(&format!("{both}{follow}"))).unwrap();
+    sandbox
+        .run(&["apply", "-f", file.path().to_str().unwrap()])
+        .unwrap();
+    until("it says why it does not follow", SOON, async || {
+        let status = sandbox.cluster(NAME).unwrap()["status"].to_string();
+        status.contains("so the primary goes on")
+    })
+    .await
+    .unwrap();
+    let kept = sandbox.kubectl(&["get", "deployment", &primary, "-o", "name"]);
+    assert!(kept.is_ok(), "{kept:?}");
+    writes("INSERT INTO t VALUES (3)").unwrap();
+
     // A new role and a new database are known to it; a change of the section replaces its pod.
     let more = manifest(&format!("{both}    mode: session\n    maxDBConnections: 10\n"))
         .replace("    app: app\n", "    app: app\n    more: app\n");

@@ -41,7 +41,7 @@ pub struct Manifest {
     pub wrong_parameters: BTreeMap<String, String>,
 }
 
-/// A map of texts; what is no text is none of its.
+/// A map of strings; other values are left out.
 fn texts(value: &Value) -> BTreeMap<String, String> {
     let pairs = value.as_object().into_iter().flatten();
     pairs

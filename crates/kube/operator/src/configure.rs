@@ -22,8 +22,8 @@ pub(crate) enum Configured {
 }
 
 impl Pass<'_> {
-    /// Why a cluster with data of its own does not begin to follow another cluster, if it does not: it would stop for nothing, or lose its data
-    /// to another system's.
+    /// Why a cluster with data of its own does not begin to follow another one, if it does not: it would stop for nothing, or
+    /// lose its data to another system's.
     async fn keeps_its_data(
         &self,
         seen: &Seen,

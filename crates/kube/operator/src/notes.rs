@@ -80,7 +80,7 @@ impl Pass<'_> {
             }
         }
         self.observed.skipped.extend(pooler_conflict(manifest, settings));
-        if manifest.spec.standby.is_some() && !manifest.spec.poolers().is_empty() {
+        if seen.stands_by(manifest) && !manifest.spec.poolers().is_empty() {
             let note = "spec.connectionPooler: a standby cluster has no pooler until it is promoted";
             self.observed.skipped.push(note.to_owned());
         }

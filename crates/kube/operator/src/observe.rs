@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use howdah_blueprint::{Names, POSTGRES_CONTAINER, Pod, ROLL_ANNOTATION, Settings, remembered_names};
 use howdah_dcs::{HowdahMark, View, kubernetes::Layout};
+use howdah_manifest::Manifest;
 use howdah_overview::{MemberOverview, members};
 use howdah_types::Scope;
 use k8s_openapi::{
@@ -119,6 +120,14 @@ impl Seen {
     /// The member that takes writes.
     pub(crate) fn primary(&self) -> Option<&MemberOverview> {
         self.rows.iter().find(|member| member.is_primary())
+    }
+
+    /// Whether the cluster follows another one, or is about to be made so. One that was refused to follow goes on as it was.
+    pub(crate) fn stands_by(&self, manifest: &Manifest) -> bool {
+        let follows = |config: &serde_json::Map<String, Value>| {
+            config.get("standby_cluster").is_some_and(Value::is_object)
+        };
+        manifest.spec.standby.is_some() && self.view.config.value.as_ref().is_none_or(follows)
     }
 
     /// The member that leads: the primary, or the leader of a standby cluster.

@@ -40,7 +40,7 @@ pub(crate) async fn sync(
         known.filter(|_| context.settings.sandbox).cloned()
     };
     // The role of a standby cluster's pooler would be the other cluster's.
-    let wanted = if manifest.spec.standby.is_some() {
+    let wanted = if seen.stands_by(manifest) {
         Vec::new()
     } else {
         poolers(
@@ -190,7 +190,7 @@ async fn remove_others(
         delete::<Deployment>(context, &manifest.namespace, &name).await?;
         memory.poolers.remove(&name);
         memory.pooler_services.remove(&name);
-        let why = if manifest.spec.standby.is_some() {
+        let why = if seen.stands_by(manifest) {
             "a standby cluster has none"
         } else {
             "the manifest no longer asks for it"

@@ -81,7 +81,7 @@ fn tell(child: &Child, signal: Signal) {
     }
 }
 
-/// What shows that a file was replaced, of each.
+/// What shows that a file was replaced, of each. Three looks at files in memory; nothing else runs on this thread.
 fn looks(files: &Files) -> Vec<Option<(u64, u64, i64, i64)>> {
     let paths: Vec<&PathBuf> = [&files.certificate, &files.key]
         .into_iter()

@@ -52,7 +52,7 @@ fn step(wanted: usize, pods: &[Facts], is_recreate: bool) -> Step {
     if new < wanted && (pods.len() < wanted || (old > 0 && pods.len() < room)) {
         return Step::Make;
     }
-    // Those that serve nobody go first.
+    // Pods that serve no client go first.
     let idle_old = pods.iter().position(|pod| !pod.is_new && !pod.is_ready);
     if let Some(index) = idle_old {
         return Step::End(index);
