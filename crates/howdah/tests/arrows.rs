@@ -86,13 +86,18 @@ const ARROWS: &[(&str, &[&str])] = &[
             "member-api",
         ],
     ),
-    ("entrypoint", &["clock", "http", "proc", "manifest", "spilo"]),
+    (
+        "entrypoint",
+        &["clock", "http", "proc", "sql", "manifest", "spilo"],
+    ),
     ("sandbox", &["types", "clock", "proc", "http"]),
     (
         "operator",
         &[
             "types",
             "clock",
+            "yaml",
+            "pgconf",
             "dcs",
             "http",
             "sql",
@@ -103,7 +108,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "operate",
-        &["types", "clock", "http", "manifest", "blueprint", "operator"],
+        &[
+            "types",
+            "clock",
+            "yaml",
+            "http",
+            "manifest",
+            "blueprint",
+            "operator",
+        ],
     ),
     (
         "commands",

@@ -217,12 +217,20 @@ fn the_role_has_what_is_asked_for_and_nothing_else() {
         &ns.name,
         "--controller-id",
         &ns.name,
+        // Nothing reaches it: what it asks of the API counts.
+        "--webhook-listen",
+        "127.0.0.1:0",
+        "--webhook-host",
+        "localhost",
+        "--webhook-configuration",
+        &ns.name,
     ];
     let mut operator = OwnOperator::start(&kubeconfig, dir.path(), "limited", &args);
     until(|| leads(&operator), || operator.text());
     // A life: made, a Secret of the user's, a pod that is replaced, an object that is gone, a quota, deleted.
     let mut life = manifest(&ns, "acid-a");
     life["spec"]["users"]["given"] = json!([]);
+    life["spec"]["usersWithSecretRotation"] = json!(["given"]);
     life["spec"]["enableConnectionPooler"] = json!(true);
     ns.apply(json!({"apiVersion": "v1", "kind": "Secret",
         "metadata": {"name": "given.acid-a.credentials.postgresql.acid.zalan.do"},
@@ -311,7 +319,11 @@ fn the_role_has_what_is_asked_for_and_nothing_else() {
         unused.is_empty(),
         "the role has rights that are not used: {unused:?}\n{asked}"
     );
-    for kind in ["clusterrole", "clusterrolebinding"] {
+    for kind in [
+        "clusterrole",
+        "clusterrolebinding",
+        "validatingwebhookconfiguration",
+    ] {
         kube.kubectl(&["delete", kind, &ns.name, "--ignore-not-found"]);
     }
     for name in ["users-admin", "users-view", "pod"] {
@@ -322,6 +334,98 @@ fn the_role_has_what_is_asked_for_and_nothing_else() {
             "--ignore-not-found",
         ]);
     }
+}
+
+#[test]
+fn what_is_wrong_with_a_manifest_is_said_by_kubectl_apply() {
+    let Some(kube) = control_plane() else { return };
+    let (ns, dir) = (kube.namespace("admission"), tempfile::tempdir().unwrap());
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let address = format!("127.0.0.1:{port}");
+    ns.apply(
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"},
+        "data": {"delete_annotation_name_key": "delete-clustername"}}),
+    );
+    // As the chart's, but by address: this operator is in no pod.
+    kube.apply(&json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": ns.name},
+        "webhooks": [{
+            "name": "postgresqls.acid.zalan.do", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "failurePolicy": "Ignore", "timeoutSeconds": 5,
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": ns.name}},
+            "rules": [{"apiGroups": ["acid.zalan.do"], "apiVersions": ["v1"], "resources": ["postgresqls"],
+                "operations": ["CREATE", "UPDATE", "DELETE"]}],
+            "clientConfig": {"url": format!("https://{address}/validate")},
+        }],
+    }));
+    let more = [
+        "--config-map",
+        "settings",
+        "--webhook-listen",
+        &address,
+        "--webhook-host",
+        "127.0.0.1",
+        "--webhook-configuration",
+        &ns.name,
+    ];
+    let mut operator = operator(&kube, &ns, dir.path(), "admission", &more);
+    let apply = |manifest: &Value| kube.try_kubectl(&["apply", "-f", "-"], &manifest.to_string());
+    let mut wrong = manifest(&ns, "acid-a");
+    wrong["metadata"]["namespace"] = json!(ns.name);
+    wrong["spec"]["maintenanceWindows"] = json!(["Sat:22:00-02:00"]);
+    let mut said = String::new();
+    until(
+        || {
+            said = apply(&wrong).err().unwrap_or_default();
+            said.contains("ends before it begins")
+        },
+        || operator.text(),
+    );
+    assert!(said.contains("denied the request"), "{said}");
+    let mut right = wrong.clone();
+    right["spec"]["maintenanceWindows"] = json!([]);
+    apply(&right).unwrap();
+    ns.wait("statefulset", "acid-a", "is made", |set| !set.is_null());
+    // It is not deleted without its annotation, and with it it is.
+    let refused = ns
+        .try_kubectl(&["delete", "postgresql", "acid-a", "--wait=false"])
+        .unwrap_err();
+    assert!(refused.contains("delete-clustername=acid-a"), "{refused}");
+    ns.patch(
+        "postgresql",
+        "acid-a",
+        &json!({"metadata": {"annotations": {"delete-clustername": "acid-a"}}}),
+    );
+    ns.kubectl(&["delete", "postgresql", "acid-a", "--timeout=60s"]);
+    // The certificate is one for all replicas, and another one is made when it is for other names.
+    let secret = format!("{}-webhook", ns.name);
+    let certificate = |ns: &Namespace| ns.get("secret", &secret)["data"]["tls.crt"].clone();
+    let first = certificate(&ns);
+    ns.patch("secret", &secret, &json!({"stringData": {"hosts": "elsewhere"}}));
+    operator.signal(Signal::TERM);
+    assert_eq!(operator.ended(), 0);
+    // Without the webhook manifests are stored, and the status has the reason.
+    apply(&wrong).unwrap();
+    let again = self::operator(&kube, &ns, dir.path(), "again", &more);
+    until(|| certificate(&ns) != first, || again.text());
+    until(|| apply(&right).is_ok(), || again.text());
+    until(
+        || {
+            said = apply(&wrong).err().unwrap_or_default();
+            said.contains("ends before it begins")
+        },
+        || again.text(),
+    );
+    ns.patch(
+        "postgresql",
+        "acid-a",
+        &json!({"metadata": {"annotations": {"delete-clustername": "acid-a"}}}),
+    );
+    kube.kubectl(&["delete", "validatingwebhookconfiguration", &ns.name]);
 }
 
 /// The rules of the operator's roles: group, resource, verb.

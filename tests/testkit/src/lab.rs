@@ -442,7 +442,7 @@ pub fn patroni(program: &str) -> PathBuf {
 }
 
 /// `HOWDAH_BIN`, or the binary of the same build as this test.
-pub(crate) fn howdah_binary() -> anyhow::Result<PathBuf> {
+pub fn howdah_binary() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("HOWDAH_BIN") {
         return Ok(path.into());
     }

@@ -35,7 +35,7 @@ pub use consul::Consul;
 pub use container::Container;
 pub use etcd::Etcd;
 pub use faults::{Fault, World};
-pub use lab::{Lab, LabOptions, free_port, patroni, until};
+pub use lab::{Lab, LabOptions, free_port, howdah_binary, patroni, until};
 pub use link::Link;
 pub use member::{Flavour, Member};
 pub use sandbox::Sandbox;

@@ -36,5 +36,5 @@ pub use raw::{Hangup, Raw};
 pub use rustls::{ClientConfig, ServerConfig};
 pub use server::{Peer, Reply, ServerTls, serve};
 pub use switch::Switch;
-pub use tls::{Pem, TlsError, client_tls, client_tls_of, server_tls, use_ring};
+pub use tls::{Pem, TlsError, client_tls, client_tls_of, server_tls, server_tls_of, use_ring};
 pub use url::{Url, basic_auth};

@@ -184,6 +184,21 @@ pub fn server_tls(
     Ok(Arc::new(config))
 }
 
+/// Settings of a server that asks clients for no certificate.
+///
+/// # Errors
+/// Certificate or key is unusable.
+pub fn server_tls_of(certificate: &Pem, private: &Pem) -> Result<Arc<ServerConfig>, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(config_error)?;
+    let config = builder
+        .with_no_client_auth()
+        .with_single_cert(certificates(certificate)?, key(private)?)
+        .map_err(config_error)?;
+    Ok(Arc::new(config))
+}
+
 /// Accepts every certificate, but still checks that the peer has its key.
 #[derive(Debug)]
 struct Unchecked(Arc<CryptoProvider>);

@@ -1,4 +1,4 @@
-use howdah_manifest::{PoolerRole, in_secret_name};
+use howdah_manifest::PoolerRole;
 
 /// Names of a cluster's objects.
 #[derive(Clone, Copy, Debug)]
@@ -24,21 +24,6 @@ impl Names<'_> {
             PoolerRole::Primary => format!("{}-pooler", self.0),
             PoolerRole::Replica => format!("{}-pooler-repl", self.0),
         }
-    }
-
-    /// How the names of all roles' Secrets end.
-    pub const SECRET: &'static str = ".credentials.postgresql.acid.zalan.do";
-
-    /// A role's Secret.
-    #[must_use]
-    pub fn secret(self, role: &str) -> String {
-        format!("{}.{}{}", in_secret_name(role), self.0, Self::SECRET)
-    }
-
-    /// The budget that keeps the primary.
-    #[must_use]
-    pub fn primary_budget(self) -> String {
-        format!("postgres-{}-pdb", self.0)
     }
 
     /// The budget that keeps members with work that must not be interrupted.

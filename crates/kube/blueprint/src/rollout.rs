@@ -65,9 +65,9 @@ const SWITCHOVER_LAG: u64 = 16 * 1024 * 1024;
 
 /// The next step of a rollout: replicas first, one at a time and only while all others are well; then the primary hands
 /// over to the most advanced replica, and is replaced as a replica. Observed again each time, so that an operator that
-/// was restarted goes on where the other one stopped.
+/// was restarted goes on where the other one stopped. `moves`: a primary may be moved because its node is being drained.
 #[must_use]
-pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview]) -> Step {
+pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview], moves: bool) -> Step {
     let member = |name: &str| rows.iter().find(|row| row.name == name);
     let primary = pods
         .iter()
@@ -95,7 +95,7 @@ pub fn next(wanted: u32, revision: &str, pods: &[Pod], rows: &[MemberOverview]) 
     // The budget refuses the eviction of a primary: a drain waits until it is one no more. Without a replica elsewhere nothing
     // can be done; replicas are evicted and come back on other nodes. One that must go for another reason is no candidate, or
     // leadership would come back here.
-    if let Some(primary) = primary.filter(|pod| pod.leaving && !pod.ending) {
+    if let Some(primary) = primary.filter(|pod| moves && pod.leaving && !pod.ending) {
         let stays = |pod: &&Pod| !pod.leaving && pod.ordinal < wanted && !stale(pod);
         let elsewhere: Vec<&Pod> = pods.iter().filter(stays).collect();
         let step = hand_over(primary, &elsewhere, rows, "its node is being drained");
@@ -322,7 +322,7 @@ mod tests {
     fn run(wanted: u32, mut pods: Vec<Pod>, mut rows: Vec<MemberOverview>) -> Vec<String> {
         let mut told = Vec::new();
         for _ in 0..20 {
-            let step = next(wanted, "new", &pods, &rows);
+            let step = next(wanted, "new", &pods, &rows, true);
             match &step {
                 Step::Nothing => return told,
                 Step::Wait(reason) => {
@@ -398,21 +398,24 @@ mod tests {
             ending: true,
             ..closed(1)
         };
-        let step = next(3, "new", &[closed(0), beside, pod(2, "new")], &rows);
+        let step = next(3, "new", &[closed(0), beside, pod(2, "new")], &rows, true);
         let Step::Switchover { from, to, .. } = step else {
             panic!("{step:?}");
         };
         assert_eq!((from.as_str(), to.as_str()), ("c-0", "c-2"));
         // Nowhere to go, and a replica on such a node: nothing is done.
-        assert_eq!(next(2, "new", &[closed(0), closed(1)], &rows[..2]), Step::Nothing);
         assert_eq!(
-            next(2, "new", &[pod(0, "new"), closed(1)], &rows[..2]),
+            next(2, "new", &[closed(0), closed(1)], &rows[..2], true),
+            Step::Nothing
+        );
+        assert_eq!(
+            next(2, "new", &[pod(0, "new"), closed(1)], &rows[..2], true),
             Step::Nothing
         );
         // A replica elsewhere that does not stream cannot take over.
         let stopped = [rows[0].clone(), row(1, Replica, STARTING, 0)];
         assert!(matches!(
-            next(2, "new", &[closed(0), pod(1, "new")], &stopped),
+            next(2, "new", &[closed(0), pod(1, "new")], &stopped, true),
             Step::Wait(_) | Step::Nothing
         ));
     }
@@ -486,13 +489,13 @@ mod tests {
         for pod in &mut pods {
             (pod.ready, pod.trouble) = (false, Some("ErrImagePull: container a".into()));
         }
-        let step = next(2, "new", &pods, &rows);
+        let step = next(2, "new", &pods, &rows, true);
         assert!(
             matches!(&step, Step::Replace { pod, .. } if pod == "c-1"),
             "{step:?}"
         );
         pods[1] = pod(1, "new");
-        let step = next(2, "new", &pods, &rows);
+        let step = next(2, "new", &pods, &rows, true);
         assert!(
             matches!(&step, Step::Switchover { to, .. } if to == "c-1"),
             "{step:?}"

@@ -4,8 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use howdah_blueprint::{Live, Settings, credentials, dynamic_wanted, objects, sql};
+use howdah_blueprint::{
+    Live, Login, OtherRoles, Settings, credentials, dynamic_wanted, objects, rotation, sql,
+};
 use howdah_manifest::{Kind, Manifest, Schema, Support, spec_schema, support};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 /// Fields that mean something only beside others.
@@ -26,6 +29,10 @@ fn context(path: &str) -> Value {
         _ if path.starts_with("connectionPooler.") => json!({"enableConnectionPooler": true}),
         "allowedSourceRanges" => json!({"enableMasterLoadBalancer": true}),
         "volume.isSubPathExpr" => json!({"volume": {"size": "1Gi", "subPath": "a"}}),
+        "usersIgnoringSecretRotation" => json!({"usersWithSecretRotation": ["a"]}),
+        path if path.ends_with(".secretNamespace") => {
+            json!({"preparedDatabases": {"other": {"defaultUsers": true}}})
+        }
         _ if path.starts_with("standby.") => json!({"standby": {"standby_host": "a.example.com"}}),
         _ => json!({}),
     }
@@ -43,12 +50,26 @@ fn base() -> Map<String, Value> {
 fn planned(spec: &Map<String, Value>) -> (String, Vec<String>) {
     let manifest = Manifest::read(&Manifest::object("acid-x", spec.clone())).unwrap();
     // Upstream's image of members has no pooler.
-    let settings = Settings {
+    let mut settings = Settings {
         docker_image: "ghcr.io/howdah/howdah:1".into(),
         ..Settings::default()
     };
+    settings.objects.enable_cross_namespace_secret = true;
     let objects = objects(&manifest, &settings, &Live::default());
-    let roles = sql::wanted_roles(&manifest, &settings);
+    let roles = sql::wanted_roles(&manifest, &settings, &OtherRoles::default(), &BTreeMap::new());
+    let all = credentials(&manifest, &settings, &OtherRoles::default());
+    let rotations: Vec<_> = all
+        .iter()
+        .map(|one| {
+            rotation(
+                one,
+                &Login::default(),
+                &manifest,
+                &settings,
+                Timestamp::from_second(1_800_000_000).unwrap(),
+            )
+        })
+        .collect();
     let have = sql::Catalogue::default();
     let prepared: Vec<_> = manifest
         .spec
@@ -57,7 +78,7 @@ fn planned(spec: &Map<String, Value>) -> (String, Vec<String>) {
         .flat_map(|(name, database)| sql::prepared_database(name, database, &sql::DatabaseFacts::default()))
         .collect();
     let plan = format!(
-        "{}{}{}{}{}{:?}{:?}{:?}{:?}{:?}{:?}",
+        "{}{}{}{}{}{:?}{:?}{:?}{:?}{:?}{:?}{:?}{:?}",
         json!(objects.statefulset),
         json!(objects.primary_service),
         json!(objects.replica_service),
@@ -65,7 +86,9 @@ fn planned(spec: &Map<String, Value>) -> (String, Vec<String>) {
         json!(objects.critical_budget),
         howdah_blueprint::poolers(&manifest, &settings, |_| None, ""),
         dynamic_wanted(&manifest),
-        credentials(&manifest, &settings),
+        all,
+        rotations,
+        manifest.spec.maintenance_windows,
         sql::roles(&roles, &have, &BTreeMap::new()),
         sql::databases(&manifest, &settings, &roles, &have),
         prepared,
@@ -99,6 +122,8 @@ fn example(schema: &Schema, path: &str) -> Value {
             "clone.uid" => "00000000-0000-0000-0000-000000000000",
             "databases.*" => "a",
             "standby.standby_port" => "5433",
+            path if path.starts_with("users") => "a",
+            path if path.starts_with("maintenanceWindows") => "Sat:01:00-06:00",
             path if path.ends_with("mountPath") => "/other",
             _ => "other",
         }),
@@ -163,7 +188,7 @@ fn set(schema: &Schema, into: &mut Value, path: &str, value: Value) {
             *into = json!([item]);
         }
         Kind::Map(inner) => {
-            let mut item = json!({});
+            let mut item = into.get("other").cloned().unwrap_or_else(|| json!({}));
             set(inner, &mut item, rest, value);
             into["other"] = item;
         }

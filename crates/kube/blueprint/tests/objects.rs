@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use howdah_blueprint::{Live, Settings, credentials, objects, template_version_of};
+use howdah_blueprint::{Live, OtherRoles, Settings, credentials, objects, template_version_of};
 use howdah_manifest::Manifest;
 use serde_json::{Value, json};
 
@@ -95,7 +95,7 @@ fn login_roles_have_secrets_and_others_do_not() {
     spec["users"]["no_login"] = json!(["nologin"]);
     spec["preparedDatabases"]["bar"] = json!({"defaultUsers": true});
     let manifest = manifest(&spec);
-    let names: Vec<String> = credentials(&manifest, &Settings::default())
+    let names: Vec<String> = credentials(&manifest, &Settings::default(), &OtherRoles::default())
         .into_iter()
         .map(|c| c.role)
         .collect();
@@ -104,11 +104,11 @@ fn login_roles_have_secrets_and_others_do_not() {
         [
             "postgres",
             "standby",
-            "foo_user",
-            "zalando",
             "bar_owner_user",
             "bar_reader_user",
-            "bar_writer_user"
+            "bar_writer_user",
+            "foo_user",
+            "zalando",
         ]
     );
 }

@@ -7,7 +7,12 @@ pub const CRD_NAME: &str = "postgresqls.acid.zalan.do";
 
 /// Which of two definitions is the newer one: the annotation of the definition that says so, and our number. It is raised with each
 /// change, so that an older operator beside a newer one takes nothing away.
-pub const CRD_REVISION: (&str, u32) = ("howdah.dev/definition", 1);
+pub const CRD_REVISION: (&str, u32) = ("howdah.dev/definition", 2);
+
+/// A rule in CEL, which the API server checks by itself: the operator's webhook may be away.
+fn rule(rule: &str, message: &str) -> Value {
+    json!({"rule": rule, "message": message})
+}
 
 /// The CustomResourceDefinition, ready to apply.
 ///
@@ -22,6 +27,20 @@ pub fn crd() -> Value {
         schema["description"] = json!(format!("The old name of {new}."));
         spec["properties"][old] = schema;
     }
+    spec["properties"]["standby"]["x-kubernetes-validations"] = json!([
+        rule(
+            "!has(self.s3_wal_path) || self.s3_wal_path == '' || !has(self.gs_wal_path) || self.gs_wal_path == ''",
+            "s3_wal_path and gs_wal_path exclude each other"
+        ),
+        rule(
+            "!has(self.standby_port) || self.standby_port == '' || (self.standby_port.matches('^[0-9]{1,5}$') && int(self.standby_port) > 0 && int(self.standby_port) < 65536)",
+            "standby_port must be a port, 1 to 65535"
+        ),
+    ]);
+    spec["properties"]["clone"]["x-kubernetes-validations"] = json!([rule(
+        "self.cluster == '' || (self.cluster.size() <= 63 && self.cluster.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$'))",
+        "cluster must be the name of a cluster"
+    ),]);
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

@@ -28,6 +28,8 @@ mod schema;
 mod spec;
 mod status;
 mod support;
+mod team_crd;
+mod windows;
 
 pub use containers::{
     AdditionalVolume, DATA_PATH, DATA_VOLUME, POSTGRES_CONTAINER, Sidecar, TLS_CA_PATH, TLS_PATH, Tls,
@@ -51,6 +53,8 @@ pub use spec::{
 };
 pub use status::{Condition, MemberStatus, Status, phase};
 pub use support::{Support, spec_paths, support, unsupported};
+pub use team_crd::{TEAM_CRD_NAME, team_crd};
+pub use windows::{WeekMinute, Window, opens_in};
 
 /// The API group.
 pub const GROUP: &str = "acid.zalan.do";

@@ -27,6 +27,8 @@ pub struct Manifest {
     pub labels: BTreeMap<String, String>,
     /// The object's annotations.
     pub annotations: BTreeMap<String, String>,
+    /// The objects that it belongs to.
+    pub owner_references: Vec<Value>,
     /// The spec.
     pub spec: PostgresqlSpec,
     /// Paths below `spec` that are set and not acted on.
@@ -103,6 +105,10 @@ impl Manifest {
             generation: metadata["generation"].as_i64().unwrap_or(0),
             labels: texts(&metadata["labels"]),
             annotations: texts(&metadata["annotations"]),
+            owner_references: metadata["ownerReferences"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default(),
             unsupported: support::unsupported(&resolved),
             skipped,
             spec,

@@ -4,7 +4,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::{AdditionalVolume, CloneFrom, ConnectionPooler, PoolerRole, Resources, Sidecar, StandbyOf, Tls};
+use crate::{
+    AdditionalVolume, CloneFrom, ConnectionPooler, PoolerRole, Resources, Sidecar, StandbyOf, Tls, Window,
+};
 
 /// `spec` in typed form: what the operator acts on. Other fields are in the manifest and named as not applied.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -108,6 +110,15 @@ pub struct PostgresqlSpec {
     pub master_pooler_node_port: Option<i32>,
     /// Which port.
     pub replica_pooler_node_port: Option<i32>,
+    /// Users whose passwords stay where all change.
+    pub users_ignoring_secret_rotation: Option<Vec<String>>,
+    /// Users who get a new role with a new password from time to time.
+    pub users_with_secret_rotation: Option<Vec<String>>,
+    /// Users whose role gets a new password from time to time.
+    pub users_with_in_place_secret_rotation: Option<Vec<String>>,
+    /// When the primary may be moved for maintenance.
+    #[serde(deserialize_with = "windows")]
+    pub maintenance_windows: Vec<Window>,
 }
 
 /// `spec.postgresql`
@@ -227,6 +238,13 @@ impl PostgresqlSpec {
             .filter_map(|(is_on, role)| is_on.then_some(role))
             .collect()
     }
+}
+
+fn windows<'de, D: serde::Deserializer<'de>>(de: D) -> Result<Vec<Window>, D::Error> {
+    let texts: Vec<String> = Vec::deserialize(de)?;
+    let wrong = |reason: String| serde::de::Error::custom(format!("maintenanceWindows: {reason}"));
+    let read = |text: &String| text.parse().map_err(wrong);
+    texts.iter().map(read).collect()
 }
 
 fn lists_or_null<'de, D: serde::Deserializer<'de>>(de: D) -> Result<BTreeMap<String, Vec<String>>, D::Error> {

@@ -46,6 +46,15 @@ pub struct OperatorArgs {
         value_name = "TOKEN"
     )]
     pub api_token: Option<String>,
+    /// Where the admission webhook answers, over TLS: what is wrong with a manifest is said before it is stored. Without it there is none.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub webhook_listen: Option<SocketAddr>,
+    /// The names by which the API server reaches the webhook: its certificate is for them.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub webhook_host: Vec<String>,
+    /// The ValidatingWebhookConfiguration that is told whom to trust; the certificate is in the Secret of this name and '-webhook'.
+    #[arg(long, value_name = "NAME", default_value = "howdah")]
+    pub webhook_configuration: String,
     /// The name of the Lease of the replicas; howdah-operator, with the controller's name where there is one, unless set.
     #[arg(long, env = "OPERATOR_LEASE", value_name = "NAME")]
     pub lease: Option<String>,
@@ -58,8 +67,8 @@ pub struct OperatorArgs {
     /// Upstream's flag: use a kubeconfig although this is a pod.
     #[arg(long)]
     pub outofcluster: bool,
-    /// Upstream's flag; no teams API is asked in any case.
-    #[arg(long, hide = true)]
+    /// Do not ask the teams API (upstream's flag).
+    #[arg(long)]
     pub noteamsapi: bool,
     /// Upstream's flag, without effect: requests are not limited, since an idle cluster costs less than one a minute.
     #[arg(long, hide = true, value_name = "N")]

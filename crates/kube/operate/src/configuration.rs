@@ -12,8 +12,8 @@ use kube::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    OperatorArgs,
-    keys::{GROUPS, KEYS, NOT_YET, NOT_YET_PREFIXES, Said, WITHOUT_EFFECT, with_port},
+    OperatorArgs, keys,
+    keys::{GROUPS, NOT_YET, NOT_YET_PREFIXES, Said, WITHOUT_EFFECT, with_port},
     place::Place,
 };
 
@@ -30,6 +30,10 @@ pub(crate) struct Configuration {
     pub(crate) settings: Settings,
     /// The namespace to look after; `None`: all.
     pub(crate) namespace: Option<String>,
+    /// The operator's own namespace.
+    pub(crate) home: String,
+    /// The teams API may be asked.
+    pub(crate) asks_teams: bool,
     pub(crate) controller_id: String,
     pub(crate) register_definition: bool,
     /// Passes at a time.
@@ -188,7 +192,7 @@ fn settle(values: &[Found], from: &str, args: &OperatorArgs, own: &str) -> anyho
         };
         if GROUPS.contains(&name.as_str()) && group.is_some() {
             wrong.push(format!("{name}: it must be a map of keys"));
-        } else if let Some(key) = KEYS.iter().find(fits) {
+        } else if let Some(key) = keys::keys().find(fits) {
             if let Err(reason) = (key.act)(&mut said, value) {
                 wrong.push(format!("{name} = {value}: {reason}"));
             }
@@ -220,6 +224,24 @@ fn settle(values: &[Found], from: &str, args: &OperatorArgs, own: &str) -> anyho
                 None
             }
         };
+    let of = &said.settings.objects;
+    if of
+        .min_instances
+        .zip(of.max_instances)
+        .is_some_and(|(least, most)| least > most)
+    {
+        wrong.push("min_instances is more than max_instances".to_owned());
+    }
+    let settings = &said.settings;
+    let labels = [&settings.cluster_name_label, &settings.pod_role_label];
+    if settings.cluster_name_label == settings.pod_role_label
+        || labels
+            .iter()
+            .any(|label| settings.cluster_labels.contains_key(*label))
+    {
+        wrong
+            .push("cluster_labels, cluster_name_label and pod_role_label: a label is named twice".to_owned());
+    }
     if said.settings.super_username == said.settings.replication_username {
         wrong.push("super_username and replication_username are the same".to_owned());
     }
@@ -250,6 +272,8 @@ fn settle(values: &[Found], from: &str, args: &OperatorArgs, own: &str) -> anyho
     Ok(Configuration {
         settings: said.settings,
         namespace,
+        home: own.to_owned(),
+        asks_teams: !args.noteamsapi,
         controller_id: args.controller_id.clone().unwrap_or_default(),
         register_definition: said.register_definition.unwrap_or(true),
         workers: said.workers.unwrap_or(WORKERS),
@@ -312,7 +336,8 @@ mod tests {
         assert_eq!(one.settings.pod_terminate_grace_period, 120);
         assert_eq!((one.namespace.as_deref(), &one.notes), (None, &other.notes));
         assert!(
-            one.notes[0].contains("aws_region, logical_backup_schedule"),
+            one.notes[0].contains("not acted on yet: logical_backup_schedule")
+                && one.notes[1].contains(": aws_region"),
             "{:?}",
             one.notes
         );

@@ -7,6 +7,7 @@
 //!   terms.rs              while this one leads: an operator (howdah-operator) behind its fence
 //!   requests.rs ─► counting.rs  what is asked of the API, counted
 //!   serve.rs, routes.rs   health, metrics, upstream's debug API
+//!   webhook/              what is wrong with a manifest, before it is stored
 //! ```
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
@@ -22,6 +23,7 @@ mod requests;
 mod routes;
 mod serve;
 mod terms;
+mod webhook;
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,7 +41,7 @@ use tokio::{
 
 use crate::{
     configuration::Configuration, counting::Requests, election::Election, place::Place, routes::Shown,
-    terms::Terms,
+    terms::Terms, webhook::Webhook,
 };
 
 /// How often the configuration is read again.
@@ -108,6 +110,7 @@ async fn operator(args: &OperatorArgs) -> anyhow::Result<u8> {
     );
     let (stop, stopped) = watch::channel(false);
     let (newest, configurations) = watch::channel(Arc::new(configuration));
+    let webhook = Webhook::listen(args, &client, &place, configurations.clone()).await?;
     let terms = Terms {
         client: client.clone(),
         configuration: configurations,
@@ -124,9 +127,15 @@ async fn operator(args: &OperatorArgs) -> anyhow::Result<u8> {
         terms.run(stopped.clone()).await;
         election.retire();
     };
+    let admission = async {
+        if let Some(webhook) = webhook {
+            webhook.run(stopped.clone()).await;
+        }
+    };
     tokio::join!(
         election.run(),
         working,
+        admission,
         follow_configuration(&client, args, &place, &newest, &shown, stopped.clone()),
         serve::run(listener, Arc::clone(&shown), stopped.clone()),
         ended

@@ -2,7 +2,9 @@ use std::{sync::Arc, time::Duration};
 
 use howdah_clock::now;
 use howdah_http::{sleep_until, timeout_at};
-use howdah_operator::{Fence, Operator, Setup, definition_is_served, install_definition};
+use howdah_operator::{
+    Fence, Operator, Setup, definition_is_served, install_definition, install_team_definition,
+};
 use howdah_types::BootTime;
 use kube::Client;
 use tokio::sync::watch;
@@ -81,6 +83,15 @@ impl Terms {
         let prepared = async {
             if configuration.register_definition {
                 install_definition(&self.client).await?;
+                if configuration.settings.teams.enable_postgres_team_crd
+                    && let Err(error) = install_team_definition(&self.client).await
+                {
+                    // Clusters are looked after without it.
+                    tracing::warn!(
+                        "The definition of PostgresTeam is not installed: {}.",
+                        error.in_one_line()
+                    );
+                }
             }
             definition_is_served(&self.client, now() + DEFINED).await
         };
@@ -103,6 +114,8 @@ impl Terms {
             Setup {
                 settings: current.settings.clone(),
                 namespace: current.namespace.clone(),
+                home: current.home.clone(),
+                asks_teams: current.asks_teams,
                 controller_id: current.controller_id.clone(),
                 workers: current.workers,
                 nodes: true,

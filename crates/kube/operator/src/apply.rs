@@ -1,37 +1,35 @@
-//! Objects, by server-side apply; Secrets, where an existing one wins.
+//! Objects, by server-side apply.
 
 use std::collections::BTreeMap;
 
-use howdah_blueprint::{Live, Objects, credentials, objects, secret, service_account};
+use howdah_blueprint::{BUDGET_ANNOTATION, Live, Names, Objects, Settings, objects, service_account};
 use howdah_clock::now;
 use howdah_manifest::Manifest;
-use k8s_openapi::api::{
-    apps::v1::StatefulSet,
-    core::v1::{Secret, ServiceAccount},
-    rbac::v1::RoleBinding,
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet, core::v1::ServiceAccount, policy::v1::PodDisruptionBudget,
+        rbac::v1::RoleBinding,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams, PostParams},
     core::NamespaceResourceScope,
 };
-use ring::{
-    digest::{SHA256, digest},
-    rand::{SecureRandom, SystemRandom},
-};
+use ring::digest::{SHA256, digest};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
     OperatorError,
-    context::{Context, Memory},
+    cleanup::delete_exactly,
+    context::{Context, MANAGER, Memory},
     index::Indexed,
+    lazy,
     objects::ClusterKey,
-    observe::{Seen, password_of},
+    observe::Seen,
 };
-
-/// Under this name the operator owns fields.
-pub(crate) const MANAGER: &str = "howdah-operator";
 
 /// Unchanged objects are applied again after this time: the index does not hold the ServiceAccount, and compares objects by
 /// their versions only.
@@ -39,99 +37,6 @@ pub(crate) const AGAIN: std::time::Duration = std::time::Duration::from_secs(600
 
 /// An account that was there this long ago is taken to be there still, when a cluster is made: many may be made at once.
 const FRESH: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// Makes the Secrets that are missing, and reads all: passwords by role.
-///
-/// The password of a system role is in the pods as well, so a Secret that is gone gets the password that is remembered;
-/// a new one would lock everybody out.
-pub(crate) async fn secrets(
-    context: &Context,
-    manifest: &Manifest,
-    seen: &Seen,
-    memory: &mut Memory,
-) -> Result<BTreeMap<String, String>, OperatorError> {
-    let api = Api::<Secret>::namespaced(context.client.clone(), &manifest.namespace);
-    let mut passwords = BTreeMap::new();
-    memory.unwatched = false;
-    for credential in credentials(manifest, &context.settings) {
-        if let Some(Some(known)) = seen.secrets.get(&credential.secret) {
-            passwords.insert(credential.role, known.clone());
-            continue;
-        }
-        // A Secret that a user has made may lack the labels by which the index finds it. Its end is then not reported.
-        memory.unwatched = true;
-        let reading = || OperatorError::kube(format!("reading Secret {}", credential.secret));
-        // Of a new cluster, Secrets are mostly missing: an attempt to make one tells as much as a look at it.
-        let mut found = None;
-        if seen.statefulset.is_some() {
-            found = api.get_opt(&credential.secret).await.map_err(reading())?;
-        }
-        if found.is_none() {
-            let text = match memory.passwords.get(&credential.role) {
-                Some(known) => known.clone(),
-                None if credential.system && seen.statefulset.is_some() => {
-                    return Err(OperatorError::Missing(format!(
-                        "Secret {} is gone, and with it the password of {}, which the pods have: put the Secret back \
-                         (username, password)",
-                        credential.secret, credential.role
-                    )));
-                }
-                None => password()?,
-            };
-            let made = secret(
-                manifest,
-                &context.settings,
-                &credential.secret,
-                &credential.role,
-                &text,
-            );
-            match api.create(&PostParams::default(), &made).await {
-                Ok(secret) => {
-                    context.wrote(&secret);
-                    found = Some(secret);
-                }
-                // The Secret of another client counts. A quota refuses before the API looks whether there is one.
-                Err(error @ kube::Error::Api(_)) => {
-                    found = api.get_opt(&credential.secret).await.map_err(reading())?;
-                    if found.is_none() {
-                        let what = format!("making Secret {}", credential.secret);
-                        return Err(OperatorError::kube(what)(error));
-                    }
-                }
-                Err(error) => {
-                    return Err(OperatorError::kube(format!(
-                        "making Secret {}",
-                        credential.secret
-                    ))(error));
-                }
-            }
-        }
-        let password = found.as_ref().and_then(password_of);
-        let password = password
-            .ok_or_else(|| OperatorError::Missing(format!("Secret {} has no password", credential.secret)))?;
-        passwords.insert(credential.role, password);
-    }
-    memory.passwords.clone_from(&passwords);
-    Ok(passwords)
-}
-
-/// 64 letters and digits.
-fn password() -> Result<String, OperatorError> {
-    const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    let random = SystemRandom::new();
-    let mut out = String::with_capacity(64);
-    while out.len() < 64 {
-        let mut bytes = [0u8; 96];
-        random
-            .fill(&mut bytes)
-            .map_err(|_| OperatorError::Machine("no random numbers"))?;
-        // Bytes beyond the last whole multiple of 62 would make some letters likelier than others.
-        let fair = bytes.iter().filter(|byte| **byte < 248);
-        out.extend(fair.map(|byte| char::from(LETTERS[usize::from(*byte) % 62])));
-    }
-    out.truncate(64);
-    Ok(out)
-}
 
 /// Applies the objects of a cluster. Unchanged ones are sent again only once in a while.
 pub(crate) async fn cluster(
@@ -141,10 +46,10 @@ pub(crate) async fn cluster(
     seen: &Seen,
     memory: &mut Memory,
 ) -> Result<StatefulSet, OperatorError> {
-    let wanted = objects(manifest, &context.settings, live);
+    let mut wanted = objects(manifest, &context.settings, live);
     let digest = digest_of_cluster(&wanted);
     if let (Some((known, versions, at)), Some(statefulset)) = (&memory.applied, &live.statefulset)
-        && seen.is_whole(&manifest.name)
+        && seen.is_whole(&manifest.name, &context.settings)
         && *known == digest
         && *versions == seen.versions()
         && now() < *at + AGAIN
@@ -152,14 +57,73 @@ pub(crate) async fn cluster(
         return Ok(statefulset.clone());
     }
     account(context, manifest, live).await?;
-    apply(context, &wanted.primary_service).await?;
-    apply(context, &wanted.replica_service).await?;
-    apply(context, &wanted.primary_budget).await?;
-    apply(context, &wanted.critical_budget).await?;
+    // First what may be refused: a Service with other labels would lead nowhere if the members kept theirs.
+    let mut is_whole = true;
+    if let Some(live) = &live.statefulset {
+        (wanted.statefulset, is_whole) = lazy::statefulset(context, wanted.statefulset, live).await?;
+    }
     let statefulset = apply(context, &wanted.statefulset).await?;
-    let applied = context.seen(&ClusterKey::of(manifest));
-    memory.applied = Some((digest, applied.versions(), now()));
+    let services = [
+        apply(context, &wanted.primary_service).await?,
+        apply(context, &wanted.replica_service).await?,
+    ];
+    let budgets = [
+        apply(context, &wanted.primary_budget).await?,
+        apply(context, &wanted.critical_budget).await?,
+    ];
+    remove_budgets(context, manifest, seen).await?;
+    let key = ClusterKey::of(manifest);
+    let (applied, objects) = (context.seen(&key), context.index().objects(&key));
+    // Another client may have changed an object since it was applied, and a part may wait: the next pass applies them again.
+    let is_ours = is_same(&statefulset, &objects.sets, |meta| {
+        meta.generation.map(|number| number.to_string())
+    }) && services
+        .iter()
+        .all(|service| is_same(service, &objects.services, |meta| meta.resource_version.clone()))
+        && budgets.iter().all(|budget| {
+            is_same(budget, &objects.budgets, |meta| {
+                meta.generation.map(|number| number.to_string())
+            })
+        });
+    // And soon, also where nothing else is to be done.
+    memory.unwatched |= !(is_whole && is_ours);
+    memory.applied = (is_whole && is_ours).then(|| (digest, applied.versions(), now()));
     Ok(statefulset)
+}
+
+/// Whether the index has an object as the API has answered it.
+fn is_same<K: Indexed>(
+    answered: &K,
+    known: &BTreeMap<String, K>,
+    version: fn(&ObjectMeta) -> Option<String>,
+) -> bool {
+    let known = answered.meta().name.as_ref().and_then(|name| known.get(name));
+    known.is_some_and(|known| version(known.meta()) == version(answered.meta()))
+}
+
+/// Removes budgets of the cluster that have another name than the configuration gives them now: one that nothing keeps up to date
+/// would keep a drain from ending.
+async fn remove_budgets(context: &Context, manifest: &Manifest, seen: &Seen) -> Result<(), OperatorError> {
+    let wanted = [
+        context.settings.primary_budget(&manifest.name),
+        Names(&manifest.name).critical_budget(),
+    ];
+    if seen.budgets.iter().all(|name| wanted.contains(name)) {
+        return Ok(());
+    }
+    let budgets = context.index().objects(&ClusterKey::of(manifest)).budgets;
+    // Earlier versions made it without the annotation, by the name that it has unless another is configured.
+    let usual = Settings::default().primary_budget(&manifest.name);
+    let is_ours = |budget: &PodDisruptionBudget| {
+        let annotations = budget.metadata.annotations.as_ref();
+        annotations.is_some_and(|all| all.contains_key(BUDGET_ANNOTATION)) || budget.name_any() == usual
+    };
+    for budget in budgets.values().filter(|budget| is_ours(budget)) {
+        if !wanted.contains(&budget.name_any()) {
+            delete_exactly(context, &manifest.namespace, budget).await?;
+        }
+    }
+    Ok(())
 }
 
 fn digest_of_cluster(objects: &Objects) -> [u8; 32] {

@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use howdah_blueprint::{Settings, Step};
+use howdah_blueprint::{Login, OtherRoles, Settings, Step};
 use howdah_clock::now;
 use howdah_manifest::{GROUP, KIND, PLURAL, Status, VERSION};
 use howdah_types::BootTime;
@@ -20,6 +20,7 @@ use serde_json::{Map, Value};
 use crate::{
     fence::Fence,
     index::{Index, Indexed},
+    known::Known,
     meter::Meter,
     objects::ClusterKey,
     observe::Seen,
@@ -28,6 +29,12 @@ use crate::{
 
 /// Which operator a cluster belongs to.
 const CONTROLLER: &str = "acid.zalan.do/controller";
+
+/// Under this name the operator owns fields.
+pub(crate) const MANAGER: &str = "howdah-operator";
+
+/// Upstream's finalizer: a deletion waits until the cluster's objects are gone.
+pub(crate) const FINALIZER: &str = "postgres-operator.acid.zalan.do";
 
 /// A pass is put off this often at most.
 const PUT_OFF: u8 = 5;
@@ -60,6 +67,14 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) fence: Fence,
     pub(crate) meter: Arc<Meter>,
+    /// The namespace that it looks after; `None`: all.
+    pub(crate) namespace: Option<String>,
+    /// The operator's own namespace.
+    pub(crate) home: String,
+    /// The teams API may be asked.
+    pub(crate) asks_teams: bool,
+    /// What was read of what the settings name.
+    pub(crate) known_sources: Known,
     /// Which clusters are ours: those with this name in their annotation; empty: those without one.
     pub(crate) controller_id: String,
     /// When the term began.
@@ -88,6 +103,10 @@ pub(crate) struct Memory {
     pub(crate) database: Option<Arc<DatabasePass>>,
     /// Passwords by role, as the Secrets last had them.
     pub(crate) passwords: BTreeMap<String, String>,
+    /// What the Secrets last said, by their places.
+    pub(crate) logins: BTreeMap<String, Login>,
+    /// Secrets in other namespaces that could not be made, by their places: why, and when.
+    pub(crate) unmade: BTreeMap<String, (String, BootTime)>,
     /// The restart or switchover that the operator asked for last, and when.
     pub(crate) asked: Option<(Step, BootTime)>,
     /// The switchover that was told as an event last, since the cluster was ready.
@@ -132,6 +151,8 @@ pub(crate) struct DatabaseInput {
     pub(crate) primary: String,
     /// Passwords by role.
     pub(crate) passwords: BTreeMap<String, String>,
+    /// Roles that do not come from the manifest.
+    pub(crate) others: OtherRoles,
 }
 
 /// A comparison of roles and databases.
@@ -149,11 +170,15 @@ impl Context {
     pub(crate) fn new(client: Client, setup: Setup) -> Self {
         Context {
             client,
-            index: Mutex::new(Index::new(setup.settings.clone())),
+            index: Mutex::new(Index::new(setup.settings.clone(), setup.namespace.is_none())),
             settings: setup.settings,
             fence: setup.fence,
             meter: setup.meter,
             controller_id: setup.controller_id,
+            namespace: setup.namespace,
+            home: setup.home,
+            asks_teams: setup.asks_teams,
+            known_sources: Known::default(),
             begun: now(),
             accounts: Mutex::default(),
             memory: Mutex::default(),

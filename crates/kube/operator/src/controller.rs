@@ -26,16 +26,13 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     OperatorError, cleanup,
-    context::{Context, postgresql_api, resource, selector},
+    context::{Context, FINALIZER, postgresql_api, resource, selector},
     error::kube_text,
     index::{Index, Indexed, Kind},
     objects::ClusterKey,
     reconcile, refusals,
     setup::Setup,
 };
-
-/// Upstream's finalizer: a deletion waits until the cluster's objects are gone.
-const FINALIZER: &str = "postgres-operator.acid.zalan.do";
 
 /// Delay of the next try after a failure; a change comes earlier.
 const RETRY: Duration = Duration::from_secs(2);
@@ -305,6 +302,17 @@ async fn pass(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Actio
     let key = ClusterKey::of_object(&object);
     if context.puts_off(&object) {
         return Ok(Action::requeue(LATER));
+    }
+    if object.metadata.deletion_timestamp.is_some() && cleanup::kept(&context, &object).is_some() {
+        // It is looked after until its annotations let it go. The finalizer stays, and with it the object.
+        let meter = Arc::clone(&context.meter);
+        let _pass = meter.pass(&key);
+        let work = reconcile::cluster(&context, &object);
+        return Ok(context
+            .fence
+            .hold(work)
+            .await
+            .unwrap_or_else(Action::await_change));
     }
     let api = postgresql_api(context.client.clone(), Some(&key.namespace));
     let work = finalizer(&api, FINALIZER, object, |event| async {

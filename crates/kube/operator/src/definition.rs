@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use howdah_clock::now;
 use howdah_http::sleep_until;
-use howdah_manifest::{CRD_NAME, CRD_REVISION, crd};
+use howdah_manifest::{CRD_NAME, CRD_REVISION, TEAM_CRD_NAME, crd, team_crd};
 use howdah_types::{BootTime, Class, Classified};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
@@ -11,7 +11,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use crate::{OperatorError, apply::MANAGER};
+use crate::{OperatorError, context::MANAGER};
 
 /// How often it is asked whether the API serves the definition.
 const LOOK: Duration = Duration::from_millis(100);
@@ -26,28 +26,40 @@ const TRIES: u32 = 10;
 /// # Errors
 /// The API refuses or is not reached.
 pub async fn install_definition(client: &Client) -> Result<i64, OperatorError> {
+    keep_installed(client, CRD_NAME, &crd()).await
+}
+
+/// The same for the definition of `PostgresTeam`.
+///
+/// # Errors
+/// The API refuses or is not reached.
+pub async fn install_team_definition(client: &Client) -> Result<i64, OperatorError> {
+    keep_installed(client, TEAM_CRD_NAME, &team_crd()).await
+}
+
+async fn keep_installed(client: &Client, name: &str, definition: &Value) -> Result<i64, OperatorError> {
     for _ in 1..TRIES {
-        match install(client).await {
+        match install(client, name, definition).await {
             // Another replica, or the API server's own note of the state, came between.
             Err(error) if error.reason() == "api_conflict" => sleep_until(now() + LOOK).await,
             other => return other,
         }
     }
-    install(client).await
+    install(client, name, definition).await
 }
 
-async fn install(client: &Client) -> Result<i64, OperatorError> {
-    let failed = || OperatorError::kube(format!("installing the CustomResourceDefinition {CRD_NAME}"));
+async fn install(client: &Client, name: &str, definition: &Value) -> Result<i64, OperatorError> {
+    let failed = || OperatorError::kube(format!("installing the CustomResourceDefinition {name}"));
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let written = match crds.get_opt(CRD_NAME).await.map_err(failed())? {
+    let written = match crds.get_opt(name).await.map_err(failed())? {
         None => {
             let params = PatchParams::apply(MANAGER).force();
-            crds.patch(CRD_NAME, &params, &Patch::Apply(crd())).await
+            crds.patch(name, &params, &Patch::Apply(definition)).await
         }
         Some(present) if is_newer(&present) => return Ok(present.metadata.generation.unwrap_or(0)),
         Some(mut present) => {
-            let mut own: CustomResourceDefinition =
-                serde_json::from_value(crd()).map_err(|error| failed()(kube::Error::SerdeError(error)))?;
+            let mut own: CustomResourceDefinition = serde_json::from_value(definition.clone())
+                .map_err(|error| failed()(kube::Error::SerdeError(error)))?;
             let labels = own.metadata.labels.take().unwrap_or_default();
             present.labels_mut().extend(labels);
             let annotations = own.metadata.annotations.take().unwrap_or_default();
@@ -59,7 +71,7 @@ async fn install(client: &Client) -> Result<i64, OperatorError> {
                 ..PostParams::default()
             };
             // Anything in the specification beyond ours is removed. One that is the same already is not written by the API.
-            crds.replace(CRD_NAME, &params, &own).await
+            crds.replace(name, &params, &own).await
         }
     };
     Ok(written.map_err(failed())?.metadata.generation.unwrap_or(0))

@@ -74,7 +74,7 @@ impl Operator {
             "MasterService": objects.services.get(&names.cluster()),
             "ReplicaService": objects.services.get(&names.replica_service()),
             "StatefulSet": objects.sets.get(&names.cluster()),
-            "PrimaryPodDisruptionBudget": objects.budgets.get(&names.primary_budget()),
+            "PrimaryPodDisruptionBudget": objects.budgets.get(&self.context.settings.primary_budget(name)),
             "CriticalOpPodDisruptionBudget": objects.budgets.get(&names.critical_budget()),
             "CurrentProcess": {"Name": "", "StartTime": "0001-01-01T00:00:00Z"},
             "Worker": 0,

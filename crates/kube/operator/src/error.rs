@@ -56,6 +56,9 @@ pub enum OperatorError {
     /// Something that should be there is not.
     #[error("{0}")]
     Missing(String),
+    /// A role has the name that a newer one was to have.
+    #[error("there is a role {0} already: drop or rename it, or wait until tomorrow")]
+    Taken(String),
     /// The system gives no random numbers, or cannot run a thread.
     #[error("this machine: {0}")]
     Machine(&'static str),
@@ -109,6 +112,12 @@ impl OperatorError {
         matches!(self, OperatorError::Database { .. }) && self.class() == Class::Refused
     }
 
+    /// Whether the API has answered, and not for a trouble of its own.
+    pub(crate) fn is_answered(&self) -> bool {
+        matches!(self, OperatorError::Kube { source, .. }
+            if matches!(&**source, kube::Error::Api(status) if (400..500).contains(&status.code)))
+    }
+
     /// Whether the API refuses the object for what it says.
     pub(crate) fn is_invalid(&self) -> bool {
         matches!(self, OperatorError::Kube { source, .. }
@@ -135,6 +144,7 @@ impl OperatorError {
             OperatorError::Tls(_) => "tls",
             OperatorError::Waiting(_) => "waiting",
             OperatorError::Missing(_) => "missing",
+            OperatorError::Taken(_) => "taken",
             OperatorError::Machine(_) => "machine",
         }
     }
@@ -179,7 +189,9 @@ impl Classified for OperatorError {
             OperatorError::Agent { .. } | OperatorError::Waiting(_) | OperatorError::Missing(_) => {
                 Class::Retry
             }
-            OperatorError::Parameters { .. } | OperatorError::Tls(_) => Class::Refused,
+            OperatorError::Parameters { .. } | OperatorError::Tls(_) | OperatorError::Taken(_) => {
+                Class::Refused
+            }
             OperatorError::Machine(_) => Class::Bug,
         }
     }

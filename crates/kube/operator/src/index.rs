@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use howdah_blueprint::Settings;
+use howdah_blueprint::{CLUSTER_NAMESPACE_ANNOTATION, Settings};
 use howdah_dcs::kubernetes::differs_by_renewal;
 use k8s_openapi::{
     api::{
@@ -112,6 +112,8 @@ type Place = (Kind, String, String);
 /// All clusters.
 pub(crate) struct Index {
     settings: Settings,
+    /// Secrets of other namespaces are watched, and may be a cluster's.
+    crosses: bool,
     clusters: BTreeMap<ClusterKey, Entry>,
     /// The cluster of each object: its label can change.
     homes: BTreeMap<Place, ClusterKey>,
@@ -128,8 +130,10 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    pub(crate) fn new(settings: Settings) -> Self {
+    /// `all`: all namespaces are watched.
+    pub(crate) fn new(settings: Settings, all: bool) -> Self {
         Index {
+            crosses: all && settings.objects.enable_cross_namespace_secret,
             settings,
             clusters: BTreeMap::new(),
             homes: BTreeMap::new(),
@@ -281,7 +285,7 @@ impl Index {
         let Some(place) = place_of(&object) else {
             return Vec::new();
         };
-        let Some(home) = self.home_of(object.meta()) else {
+        let Some(home) = self.home_of(K::KIND, object.meta()) else {
             return self.remove(&object);
         };
         let mut touched = Vec::new();
@@ -291,11 +295,12 @@ impl Index {
         object.prune();
         let entry = self.clusters.entry(home.clone()).or_default();
         let kept = K::of(&mut entry.objects);
-        let known = kept.get(&place.2);
+        let name = kept_as(&place, &home);
+        let known = kept.get(&name);
         // The mark of a cluster is made of all its objects, and most changes are renewals.
         let is_same = known.is_some_and(|known| object.is_same_to_a_pass(known)) && entry.mark.is_some();
         if known.is_none_or(|known| !is_older(object.meta(), known.meta())) {
-            kept.insert(place.2.clone(), object);
+            kept.insert(name, object);
         }
         self.homes.insert(place, home.clone());
         if !is_same {
@@ -312,8 +317,8 @@ impl Index {
         let known = self
             .homes
             .get(&place)
-            .and_then(|home| self.clusters.get_mut(home))
-            .and_then(|entry| K::of(&mut entry.objects).get(&place.2));
+            .and_then(|home| Some((home, self.clusters.get_mut(home)?)))
+            .and_then(|(home, entry)| K::of(&mut entry.objects).get(&kept_as(&place, home)));
         match known {
             Some(known) if known.meta().uid == object.meta().uid => self.remove_at::<K>(&place),
             _ => Vec::new(),
@@ -325,7 +330,7 @@ impl Index {
             return Vec::new();
         };
         if let Some(entry) = self.clusters.get_mut(&home) {
-            K::of(&mut entry.objects).remove(&place.2);
+            K::of(&mut entry.objects).remove(&kept_as(place, &home));
         }
         vec![home]
     }
@@ -342,10 +347,20 @@ impl Index {
         gone.iter().flat_map(|place| self.remove_at::<K>(place)).collect()
     }
 
-    fn home_of(&self, meta: &ObjectMeta) -> Option<ClusterKey> {
+    /// The namespace of the cluster of a Secret that is in another one.
+    fn elsewhere<'a>(&self, kind: Kind, meta: &'a ObjectMeta) -> Option<&'a String> {
+        let annotations = meta
+            .annotations
+            .as_ref()
+            .filter(|_| kind == Kind::Secret && self.crosses)?;
+        let namespace = annotations.get(CLUSTER_NAMESPACE_ANNOTATION)?;
+        Some(namespace).filter(|namespace| meta.namespace.as_ref() != Some(*namespace))
+    }
+
+    fn home_of(&self, kind: Kind, meta: &ObjectMeta) -> Option<ClusterKey> {
         let name = meta.labels.as_ref()?.get(&self.settings.cluster_name_label)?;
         Some(ClusterKey {
-            namespace: meta.namespace.clone()?,
+            namespace: self.elsewhere(kind, meta).or(meta.namespace.as_ref())?.clone(),
             name: name.clone(),
         })
     }
@@ -390,6 +405,15 @@ fn is_renewal(new: &ConfigMap, known: &ConfigMap) -> bool {
 fn place_of<K: Indexed>(object: &K) -> Option<Place> {
     let meta = object.meta();
     Some((K::KIND, meta.namespace.clone()?, meta.name.clone()?))
+}
+
+/// The name under which a cluster's objects are kept: one of another namespace never takes the place of one of the cluster's own.
+fn kept_as(place: &Place, home: &ClusterKey) -> String {
+    if place.1 == home.namespace {
+        place.2.clone()
+    } else {
+        format!("{}/{}", place.1, place.2)
+    }
 }
 
 /// Whether a version is older than one that is known: answers to writes and events of watches overtake each other.

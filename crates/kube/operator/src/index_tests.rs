@@ -1,7 +1,7 @@
-use howdah_blueprint::Settings;
+use howdah_blueprint::{CLUSTER_NAMESPACE_ANNOTATION, Settings};
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{ConfigMap, Pod, Secret},
+    core::v1::{ConfigMap, Pod, Secret, Service},
 };
 use kube::runtime::watcher::Event;
 use serde::de::DeserializeOwned;
@@ -75,7 +75,7 @@ fn a() -> ClusterKey {
 
 /// A cluster of two whose replica is at `position`, all of whose objects were reported once.
 fn index() -> Index {
-    let mut index = Index::new(Settings::default());
+    let mut index = Index::new(Settings::default(), true);
     index.take(Event::Apply(leader(10, "t1", 1000)));
     index.take(Event::Apply(member("a-0", 11, "running", 1000)));
     index.take(Event::Apply(member("a-1", 12, "running", 1000)));
@@ -196,7 +196,8 @@ fn an_object_belongs_to_the_cluster_of_its_label() {
         object(cluster, "s", version, &json!({"data": {"password": "eA=="}}))
     };
     assert_eq!(names(&index.take(Event::Apply(secret("a", 60)))), ["a"]);
-    assert_eq!(index.seen(&a()).secrets["s"].as_deref(), Some("x"));
+    let known = index.seen(&a()).secrets["s"].clone();
+    assert_eq!(known.map(|login| login.password).as_deref(), Some("x"));
     assert_eq!(names(&index.take(Event::Apply(secret("b", 61)))), ["a", "b"]);
     assert!(index.seen(&a()).secrets.is_empty());
     // The label is gone, and with it the object.
@@ -206,9 +207,52 @@ fn an_object_belongs_to_the_cluster_of_its_label() {
     assert!(index.clusters.keys().all(|key| key.name == "a"));
 }
 
+/// An object in another namespace that says that it belongs to a cluster of this one.
+fn elsewhere<K: Indexed + DeserializeOwned>(name: &str, more: &Value) -> K {
+    let mut made: K = object("a", name, 70, more);
+    let meta = made.meta_mut();
+    meta.namespace = Some("elsewhere".into());
+    let annotation = (CLUSTER_NAMESPACE_ANNOTATION.to_owned(), "default".to_owned());
+    meta.annotations = Some([annotation].into());
+    made
+}
+
+#[test]
+fn an_object_of_another_namespace_never_takes_the_place_of_a_clusters_own() {
+    let password = |text: &str| json!({"data": {"password": text}});
+    let own = |index: &Index| {
+        let login = index.seen(&a()).secrets.get("s").cloned().flatten();
+        login.map(|login| login.password)
+    };
+    let mut settings = Settings::default();
+    for crosses in [false, true] {
+        settings.objects.enable_cross_namespace_secret = crosses;
+        let mut index = Index::new(settings.clone(), true);
+        let secret: Secret = object("a", "s", 60, &password("eA=="));
+        index.take(Event::Apply(secret));
+        index.take(Event::Apply(elsewhere::<Secret>("s", &password("eQ=="))));
+        assert_eq!(own(&index).as_deref(), Some("x"));
+        // Where Secrets may be elsewhere, it is there under its namespace.
+        assert_eq!(index.seen(&a()).secrets.contains_key("elsewhere/s"), crosses);
+        // A Service would be told the superuser's password.
+        index.take(Event::Apply(elsewhere::<Service>(
+            "a",
+            &json!({"spec": {"clusterIP": "10.0.0.66"}}),
+        )));
+        assert!(index.seen(&a()).services.is_empty());
+        index.take(Event::Delete(elsewhere::<Secret>("s", &password("eQ=="))));
+        assert_eq!(own(&index).as_deref(), Some("x"));
+        assert!(!index.seen(&a()).secrets.contains_key("elsewhere/s"));
+    }
+    // Where the other namespace is not watched, its end would not be reported.
+    let mut index = Index::new(settings, false);
+    index.take(Event::Apply(elsewhere::<Secret>("s", &password("eQ=="))));
+    assert!(index.seen(&a()).secrets.is_empty());
+}
+
 #[test]
 fn it_is_complete_when_every_kind_has_been_listed() {
-    let mut index = Index::new(Settings::default());
+    let mut index = Index::new(Settings::default(), true);
     list::<Pod>(&mut index, Vec::new());
     list::<ConfigMap>(&mut index, Vec::new());
     list::<StatefulSet>(&mut index, Vec::new());
@@ -254,7 +298,7 @@ fn a_node_that_is_closed_starts_a_pass_of_the_clusters_on_it() {
         node.metadata.name = Some("n1".into());
         node
     };
-    let mut index = Index::new(Settings::default());
+    let mut index = Index::new(Settings::default(), true);
     let mut pod = member("a-0", 1, "running", 0);
     pod.spec.get_or_insert_default().node_name = Some("n1".into());
     index.take(Event::Apply(pod));

@@ -5,8 +5,8 @@
 //! whether the operator runs or not.
 //!
 //! ```text
-//!   watches (controller.rs) ─► index.rs ─► reconcile.rs: observe.rs ─► howdah-blueprint ─► apply.rs  (objects, Secrets)
-//!                                    │                              ├──► database/ (roles, databases)
+//!   watches (controller.rs) ─► index.rs ─► reconcile.rs: observe.rs ─► howdah-blueprint ─► apply.rs (objects), logins.rs (Secrets)
+//!                                    │                              ├──► database/, rotation.rs (roles, databases, passwords)
 //!                                    │                              └──► agents.rs (configuration, restarts, switchovers)
 //!                                    └─► status and events (report.rs)              cleanup.rs (deletion)
 //! ```
@@ -25,6 +25,10 @@ mod describe;
 mod error;
 mod fence;
 mod index;
+mod known;
+mod lazy;
+mod login;
+mod logins;
 mod meter;
 mod notes;
 mod objects;
@@ -37,14 +41,17 @@ mod prune;
 mod reconcile;
 mod refusals;
 mod report;
+mod rotation;
 mod setup;
+mod sources;
 mod steps;
 mod volumes;
 mod waiting;
+mod windows;
 
 pub use context::postgresql_api;
 pub use controller::Operator;
-pub use definition::{definition_is_served, install_definition};
+pub use definition::{definition_is_served, install_definition, install_team_definition};
 pub use describe::redact;
 pub use error::{OperatorError, kube_text};
 pub use fence::Fence;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use howdah_blueprint::{
-    Names, POSTGRES_CONTAINER, credentials, overruled_env, overruled_sidecar_env, pooler_conflict,
+    POSTGRES_CONTAINER, not_rotated, overruled_env, overruled_sidecar_env, pooler_conflict,
 };
 use howdah_clock::now;
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Secret};
@@ -89,31 +89,56 @@ impl Pass<'_> {
                 "spec.{name}: the operator sets this variable of sidecars itself"
             ));
         }
+        self.observed
+            .skipped
+            .extend(not_rotated(manifest, &self.credentials));
+        if !seen.lazy.is_empty() {
+            self.observed.remarks.push(format!(
+                "{} run the image of before and take the newer one when they start again (enable_lazy_spilo_upgrade)",
+                seen.lazy.join(", ")
+            ));
+        }
+        self.note_window(seen).await;
         self.look_for_certificates().await;
         self.look_for_origin(seen).await;
-        let names = Names(&manifest.name);
-        let of_users = manifest.spec.users.keys().map(|user| names.secret(user));
-        let known: BTreeSet<String> = credentials(manifest, settings)
-            .into_iter()
-            .map(|credential| credential.secret)
+        let name_of = |role: &String| settings.secret_name(&manifest.name, role);
+        let of_users = manifest.spec.users.keys().map(name_of);
+        let known: BTreeSet<String> = self
+            .credentials
+            .iter()
+            .map(|credential| credential.secret.clone())
             .chain(of_users)
-            .chain(
-                settings
-                    .protected_role_names
-                    .iter()
-                    .map(|role| names.secret(role)),
-            )
+            .chain(settings.protected_role_names.iter().map(name_of))
             // The role of a connection pooler that was there before.
-            .chain([names.secret(&settings.pooler.user)])
+            .chain([name_of(&settings.pooler.user)])
             .collect();
         let foreign = seen
             .secrets
             .keys()
-            .filter(|name| name.ends_with(Names::SECRET) && !known.contains(*name));
+            // Those of other namespaces have their own names.
+            .filter(|name| !name.contains('/'))
+            .filter(|name| settings.is_secret_name(&manifest.name, name) && !known.contains(*name));
         for secret in foreign {
             self.observed.remarks.push(format!(
                 "Secret {secret} belongs to no user of the manifest any more: it stays, and so does its role"
             ));
+        }
+    }
+
+    /// A primary whose node is being drained may have to wait for a maintenance window.
+    async fn note_window(&mut self, seen: &Seen) {
+        let Some(leader) = seen.leader() else {
+            return;
+        };
+        let leaves = seen.pods.iter().any(|pod| pod.name == leader.name && pod.leaving);
+        if leaves && !self.window.is_zero() {
+            let minutes = self.window.as_secs().div_ceil(60);
+            let (hours, rest) = (minutes / 60, minutes % 60);
+            let kind = format!("{} leaves its node in the next maintenance window", leader.name);
+            self.observed
+                .remarks
+                .push(format!("{kind}, in {hours} h {rest} min"));
+            self.tell_once(&kind).await;
         }
     }
 
@@ -157,7 +182,8 @@ impl Pass<'_> {
         let Some(clone) = &spec.clone else {
             return;
         };
-        let name = Names(&clone.cluster).secret(&self.context.settings.replication_username);
+        let settings = &self.context.settings;
+        let name = settings.secret_name(&clone.cluster, &settings.replication_username);
         let api = Api::<Secret>::namespaced(self.context.client.clone(), &self.manifest.namespace);
         if matches!(api.get_opt(&name).await, Ok(None)) {
             let why = format!(
@@ -174,6 +200,7 @@ impl Pass<'_> {
     /// comes before the second colon tells troubles apart.
     pub(crate) async fn tell_once(&mut self, trouble: &str) {
         let kind: String = trouble.split(':').take(2).collect();
+        self.troubles.insert(kind.clone());
         if self.memory.troubles.len() < 32 && self.memory.troubles.insert(kind) {
             report::event(self.context, self.manifest, true, "Trouble", trouble).await;
         }

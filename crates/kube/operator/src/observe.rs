@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use howdah_blueprint::{Names, POSTGRES_CONTAINER, Pod, ROLL_ANNOTATION, Settings, remembered_names};
+use howdah_blueprint::{
+    Login, Names, POSTGRES_CONTAINER, Pod, ROLL_ANNOTATION, Settings, lazy_revisions, remembered_names,
+};
 use howdah_dcs::{HowdahMark, View, kubernetes::Layout};
 use howdah_manifest::Manifest;
 use howdah_overview::{MemberOverview, members};
@@ -10,7 +12,7 @@ use howdah_types::Scope;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, StatefulSet},
-        core::v1::{PersistentVolumeClaim, Pod as KubePod, Secret},
+        core::v1::{PersistentVolumeClaim, Pod as KubePod},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -18,6 +20,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use crate::{
+    login::login_of,
     objects::{ClusterKey, Objects},
     refusals::Refusals,
     waiting,
@@ -36,14 +39,16 @@ pub(crate) struct Seen {
     pub(crate) pods: Vec<Pod>,
     pub(crate) view: View,
     pub(crate) rows: Vec<MemberOverview>,
-    /// Passwords of the Secrets with the cluster's labels, by name; `None`: a Secret without one.
-    pub(crate) secrets: BTreeMap<String, Option<String>>,
+    /// What the Secrets with the cluster's labels say, by name; `None`: a Secret without a password.
+    pub(crate) secrets: BTreeMap<String, Option<Login>>,
     /// What the volume claims ask for, by name.
     pub(crate) claims: BTreeMap<String, String>,
     /// The connection poolers, by name.
     pub(crate) poolers: BTreeMap<String, PoolerSeen>,
     /// Why a pod that is missing cannot be made.
     pub(crate) refusal: Option<String>,
+    /// Pods that run an older image until they start again.
+    pub(crate) lazy: Vec<String>,
 }
 
 /// A pooler's pods as they are.
@@ -101,7 +106,7 @@ pub(crate) struct Mark {
     initialize: Option<String>,
     notes: [Vec<String>; 2],
     behind: Option<String>,
-    secrets: BTreeMap<String, Option<String>>,
+    secrets: BTreeMap<String, Option<Login>>,
     claims: BTreeMap<String, String>,
     poolers: BTreeMap<String, PoolerSeen>,
     refusal: Option<String>,
@@ -149,13 +154,13 @@ impl Seen {
     }
 
     /// Whether all objects beside the StatefulSet are there.
-    pub(crate) fn is_whole(&self, cluster: &str) -> bool {
+    pub(crate) fn is_whole(&self, cluster: &str, settings: &Settings) -> bool {
         let names = Names(cluster);
         self.statefulset.is_some()
             && [names.cluster(), names.replica_service()]
                 .iter()
                 .all(|name| self.services.contains_key(name))
-            && [names.primary_budget(), names.critical_budget()]
+            && [settings.primary_budget(cluster), names.critical_budget()]
                 .iter()
                 .all(|name| self.budgets.contains(name))
     }
@@ -304,7 +309,9 @@ pub(crate) fn seen(settings: &Settings, cluster: &ClusterKey, objects: &Objects,
         })
         .collect();
     let set = objects.sets.get(&Names(&cluster.name).cluster());
+    let lazy = set.map(|set| stay(set, &mut pods)).unwrap_or_default();
     Seen {
+        lazy,
         refusal: around.refusals.of(cluster, set, objects.pods.values()),
         statefulset: set.cloned(),
         services,
@@ -316,7 +323,7 @@ pub(crate) fn seen(settings: &Settings, cluster: &ClusterKey, objects: &Objects,
         secrets: objects
             .secrets
             .iter()
-            .map(|(name, secret)| (name.clone(), password_of(secret)))
+            .map(|(name, secret)| (name.clone(), login_of(secret)))
             .collect(),
         claims: objects
             .claims
@@ -329,6 +336,26 @@ pub(crate) fn seen(settings: &Settings, cluster: &ClusterKey, objects: &Objects,
             .map(|(name, deployment)| (name.clone(), PoolerSeen::of(deployment)))
             .collect(),
     }
+}
+
+/// Pods that differ from the newest template in the image alone, where they take it when they start for another reason: they count
+/// as made from it. Returns their names.
+fn stay(set: &StatefulSet, pods: &mut [Pod]) -> Vec<String> {
+    let lazy = lazy_revisions(set);
+    let Some(newest) = Seen::revision(set).filter(|_| !lazy.is_empty()) else {
+        return Vec::new();
+    };
+    let mut out = Vec::new();
+    // One that cannot run is replaced as ever: the newer image may be the cure.
+    let runs = |pod: &Pod| pod.running && pod.trouble.is_none();
+    for pod in pods
+        .iter_mut()
+        .filter(|pod| runs(pod) && pod.revision != newest && lazy.contains(&pod.revision))
+    {
+        pod.revision.clone_from(&newest);
+        out.push(pod.name.clone());
+    }
+    out
 }
 
 /// An object's name and resourceVersion.
@@ -344,14 +371,6 @@ fn version_of(kind: &str, meta: &ObjectMeta) -> String {
 fn generation_of(kind: &str, meta: &ObjectMeta) -> String {
     let name = meta.name.as_deref().unwrap_or_default();
     format!("{kind}/{name}@{}", meta.generation.unwrap_or(0))
-}
-
-/// The password in a Secret.
-pub(crate) fn password_of(secret: &Secret) -> Option<String> {
-    let bytes = secret.data.as_ref()?.get("password")?;
-    // PostgreSQL lets nobody in with an empty one.
-    let text = String::from_utf8(bytes.0.clone()).ok()?;
-    Some(text).filter(|text| !text.is_empty())
 }
 
 /// The size that a claim asks for.

@@ -1,6 +1,6 @@
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use howdah_blueprint::Observed;
+use howdah_blueprint::{Credential, Observed, OtherRoles};
 use howdah_manifest::Manifest;
 
 use crate::{
@@ -26,4 +26,12 @@ pub(crate) struct Pass<'a> {
     /// And the version that is used.
     pub(crate) template_now: u32,
     pub(crate) wake: Wake,
+    /// Troubles that this pass has found.
+    pub(crate) troubles: BTreeSet<String>,
+    /// Roles that do not come from the manifest.
+    pub(crate) others: OtherRoles,
+    /// Roles' Secrets.
+    pub(crate) credentials: Vec<Credential>,
+    /// Time until a primary may be moved for maintenance; zero: it may.
+    pub(crate) window: Duration,
 }

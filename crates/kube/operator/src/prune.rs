@@ -34,10 +34,10 @@ fn containers(all: Vec<ContainerStatus>) -> Vec<ContainerStatus> {
     kept.collect()
 }
 
-/// Of a Secret: its metadata and the password.
+/// Of a Secret: its metadata, who logs in with it, the password, and when that changes.
 pub(crate) fn secret(secret: &mut Secret) {
     if let Some(data) = &mut secret.data {
-        data.retain(|key, _| key == "password");
+        data.retain(|key, _| ["username", "password", "nextRotation"].contains(&key.as_str()));
     }
 }
 

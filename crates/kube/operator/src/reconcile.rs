@@ -1,17 +1,15 @@
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Debug,
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fmt::Debug, net::SocketAddr, time::Duration};
 
 use howdah_blueprint::{
-    Live, Names, Observed, Step, TEMPLATE_VERSION, base_labels, invalid_status, next_step, status,
-    template_version_of,
+    Live, Names, Observed, OtherRoles, PodEnvironment, Step, TEMPLATE_VERSION, base_labels, bound_instances,
+    credentials, invalid_status, next_step, refused_name,
+    sql::{Role, wanted_roles},
+    status, template_version_of,
 };
 use howdah_clock::now;
 use howdah_manifest::{Manifest, ManifestError, Status};
 use howdah_types::{Class, Classified};
+use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{ConfigMap, Pod},
@@ -28,18 +26,20 @@ use serde_json::Value;
 use crate::{
     OperatorError,
     agents::Agents,
-    apply,
+    apply, cleanup,
     configure::Configured,
     context::{Context, DatabaseInput, Failed, selector},
     database::{self, Access},
     index::Indexed,
+    logins::{self, Logins},
     objects::ClusterKey,
     observe::Seen,
     origin,
     pace::{NOW, RESYNC, SOON, UNREPORTED, Wake},
     pass::{ASKED, Pass},
-    poolers, report,
+    poolers, report, sources,
     volumes::{self, Growth},
+    windows::time_to_window,
 };
 
 /// One pass over a cluster.
@@ -54,6 +54,11 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
         manifest.spec.patroni.failsafe_mode.get_or_insert(true);
     }
     let key = ClusterKey::of(&manifest);
+    if let Some(reason) = refused_name(&manifest, &context.settings) {
+        let path = "metadata.name".to_owned();
+        return refuse(context, object, &value, &before, &ManifestError { path, reason }).await;
+    }
+    let bounded = bound_instances(&mut manifest, &context.settings);
     if let Some(error) = manifest
         .needs_other_data()
         .filter(|_| context.seen(&key).is_new())
@@ -74,7 +79,19 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
         template_before: before.template_version,
         template_now: before.template_version,
         wake: Wake::Growing(SOON),
+        troubles: BTreeSet::new(),
+        others: OtherRoles::default(),
+        credentials: Vec::new(),
+        window: time_to_window(&manifest, &context.settings, Timestamp::now()),
     };
+    pass.observed.skipped.extend(bounded);
+    if object.metadata.deletion_timestamp.is_some()
+        && let Some(why) = cleanup::kept(context, object)
+    {
+        // What comes after the second colon changes every day.
+        pass.tell_once(&format!("Deletion: it is held: {why}")).await;
+        pass.observed.remarks.push(why);
+    }
     if let Err(error) = pass.run().await {
         let told = error.in_one_line();
         let again = pass.memory.failed.as_ref().filter(|failed| failed.why == told);
@@ -95,10 +112,14 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
     } else {
         pass.memory.failed = None;
     }
-    let (observed, wake, template) = (pass.observed, pass.wake, pass.template_now);
+    let (observed, wake, template, window) = (pass.observed, pass.wake, pass.template_now, pass.window);
+    let troubles = pass.troubles;
     let after = status(&manifest, &observed, &before, template, &report::timestamp());
     context.meter.phase(&key, &after.phase);
-    let again = pass_after(&observed, memory.unwatched);
+    let mut again = pass_after(&observed, memory.unwatched);
+    if !window.is_zero() && observed.pods.iter().any(|pod| pod.leaving) {
+        again = again.min(window);
+    }
     let changed = *memory.changed.get_or_insert_with(now);
     let written = report::write(context, object, &before, &after).await;
     if let Ok(Some(version)) = written {
@@ -118,7 +139,8 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
     memory.unwritten = 0;
     let is_ready = howdah_blueprint::ready(&after, manifest.generation);
     if is_ready {
-        memory.troubles.clear();
+        // What is still so is not told again.
+        memory.troubles.retain(|kind| troubles.contains(kind));
         memory.announced = None;
     }
     let ended = now();
@@ -181,6 +203,8 @@ async fn refuse(
     memory.changed.get_or_insert_with(now);
     context.remember(&key, memory);
     match report::write(context, object, before, &after).await {
+        // A deletion that is held goes on at a date.
+        Ok(_) if object.metadata.deletion_timestamp.is_some() => Action::requeue(RESYNC),
         Ok(_) => Action::await_change(),
         Err(_) => Action::requeue(SOON),
     }
@@ -214,13 +238,29 @@ impl Pass<'_> {
     async fn run(&mut self) -> Result<(), OperatorError> {
         let (context, manifest) = (self.context, self.manifest);
         let seen = self.look().await?;
+        let (others, unknown) = sources::other_roles(context, manifest).await;
+        self.credentials = credentials(manifest, &context.settings, &others);
+        self.others = others;
         self.note(&seen).await;
-        let passwords = apply::secrets(context, manifest, &seen, self.memory).await?;
+        let mut logins = logins::logins(context, manifest, &seen, &self.credentials, self.memory).await?;
+        self.plan_rotations(&mut logins).await?;
+        let passwords = &logins.passwords;
         self.observed.not_changed = self.not_changed(&seen);
+        for why in unknown.into_iter().chain(logins.failed.clone()) {
+            self.tell_once(&why).await;
+            self.observed.skipped.push(why);
+            self.wake = Wake::Growing(SOON);
+        }
 
-        let agents = Agents::new(context, &seen, &passwords);
+        let agents = Agents::new(context, &seen, passwords);
         // What fails here must not keep anything else from being done: it may be its cure.
-        let configured = self.configure(&seen, &agents, &passwords).await;
+        let configured = self.configure(&seen, &agents, passwords).await;
+        // Without them members would be others: no object is changed, and all else goes on.
+        let (environment, held) = match (sources::environment(context, manifest).await, &seen.statefulset) {
+            (Ok(environment), _) => (environment, None),
+            (Err(error), Some(set)) => (PodEnvironment::default(), Some((error, set.clone()))),
+            (Err(error), None) => return Err(error),
+        };
         let live = Live {
             statefulset: seen.statefulset.clone(),
             bootstrapped: self.observed.initialized,
@@ -231,9 +271,16 @@ impl Pass<'_> {
             hold_replicas: self.hold(&seen),
             major: self.major(),
             template: seen.statefulset.as_ref().map(|set| self.template(set)),
+            environment,
         };
         self.template_now = live.template.unwrap_or(TEMPLATE_VERSION);
-        let statefulset = apply::cluster(context, manifest, &live, &seen, self.memory).await?;
+        let (statefulset, held) = match held {
+            Some((error, set)) => (set, Err(error)),
+            None => (
+                apply::cluster(context, manifest, &live, &seen, self.memory).await?,
+                Ok(()),
+            ),
+        };
 
         let mut grown = Ok(());
         match volumes::growth(manifest, &seen, context.settings.resize_volumes) {
@@ -252,7 +299,7 @@ impl Pass<'_> {
                 self.wake = Wake::Growing(SOON);
             }
         }
-        let database = self.databases(&passwords).await;
+        let database = self.databases(&logins).await;
         // Without a primary, or after a failure, what was found last still holds.
         if let Some(pass) = self.memory.database.as_ref().filter(|_| !self.observed.compared) {
             self.observed.skipped.extend(pass.skipped.iter().cloned());
@@ -271,6 +318,7 @@ impl Pass<'_> {
         }
         self.observed.step = Some(step.clone());
         self.carry_out(&step, &agents).await?;
+        held?;
         configured?;
         grown?;
         poolers?;
@@ -298,7 +346,7 @@ impl Pass<'_> {
         let shrinks = i64::from(wanted) < i64::from(have);
         let revision = Seen::revision(set).unwrap_or_default();
         let acts = !matches!(
-            next_step(wanted, &revision, &seen.pods, &seen.rows),
+            next_step(wanted, &revision, &seen.pods, &seen.rows, self.window.is_zero()),
             Step::Nothing | Step::Wait(_)
         );
         if !shrinks && !acts {
@@ -325,7 +373,7 @@ impl Pass<'_> {
     }
 
     /// Compares roles and databases, if a primary takes writes.
-    async fn databases(&mut self, passwords: &BTreeMap<String, String>) -> Result<(), OperatorError> {
+    async fn databases(&mut self, logins: &Logins) -> Result<(), OperatorError> {
         if !self.context.settings.enable_database_access {
             self.observed.compared = true;
             return Ok(());
@@ -337,13 +385,20 @@ impl Pass<'_> {
         };
         let access = Access {
             address: self.service(&seen)?,
-            passwords,
+            passwords: &logins.passwords,
         };
         if seen.rows.iter().any(|row| row.state.is_copying()) {
             self.observed.copy = database::copying(self.context, &access).await;
             self.wake = Wake::Growing(NOW);
         }
-        self.database(&access, primary.name.clone()).await
+        let wanted = wanted_roles(
+            self.manifest,
+            &self.context.settings,
+            &self.others,
+            &logins.rotated,
+        );
+        self.database(&access, primary.name.clone(), &wanted).await?;
+        self.rotate(&access, &wanted, logins).await
     }
 
     /// The version of the pod template of an existing StatefulSet: as the status says, or, where that was lost, as it looks.
@@ -369,11 +424,17 @@ impl Pass<'_> {
             .map_err(|_| OperatorError::Missing(format!("the Service has no address ('{address}')")))
     }
 
-    async fn database(&mut self, access: &Access<'_>, primary: String) -> Result<(), OperatorError> {
+    async fn database(
+        &mut self,
+        access: &Access<'_>,
+        primary: String,
+        wanted: &[Role],
+    ) -> Result<(), OperatorError> {
         let of = DatabaseInput {
             generation: self.manifest.generation,
             primary,
             passwords: access.passwords.clone(),
+            others: self.others.clone(),
         };
         let fresh = self
             .memory
@@ -385,7 +446,7 @@ impl Pass<'_> {
             Some(pass) => pass,
             None => {
                 let runs = &mut self.observed.version;
-                database::sync(self.context, self.manifest, access, of, runs).await?
+                database::sync(self.context, self.manifest, access, of, wanted, runs).await?
             }
         };
         self.observed.roles = Some(pass.roles);

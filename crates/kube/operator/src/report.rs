@@ -14,8 +14,7 @@ use serde_json::json;
 
 use crate::{
     OperatorError,
-    apply::MANAGER,
-    context::{Context, postgresql_api},
+    context::{Context, MANAGER, postgresql_api},
 };
 
 /// The time in a status.

@@ -11,6 +11,10 @@ pub struct Setup {
     pub settings: Settings,
     /// The namespace that it looks after; `None`: all.
     pub namespace: Option<String>,
+    /// The operator's own namespace, where what the settings name is looked for.
+    pub home: String,
+    /// The teams API may be asked.
+    pub asks_teams: bool,
     /// Takes only clusters whose annotation `acid.zalan.do/controller` is this; empty: only those without one.
     pub controller_id: String,
     /// Passes at a time; 0: as many as there are clusters to work on.
@@ -30,6 +34,8 @@ impl Setup {
         Setup {
             settings,
             namespace: None,
+            home: "default".to_owned(),
+            asks_teams: true,
             controller_id: std::env::var("CONTROLLER_ID").unwrap_or_default(),
             workers: 0,
             nodes: false,

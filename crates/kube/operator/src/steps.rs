@@ -45,7 +45,7 @@ impl Pass<'_> {
             });
         };
         let wanted = self.manifest.spec.number_of_instances;
-        let step = next_step(wanted, &revision, &seen.pods, &seen.rows);
+        let step = next_step(wanted, &revision, &seen.pods, &seen.rows, self.window.is_zero());
         if !matches!(step, Step::Nothing) {
             return step;
         }

@@ -33,7 +33,7 @@ pub enum ClusterCommand {
     Delete(DeleteArgs),
     /// Check manifests without a server
     Lint(LintArgs),
-    /// Print the CustomResourceDefinition
+    /// Print the CustomResourceDefinitions
     Crd,
     /// Print the path of the kubeconfig, for kubectl
     Kubeconfig,

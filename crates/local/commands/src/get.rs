@@ -1,5 +1,5 @@
 use anyhow::Context as _;
-use howdah_blueprint::Names;
+use howdah_blueprint::{Names, Settings};
 use howdah_manifest::Status;
 use k8s_openapi::api::core::v1::{Event, Service};
 use kube::Api;
@@ -80,7 +80,7 @@ async fn addresses(context: &Context, args: &GetArgs, spec: &Value) -> anyhow::R
     };
     println!(
         "Password   kubectl --kubeconfig $(howdah kubeconfig){namespace} get secret {} -o go-template='{{{{.data.password | base64decode}}}}'",
-        names.secret(&user)
+        Settings::default().secret_name(&args.cluster, &user)
     );
     println!(
         "           howdah psql {}{namespace}   asks for none",

@@ -42,9 +42,17 @@ pub(crate) fn shown(name: &str, findings: &[Finding]) -> String {
 }
 
 pub(crate) fn crd() -> anyhow::Result<u8> {
-    let text = document(&howdah_manifest::crd(), "yaml")?;
+    let text = definitions()?.join("---\n");
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(0)
+}
+
+/// The definitions of clusters and of `PostgresTeam`.
+fn definitions() -> anyhow::Result<[String; 2]> {
+    Ok([
+        document(&howdah_manifest::crd(), "yaml")?,
+        document(&howdah_manifest::team_crd(), "yaml")?,
+    ])
 }
 
 pub(crate) fn kubeconfig() -> anyhow::Result<u8> {
@@ -64,4 +72,26 @@ pub(crate) fn kubeconfig() -> anyhow::Result<u8> {
     }
     println!("{}", path.display());
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// With HOWDAH_WRITE=1 the chart's files are written.
+    #[test]
+    fn the_chart_has_the_definitions_that_the_operator_installs() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../charts/howdah/crds");
+        let names = ["postgresqls.yaml", "postgresteams.yaml"];
+        for (name, text) in names.iter().zip(definitions().unwrap()) {
+            let path = folder.join(name);
+            if std::env::var_os("HOWDAH_WRITE").is_some() {
+                std::fs::write(&path, &text).unwrap();
+            }
+            let have = std::fs::read_to_string(&path).unwrap_or_default();
+            assert_eq!(have, text, "{name}: run this test with HOWDAH_WRITE=1");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 use std::{fs, os::unix::process::CommandExt, path::PathBuf, process::Command};
 
 use anyhow::Context as _;
-use howdah_blueprint::Names;
+use howdah_blueprint::{Names, Settings};
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::Api;
 
@@ -28,7 +28,7 @@ pub(crate) async fn psql(args: &PsqlArgs) -> anyhow::Result<u8> {
                 args.cluster
             )
         })?;
-    let secret = names.secret(&args.user);
+    let secret = Settings::default().secret_name(&args.cluster, &args.user);
     let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
     let found = secrets.get_opt(&secret).await.context("reading the Secret")?;
     let found = found.with_context(|| {
@@ -37,13 +37,17 @@ pub(crate) async fn psql(args: &PsqlArgs) -> anyhow::Result<u8> {
             args.user
         )
     })?;
-    let password = found.data.and_then(|mut data| data.remove("password"));
-    let password = password
-        .and_then(|bytes| String::from_utf8(bytes.0).ok())
-        .filter(|password| !password.is_empty())
+    let mut data = found.data.unwrap_or_default();
+    let mut text = |key: &str| {
+        let bytes = data.remove(key)?;
+        String::from_utf8(bytes.0).ok().filter(|text| !text.is_empty())
+    };
+    // Where passwords change, a newer role logs in for the user.
+    let user = text("username").unwrap_or_else(|| args.user.clone());
+    let password = text("password")
         .with_context(|| format!("the Secret {secret} has no password: write one, or delete the Secret"))?;
     let error = Command::new(program()?)
-        .args(["-h", &address, "-p", "5432", "-U", &args.user, "-d", &args.dbname])
+        .args(["-h", &address, "-p", "5432", "-U", &user, "-d", &args.dbname])
         .args(&args.args)
         .env("PGPASSWORD", password)
         // Members sign their certificates themselves: encrypted, and nothing to check.

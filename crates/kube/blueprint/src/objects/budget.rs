@@ -9,6 +9,9 @@ use k8s_openapi::{
 use super::{base_labels, metadata};
 use crate::{Names, Settings};
 
+/// The annotation of budgets that the operator has made.
+pub const BUDGET_ANNOTATION: &str = "howdah.dev/budget";
+
 /// Keeps the primary from being evicted: an eviction waits until leadership has moved.
 pub(super) fn primary(manifest: &Manifest, settings: &Settings) -> PodDisruptionBudget {
     let mut selector = base_labels(&manifest.name, settings);
@@ -27,7 +30,7 @@ pub(super) fn primary(manifest: &Manifest, settings: &Settings) -> PodDisruption
         selector: Some(matching(selector)),
         ..PodDisruptionBudgetSpec::default()
     };
-    budget(manifest, settings, &Names(&manifest.name).primary_budget(), spec)
+    budget(manifest, settings, &settings.primary_budget(&manifest.name), spec)
 }
 
 /// Keeps members that bootstrap or are upgraded.
@@ -64,8 +67,12 @@ fn budget(
     name: &str,
     spec: PodDisruptionBudgetSpec,
 ) -> PodDisruptionBudget {
+    let mut metadata = metadata(manifest, settings, name);
+    // By it a budget of an earlier name is known to be the operator's.
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.insert(BUDGET_ANNOTATION.to_owned(), "true".to_owned());
     PodDisruptionBudget {
-        metadata: metadata(manifest, settings, name),
+        metadata,
         spec: Some(spec),
         status: None,
     }

@@ -3,7 +3,7 @@ use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Secr
 use serde_json::json;
 
 use super::{container::postgres_container, spilo_configuration};
-use crate::{Live, Names, Settings};
+use crate::{Live, PodEnvironment, Settings};
 
 /// The environment of the postgres container, in upstream's order; of two variables with one name (in any case) the
 /// first counts. (Upstream lets the fixed ones win over a manifest, too: they are how the cluster is found.)
@@ -12,7 +12,47 @@ pub(super) fn environment(manifest: &Manifest, settings: &Settings, live: &Live)
     let own = manifest.spec.env.iter().flatten();
     env.extend(own.filter_map(|var| serde_json::from_value::<EnvVar>(var.clone()).ok()));
     env.extend(origin(manifest, settings, live));
+    env.extend(from_configuration(&live.environment));
+    env.extend(buckets(manifest, settings));
     first_wins(env)
+}
+
+/// Variables that the operator's configuration has for every member.
+fn from_configuration(environment: &PodEnvironment) -> Vec<EnvVar> {
+    let (secret, keys) = environment.secret.clone().unwrap_or_default();
+    let mut env: Vec<EnvVar> = keys
+        .iter()
+        .map(|key| with_key(from_secret(key, &secret), key))
+        .collect();
+    env.extend(environment.values.iter().map(|(name, text)| value(name, text)));
+    env
+}
+
+/// Where the image archives and logs. Upstream's: a cluster that is made again with its name gets another place in the bucket.
+fn buckets(manifest: &Manifest, settings: &Settings) -> Vec<EnvVar> {
+    let pods = &settings.pods;
+    let own = format!("/{}", manifest.uid);
+    let mut env = Vec::new();
+    for (name, bucket, scope) in [
+        ("WAL_S3_BUCKET", &pods.wal_s3_bucket, "WAL_BUCKET_SCOPE"),
+        ("WAL_GS_BUCKET", &pods.wal_gs_bucket, "WAL_BUCKET_SCOPE"),
+        (
+            "AZURE_STORAGE_ACCOUNT",
+            &pods.wal_az_storage_account,
+            "WAL_BUCKET_SCOPE",
+        ),
+        ("LOG_S3_BUCKET", &pods.log_s3_bucket, "LOG_BUCKET_SCOPE"),
+    ] {
+        if !bucket.is_empty() {
+            env.push(value(name, bucket));
+            env.push(value(&format!("{scope}_SUFFIX"), &own));
+            env.push(value(&format!("{scope}_PREFIX"), ""));
+        }
+    }
+    if !pods.gcp_credentials.is_empty() {
+        env.push(value("GOOGLE_APPLICATION_CREDENTIALS", &pods.gcp_credentials));
+    }
+    env
 }
 
 /// Variables that say where a new cluster's data comes from. They count only once: those of a cluster that exists stay as
@@ -48,7 +88,10 @@ fn origin(manifest: &Manifest, settings: &Settings, live: &Live) -> Vec<EnvVar> 
             value("CLONE_HOST", host),
             value("CLONE_PORT", "5432"),
             value("CLONE_USER", user),
-            if_there(from_secret("CLONE_PASSWORD", &Names(&clone.cluster).secret(user))),
+            if_there(from_secret(
+                "CLONE_PASSWORD",
+                &settings.secret_name(&clone.cluster, user),
+            )),
         ]);
     }
     if let Some(standby) = &manifest.spec.standby {
@@ -77,7 +120,7 @@ pub fn overruled_env(manifest: &Manifest, settings: &Settings) -> Vec<String> {
 }
 
 fn fixed(manifest: &Manifest, settings: &Settings, live: &Live) -> Vec<EnvVar> {
-    let names = Names(&manifest.name);
+    let secret = |role: &str| settings.secret_name(&manifest.name, role);
     let live_value = |name: &str| {
         let container = postgres_container(live.statefulset.as_ref()?)?;
         let found = container.env.as_ref()?.iter().find(|var| var.name == name)?;
@@ -91,12 +134,9 @@ fn fixed(manifest: &Manifest, settings: &Settings, live: &Live) -> Vec<EnvVar> {
         value("PGUSER_SUPERUSER", &settings.super_username),
         value("KUBERNETES_SCOPE_LABEL", &settings.cluster_name_label),
         value("KUBERNETES_ROLE_LABEL", &settings.pod_role_label),
-        from_secret("PGPASSWORD_SUPERUSER", &names.secret(&settings.super_username)),
+        from_secret("PGPASSWORD_SUPERUSER", &secret(&settings.super_username)),
         value("PGUSER_STANDBY", &settings.replication_username),
-        from_secret(
-            "PGPASSWORD_STANDBY",
-            &names.secret(&settings.replication_username),
-        ),
+        from_secret("PGPASSWORD_STANDBY", &secret(&settings.replication_username)),
         value("PAM_OAUTH2", &settings.pam_configuration),
         value("HUMAN_ROLE", &settings.pam_role_name),
     ];
@@ -180,6 +220,18 @@ fn if_there(mut var: EnvVar) -> EnvVar {
         .and_then(|from| from.secret_key_ref.as_mut());
     if let Some(source) = source {
         source.optional = Some(true);
+    }
+    var
+}
+
+/// A variable from another key of its Secret.
+fn with_key(mut var: EnvVar, key: &str) -> EnvVar {
+    let source = var
+        .value_from
+        .as_mut()
+        .and_then(|from| from.secret_key_ref.as_mut());
+    if let Some(source) = source {
+        source.key = key.to_owned();
     }
     var
 }

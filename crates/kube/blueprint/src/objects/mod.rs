@@ -1,5 +1,6 @@
 //! The Kubernetes objects of a cluster.
 
+mod account;
 mod budget;
 mod container;
 mod environment;
@@ -14,19 +15,17 @@ mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use howdah_manifest::Manifest;
+use howdah_manifest::{GROUP, KIND, Manifest, VERSION};
 use k8s_openapi::{
-    api::{
-        apps::v1::StatefulSet,
-        core::v1::{Secret, Service, ServiceAccount},
-        policy::v1::PodDisruptionBudget,
-        rbac::v1::{RoleBinding, RoleRef, Subject},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    api::{apps::v1::StatefulSet, core::v1::Service, policy::v1::PodDisruptionBudget},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
+use regex::Regex;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use account::service_account;
+pub use budget::BUDGET_ANNOTATION;
 pub use environment::overruled_env;
 pub use howdah_manifest::POSTGRES_CONTAINER;
 pub use pooler::{
@@ -52,6 +51,17 @@ pub struct Live {
     pub major: Option<String>,
     /// The version of the pod template that the cluster was made with. `None`: it is about to be made, with the newest.
     pub template: Option<u32>,
+    /// Variables of every member that the operator's configuration names.
+    pub environment: PodEnvironment,
+}
+
+/// Variables of every member, from a Secret and a ConfigMap that the operator's configuration names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodEnvironment {
+    /// The Secret's name and its keys, each a variable; the Secret is in the cluster's namespace.
+    pub secret: Option<(String, Vec<String>)>,
+    /// The ConfigMap's data.
+    pub values: BTreeMap<String, String>,
 }
 
 /// The objects to apply, in this order. Secrets are made apart: an existing one wins.
@@ -79,50 +89,6 @@ pub fn objects(manifest: &Manifest, settings: &Settings, live: &Live) -> Objects
         critical_budget: budget::critical(manifest, settings),
         statefulset: statefulset::statefulset(manifest, settings, live),
     }
-}
-
-/// A login role's Secret.
-#[must_use]
-pub fn secret(manifest: &Manifest, settings: &Settings, name: &str, role: &str, password: &str) -> Secret {
-    Secret {
-        metadata: metadata(manifest, settings, name),
-        string_data: Some(BTreeMap::from([
-            ("username".to_owned(), role.to_owned()),
-            ("password".to_owned(), password.to_owned()),
-        ])),
-        type_: Some("Opaque".to_owned()),
-        ..Secret::default()
-    }
-}
-
-/// The pods' ServiceAccount of a namespace and the binding to the ClusterRole of the same name.
-#[must_use]
-pub fn service_account(namespace: &str, settings: &Settings) -> (ServiceAccount, RoleBinding) {
-    let name = &settings.pod_service_account_name;
-    let metadata = ObjectMeta {
-        name: Some(name.clone()),
-        namespace: Some(namespace.to_owned()),
-        ..ObjectMeta::default()
-    };
-    let account = ServiceAccount {
-        metadata: metadata.clone(),
-        ..ServiceAccount::default()
-    };
-    let binding = RoleBinding {
-        metadata,
-        role_ref: RoleRef {
-            api_group: "rbac.authorization.k8s.io".into(),
-            kind: "ClusterRole".into(),
-            name: name.clone(),
-        },
-        subjects: Some(vec![Subject {
-            kind: "ServiceAccount".into(),
-            name: name.clone(),
-            namespace: Some(namespace.to_owned()),
-            ..Subject::default()
-        }]),
-    };
-    (account, binding)
 }
 
 /// The labels that select a cluster's objects.
@@ -174,12 +140,47 @@ fn typed_list<T: DeserializeOwned>(values: &[Value]) -> Option<Vec<T>> {
 }
 
 /// Metadata of an object that ends with its cluster.
-fn metadata(manifest: &Manifest, settings: &Settings, name: &str) -> ObjectMeta {
+pub(crate) fn metadata(manifest: &Manifest, settings: &Settings, name: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some(manifest.namespace.clone()),
         labels: Some(full_labels(manifest, settings)),
         annotations: Some(inherited_annotations(manifest, settings)).filter(|all| !all.is_empty()),
+        owner_references: Some(owners(manifest, settings)).filter(|all| !all.is_empty()),
         ..ObjectMeta::default()
     }
+}
+
+/// The owners of a cluster's objects: those of the cluster, and the cluster itself where the configuration says so.
+pub(crate) fn owners(manifest: &Manifest, settings: &Settings) -> Vec<OwnerReference> {
+    let mut owners: Vec<OwnerReference> = typed_list(&manifest.owner_references).unwrap_or_default();
+    // A deletion in the foreground would take the objects of a cluster that is protected.
+    let of = &settings.objects;
+    let is_protected = !of.delete_annotation_date_key.is_empty() || !of.delete_annotation_name_key.is_empty();
+    if of.enable_owner_references && !is_protected && !manifest.uid.is_empty() {
+        // Of an object that several control Kubernetes takes one.
+        owners.iter_mut().for_each(|owner| owner.controller = None);
+        owners.push(OwnerReference {
+            api_version: format!("{GROUP}/{VERSION}"),
+            kind: KIND.to_owned(),
+            name: manifest.name.clone(),
+            uid: manifest.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        });
+    }
+    owners
+}
+
+/// The annotations of a manifest that a StatefulSet or Deployment takes over for a downscaler.
+pub(crate) fn downscaler_annotations(manifest: &Manifest, settings: &Settings) -> BTreeMap<String, String> {
+    let patterns: Vec<Regex> = settings
+        .objects
+        .downscaler_annotations
+        .iter()
+        .filter_map(|pattern| Regex::new(pattern).ok())
+        .collect();
+    let fits = |name: &str| patterns.iter().any(|pattern| pattern.is_match(name));
+    let all = manifest.annotations.iter().filter(|(name, _)| fits(name));
+    all.map(|(name, value)| (name.clone(), value.clone())).collect()
 }

@@ -19,8 +19,9 @@ use k8s_openapi::{
 };
 
 use super::{
+    downscaler_annotations,
     environment::{from_secret, value},
-    image_name, inherited_annotations,
+    image_name, inherited_annotations, owners,
     placement::{apart, tolerations},
     resources::with_defaults_of,
     service::{Exposure, exposed},
@@ -59,14 +60,19 @@ pub struct Pooler {
 struct Wanted<'a> {
     pooler: ConnectionPooler,
     defaults: &'a PoolerSettings,
+    /// The Secret of the role.
+    secret: String,
 }
 
 impl<'a> Wanted<'a> {
     fn of(manifest: &Manifest, settings: &'a Settings) -> Self {
-        Wanted {
+        let mut wanted = Wanted {
             pooler: manifest.spec.connection_pooler.clone().unwrap_or_default(),
             defaults: &settings.pooler,
-        }
+            secret: String::new(),
+        };
+        wanted.secret = settings.secret_name(&manifest.name, &wanted.user());
+        wanted
     }
 
     fn instances(&self) -> u32 {
@@ -173,6 +179,7 @@ fn metadata(manifest: &Manifest, settings: &Settings, role: PoolerRole) -> Objec
         namespace: Some(manifest.namespace.clone()),
         labels: Some(labels(manifest, settings, role)),
         annotations: Some(inherited_annotations(manifest, settings)).filter(|all| !all.is_empty()),
+        owner_references: Some(owners(manifest, settings)).filter(|all| !all.is_empty()),
         ..ObjectMeta::default()
     }
 }
@@ -220,8 +227,13 @@ fn deployment(
     password: &str,
 ) -> Deployment {
     let wanted = Wanted::of(manifest, settings);
+    let mut metadata = metadata(manifest, settings, role);
+    let downscaler = downscaler_annotations(manifest, settings);
+    if !downscaler.is_empty() {
+        metadata.annotations.get_or_insert_default().extend(downscaler);
+    }
     Deployment {
-        metadata: metadata(manifest, settings, role),
+        metadata,
         spec: Some(DeploymentSpec {
             replicas: i32::try_from(wanted.instances()).ok(),
             selector: LabelSelector {
@@ -398,7 +410,7 @@ fn environment(
         number("PGPORT", 5432),
         value("PGUSER", &user),
         value("PGSCHEMA", &wanted.schema()),
-        from_secret("PGPASSWORD", &names.secret(&user)),
+        from_secret("PGPASSWORD", &wanted.secret),
         value(
             "CONNECTION_POOLER_MODE",
             &Wanted::text(wanted.pooler.mode.as_ref(), &wanted.defaults.mode),

@@ -9,7 +9,7 @@ use super::{
     typed, typed_list,
     volumes::{Place, Volumes},
 };
-use crate::{Names, Settings};
+use crate::Settings;
 
 /// The sidecars. Of two with one name the manifest's counts, then the one of `sidecars`, then the one of `sidecar_docker_images`.
 pub(super) fn sidecars(
@@ -90,7 +90,10 @@ fn given(manifest: &Manifest, settings: &Settings) -> Vec<EnvVar> {
         from_field("POD_NAME", "metadata.name"),
         from_field("POD_NAMESPACE", "metadata.namespace"),
         value("POSTGRES_USER", superuser),
-        from_secret("POSTGRES_PASSWORD", &Names(&manifest.name).secret(superuser)),
+        from_secret(
+            "POSTGRES_PASSWORD",
+            &settings.secret_name(&manifest.name, superuser),
+        ),
     ]
 }
 

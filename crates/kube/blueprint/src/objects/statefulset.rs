@@ -21,7 +21,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    base_labels,
+    base_labels, downscaler_annotations,
     environment::environment,
     full_labels, image_name, inherited_annotations, metadata,
     placement::{affinity, tolerations},
@@ -30,7 +30,7 @@ use super::{
     typed, typed_list,
     volumes::{Place, Volumes},
 };
-use crate::{APPLIED_ANNOTATION, Live, Names, Settings, applied_names, remembered_names};
+use crate::{APPLIED_ANNOTATION, Live, Names, Settings, applied_names, bounds::escapes, remembered_names};
 
 /// The newest version of the pod template. A cluster keeps the version that it was made with, until its StatefulSet is made again:
 /// an upgrade of the operator restarts nothing.
@@ -109,7 +109,9 @@ pub(super) fn statefulset(manifest: &Manifest, settings: &Settings, live: &Live)
     let earlier = remembered_names(live.statefulset.as_ref());
     let wrong = manifest.wrong_parameters.keys();
     applied.extend(wrong.filter(|name| earlier.contains(*name)).cloned());
-    metadata.annotations.get_or_insert_default().insert(
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.extend(downscaler_annotations(manifest, settings));
+    annotations.insert(
         APPLIED_ANNOTATION.to_owned(),
         serde_json::json!(applied).to_string(),
     );
@@ -263,7 +265,11 @@ fn container(manifest: &Manifest, settings: &Settings, live: &Live, volumes: &Vo
         ports: Some([8008, 5432, 8080].map(port).to_vec()),
         env: Some(environment(manifest, settings, live)),
         env_from: spec.env_from.as_deref().and_then(typed_list),
-        resources: resources(spec.resources.as_ref(), settings, true),
+        resources: resources(
+            spec.resources.as_ref(),
+            settings,
+            !escapes(manifest, &settings.objects.ignore_resources_limits_annotation_key),
+        ),
         volume_mounts: Some(volumes.mounts(Place::Postgres)),
         liveness_probe: spec
             .liveness_probe

@@ -1,12 +1,21 @@
+mod names;
+mod objects;
 mod pods;
 mod pooler;
+mod rotation;
+mod teams;
 
 use std::collections::BTreeMap;
 
-use howdah_manifest::PROTECTED_ROLES;
+use howdah_manifest::{PROTECTED_ROLES, Window};
 
+use crate::InfrastructureSecret;
+
+pub use objects::ObjectSettings;
 pub use pods::PodSettings;
 pub use pooler::PoolerSettings;
+pub use rotation::RotationSettings;
+pub use teams::TeamSettings;
 
 /// The operator's settings; upstream's defaults (v2) of the keys that are acted on.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +86,20 @@ pub struct Settings {
     pub pods: PodSettings,
     /// What holds for connection poolers.
     pub pooler: PoolerSettings,
+    /// What holds for objects.
+    pub objects: ObjectSettings,
+    /// When passwords change.
+    pub rotation: RotationSettings,
+    /// The people of teams.
+    pub teams: TeamSettings,
+    /// Secrets with robots that every cluster has.
+    pub infrastructure: Vec<InfrastructureSecret>,
+    /// Roles that every owner of a database is a member of.
+    pub additional_owner_roles: Vec<String>,
+    /// When the primaries of clusters that do not say so themselves may be moved for maintenance; always, if empty.
+    pub maintenance_windows: Vec<Window>,
+    /// Maintenance windows count, a manifest's own as well.
+    pub enable_maintenance_windows: bool,
     /// Annotations of Services; a manifest's win.
     pub custom_service_annotations: BTreeMap<String, String>,
     /// A port of every node for primaries unless a manifest says otherwise.
@@ -138,6 +161,13 @@ impl Default for Settings {
             resize_volumes: true,
             pods: PodSettings::default(),
             pooler: PoolerSettings::default(),
+            objects: ObjectSettings::default(),
+            rotation: RotationSettings::default(),
+            teams: TeamSettings::default(),
+            infrastructure: Vec::new(),
+            additional_owner_roles: Vec::new(),
+            maintenance_windows: Vec::new(),
+            enable_maintenance_windows: true,
             custom_service_annotations: BTreeMap::new(),
             enable_master_node_port: false,
             enable_replica_node_port: false,

@@ -53,6 +53,20 @@ pub struct PodSettings {
     pub max_requests: BTreeMap<String, String>,
     /// The memory that is asked for is that which may be used.
     pub set_memory_request_to_limit: bool,
+    /// A Secret beside each cluster whose keys are variables of its members.
+    pub environment_secret: Option<String>,
+    /// A ConfigMap whose data are variables of all members: `NAMESPACE/NAME`, or a name in the operator's namespace.
+    pub environment_configmap: Option<String>,
+    /// Buckets and accounts that members are told; none, if empty.
+    pub wal_s3_bucket: String,
+    /// The same at Google.
+    pub wal_gs_bucket: String,
+    /// The same at Azure.
+    pub wal_az_storage_account: String,
+    /// A file in the members with Google's credentials.
+    pub gcp_credentials: String,
+    /// The bucket for logs.
+    pub log_s3_bucket: String,
 }
 
 impl Default for PodSettings {
@@ -82,6 +96,13 @@ impl Default for PodSettings {
             min_limits: BTreeMap::new(),
             max_requests: BTreeMap::new(),
             set_memory_request_to_limit: false,
+            environment_secret: None,
+            environment_configmap: None,
+            wal_s3_bucket: String::new(),
+            wal_gs_bucket: String::new(),
+            wal_az_storage_account: String::new(),
+            gcp_credentials: String::new(),
+            log_s3_bucket: String::new(),
         }
     }
 }

@@ -1,19 +1,24 @@
 //! The SQL that makes a cluster's roles and databases what the manifest says.
 //!
-//! It only adds: roles, databases and memberships are never dropped, since what is missing from a manifest may have been
-//! made by another client, and data with it.
+//! It only adds: roles, databases and memberships are not dropped, since what is missing from a manifest may have been
+//! made by another client, and data with it. The exceptions are roles that a rotation has replaced, and those of people who have
+//! left, which are renamed.
 
 mod databases;
+mod people;
 mod pooler;
 mod prepared;
 mod roles;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use databases::databases;
+pub use people::leavers;
 pub use pooler::{LOOKUP_BODY, LOOKUP_SETTING, LookupFacts, lookup};
 pub use prepared::{DatabaseFacts, prepared_database, prepared_roles};
-pub use roles::{Role, more_rights, passed_over, roles, wanted_roles};
+pub use roles::{Role, impossible_memberships, more_rights, roles, withheld};
+pub use wanted::{dated_role, passed_over, wanted_roles};
 
 /// One statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +40,10 @@ pub struct RoleFacts {
     pub member_of: BTreeSet<String>,
     /// The password in its Secret is the one that is set.
     pub password_matches: bool,
+    /// Some password is set.
+    pub has_password: bool,
+    /// Parameters of the role, as the server shows them.
+    pub parameters: BTreeMap<String, String>,
 }
 
 /// What a cluster has.

@@ -28,6 +28,7 @@ pub fn prepared_roles(manifest: &Manifest) -> Vec<Role> {
         if !is_database_name(&name) {
             continue;
         }
+        let first = out.len();
         let schemas = database.schemas();
         let all: Vec<&str> = schemas.keys().map(String::as_str).collect();
         roles_of(&name, ADMIN, database.default_users, &search_path(&all), &mut out);
@@ -43,6 +44,10 @@ pub fn prepared_roles(manifest: &Manifest) -> Vec<Role> {
                     &mut out,
                 );
             }
+        }
+        let space = database.secret_namespace.filter(|space| !space.is_empty());
+        for role in out.iter_mut().skip(first) {
+            role.secret_namespace.clone_from(&space);
         }
     }
     out
@@ -73,6 +78,7 @@ fn roles_of(prefix: &str, admin: &str, users: bool, path: &str, out: &mut Vec<Ro
                 owner.clone()
             }),
             search_path: Some(path.to_owned()),
+            ..Role::default()
         });
     }
     if !users {
@@ -90,6 +96,7 @@ fn roles_of(prefix: &str, admin: &str, users: bool, path: &str, out: &mut Vec<Ro
                 owner.clone()
             }),
             search_path: Some(path.to_owned()),
+            ..Role::default()
         });
     }
 }

@@ -1,5 +1,9 @@
 //! The keys of upstream's configuration, in both of its forms, and what each does.
 
+#[cfg(test)]
+mod about;
+mod objects;
+mod roles;
 mod values;
 
 use std::net::SocketAddr;
@@ -37,8 +41,12 @@ const fn key(group: &'static str, name: &'static str, act: Act) -> Key {
     Key { group, name, act }
 }
 
-/// Keys that are acted on.
-pub(crate) const KEYS: &[Key] = &[
+/// The keys that are acted on.
+pub(crate) fn keys() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().chain(objects::KEYS).chain(roles::KEYS)
+}
+
+const KEYS: &[Key] = &[
     key("", "docker_image", |said, v| {
         set(&mut said.settings.docker_image, text(v)?)
     }),
@@ -172,15 +180,6 @@ pub(crate) const KEYS: &[Key] = &[
     }),
     key("debug", "enable_database_access", |said, v| {
         set(&mut said.settings.enable_database_access, boolean(v)?)
-    }),
-    key("teams_api", "pam_role_name", |said, v| {
-        set(&mut said.settings.pam_role_name, text(v)?)
-    }),
-    key("teams_api", "pam_configuration", |said, v| {
-        set(&mut said.settings.pam_configuration, text(v)?)
-    }),
-    key("teams_api", "protected_role_names", |said, v| {
-        set(&mut said.settings.protected_role_names, list(v)?)
     }),
     key("", "enable_spilo_wal_path_compat", |said, v| {
         set(&mut said.settings.pods.enable_spilo_wal_path_compat, boolean(v)?)
@@ -475,63 +474,20 @@ pub(crate) const WITHOUT_EFFECT: &[&str] = &[
     "enable_load_balancer",
     "enable_readiness_probe",
     "ignored_annotations",
+    "cluster_domain",
+    "master_pod_move_timeout",
+    "enable_finalizers",
+    "aws_region",
+    "debug_logging",
 ];
 
 /// Keys of upstream that are not acted on yet.
 pub(crate) const NOT_YET: &[&str] = &[
-    "enable_lazy_spilo_upgrade",
-    "enable_team_id_clustername_prefix",
     "etcd_host",
-    "enable_maintenance_windows",
-    "maintenance_windows",
-    "min_instances",
-    "max_instances",
-    "ignore_instance_limits_annotation_key",
-    "ignore_resources_limits_annotation_key",
-    "additional_owner_roles",
-    "enable_password_rotation",
-    "password_rotation_interval",
-    "password_rotation_user_retention",
     "major_version_upgrade_mode",
     "major_version_upgrade_team_allow_list",
     "minimal_major_version",
     "target_major_version",
-    "enable_owner_references",
-    "pod_service_account_definition",
-    "pod_service_account_role_binding_definition",
-    "pdb_name_format",
-    "secret_name_template",
-    "cluster_domain",
-    "oauth_token_secret_name",
-    "infrastructure_roles_secret_name",
-    "infrastructure_roles_secrets",
-    "downscaler_annotations",
-    "delete_annotation_date_key",
-    "delete_annotation_name_key",
-    "pod_environment_configmap",
-    "pod_environment_secret",
-    "master_pod_move_timeout",
-    "enable_cross_namespace_secret",
-    "enable_finalizers",
-    "wal_s3_bucket",
-    "wal_gs_bucket",
-    "gcp_credentials",
-    "wal_az_storage_account",
-    "log_s3_bucket",
-    "irsa_role_arn",
-    "aws_region",
-    "debug_logging",
-    "enable_teams_api",
-    "teams_api_url",
-    "team_api_role_configuration",
-    "enable_team_superuser",
-    "team_admin_role",
-    "enable_admin_role_for_users",
-    "postgres_superuser_teams",
-    "enable_postgres_team_crd",
-    "enable_postgres_team_crd_superusers",
-    "enable_team_member_deprecation",
-    "role_deletion_suffix",
 ];
 
 /// How keys that are not acted on yet begin.
@@ -570,15 +526,71 @@ pub(crate) fn with_port(port: Option<u16>) -> SocketAddr {
 mod tests {
     use super::*;
 
+    /// With HOWDAH_WRITE=1 the page is written.
+    #[test]
+    fn the_page_has_every_key_and_what_becomes_of_it() {
+        use std::fmt::Write as _;
+
+        let mut text = String::from(
+            "# The operator's configuration\n\n\
+             Every key of the old operator, by its group in an `OperatorConfiguration`; in a ConfigMap the groups vanish. \
+             The table is written from the operator's own (`operate/src/keys`). Changes take effect within 15 seconds, without \
+             a restart. Lists and maps are written with commas in a ConfigMap: `a,b` and `a:b,c:d`.\n\n\
+             A wrong value ends the start with its reason; at run time the last configuration stays in effect, and the log says \
+             why. Keys that are unknown, without effect or not acted on yet are named in the log.\n",
+        );
+        let mut named: Vec<&str> = Vec::new();
+        for group in [""].iter().chain(GROUPS) {
+            let all: Vec<_> = about::ABOUT.iter().filter(|about| about.0 == *group).collect();
+            let later = about::GROUPS_NOT_YET.iter().find(|about| about.0 == *group);
+            let title = if group.is_empty() { "no group" } else { group };
+            write!(text, "\n## {title}\n\n").unwrap();
+            if let Some((_, why)) = later {
+                writeln!(text, "{why}").unwrap();
+                continue;
+            }
+            text.push_str("| key | unless set | | |\n|---|---|---|---|\n");
+            for (_, name, default, what) in all {
+                named.push(name);
+                let default = if default.is_empty() {
+                    String::new()
+                } else {
+                    format!("`{default}`")
+                };
+                let acted = keys().find(|key| key.name == *name);
+                if let Some(key) = acted {
+                    assert_eq!(key.group, *group, "{name}");
+                }
+                let becomes = match (acted.is_some(), WITHOUT_EFFECT.contains(name)) {
+                    (true, _) => "acted on",
+                    (false, true) => "without effect",
+                    (false, false) => "not yet",
+                };
+                writeln!(text, "| `{name}` | {default} | {becomes} | {what} |").unwrap();
+            }
+        }
+        named.sort_unstable();
+        let mut all: Vec<&str> = keys().map(|key| key.name).collect();
+        all.extend(WITHOUT_EFFECT.iter().chain(NOT_YET));
+        all.sort_unstable();
+        assert_eq!(named, all);
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../docs/configuration.md");
+        if std::env::var_os("HOWDAH_WRITE").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let have = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(have, text, "run this test with HOWDAH_WRITE=1");
+    }
+
     #[test]
     fn every_key_is_in_one_list() {
-        let mut all: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+        let mut all: Vec<&str> = keys().map(|key| key.name).collect();
         all.extend(WITHOUT_EFFECT.iter().chain(NOT_YET));
         let count = all.len();
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), count);
-        for key in KEYS {
+        for key in keys() {
             assert!(
                 key.group.is_empty() || GROUPS.contains(&key.group),
                 "{}",

@@ -86,6 +86,18 @@ pub(super) fn object_name(name: String) -> Result<String, String> {
     }
 }
 
+/// `NAMESPACE/NAME`, or a name.
+pub(super) fn object_reference(text: String) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    if parts.len() > 2 || parts.iter().any(|part| part.is_empty()) {
+        return Err(format!("'{text}' is neither NAME nor NAMESPACE/NAME"));
+    }
+    parts
+        .iter()
+        .try_for_each(|part| object_name((*part).to_owned()).map(drop))?;
+    Ok(text)
+}
+
 /// The name of a role: part of the names of Secrets.
 pub(super) fn role(name: String) -> Result<String, String> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';

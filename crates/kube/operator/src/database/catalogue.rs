@@ -5,10 +5,13 @@ use howdah_blueprint::sql::{Catalogue, DatabaseFacts, LOOKUP_BODY, LOOKUP_SETTIN
 use super::{connect::Session, scram};
 use crate::OperatorError;
 
+/// Lists come as JSON: a name or a value may have any letter in it, a line break too.
 const ROLES: &str = "SELECT r.rolname, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, \
      r.rolreplication, r.rolbypassrls, r.rolpassword, \
-     (SELECT string_agg(g.rolname, E'\\n') FROM pg_catalog.pg_auth_members m \
-       JOIN pg_catalog.pg_authid g ON g.oid = m.roleid WHERE m.member = r.oid) \
+     (SELECT json_agg(g.rolname)::text FROM pg_catalog.pg_auth_members m \
+       JOIN pg_catalog.pg_authid g ON g.oid = m.roleid WHERE m.member = r.oid), \
+     (SELECT to_json(d.setconfig)::text FROM pg_catalog.pg_db_role_setting d \
+       WHERE d.setrole = r.oid AND d.setdatabase = 0) \
      FROM pg_catalog.pg_authid r";
 
 /// The flags in the order of the query's columns, after the name.
@@ -32,6 +35,7 @@ pub(super) async fn cluster(
         let column = |index: usize| row.get(index).and_then(Clone::clone).unwrap_or_default();
         let name = column(0);
         let stored = column(8);
+        let has_password = !stored.is_empty();
         let password_matches = match passwords.get(&name) {
             Some(password) => scram::matches(stored, password.clone()).await?,
             None => false,
@@ -45,8 +49,14 @@ pub(super) async fn cluster(
                     .filter(|(index, _)| column(index + 1) == "t")
                     .map(|(_, flag)| (*flag).to_owned())
                     .collect(),
-                member_of: column(9).lines().map(str::to_owned).collect(),
+                member_of: list(&column(9)).into_iter().collect(),
                 password_matches,
+                has_password,
+                parameters: list(&column(10))
+                    .iter()
+                    .filter_map(|line| line.split_once('='))
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect(),
             },
         );
     }
@@ -57,6 +67,11 @@ pub(super) async fn cluster(
         .await?;
     out.databases = pairs(databases);
     Ok(out)
+}
+
+/// A list of texts, as JSON.
+fn list(text: &str) -> Vec<String> {
+    serde_json::from_str(text).unwrap_or_default()
 }
 
 /// Schemas and extensions of the database that the session is in.

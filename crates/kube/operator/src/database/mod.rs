@@ -7,12 +7,14 @@ mod scram;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use howdah_blueprint::{
-    pooler_schema, pooler_user,
-    sql::{self, Statement},
+    Login, outdated, pooler_schema, pooler_user,
+    sql::{self, Role, Statement},
 };
 use howdah_clock::now;
 use howdah_http::timeout_at;
 use howdah_manifest::Manifest;
+use howdah_pgconf::{sql_identifier, sql_literal};
+use jiff::Timestamp;
 
 use crate::{
     OperatorError,
@@ -36,6 +38,7 @@ pub(crate) async fn sync(
     manifest: &Manifest,
     access: &Access<'_>,
     of: DatabaseInput,
+    wanted: &[Role],
     runs: &mut Option<String>,
 ) -> Result<Arc<DatabasePass>, OperatorError> {
     let settings = &context.settings;
@@ -44,8 +47,12 @@ pub(crate) async fn sync(
     *runs = Some(version.clone());
     // A commit here must not wait for a standby that is away.
     session.run("SET synchronous_commit = 'local'").await?;
-    let wanted = sql::wanted_roles(manifest, settings);
-    let have = catalogue::cluster(&session, access.passwords).await?;
+    let mut have = catalogue::cluster(&session, access.passwords).await?;
+    let leaving = sql::leavers(wanted, &of.others, &have, settings);
+    if !leaving.is_empty() {
+        carry_out(&session, manifest, &leaving).await?;
+        have = catalogue::cluster(&session, access.passwords).await?;
+    }
     let mut verifiers = BTreeMap::new();
     for role in wanted.iter().filter(|role| role.login) {
         let matches = have
@@ -56,22 +63,33 @@ pub(crate) async fn sync(
             verifiers.insert(role.name.clone(), scram::verifier(password.clone()).await?);
         }
     }
-    carry_out(&session, manifest, &sql::roles(&wanted, &have, &verifiers)).await?;
-    let (statements, mut skipped) = sql::databases(manifest, settings, &wanted, &have);
+    let refused = carry_out(&session, manifest, &sql::roles(wanted, &have, &verifiers)).await?;
+    let (statements, mut skipped) = sql::databases(manifest, settings, wanted, &have);
     let made = manifest.spec.databases.len().saturating_sub(skipped.len());
-    skipped.extend(sql::passed_over(manifest, settings));
-    skipped.extend(sql::more_rights(&wanted, &have));
+    skipped.extend(refused);
+    skipped.extend(sql::passed_over(manifest, settings, &of.others));
+    skipped.extend(sql::impossible_memberships(wanted, &have));
+    skipped.extend(sql::withheld(wanted, &have));
+    skipped.extend(sql::more_rights(wanted, &have));
     carry_out(&session, manifest, &statements).await?;
     let prepared = manifest.spec.prepared(&manifest.name);
     for (name, database) in &prepared {
         if !howdah_manifest::is_database_name(name) {
             continue;
         }
-        let inside = open(context, access, name).await?;
-        inside.run("SET synchronous_commit = 'local'").await?;
-        let have = catalogue::database(&inside, &format!("{name}_owner")).await?;
-        let statements = sql::prepared_database(name, database, &have);
-        skipped.extend(carry_out(&inside, manifest, &statements).await?);
+        let prepare = async {
+            let inside = open(context, access, name).await?;
+            inside.run("SET synchronous_commit = 'local'").await?;
+            let have = catalogue::database(&inside, &format!("{name}_owner")).await?;
+            let statements = sql::prepared_database(name, database, &have);
+            carry_out(&inside, manifest, &statements).await
+        };
+        match prepare.await {
+            Ok(refused) => skipped.extend(refused),
+            Err(error) if error.is_passing() => return Err(error),
+            // Its owner may have closed it: that is no reason to leave the others as they are.
+            Err(error) => skipped.push(format!("database {name}: {}", error.in_one_line())),
+        }
     }
     if let Some(user) = pooler_user(manifest, settings) {
         let schema = pooler_schema(manifest, settings);
@@ -135,6 +153,126 @@ async fn lookups(
         ));
     }
     Ok(failed)
+}
+
+/// Gives a role a new password, or makes a newer role that is a member of it. Either way the server takes it before the Secret has it.
+pub(crate) async fn change_password(
+    context: &Context,
+    manifest: &Manifest,
+    access: &Access<'_>,
+    base: Option<&Role>,
+    role: &str,
+    login: &Login,
+) -> Result<(), OperatorError> {
+    let session = open(context, access, "postgres").await?;
+    session.run("SET synchronous_commit = 'local'").await?;
+    let verifier = scram::verifier(login.password.clone()).await?;
+    let have = catalogue::cluster(&session, &BTreeMap::new()).await?;
+    let verifiers = BTreeMap::from([(login.username.clone(), verifier)]);
+    // One that is there may have been made by a role that would be a member of the newer one, with all that it may do.
+    if login.username != role && have.roles.contains_key(&login.username) {
+        return Err(OperatorError::Taken(login.username.clone()));
+    }
+    let mut wanted = base.cloned().unwrap_or_else(|| Role {
+        name: role.to_owned(),
+        ..Role::default()
+    });
+    if login.username == role {
+        // The password alone: all else was compared.
+        wanted.login = true;
+        (wanted.flags, wanted.member_of, wanted.parameters) = (Vec::new(), Vec::new(), BTreeMap::new());
+    } else {
+        wanted = sql::dated_role(&wanted, &login.username);
+        let own = have.roles.get(role).map(|facts| facts.parameters.clone());
+        wanted.parameters.extend(own.unwrap_or_default());
+        wanted.search_path = None;
+    }
+    let statements = sql::roles(std::slice::from_ref(&wanted), &have, &verifiers);
+    if login.username == role {
+        carry_out(&session, manifest, &statements).await?;
+        return Ok(());
+    }
+    // All of it or nothing: a newer role that is there already is not taken over.
+    let texts: Vec<&str> = statements
+        .iter()
+        .map(|statement| statement.sql.as_str())
+        .collect();
+    let what = format!("make role {}", login.username);
+    tracing::info!(cluster = manifest.name, "{what}");
+    session.run_for(&texts.join("; "), &what).await
+}
+
+/// Drops a newer role that was just made, since its Secret could not be written.
+pub(crate) async fn take_back(
+    context: &Context,
+    manifest: &Manifest,
+    access: &Access<'_>,
+    newer: &str,
+) -> Result<(), OperatorError> {
+    let session = open(context, access, "postgres").await?;
+    session.run("SET synchronous_commit = 'local'").await?;
+    let what = format!("drop role {newer}, since its Secret could not be written");
+    tracing::info!(cluster = manifest.name, "{what}");
+    session
+        .run_for(&format!("DROP ROLE {}", sql_identifier(newer)), &what)
+        .await
+}
+
+/// Drops the dated roles of a base that are old enough and have no session here. Returns which of them stay, and why. Only members of
+/// the base that no manifest and no configuration names are dropped.
+pub(crate) async fn drop_outdated(
+    context: &Context,
+    manifest: &Manifest,
+    access: &Access<'_>,
+    base: &str,
+    present: &str,
+    others: &[&str],
+    at: Timestamp,
+) -> Result<Vec<String>, OperatorError> {
+    let session = open(context, access, "postgres").await?;
+    session.run("SET synchronous_commit = 'local'").await?;
+    let rows = session
+        .rows(&format!(
+            "SELECT DISTINCT r.rolname, EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid) \
+                 FROM pg_catalog.pg_roles r JOIN pg_catalog.pg_auth_members m ON m.member = r.oid \
+                 JOIN pg_catalog.pg_roles b ON b.oid = m.roleid WHERE b.rolname = {}",
+            sql_literal(base)
+        ))
+        .await?;
+    let all: Vec<(String, bool)> = rows
+        .into_iter()
+        .filter_map(|row| {
+            let mut row = row.into_iter();
+            let (name, is_used) = (row.next()??, row.next()??);
+            Some((name, is_used == "t"))
+        })
+        .collect();
+    let names: Vec<&str> = all
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| *name == present || !others.contains(name))
+        .collect();
+    let mut kept = Vec::new();
+    for name in outdated(base, present, &names, &context.settings, at) {
+        if all.iter().any(|(other, is_used)| other == name && *is_used) {
+            kept.push(format!(
+                "role {name} is old enough to be dropped and stays: it is logged in"
+            ));
+            continue;
+        }
+        let drop = Statement {
+            sql: format!("DROP ROLE {}", sql_identifier(name)),
+            what: format!("drop role {name}, which newer ones have replaced"),
+            optional: true,
+        };
+        let refused = carry_out(&session, manifest, &[drop]).await?;
+        kept.extend(
+            refused
+                .into_iter()
+                .map(|why| format!("role {name} is old enough to be dropped and stays: {why}")),
+        );
+    }
+    Ok(kept)
 }
 
 /// The system identifier of another cluster, by one of its hosts.
