@@ -4,11 +4,17 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test fails by panicking"
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and waits for what other processes do"
 )]
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
+use howdah_clock::now;
 use howdah_testkit::{Sandbox, until};
 use serde_json::Value;
 
@@ -36,18 +42,25 @@ fn password(sandbox: &Sandbox, role: &str) -> String {
     text.trim().to_owned()
 }
 
+fn address(sandbox: &Sandbox, service: &str) -> String {
+    let path = "jsonpath={.spec.clusterIP}";
+    let address = sandbox.kubectl(&["get", "service", service, "-o", path]).unwrap();
+    address.trim().to_owned()
+}
+
 /// One statement through a pooler, as a client sends it.
 fn through(sandbox: &Sandbox, service: &str, database: &str, statement: &str) -> Result<String, String> {
-    let address = sandbox
-        .kubectl(&["get", "service", service, "-o", "jsonpath={.spec.clusterIP}"])
-        .map_err(|error| error.to_string())?;
+    let (address, password) = (address(sandbox, service), password(sandbox, "app"));
+    at(&address, &password, database, statement)
+}
+
+fn at(address: &str, password: &str, database: &str, statement: &str) -> Result<String, String> {
     let output = Command::new("psql")
         .args(["-qXAt", "-c", statement])
         .arg(format!(
-            "host={} user=app dbname={database} sslmode=require connect_timeout=5",
-            address.trim()
+            "host={address} user=app dbname={database} sslmode=require connect_timeout=5"
         ))
-        .env("PGPASSWORD", password(sandbox, "app"))
+        .env("PGPASSWORD", password)
         .output()
         .unwrap();
     if output.status.success() {
@@ -81,6 +94,24 @@ async fn clients_reach_primary_and_replicas_through_poolers() {
     assert!(stolen.contains("permission denied"), "{stolen}");
     let deployments = sandbox.kubectl(&["get", "deployments"]).unwrap();
     assert!(deployments.contains("1/1"), "{deployments}");
+
+    // Metrics, by the names that the exporter for PgBouncer has.
+    let address = sandbox
+        .kubectl(&[
+            "get",
+            "pods",
+            "-l",
+            &format!("connection-pooler={primary}"),
+            "-o",
+            "jsonpath={.items[0].status.podIP}",
+        ])
+        .unwrap();
+    let page = http(address.trim(), 9127, "/metrics");
+    assert!(page.contains("\npgbouncer_up 1\n"), "{page}");
+    let pooled = page
+        .lines()
+        .find(|line| line.starts_with("pgbouncer_stats_sql_transactions_pooled_total{database=\"app\"}"));
+    assert!(pooled.is_some_and(|line| !line.ends_with(" 0")), "{page}");
 
     // A switchover, and a pooler's pod that ends: the next statements get through.
     sandbox.run(&["switchover", NAME, "--force"]).unwrap();
@@ -169,6 +200,152 @@ async fn clients_reach_primary_and_replicas_through_poolers() {
     .await
     .unwrap();
     assert_eq!(sandbox.processes(), Vec::<i32>::new());
+}
+
+/// A page of an HTTP server, with its head.
+fn http(host: &str, port: u16, path: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect((host, port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// What a writer has seen.
+#[derive(Default)]
+struct Written {
+    acknowledged: Vec<u32>,
+    errors: u32,
+    longest_gap: Duration,
+}
+
+/// Writes rows through the pooler until `stop`, each in a session of its own, with the password that the Secret has.
+fn write_rows(sandbox: &Sandbox, first: u32, stop: &AtomicBool) -> Written {
+    let mut written = Written::default();
+    let (mut last, mut row) = (now(), first);
+    let address = address(sandbox, &format!("{NAME}-pooler"));
+    let mut known = password(sandbox, "app");
+    while !stop.load(Ordering::Relaxed) {
+        match at(&address, &known, "app", &format!("INSERT INTO w VALUES ({row})")) {
+            Ok(_) => {
+                written.acknowledged.push(row);
+                written.longest_gap = written.longest_gap.max(last.until(now()));
+                last = now();
+            }
+            Err(error) => {
+                written.errors += 1;
+                if error.contains("password authentication failed")
+                    || error.contains("SASL authentication failed")
+                {
+                    known = password(sandbox, "app");
+                }
+            }
+        }
+        // One whose answer was lost may have been written.
+        row += 1;
+    }
+    written
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_through_a_pooler_is_there_whatever_is_done() {
+    let sandbox = Sandbox::start().unwrap();
+    let pooled = "  enableConnectionPooler: true\n  connectionPooler:\n    numberOfInstances: 2\n  usersWithInPlaceSecretRotation: [app]\n";
+    sandbox.apply(&manifest(pooled)).unwrap();
+    let service = format!("{NAME}-pooler");
+    until("the pooler takes connections", SOON, async || {
+        through(
+            &sandbox,
+            &service,
+            "app",
+            "CREATE TABLE IF NOT EXISTS w (n int PRIMARY KEY)",
+        )
+        .is_ok()
+    })
+    .await
+    .unwrap();
+    let stop = AtomicBool::new(false);
+    let done = std::thread::scope(|scope| {
+        let (sandbox, stop) = (&sandbox, &stop);
+        let start = |n: u32| scope.spawn(move || write_rows(sandbox, n * 1_000_000, stop));
+        let writers: Vec<_> = (0..3).map(start).collect();
+        let writes_again = |what: &str| {
+            let begun = now();
+            while through(sandbox, &service, "app", "SELECT 1").is_err() {
+                assert!(now() < begun + SOON, "no statement gets through after {what}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        };
+        sandbox.run(&["switchover", NAME, "--force"]).unwrap();
+        writes_again("a switchover");
+        sandbox
+            .kubectl(&["rollout", "restart", &format!("deployment/{service}")])
+            .unwrap();
+        sandbox
+            .kubectl(&[
+                "rollout",
+                "status",
+                &format!("deployment/{service}"),
+                "--timeout=60s",
+            ])
+            .unwrap();
+        writes_again("a rollout");
+        let more = manifest(pooled).replace("    app: []\n", "    app: []\n    another: []\n");
+        sandbox.apply(&more).unwrap();
+        writes_again("another role");
+        let before = password(sandbox, "app");
+        let secret = format!("app.{NAME}.credentials.postgresql.acid.zalan.do");
+        let due = r#"{"stringData":{"nextRotation":"2020-01-01T00:00:00Z"}}"#;
+        sandbox
+            .kubectl(&["patch", "secret", &secret, "--type=merge", "-p", due])
+            .unwrap();
+        let begun = now();
+        while password(sandbox, "app") == before {
+            assert!(now() < begun + SOON, "the password has not changed");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        writes_again("another password");
+        stop.store(true, Ordering::Relaxed);
+        writers
+            .into_iter()
+            .map(|writer| writer.join().unwrap())
+            .collect::<Vec<_>>()
+    });
+    let acknowledged: Vec<u32> = done
+        .iter()
+        .flat_map(|written| written.acknowledged.clone())
+        .collect();
+    let rows = through(
+        &sandbox,
+        &service,
+        "app",
+        "SELECT string_agg(n::text, ',') FROM w",
+    )
+    .unwrap();
+    let rows: std::collections::BTreeSet<u32> = rows.split(',').filter_map(|n| n.parse().ok()).collect();
+    let lost: Vec<&u32> = acknowledged.iter().filter(|n| !rows.contains(n)).collect();
+    let gap = done
+        .iter()
+        .map(|written| written.longest_gap)
+        .max()
+        .unwrap_or_default();
+    let errors: u32 = done.iter().map(|written| written.errors).sum();
+    eprintln!(
+        "{} rows acknowledged, {} lost, {errors} errors, longest gap {gap:?}",
+        acknowledged.len(),
+        lost.len()
+    );
+    assert!(
+        lost.is_empty() && acknowledged.len() > 20,
+        "{lost:?} of {}",
+        acknowledged.len()
+    );
 }
 
 #[tokio::test]

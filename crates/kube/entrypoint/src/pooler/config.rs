@@ -14,8 +14,10 @@ pub(super) struct Config {
     password: String,
     schema: String,
     mode: String,
-    listen: String,
-    listen_port: u16,
+    pub(super) listen: String,
+    pub(super) listen_port: u16,
+    /// Where metrics are.
+    pub(super) metrics_port: u16,
     default_size: u32,
     min_size: u32,
     reserve_size: u32,
@@ -90,6 +92,7 @@ impl Config {
             // The sandbox gives each pod a loopback address of its own.
             listen: env.or("HOWDAH_POD_IP", "*").to_owned(),
             listen_port: number(env, "CONNECTION_POOLER_PORT", 5432)?,
+            metrics_port: number(env, "HOWDAH_POOLER_METRICS_PORT", 9127)?,
             default_size,
             min_size: number(env, "CONNECTION_POOLER_MIN_SIZE", 0)?,
             reserve_size: number(env, "CONNECTION_POOLER_RESERVE_SIZE", 0)?,

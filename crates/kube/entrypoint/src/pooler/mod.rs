@@ -1,10 +1,11 @@
 //! A connection pooler's pod: writes PgBouncer's configuration, starts it, and stands above it.
 //!
 //! ```text
-//!   environment ─► config.rs ─► pgbouncer.ini, userlist.txt ─► supervise.rs ─► pgbouncer
+//!   environment ─► config.rs ─► pgbouncer.ini, userlist.txt ─► supervise.rs ─► pgbouncer ─► metrics.rs
 //! ```
 
 mod config;
+mod metrics;
 mod supervise;
 
 use std::{
@@ -34,7 +35,7 @@ pub fn run() -> anyhow::Result<u8> {
     write_private(&files.users(), &config.users())?;
     write_private(&files.ini(), &config.ini(&files, version))?;
     println!("PgBouncer {}.{} from {program}.", version.0, version.1);
-    supervise::run(&program, &files)
+    supervise::run(&program, &files, &config)
 }
 
 /// `PgBouncer`, and its version.

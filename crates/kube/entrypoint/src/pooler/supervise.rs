@@ -7,11 +7,16 @@ use howdah_clock::now;
 use howdah_http::sleep_until;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
+    net::TcpListener,
     process::{Child, Command},
     signal::unix::{SignalKind, signal},
+    sync::watch,
 };
 
-use super::config::Files;
+use super::{
+    config::{Config, Files},
+    metrics::{self, Console},
+};
 
 /// How often the certificate's files are looked at.
 const LOOK: Duration = Duration::from_secs(10);
@@ -19,15 +24,58 @@ const LOOK: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs it until a signal. The exit code is 0 then, and `PgBouncer`'s if it ends by itself.
-pub(super) fn run(program: &str, files: &Files) -> anyhow::Result<u8> {
+pub(super) fn run(program: &str, files: &Files, config: &Config) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("making a runtime")?;
-    runtime.block_on(supervise(program, files))
+    runtime.block_on(supervise(program, files, config))
 }
 
-async fn supervise(program: &str, files: &Files) -> anyhow::Result<u8> {
+async fn supervise(program: &str, files: &Files, config: &Config) -> anyhow::Result<u8> {
+    let (stop, stopped) = watch::channel(false);
+    // Without metrics clients are served all the same.
+    let listener = match listen(config).await {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            println!(
+                "There are no metrics: port {} cannot be listened on: {error}.",
+                config.metrics_port
+            );
+            None
+        }
+    };
+    let console = Console {
+        directory: files.dir.clone(),
+        port: config.listen_port,
+    };
+    let metrics = async {
+        if let Some(listener) = listener {
+            metrics::run(listener, console, stopped).await;
+        }
+    };
+    let pooler = async {
+        let ended = watch_over(program, files).await;
+        stop.send_replace(true);
+        ended
+    };
+    tokio::join!(pooler, metrics).0
+}
+
+async fn listen(config: &Config) -> std::io::Result<TcpListener> {
+    let host = if config.listen == "*" {
+        "::"
+    } else {
+        &config.listen
+    };
+    match TcpListener::bind((host, config.metrics_port)).await {
+        // A machine without IPv6.
+        Err(_) if host == "::" => TcpListener::bind(("0.0.0.0", config.metrics_port)).await,
+        other => other,
+    }
+}
+
+async fn watch_over(program: &str, files: &Files) -> anyhow::Result<u8> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut child = Command::new(program)
