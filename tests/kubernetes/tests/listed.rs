@@ -6,6 +6,7 @@
 fn the_list_has_every_behaviour() {
     let sources = [
         include_str!("objects.rs"),
+        include_str!("shapes.rs"),
         include_str!("configuration.rs"),
         include_str!("operators.rs"),
         include_str!("chart.rs"),
