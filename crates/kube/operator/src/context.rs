@@ -105,7 +105,7 @@ pub(crate) struct Memory {
     pub(crate) passwords: BTreeMap<String, String>,
     /// What the Secrets last said, by their places.
     pub(crate) logins: BTreeMap<String, Login>,
-    /// Secrets in other namespaces that could not be made, by their places: why, and when.
+    /// Secrets that could not be had, by their places: why, and when.
     pub(crate) unmade: BTreeMap<String, (String, BootTime)>,
     /// The restart or switchover that the operator asked for last, and when.
     pub(crate) asked: Option<(Step, BootTime)>,

@@ -35,7 +35,7 @@ pub(crate) struct Logins {
     pub(crate) rotated: BTreeMap<String, String>,
     /// What each Secret says, by its place.
     pub(crate) secrets: BTreeMap<String, Login>,
-    /// Secrets in other namespaces that could not be made, each with the reason.
+    /// Users whose Secret cannot be read, made or changed, each with the reason.
     pub(crate) failed: Vec<String>,
 }
 
@@ -57,7 +57,7 @@ impl Logins {
     }
 }
 
-/// A Secret in another namespace that could not be made is tried again after this time.
+/// A Secret that could not be had is tried again after this time.
 const AGAIN: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Makes the Secrets that are missing, and reads all.
@@ -109,7 +109,7 @@ pub(crate) async fn logins(
     Ok(out)
 }
 
-/// Reads or makes a Secret that the index does not have. One in another namespace that cannot be made is no failure of the pass: the
+/// Reads or makes a Secret that the index does not have. Where that concerns its user alone, a failure is no failure of the pass: the
 /// reason is returned, and it is tried again after a while.
 async fn missing(
     context: &Context,
@@ -180,15 +180,6 @@ async fn read_or_make(
                 next: None,
             },
             (None, Some(known)) => known.clone(),
-            (None, None) if memory.passwords.contains_key(&credential.role) => Login {
-                username: credential.role.clone(),
-                password: memory
-                    .passwords
-                    .get(&credential.role)
-                    .cloned()
-                    .unwrap_or_default(),
-                next: None,
-            },
             (None, None) if credential.is_system() && seen.statefulset.is_some() => {
                 return Err(OperatorError::Missing(format!(
                     "Secret {name} is gone, and with it the password of {}, which the pods have: put the Secret back \

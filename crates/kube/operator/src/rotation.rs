@@ -1,7 +1,7 @@
 //! Passwords that change: the database first, the Secret afterwards.
 //!
-//! Whoever reads the Secret finds what the server takes already. The API is asked before whether it would take the Secret; if it
-//! refuses it afterwards all the same, a role that kept its name gets its old password back, and a newer one is dropped. If the
+//! Whoever reads the Secret finds what the server takes already. The API is asked before whether it would take the Secret; if the
+//! Secret is not written afterwards all the same, a role that kept its name gets its old password back, and a newer one is dropped. If the
 //! operator ends in between, the next one gives a role that kept its name the password of its Secret, and decides again; a newer
 //! role that is there already is left alone, and the next day's is made.
 
@@ -155,10 +155,21 @@ impl Pass<'_> {
         };
         let base = wanted.iter().find(|role| role.name == credential.role);
         let version = version.as_deref();
-        // A Secret that cannot be written must not become known when the server has another password already.
+        // That the Secret cannot be written must be known before the server has another password.
         logins::could_change(context, manifest, credential, &login, version).await?;
         database::change_password(context, manifest, access, base, &credential.role, &login).await?;
         if let Err(error) = logins::change(context, manifest, credential, &login, version).await {
+            // The answer alone may have been lost: what the Secret says now decides. If that cannot be read, nothing is undone, and the
+            // next pass compares.
+            let Ok(now_there) = api.get(name).await else {
+                return Err(error);
+            };
+            if login_of(&now_there)
+                .as_ref()
+                .is_some_and(|there| there.password == login.password)
+            {
+                return Err(error);
+            }
             if login.username == credential.role && is_own {
                 database::change_password(context, manifest, access, base, &credential.role, &before).await?;
             } else if login.username != credential.role {

@@ -16,7 +16,7 @@ use crate::{
 /// The variables of every member that the configuration names.
 ///
 /// # Errors
-/// What it names is not there or cannot be read. Pods that were made without it would be other pods, so nothing is changed then.
+/// What it names is not there or cannot be read. Pods made without it would be other pods, so no object is changed then.
 pub(crate) async fn environment(
     context: &Context,
     manifest: &Manifest,

@@ -15,18 +15,14 @@ use crate::{
 pub(super) async fn roles(context: &Context) -> (Vec<InfrastructureRole>, Vec<String>) {
     let (mut roles, mut notes) = (Vec::<InfrastructureRole>::new(), Vec::new());
     for of in &context.settings.infrastructure {
+        let key = format!("{of:?}");
         let reading = read(context, of);
-        let (found, wrong) = context
-            .known_sources
-            .infrastructure
-            .get(&format!("{of:?}"), age, reading)
-            .await;
+        let (found, wrong) = context.known_sources.infrastructure.get(&key, age, reading).await;
         notes.extend(
             wrong
                 .into_iter()
                 .map(|wrong| format!("infrastructure roles, {wrong}")),
         );
-        let key = format!("{of:?}");
         let found = match found {
             Some(found) => {
                 context.known_sources.robots.lock().insert(key, found.clone());
