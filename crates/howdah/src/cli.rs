@@ -15,7 +15,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 )]
 #[command(
     after_help = "Of 'howdah ctl' these may be written without 'ctl': switchover, failover, restart, reinit, pause, resume, \
-        history.\nCalled as 'patroni' or 'patronictl' (through a symbolic link) it behaves as those do.\n\n\
+        history.\nCalled as 'patroni', 'patronictl', 'wal-g', 'wal-e' or 'envdir' (through a symbolic link) it behaves as those do.\n\n\
         HOWDAH_STATE names the directory of the sandbox: /var/lib/howdah (as root) or ~/.local/state/howdah unless set.\n\n\
         Examples:\n  howdah up --detach\n  howdah apply -f cluster.yaml --wait\n  howdah get acid-minimal-cluster\n  \
         howdah switchover acid-minimal-cluster"
@@ -44,6 +44,19 @@ pub enum Command {
     Operator(howdah_operate::OperatorArgs),
     /// Look at a cluster and change it, with patronictl's commands and output.
     Ctl(howdah_ctl::CtlArgs),
+    /// Backups: list them, make one, restore, delete what is not needed any longer.
+    Backup(howdah_backup_commands::BackupArgs),
+    /// Archive and fetch WAL, as PostgreSQL's archive_command and restore_command.
+    Wal(howdah_backup_commands::WalArgs),
+    /// WAL-G's and WAL-E's command lines.
+    #[command(hide = true, name = "wal-g")]
+    WalG(howdah_backup_commands::WalGArgs),
+    /// Backups by a schedule: an agent starts it, and it ends with its standard input.
+    #[command(hide = true)]
+    BackupSchedule(howdah_backup_commands::ScheduleArgs),
+    /// Run a command with variables from a directory of files.
+    #[command(hide = true)]
+    Envdir(howdah_backup_commands::EnvdirArgs),
     /// Print the completions for a shell.
     #[command(
         after_help = "Example:\n  howdah completions bash > ~/.local/share/bash-completion/completions/howdah"
@@ -140,10 +153,15 @@ pub fn as_called(args: impl Iterator<Item = OsString>, sandbox: &Path) -> Vec<Os
     let subcommand = match name.as_deref() {
         Some("patroni") => Some("agent"),
         Some("patronictl") => Some("ctl"),
+        Some("wal-g" | "wal-e") => Some("wal-g"),
+        Some("envdir") => Some("envdir"),
         Some(_) | None => None,
     };
     let of_ctl = |word: &OsString| SHORT.iter().any(|short| word == *short);
-    if let Some(subcommand) = subcommand {
+    if name.as_deref() == Some("restore_command.sh") {
+        // Spilo's script, which configurations name.
+        args.splice(1..1, ["wal".into(), "get".into()]);
+    } else if let Some(subcommand) = subcommand {
         args.insert(1, subcommand.into());
     } else if args.get(1).is_some_and(of_ctl) {
         args.insert(1, "ctl".into());
@@ -158,6 +176,20 @@ pub fn as_called(args: impl Iterator<Item = OsString>, sandbox: &Path) -> Vec<Os
         }
     }
     howdah_operate::with_double_dashes(args)
+}
+
+/// Whether PostgreSQL may call this as its `restore_command`: it takes exit codes up to 125 for "there is no such file" and
+/// promotes, so that a mistake in the command must not end with one of these. `envdir` stands before any command.
+pub fn is_restore_command(args: &[OsString]) -> bool {
+    let has = |word: &str| args.iter().any(|arg| arg == word);
+    (has("wal") && has("get")) || (has("wal-g") && has("wal-fetch")) || has("envdir")
+}
+
+/// The same for a command line that cannot be read: its words may be misspelled.
+pub fn may_be_restore_command(args: &[OsString]) -> bool {
+    ["wal", "wal-g", "envdir"]
+        .iter()
+        .any(|word| args.iter().any(|arg| arg == word))
 }
 
 #[cfg(test)]
@@ -186,5 +218,10 @@ mod tests {
         }
         let args = called(&["howdah", "list"]);
         assert_eq!(args, ["howdah", "list"]);
+        let args = called(&["/usr/local/bin/wal-e", "wal-push", "f"]);
+        assert_eq!(args, ["/usr/local/bin/wal-e", "wal-g", "wal-push", "f"]);
+        let args = called(&["/scripts/restore_command.sh", "f", "p"]);
+        assert_eq!(args, ["/scripts/restore_command.sh", "wal", "get", "f", "p"]);
+        assert!(is_restore_command(&args));
     }
 }

@@ -18,10 +18,16 @@ use cli::{AgentArgs, Cli, Command};
 use howdah_agent::ConfigFile;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse_from(cli::as_called(
-        std::env::args_os(),
-        &howdah_commands::kubeconfig_of_sandbox(),
-    ));
+    let args = cli::as_called(std::env::args_os(), &howdah_commands::kubeconfig_of_sandbox());
+    let restores = cli::is_restore_command(&args);
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && cli::may_be_restore_command(&args) => {
+            let _ = error.print();
+            return ExitCode::from(255);
+        }
+        Err(error) => error.exit(),
+    };
     let result = match cli.command {
         Command::Agent(args) => agent(&args),
         Command::AgentWorker(args) => worker(args),
@@ -41,6 +47,13 @@ fn main() -> ExitCode {
         Command::Entrypoint(args) => howdah_entrypoint::run(&args),
         Command::Pooler => howdah_entrypoint::run_pooler(),
         Command::Cluster(command) => cluster(command),
+        Command::Backup(args) => archive(|| howdah_backup_commands::run_backup(args)),
+        Command::Wal(args) => archive(|| howdah_backup_commands::run_wal(args)),
+        Command::WalG(args) => archive(|| howdah_backup_commands::run_walg(args)),
+        Command::BackupSchedule(args) => {
+            logging::start("INFO").and_then(|()| howdah_backup_commands::run_schedule(args))
+        }
+        Command::Envdir(args) => howdah_backup_commands::run_envdir(&args),
         Command::Completions { shell } => {
             howdah_guard::end_at_closed_pipes();
             clap_complete::generate(shell, &mut cli::complete(), "howdah", &mut io::stdout());
@@ -53,7 +66,12 @@ fn main() -> ExitCode {
         Err(error) => {
             // The guard has made stderr non-blocking: a full pipe is no reason to panic.
             let _ = writeln!(io::stderr(), "Error: {error:#}");
-            ExitCode::from(howdah_commands::exit_code(&error))
+            let of_archive = error.downcast_ref::<howdah_backup_commands::Failure>();
+            ExitCode::from(match of_archive {
+                Some(failure) if failure.is_final || !restores => failure.code,
+                _ if restores => 255,
+                Some(_) | None => howdah_commands::exit_code(&error),
+            })
         }
     }
 }
@@ -140,6 +158,13 @@ fn cluster(command: howdah_commands::ClusterCommand) -> anyhow::Result<u8> {
         howdah_guard::end_at_closed_pipes();
     }
     howdah_commands::run(command)
+}
+
+/// Commands on an archive print, and say on stderr what went wrong on the way. A connection that the store closes must not end
+/// them, so closed pipes do not either.
+fn archive(work: impl FnOnce() -> anyhow::Result<u8>) -> anyhow::Result<u8> {
+    logging::start("WARNING")?;
+    work()
 }
 
 fn worker(args: AgentArgs) -> anyhow::Result<u8> {

@@ -50,6 +50,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("manifest", &["pgconf", "yaml"]),
     ("blueprint", &["types", "pgconf", "overview", "manifest"]),
     ("spilo", &["pgconf", "config"]),
+    ("backup", &["types", "pgconf"]),
+    ("archive", &["types", "clock", "pgconf", "http", "sql", "backup"]),
+    (
+        "backup-commands",
+        &["types", "clock", "pgconf", "http", "sql", "backup", "archive"],
+    ),
     (
         "postgres",
         &["types", "clock", "proc", "pgconf", "config", "http", "sql"],
@@ -140,6 +146,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "entrypoint",
             "operate",
             "commands",
+            "backup-commands",
             "config",
         ],
     ),

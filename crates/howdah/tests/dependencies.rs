@@ -34,7 +34,20 @@ const LICENCES: &[&str] = &[
 ];
 
 /// Crates that are in the tree in several versions because others ask for them so.
-const SEVERAL: &[&str] = &["base64", "const-oid", "getrandom", "hashbrown", "syn"];
+const SEVERAL: &[&str] = &[
+    "base64",
+    "const-oid",
+    "getrandom",
+    "hashbrown",
+    "syn",
+    // crypto_secretstream and object_store are a generation of RustCrypto apart.
+    "chacha20",
+    "cpufeatures",
+    "crypto-common",
+    "digest",
+    "rand_core",
+    "synstructure",
+];
 
 fn packages(metadata: &Value) -> impl Iterator<Item = &Value> {
     metadata["packages"].as_array().into_iter().flatten()

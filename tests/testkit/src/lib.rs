@@ -9,6 +9,7 @@
 //!   faults.rs  the faults, by name               strike/    how each is made
 //!   disk.rs    a small file system for one member   container.rs  a container of the image, as processes
 //!   link.rs    a network that can be made bad    processes.rs  processes of this machine
+//!   plain.rs   a PostgreSQL without an agent     s3.rs      a real S3 server
 //! ```
 //!
 //! For development only: nothing of the product depends on it.
@@ -22,8 +23,10 @@ mod faults;
 mod lab;
 mod link;
 mod member;
+mod plain;
 mod pods;
 mod processes;
+mod s3;
 mod sandbox;
 mod strike;
 mod verdict;
@@ -38,6 +41,8 @@ pub use faults::{Fault, World};
 pub use lab::{Lab, LabOptions, free_port, howdah_binary, patroni, until};
 pub use link::Link;
 pub use member::{Flavour, Member};
+pub use plain::Plain;
+pub use s3::{S3, S3_KEYS};
 pub use sandbox::Sandbox;
 pub use strike::strike;
 pub use verdict::{Verdict, judge};
