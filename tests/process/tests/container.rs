@@ -83,13 +83,13 @@ async fn what_scripts_of_spilos_users_expect_is_there() {
             ("HUMAN_ROLE", "people"),
             ("HOWDAH_SPILO_OBJECTS", "with-log-tables"),
             ("CALLBACK_SCRIPT", "echo called >>calls"),
-            ("WAL_S3_BUCKET", "backups"),
+            ("LOG_S3_BUCKET", "logs"),
         ],
     )
     .unwrap();
     leads(&container).await;
     assert!(
-        container.log().contains("WAL_S3_BUCKET has no effect"),
+        container.log().contains("LOG_S3_BUCKET has no effect"),
         "{}",
         container.log()
     );
@@ -407,5 +407,109 @@ async fn data_that_cannot_be_had_makes_no_cluster() {
             .contains("SSL_CERTIFICATE is set without SSL_PRIVATE_KEY"),
         "{}",
         container.log()
+    );
+}
+
+/// A directory below a container's root, for its user.
+fn directory(container: &Container, name: &str) -> std::path::PathBuf {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let path = container.path(name);
+    fs::create_dir_all(&path).unwrap();
+    let owner = fs::metadata(&container.root).unwrap();
+    chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn an_archive_of_spilos_variables_feeds_clones_and_standbys() {
+    let lab = store().await;
+    let variables = [("WALG_FILE_PREFIX", "/archive"), ("BACKUP_NUM_TO_RETAIN", "3")];
+    let container = Container::start(&lab, "acid-first", 0, &variables).unwrap();
+    let archive = directory(&container, "/archive");
+    leads(&container).await;
+    let env = container.root.join("run");
+    let listed = || {
+        let mut howdah = Command::new(lab.dir().join("howdah"));
+        let output = howdah
+            .args(["backup", "list"])
+            .env("WALG_FILE_PREFIX", &archive)
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    // The first backup is not waited for until the night.
+    let made = until("there is a backup", PATIENCE, async || {
+        listed().contains("complete")
+    })
+    .await;
+    assert!(made.is_ok(), "{}\n{}\n{env:?}", listed(), container.log());
+    let (client, _) = howdah_testkit::connect(&container.address()).await.unwrap();
+    client
+        .batch_execute("CREATE TABLE a AS SELECT generate_series(1, 1000) AS id")
+        .await
+        .unwrap();
+    let row = client
+        .query_one("SELECT now()::text, pg_sleep(0.01)::text", &[])
+        .await
+        .unwrap();
+    let moment: String = row.get(0);
+    client.batch_execute("INSERT INTO a VALUES (0)").await.unwrap();
+    client.batch_execute("SELECT pg_switch_wal()").await.unwrap();
+    holds(&container, "(SELECT last_archived_wal >= pg_walfile_name(pg_current_wal_lsn() - 16777216) FROM pg_stat_archiver)").await;
+
+    let link =
+        |container: &Container| std::os::unix::fs::symlink(&archive, container.path("/source")).unwrap();
+    let clone = Container::start(
+        &lab,
+        "acid-clone",
+        0,
+        &[
+            ("CLONE_METHOD", "CLONE_WITH_WALE"),
+            ("CLONE_SCOPE", "acid-first"),
+            ("CLONE_WALG_FILE_PREFIX", "/source"),
+            ("CLONE_TARGET_TIME", &moment),
+        ],
+    )
+    .unwrap();
+    link(&clone);
+    leads(&clone).await;
+    holds(&clone, "(SELECT count(*) = 1000 FROM a)").await;
+
+    let standby = Container::start(
+        &lab,
+        "acid-standby",
+        0,
+        &[
+            ("STANDBY_METHOD", "STANDBY_WITH_WALE"),
+            ("STANDBY_WALG_FILE_PREFIX", "/source"),
+        ],
+    )
+    .unwrap();
+    link(&standby);
+    holds(
+        &standby,
+        "pg_is_in_recovery() AND (SELECT count(*) = 1001 FROM a)",
+    )
+    .await;
+
+    // A target that cannot be reached is said, and no cluster is made.
+    let mut never = Container::start(
+        &lab,
+        "acid-never",
+        0,
+        &[
+            ("CLONE_METHOD", "CLONE_WITH_WALE"),
+            ("CLONE_WALG_FILE_PREFIX", "/source"),
+            ("CLONE_SCOPE", "acid-first"),
+            ("CLONE_TARGET_TIME", "2020-01-01 00:00:00+00"),
+        ],
+    )
+    .unwrap();
+    link(&never);
+    never.wait_exit(PATIENCE).await.unwrap();
+    assert!(
+        never.log().contains("before the end of the first backup"),
+        "{}",
+        never.log()
     );
 }

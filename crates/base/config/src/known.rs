@@ -146,6 +146,10 @@ const LOCAL: &[&str] = &[
     "+tags.**",
     "+howdah.notes",
     "+howdah.machine",
+    "+howdah.backups.schedule",
+    "+howdah.backups.keep",
+    "+howdah.backups.env_dir",
+    "+howdah.backups.from_replica",
     "-citus.**",
     "+etcd3.host",
     "+etcd3.hosts",
@@ -261,7 +265,14 @@ fn method_sections(config: &Map<String, Value>) -> Vec<String> {
     let section = |key: &str| config.get(key).and_then(Value::as_object);
     let replica = section("postgresql").map(method_names).unwrap_or_default();
     let bootstrap = section("bootstrap").and_then(|section| section.get("method")?.as_str());
-    let replica = replica.into_iter().map(|name| format!("postgresql.{name}"));
+    // The first member of a standby cluster may be made in other ways.
+    let standby =
+        section("bootstrap").and_then(|section| section.get("dcs")?.get("standby_cluster")?.as_object());
+    let standby = standby.map(method_names).unwrap_or_default();
+    let replica = replica
+        .into_iter()
+        .chain(standby)
+        .map(|name| format!("postgresql.{name}"));
     replica
         .chain(bootstrap.map(|name| format!("bootstrap.{name}")))
         .collect()

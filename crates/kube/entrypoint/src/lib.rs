@@ -77,6 +77,9 @@ fn start() -> anyhow::Result<u8> {
     {
         fs::create_dir_all(parent).with_context(|| format!("{}", parent.display()))?;
     }
+    for directory in &outcome.directories {
+        empty_directory(directory).with_context(|| format!("{}", directory.display()))?;
+    }
     for (path, text) in &outcome.files {
         write_private(path, text)?;
     }
@@ -96,6 +99,18 @@ fn start() -> anyhow::Result<u8> {
     );
     let name = user::named(uid, gid, &home, &facts.run_dir)?;
     become_agent(&path, name)
+}
+
+/// Makes a directory, or takes away the files of an earlier run: a variable that is not set any more must not stay.
+fn empty_directory(directory: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(directory)?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes an empty file where there is none.

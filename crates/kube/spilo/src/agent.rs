@@ -5,8 +5,9 @@ use howdah_pgconf::{Wrong, parameter_error};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Certificates, Choice, Environment, Facts, SpiloError, choose, defaults, hba, libraries, objects, origin,
-    store, variables,
+    Certificates, Choice, Environment, Facts, SpiloError,
+    archive::{Archive, Whose, archive},
+    choose, defaults, hba, libraries, objects, origin, store, variables,
 };
 
 /// The agent's configuration, and how it differs from what was asked for.
@@ -24,6 +25,8 @@ pub struct Outcome {
     pub log_files: Vec<PathBuf>,
     /// Files that the configuration names and that hold passwords: paths and contents.
     pub files: Vec<(PathBuf, String)>,
+    /// Directories of which nothing but these files may remain.
+    pub directories: Vec<PathBuf>,
 }
 
 /// Where a difference is noted: by who asked for the thing.
@@ -68,7 +71,7 @@ pub fn configure(env: &Environment, facts: &Facts) -> Result<Outcome, SpiloError
     if let Some(namespace) = env.get("NAMESPACE").filter(|name| *name != "default") {
         config.insert("namespace".into(), json!(namespace));
     }
-    if let Some(standby) = origin::standby_cluster(env)? {
+    if let Some(standby) = origin::standby_cluster(env, facts, &choice)? {
         config["bootstrap"]["dcs"]["standby_cluster"] = standby;
     }
     let data_dir = config["postgresql"]["data_dir"]
@@ -83,10 +86,24 @@ pub fn configure(env: &Environment, facts: &Facts) -> Result<Outcome, SpiloError
     let log_files = log_files.iter().map(|name| log_directory.join(name)).collect();
     let method = origin::clone(env, facts, &choice, &data_dir)?;
     let mut files = Vec::new();
+    let mut archives: Vec<Archive> = Vec::new();
     if let (Some(method), Some(bootstrap)) = (method, section(&mut config, &["bootstrap"])) {
         bootstrap.extend(method.keys);
         files.extend(method.passfile);
+        archives.extend(method.archive);
     }
+    if let Some(archive) = archive(env, facts, Whose::Standby, choice.major)? {
+        let (name, section) = origin::standby_method(&archive, facts, &choice, &data_dir);
+        config["postgresql"][name] = section;
+        archives.push(archive);
+    }
+    let backups = own_archive(env, facts, &choice, &mut config, &mut archives)?;
+    files.extend(archives.iter().flat_map(Archive::files));
+    // A directory that a user names may have more in it.
+    let directories = archives.into_iter().map(|archive| archive.dir);
+    let directories = directories
+        .filter(|dir| dir.starts_with(&facts.run_dir))
+        .collect();
     let own = match env.get("SPILO_CONFIGURATION") {
         Some(_) => env.mapping("SPILO_CONFIGURATION")?,
         None => env.mapping("PATRONI_CONFIGURATION")?,
@@ -111,18 +128,52 @@ pub fn configure(env: &Environment, facts: &Facts) -> Result<Outcome, SpiloError
         dcs.insert("howdah".into(), json!({"ttl": SHORT_LEASE}));
     }
     adapt(&mut config, facts, &choice, &own, &mut notes);
-    config.insert(
-        "howdah".into(),
-        json!({ "notes": notes.asked, "machine": notes.machine }),
-    );
+    let mut howdah = json!({ "notes": notes.asked, "machine": notes.machine });
+    if let Some(backups) = backups {
+        howdah["backups"] = backups;
+    }
+    config.insert("howdah".into(), howdah);
     Ok(Outcome {
         config,
         choice,
         notes: notes.asked,
         machine: notes.machine,
         files,
+        directories,
         log_files,
     })
+}
+
+/// The cluster's own archive: WAL goes there and comes from there, and backups are made by a schedule.
+fn own_archive(
+    env: &Environment,
+    facts: &Facts,
+    choice: &Choice,
+    config: &mut Map<String, Value>,
+    archives: &mut Vec<Archive>,
+) -> Result<Option<Value>, SpiloError> {
+    let Some(archive) = archive(env, facts, Whose::Own, choice.major)? else {
+        return Ok(None);
+    };
+    config["postgresql"]["parameters"]["archive_command"] = json!(archive.push(facts));
+    config["postgresql"]["recovery_conf"] = json!({"restore_command": archive.get_or_stream(facts)});
+    let bad = |name: &str, reason: String| SpiloError::Bad {
+        name: name.to_owned(),
+        reason,
+    };
+    let keep = env.or("BACKUP_NUM_TO_RETAIN", "5");
+    let keep: u32 = keep
+        .parse()
+        .map_err(|_| bad("BACKUP_NUM_TO_RETAIN", format!("'{keep}' is not a number")))?;
+    let backups = json!({
+        "schedule": env.or("BACKUP_SCHEDULE", "0 1 * * *"),
+        // Spilo's rule: at least so many backups, and at least so many days; never fewer than two.
+        "keep": keep.max(2),
+        "env_dir": archive.dir,
+        "from_replica": env.on("WALG_BACKUP_FROM_REPLICA"),
+    });
+    archives.push(archive);
+    Ok(Some(backups))
 }
 
 /// Seconds; see docs/safety.md for the margins that it leaves.
@@ -441,7 +492,7 @@ mod tests {
     fn what_would_make_other_data_is_not_bootstrapped() {
         for (name, value) in [
             ("CLONE_METHOD", "CLONE_WITH_WALE"),
-            ("STANDBY_WALE_S3_PREFIX", "s3://b"),
+            ("STANDBY_WALG_SSH_PREFIX", "ssh://b"),
         ] {
             let config = configure(&env(&[(name, value)]), &facts()).unwrap().config;
             let method = config["bootstrap"]["method"].as_str().unwrap();
@@ -540,7 +591,82 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_told() {
-        let outcome = configure(&env(&[("WAL_S3_BUCKET", "b")]), &facts()).unwrap();
-        assert!(outcome.notes.iter().any(|note| note.contains("WAL_S3_BUCKET")));
+        let outcome = configure(&env(&[("LOG_S3_BUCKET", "b")]), &facts()).unwrap();
+        assert!(outcome.notes.iter().any(|note| note.contains("LOG_S3_BUCKET")));
+    }
+
+    #[test]
+    fn an_archive_is_written_read_and_kept() {
+        let outcome = configure(
+            &env(&[("WAL_S3_BUCKET", "b"), ("AWS_SECRET_ACCESS_KEY", "s3cret")]),
+            &facts(),
+        )
+        .unwrap();
+        let postgresql = &outcome.config["postgresql"];
+        let push = postgresql["parameters"]["archive_command"].as_str().unwrap();
+        assert!(
+            push.contains("wal push --env-dir") && push.ends_with("\"%p\""),
+            "{push}"
+        );
+        assert!(
+            postgresql["recovery_conf"]["restore_command"]
+                .as_str()
+                .unwrap()
+                .contains("wal get")
+        );
+        let backups = &outcome.config["howdah"]["backups"];
+        assert_eq!(
+            (&backups["schedule"], &backups["keep"]),
+            (&json!("0 1 * * *"), &json!(5))
+        );
+        // Secrets are in files of their own.
+        assert!(
+            !Value::Object(outcome.config.clone())
+                .to_string()
+                .contains("s3cret")
+        );
+        assert!(outcome.files.iter().any(|(_, text)| text == "s3cret\n"));
+        LocalConfig::from_value(&outcome.config, &Places::default(), Path::new("/")).unwrap();
+        assert!(
+            configure(
+                &env(&[("WAL_S3_BUCKET", "b"), ("BACKUP_NUM_TO_RETAIN", "x")]),
+                &facts()
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn a_clone_and_a_standby_begin_with_a_backup() {
+        let clones = [
+            ("CLONE_METHOD", "CLONE_WITH_WALE"),
+            ("CLONE_SCOPE", "old"),
+            ("CLONE_WALE_S3_PREFIX", "s3://b/spilo/old/uid/wal/15"),
+            ("CLONE_TARGET_TIME", "2026-11-25T10:00:00Z"),
+        ];
+        let config = configure(&env(&clones), &facts()).unwrap().config;
+        let section = &config["bootstrap"]["clone_with_wale"];
+        assert!(
+            section["command"]
+                .as_str()
+                .unwrap()
+                .contains("backup restore --env-dir"),
+            "{section}"
+        );
+        assert_eq!(
+            section["recovery_conf"]["recovery_target_time"],
+            "2026-11-25T10:00:00+00:00"
+        );
+        LocalConfig::from_value(&config, &Places::default(), Path::new("/")).unwrap();
+        let config = configure(&env(&[("STANDBY_WALE_S3_PREFIX", "s3://b/x")]), &facts())
+            .unwrap()
+            .config;
+        let standby = &config["bootstrap"]["dcs"]["standby_cluster"];
+        assert!(
+            standby["restore_command"].as_str().unwrap().contains("wal get"),
+            "{standby}"
+        );
+        assert!(config["postgresql"]["bootstrap_standby_with_wale"]["command"].is_string());
+        LocalConfig::from_value(&config, &Places::default(), Path::new("/")).unwrap();
     }
 }

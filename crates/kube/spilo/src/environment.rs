@@ -47,6 +47,12 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
+    /// A variable that is set, if only to nothing.
+    #[must_use]
+    pub fn raw(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     /// A variable, or its default.
     #[must_use]
     pub fn or<'a>(&'a self, name: &str, default: &'a str) -> &'a str {

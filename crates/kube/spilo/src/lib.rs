@@ -1,8 +1,8 @@
 //! Spilo's contract: environment variables in, the agent's configuration out.
 //!
 //! What the image assumes and a plain system lacks (libraries to preload, a locale, the wanted major) is left out or
-//! replaced by the nearest, and every such difference is reported; what an environment asks for and is not there yet
-//! (backups, clones, standby clusters) is reported as well, never ignored in silence.
+//! replaced by the nearest, and every such difference is reported; what an environment asks for and is not there yet is
+//! reported as well, never ignored in silence.
 //!
 //! ```text
 //!   Environment + Facts of the machine ─► version.rs, libraries.rs, hba.rs, store.rs ─► agent.rs ─► Outcome
@@ -11,6 +11,7 @@
 //! Pure: the caller reads the environment and looks at the machine.
 
 mod agent;
+mod archive;
 mod defaults;
 mod environment;
 mod hba;

@@ -5,11 +5,24 @@ use std::path::PathBuf;
 use howdah_pgconf::{Conninfo, pgpass_line};
 use serde_json::{Map, Value, json};
 
-use crate::{Choice, Environment, Facts, SpiloError, objects::quoted, variables};
+use crate::{
+    Choice, Environment, Facts, SpiloError,
+    archive::{Archive, Target, Whose, archive},
+    objects::quoted,
+    variables,
+};
 
 /// The section `standby_cluster` of a cluster that follows another one.
-pub(crate) fn standby_cluster(env: &Environment) -> Result<Option<Value>, SpiloError> {
+pub(crate) fn standby_cluster(
+    env: &Environment,
+    facts: &Facts,
+    choice: &Choice,
+) -> Result<Option<Value>, SpiloError> {
+    let archive = archive(env, facts, Whose::Standby, choice.major)?;
     let Some(host) = env.get("STANDBY_HOST") else {
+        if let Some(archive) = archive {
+            return Ok(Some(from_archive(json!({}), &archive, facts)));
+        }
         for name in ["STANDBY_PORT", "STANDBY_PRIMARY_SLOT_NAME"] {
             if env.get(name).is_some() {
                 return Err(bad(
@@ -24,7 +37,32 @@ pub(crate) fn standby_cluster(env: &Environment) -> Result<Option<Value>, SpiloE
     if let Some(slot) = env.get("STANDBY_PRIMARY_SLOT_NAME") {
         section["primary_slot_name"] = json!(slot);
     }
-    Ok(Some(section))
+    Ok(Some(match archive {
+        Some(archive) => from_archive(section, &archive, facts),
+        None => section,
+    }))
+}
+
+/// The method of a standby cluster's first member that is restored from its archive. Its section is among those of `postgresql`.
+const STANDBY_METHOD: &str = "bootstrap_standby_with_wale";
+
+/// A standby cluster that is fed by an archive, and begins with a backup from it.
+fn from_archive(mut section: Value, archive: &Archive, facts: &Facts) -> Value {
+    section["restore_command"] = json!(archive.get(facts));
+    section["create_replica_methods"] = json!([STANDBY_METHOD, "basebackup"]);
+    section
+}
+
+/// What makes the first member of a standby cluster, as a section of `postgresql`.
+pub(crate) fn standby_method(
+    archive: &Archive,
+    facts: &Facts,
+    choice: &Choice,
+    data_dir: &str,
+) -> (String, Value) {
+    let command = archive.restore(facts, data_dir, choice.major, &Target::default());
+    let section = json!({"command": command, "keep_data": true, "no_leader": true, "no_params": true});
+    (STANDBY_METHOD.to_owned(), section)
 }
 
 /// How a new cluster is bootstrapped from another one.
@@ -33,6 +71,8 @@ pub(crate) struct Method {
     pub(crate) keys: Map<String, Value>,
     /// A password file that it needs, and its text.
     pub(crate) passfile: Option<(PathBuf, String)>,
+    /// The archive that it reads.
+    pub(crate) archive: Option<Archive>,
 }
 
 impl Method {
@@ -40,7 +80,11 @@ impl Method {
         let mut keys = Map::new();
         keys.insert("method".into(), json!(name));
         keys.insert(name.into(), json!({"command": command, "no_params": true}));
-        Method { keys, passfile: None }
+        Method {
+            keys,
+            passfile: None,
+            archive: None,
+        }
     }
 
     /// One that makes nothing and says why. A member of a cluster that exists never comes to it.
@@ -59,7 +103,7 @@ pub(crate) fn clone(
 ) -> Result<Option<Method>, SpiloError> {
     if let Some((variable, what)) = variables::of_other_data(env) {
         let why =
-            format!("{variable} asks {what}: that is not supported yet, and this would be an empty cluster");
+            format!("{variable} asks {what}: that is not supported, and this would be an empty cluster");
         return Ok(Some(Method::refusing("standby_from_backup", &why)));
     }
     let Some(method) = env.get("CLONE_METHOD") else {
@@ -68,8 +112,18 @@ pub(crate) fn clone(
     match method {
         "CLONE_WITH_BASEBACKUP" => {}
         "CLONE_WITH_WALE" | "CLONE_WITH_WALG" => {
-            let why = "CLONE_METHOD asks for data from a backup: that is not supported yet, and this would be an empty cluster";
-            return Ok(Some(Method::refusing("clone_with_wale", why)));
+            let Some(archive) = archive(env, facts, Whose::Clone, choice.major)? else {
+                let why = "CLONE_METHOD asks for data from a backup, and no variable names the archive: set \
+                    CLONE_WAL_S3_BUCKET, CLONE_WALE_S3_PREFIX or the like";
+                return Ok(Some(Method::refusing("clone_with_wale", why)));
+            };
+            let target = Target::of_clone(env);
+            let command = archive.restore(facts, data_dir, choice.major, &target);
+            let mut method = Method::named("clone_with_wale", &command);
+            method.keys["clone_with_wale"]["recovery_conf"] =
+                Value::Object(target.recovery(&archive.get(facts)));
+            method.archive = Some(archive);
+            return Ok(Some(method));
         }
         other => {
             return Err(bad(

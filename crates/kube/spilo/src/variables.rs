@@ -28,9 +28,8 @@ pub struct Variable {
     pub effect: Effect,
 }
 
-const BACKUP: &str = "WAL archiving and base backups";
+const REMOTE: &str = "archives over SSH or Swift";
 const LOGS: &str = "log shipping";
-const OTHER_DATA: &str = "data from a backup";
 const NO_CLOUD: &str = "no cloud is asked for anything";
 
 macro_rules! table {
@@ -77,18 +76,33 @@ pub const VARIABLES: &[Variable] = table! {
     // Another cluster's data
     Acted => "STANDBY_HOST" "STANDBY_PORT" "STANDBY_PRIMARY_SLOT_NAME";
     Acted => "CLONE_METHOD" "CLONE_SCOPE" "CLONE_HOST" "CLONE_PORT" "CLONE_USER" "CLONE_PASSWORD" "CLONE_PGPASS";
-    Data("to follow a backup") => "STANDBY_WALE_S3_PREFIX" "STANDBY_WALE_GS_PREFIX" "STANDBY_WALG_S3_PREFIX"
-        "STANDBY_WALG_GS_PREFIX" "STANDBY_WALG_AZ_PREFIX" "STANDBY_WALG_SSH_PREFIX" "STANDBY_WAL_S3_BUCKET" "STANDBY_WAL_GS_BUCKET"
-        "STANDBY_WAL_GCS_BUCKET" "STANDBY_WAL_SWIFT_BUCKET" "STANDBY_WALE_SWIFT_PREFIX";
-    Details(OTHER_DATA) => "STANDBY_*" "CLONE_*" "USE_PAUSE_AT_RECOVERY_TARGET";
+    Later("a clone that pauses at its target") => "USE_PAUSE_AT_RECOVERY_TARGET";
+    Data("to follow an archive over SSH or Swift") => "STANDBY_WALG_SSH_PREFIX" "STANDBY_WAL_SWIFT_BUCKET" "STANDBY_WALE_SWIFT_PREFIX";
+    Data("for data from an archive over SSH or Swift") => "CLONE_WALG_SSH_PREFIX" "CLONE_WAL_SWIFT_BUCKET" "CLONE_WALE_SWIFT_PREFIX";
+    Acted => "STANDBY_*" "CLONE_*";
     // Backups
-    Later(BACKUP) => "WAL_S3_BUCKET" "WALE_S3_PREFIX" "WALG_S3_PREFIX" "WAL_GS_BUCKET" "WAL_GCS_BUCKET" "WALE_GS_PREFIX"
-        "WALG_GS_PREFIX" "WALG_AZ_PREFIX" "WAL_SWIFT_BUCKET" "WALE_SWIFT_PREFIX" "WALG_SSH_PREFIX" "WALG_FILE_PREFIX";
-    Details(BACKUP) => "BACKUP_SCHEDULE" "BACKUP_NUM_TO_RETAIN" "WAL_RESTORE_TIMEOUT" "WAL_BUCKET_SCOPE_PREFIX"
-        "WAL_BUCKET_SCOPE_SUFFIX" "ENABLE_WAL_PATH_COMPAT" "USE_WALG" "USE_WALG_BACKUP" "USE_WALG_RESTORE" "WALE_*" "WALG_*";
+    Acted => "WAL_S3_BUCKET" "WALE_S3_PREFIX" "WALG_S3_PREFIX" "WAL_GS_BUCKET" "WAL_GCS_BUCKET" "WALE_GS_PREFIX"
+        "WALG_GS_PREFIX" "WALG_AZ_PREFIX" "WALG_FILE_PREFIX" "WAL_BUCKET_SCOPE_PREFIX" "WAL_BUCKET_SCOPE_SUFFIX" "WALE_ENV_DIR"
+        "BACKUP_SCHEDULE" "BACKUP_NUM_TO_RETAIN" "WALG_BACKUP_FROM_REPLICA" "WAL_RESTORE_TIMEOUT";
+    Later(REMOTE) => "WALG_SSH_PREFIX" "WAL_SWIFT_BUCKET" "WALE_SWIFT_PREFIX";
+    Details(REMOTE) => "SWIFT_*" "SSH_USERNAME" "SSH_PORT" "SSH_PRIVATE_KEY_PATH";
+    Later("encryption with OpenPGP, without which nothing is archived: use WALG_LIBSODIUM_KEY") => "WALG_PGP_KEY"
+        "WALG_PGP_KEY_PATH" "WALE_GPG_KEY_ID";
+    Later("archives of old versions, whose path has no major version") => "ENABLE_WAL_PATH_COMPAT";
+    Later("replicas from the archive") => "WALE_BACKUP_THRESHOLD_MEGABYTES" "WALE_BACKUP_THRESHOLD_PERCENTAGE";
+    Later("a proxy before the store") => "http_proxy" "https_proxy";
+    Without("the store is reached directly") => "no_proxy";
+    Without("there is one archiver, which writes WAL-G's layout and reads WAL-E's too") => "USE_WALG" "USE_WALG_BACKUP"
+        "USE_WALG_RESTORE";
+    Without("every backup is a full one") => "WALG_DELTA_MAX_STEPS" "WALG_DELTA_ORIGIN";
+    Without("WAL is never overwritten") => "WALG_PREVENT_WAL_OVERWRITE";
+    Without("nothing is kept there") => "WALE_TMPDIR";
+    Acted => "WALE_*" "WALG_*" "AWS_REGION" "AWS_DEFAULT_REGION" "AWS_ENDPOINT" "AWS_ENDPOINT_URL" "AWS_ACCESS_KEY_ID"
+        "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN" "AWS_S3_FORCE_PATH_STYLE" "AWS_ROLE_ARN" "AWS_WEB_IDENTITY_TOKEN_FILE"
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT" "GOOGLE_APPLICATION_CREDENTIALS" "AZURE_*" "HOWDAH_ARCHIVE_TIMEOUT"
+        "HOWDAH_RESTORE_TIMEOUT";
     Without("EC2's tags and addresses are not set") => "EIP_ALLOCATION" "AWS_LEADER_TAG_VALUE";
-    Details(BACKUP) => "AWS_*" "GOOGLE_APPLICATION_CREDENTIALS" "AZURE_*" "SWIFT_*" "SSH_USERNAME" "SSH_PORT"
-        "SSH_PRIVATE_KEY_PATH" "http_proxy" "https_proxy" "no_proxy";
+    Without("the archiver has no use for it") => "AWS_*";
     // Logs
     Acted => "LOG_SHIP_HOURLY";
     Later(LOGS) => "LOG_S3_BUCKET";
@@ -188,18 +202,17 @@ mod tests {
     #[test]
     fn one_sentence_says_what_is_missing_and_which_variables_ask_for_it() {
         let told = notes(&[
-            ("WAL_S3_BUCKET", "b"),
-            ("AWS_REGION", "eu"),
-            ("WALG_S3_PREFIX", "s3://b"),
+            ("WALG_SSH_PREFIX", "ssh://h"),
+            ("SSH_USERNAME", "u"),
+            ("SWIFT_USER", ""),
             ("LOG_S3_BUCKET", "l"),
-            ("BACKUP_SCHEDULE", ""),
         ])
         .unwrap();
         assert_eq!(
             told,
             [
                 "log shipping: not supported yet; LOG_S3_BUCKET has no effect",
-                "WAL archiving and base backups: not supported yet; AWS_REGION, WALG_S3_PREFIX, WAL_S3_BUCKET have no effect",
+                "archives over SSH or Swift: not supported yet; SSH_USERNAME, WALG_SSH_PREFIX have no effect",
             ]
         );
         // Clouds put these into every container.

@@ -23,6 +23,7 @@
 mod action;
 mod agent;
 mod api;
+mod backups;
 mod blocking;
 mod callbacks;
 mod certificates;

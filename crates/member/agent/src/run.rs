@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     agent::{Agent, Signals},
     api::{self, ApiSettings},
+    backups::Backups,
     certificates::{Certificates, Files},
     cluster::ClusterState,
     configuration::{self, Configuration},
@@ -143,6 +144,7 @@ async fn begin(
     .await?;
     let watch = tokio::spawn(watching.clone().run(store.watch(), wake.clone()));
     let look = tokio::spawn(look);
+    let backups = Backups::start(config.backups.as_ref(), server.dir.path().to_owned());
     let mut agent = Agent::new(Parts {
         settings,
         server,
@@ -160,6 +162,7 @@ async fn begin(
     });
     agent.adopt(&handover).await;
     let code = agent.run(signals).await;
+    drop(backups);
     watch.abort();
     look.abort();
     api.stop();

@@ -97,7 +97,8 @@ impl Conf {
             // PostgreSQL's 5 s would be added to every reconnection, and to every commit that waits for a standby.
             file.set("wal_retrieve_retry_interval", "500ms");
         }
-        let remote = self.upstream.as_ref().is_some_and(|upstream| upstream.remote);
+        // Also before anybody leads: a server that begins with a backup from an archive needs its WAL to take connections.
+        let remote = self.upstream.as_ref().is_none_or(|upstream| upstream.remote);
         let standby = dynamic.standby.as_ref().filter(|_| remote);
         let theirs = standby.map(|standby| &standby.recovery).into_iter().flatten();
         for (name, value) in dynamic.recovery_conf.iter().chain(theirs) {
