@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use howdah_backup::{
-    Backup, Catalogue, Codec, Layout, Object, Receipt, SegmentSize, Sentinel, WalName, parents,
-};
+use howdah_backup::{Backup, Catalogue, Codec, Layout, Object, Receipt, SegmentSize, Sentinel, WalName};
+use howdah_pgconf::parse_history;
 use howdah_types::{BootTime, Timeline};
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +83,7 @@ pub async fn catalogue(
     }
     let read = stream::iter(histories.into_iter().map(|(timeline, name, codec)| async move {
         match document(store, settings, &name, codec, deadline).await {
-            Ok(text) => Ok(Ok((timeline, parents(&text)))),
+            Ok(text) => Ok(Ok((timeline, parse_history(&text)))),
             Err(error @ ArchiveError::Damaged { .. }) => Ok(Err(error.to_string())),
             Err(error) => Err(error),
         }

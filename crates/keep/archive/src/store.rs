@@ -9,8 +9,8 @@ use howdah_http::timeout_at;
 use howdah_types::BootTime;
 use jiff::Timestamp;
 use object_store::{
-    Attribute, AttributeValue, Attributes, Error as StoreError, GetOptions, GetRange, ObjectStore,
-    ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, path::Path,
+    Attribute, AttributeValue, Attributes, Error as StoreError, GetOptions, GetRange, ObjectMeta,
+    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, path::Path,
 };
 
 use crate::{
@@ -94,6 +94,15 @@ impl Store {
                 .map(|part| part.as_ref().to_owned())
                 .collect::<Vec<_>>()
                 .join("/")
+        })
+    }
+
+    /// An object of a listing; `None` for one that is not below the root.
+    fn object(&self, meta: &ObjectMeta) -> Option<Object> {
+        Some(Object {
+            name: self.relative(&meta.location)?,
+            size: meta.size,
+            modified: Timestamp::from_microsecond(meta.last_modified.timestamp_micros()).ok()?,
         })
     }
 
@@ -397,16 +406,7 @@ impl Store {
             Err(ArchiveError::Missing(_)) => Vec::new(),
             Err(error) => return Err(error),
         };
-        let mut objects: Vec<Object> = found
-            .into_iter()
-            .filter_map(|meta| {
-                Some(Object {
-                    name: self.relative(&meta.location)?,
-                    size: meta.size,
-                    modified: Timestamp::from_microsecond(meta.last_modified.timestamp_micros()).ok()?,
-                })
-            })
-            .collect();
+        let mut objects: Vec<Object> = found.into_iter().filter_map(|meta| self.object(&meta)).collect();
         objects.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(objects)
     }
@@ -440,13 +440,7 @@ impl Store {
         let objects = found
             .objects
             .into_iter()
-            .filter_map(|meta| {
-                Some(Object {
-                    name: self.relative(&meta.location)?,
-                    size: meta.size,
-                    modified: Timestamp::from_microsecond(meta.last_modified.timestamp_micros()).ok()?,
-                })
-            })
+            .filter_map(|meta| self.object(&meta))
             .collect();
         Ok((folders, objects))
     }

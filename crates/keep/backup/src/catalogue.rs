@@ -480,7 +480,7 @@ impl Catalogue {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::history::parents;
+    use howdah_pgconf::parse_history;
 
     /// An archive from a short description: segments as `timeline:first-last`, backups as `name start finish`.
     pub(crate) fn archive(segments: &[(u32, u64, u64)], backups: &[(&str, u64, u64, &str)]) -> Catalogue {
@@ -560,7 +560,7 @@ pub(crate) mod tests {
         );
         archive.histories.insert(
             Timeline(2),
-            parents("1\t0/5000100\tno recovery target specified\n"),
+            parse_history("1\t0/5000100\tno recovery target specified\n"),
         );
         let window = archive.window(&archive.backups[0]);
         assert_eq!(window.gap, None);

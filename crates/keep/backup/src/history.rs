@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use howdah_pgconf::{HistoryLine, parse_history};
+use howdah_pgconf::HistoryLine;
 use howdah_types::{Lsn, Timeline};
 
 /// One timeline of a path through an archive: its WAL is replayed from `from` up to `until`.
@@ -16,12 +16,6 @@ pub struct Step {
 
 /// The timelines that lead from a position to a target.
 pub type Path = Vec<Step>;
-
-/// The timelines of a history file: which one ended where.
-#[must_use]
-pub fn parents(text: &str) -> Vec<HistoryLine> {
-    parse_history(text)
-}
 
 /// The way from a position on one timeline to another timeline; `None` if that has not branched off behind it.
 #[must_use]
@@ -58,6 +52,8 @@ pub fn path(
 
 #[cfg(test)]
 mod tests {
+    use howdah_pgconf::parse_history;
+
     use super::*;
 
     fn histories() -> BTreeMap<Timeline, Vec<HistoryLine>> {
@@ -68,7 +64,7 @@ mod tests {
         ];
         texts
             .into_iter()
-            .map(|(id, text)| (Timeline(id), parents(text)))
+            .map(|(id, text)| (Timeline(id), parse_history(text)))
             .collect()
     }
 

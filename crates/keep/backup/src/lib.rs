@@ -31,7 +31,7 @@ mod wal_page;
 pub use catalogue::{Backup, Catalogue, Gap, Object, Window};
 pub use codec::{Codec, UnknownCodec};
 pub use copied::{Copied, how_copied, is_relation};
-pub use history::{Path, Step, parents, path};
+pub use history::{Path, Step, path};
 pub use identity::{Foreign, Identity, check_place};
 pub use increment::{Increment, IncrementError};
 pub use layout::{BackupName, BadBackupName, Layout, backup_name};

@@ -422,7 +422,8 @@ fn before(target: &Target, backup: &Backup) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{catalogue::tests::archive, history::parents};
+    use crate::catalogue::tests::archive;
+    use howdah_pgconf::parse_history;
 
     const A: &str = "base_000000010000000000000003";
     const B: &str = "base_000000010000000000000006";
@@ -505,7 +506,7 @@ mod tests {
         let mut archive = two();
         archive
             .histories
-            .insert(Timeline(2), parents("1\t0/5000100\tx\n"));
+            .insert(Timeline(2), parse_history("1\t0/5000100\tx\n"));
         // Before its first segment is there, replay would take what timeline 1 wrote behind the branch.
         let refused = plan(&archive, &wish(Target::Latest)).unwrap_err().to_string();
         assert!(refused.contains("000000020000000000000005"), "{refused}");

@@ -510,9 +510,10 @@ mod tests {
     fn a_restored_cluster_keeps_the_backup_that_it_goes_on_from() {
         let mut archive = daily();
         // Restored to a moment between the first two backups: timeline 2 branched off in segment 4.
-        archive
-            .histories
-            .insert(Timeline(2), crate::parents("1\t0/4000100\tbefore 2026-11-20\n"));
+        archive.histories.insert(
+            Timeline(2),
+            howdah_pgconf::parse_history("1\t0/4000100\tbefore 2026-11-20\n"),
+        );
         for number in 4..=5 {
             archive.add_wal(crate::Object {
                 name: format!("wal_005/00000002000000000000000{number}.zst"),

@@ -5,7 +5,8 @@ use std::{
     time::Duration,
 };
 
-use howdah_backup::{Codec, Layout, PageHeader, Segment, WalName, check_place, parents};
+use howdah_backup::{Codec, Layout, PageHeader, Segment, WalName, check_place};
+use howdah_pgconf::parse_history;
 use howdah_types::{BootTime, SystemId};
 use object_store::Attribute;
 use ring::digest::{SHA256, digest};
@@ -242,7 +243,7 @@ async fn witness(
             }
             Ok(WalName::History(timeline)) => {
                 let text = crate::catalogue::document(store, settings, &object.name, codec, deadline).await?;
-                let ends = parents(&text)
+                let ends = parse_history(&text)
                     .into_iter()
                     .find(|line| line.timeline == segment.timeline);
                 let number = segment.number(size);

@@ -4,7 +4,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use howdah_backup::{Codec, Foreign, Layout, PageHeader, WalName, check_place, parents};
+use howdah_backup::{Codec, Foreign, Layout, PageHeader, WalName, check_place};
+use howdah_pgconf::parse_history;
 use howdah_types::{BootTime, Timeline};
 use ring::digest::{SHA256, digest};
 
@@ -155,7 +156,7 @@ fn check_history(timeline: Timeline, plain: &[u8]) -> Result<(), ArchiveError> {
     let lines = text
         .lines()
         .filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
-    let parsed = parents(&text);
+    let parsed = parse_history(&text);
     let ids = parsed.iter().map(|line| line.timeline);
     let is_history = !parsed.is_empty()
         && parsed.len() == lines.count()
