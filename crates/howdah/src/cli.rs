@@ -51,9 +51,12 @@ pub enum Command {
     /// WAL-G's and WAL-E's command lines.
     #[command(hide = true, name = "wal-g")]
     WalG(howdah_backup_commands::WalGArgs),
-    /// Backups by a schedule: an agent starts it, and it ends with its standard input.
+    /// Serve archive_command and restore_command of a server, and make backups by a schedule.
     #[command(hide = true)]
-    BackupSchedule(howdah_backup_commands::ScheduleArgs),
+    Archiver(howdah_backup_commands::ArchiverArgs),
+    /// Run a command that can write below some directories only.
+    #[command(hide = true)]
+    Confine(howdah_backup_commands::ConfineArgs),
     /// Run a command with variables from a directory of files.
     #[command(hide = true)]
     Envdir(howdah_backup_commands::EnvdirArgs),

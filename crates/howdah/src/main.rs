@@ -20,6 +20,9 @@ use howdah_agent::ConfigFile;
 fn main() -> ExitCode {
     let args = cli::as_called(std::env::args_os(), &howdah_commands::kubeconfig_of_sandbox());
     let restores = cli::is_restore_command(&args);
+    if cli::may_be_restore_command(&args) {
+        end_with_255_at_a_panic();
+    }
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && cli::may_be_restore_command(&args) => {
@@ -50,9 +53,11 @@ fn main() -> ExitCode {
         Command::Backup(args) => archive(|| howdah_backup_commands::run_backup(args)),
         Command::Wal(args) => archive(|| howdah_backup_commands::run_wal(args)),
         Command::WalG(args) => archive(|| howdah_backup_commands::run_walg(args)),
-        Command::BackupSchedule(args) => {
-            logging::start("INFO").and_then(|()| howdah_backup_commands::run_schedule(args))
+        Command::Archiver(args) => {
+            keep_private();
+            logging::start("INFO").and_then(|()| howdah_backup_commands::run_archiver(args))
         }
+        Command::Confine(args) => howdah_backup_commands::run_confined(&args),
         Command::Envdir(args) => howdah_backup_commands::run_envdir(&args),
         Command::Completions { shell } => {
             howdah_guard::end_at_closed_pipes();
@@ -74,6 +79,15 @@ fn main() -> ExitCode {
             })
         }
     }
+}
+
+/// PostgreSQL takes a panic's exit code, 101, for the end of the archive, and promotes.
+fn end_with_255_at_a_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        std::process::exit(255);
+    }));
 }
 
 /// Writes the manual pages.
@@ -164,7 +178,13 @@ fn cluster(command: howdah_commands::ClusterCommand) -> anyhow::Result<u8> {
 /// them, so closed pipes do not either.
 fn archive(work: impl FnOnce() -> anyhow::Result<u8>) -> anyhow::Result<u8> {
     logging::start("WARNING")?;
+    keep_private();
     work()
+}
+
+/// What is stored in a directory or restored from an archive has all of a cluster's data and its passwords.
+fn keep_private() {
+    rustix::process::umask(rustix::fs::Mode::from_bits_retain(0o077));
 }
 
 fn worker(args: AgentArgs) -> anyhow::Result<u8> {

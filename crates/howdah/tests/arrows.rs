@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dcs", &["types"]),
     ("ha", &["types", "pgconf", "config", "dcs"]),
     ("overview", &["types", "dcs"]),
-    ("member-api", &["types", "dcs", "overview"]),
+    ("member-api", &["types", "dcs", "overview", "backup"]),
     ("guard", &["types", "clock"]),
     ("http", &["types", "clock", "proc"]),
     ("sql", &["types", "clock", "http"]),
@@ -52,9 +52,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("spilo", &["pgconf", "config"]),
     ("backup", &["types", "pgconf"]),
     ("archive", &["types", "clock", "pgconf", "http", "sql", "backup"]),
+    ("archiver", &["types", "clock", "http", "backup", "archive"]),
     (
         "backup-commands",
-        &["types", "clock", "pgconf", "http", "sql", "backup", "archive"],
+        &[
+            "types", "clock", "pgconf", "http", "sql", "backup", "archive", "archiver",
+        ],
     ),
     (
         "postgres",
@@ -75,6 +78,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "postgres",
             "sql",
             "member-api",
+            "backup",
         ],
     ),
     (

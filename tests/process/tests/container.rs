@@ -457,6 +457,30 @@ async fn an_archive_of_spilos_variables_feeds_clones_and_standbys() {
     client.batch_execute("SELECT pg_switch_wal()").await.unwrap();
     holds(&container, "(SELECT last_archived_wal >= pg_walfile_name(pg_current_wal_lsn() - 16777216) FROM pg_stat_archiver)").await;
 
+    // The member says how its archive is, where people and programs look.
+    let said = |path: &str| {
+        let url = format!("http://127.0.0.1:{}/{path}", container.api);
+        let output = Command::new("curl").args(["-s", &url]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let shown = until("the archive is shown", PATIENCE, async || {
+        let status: serde_json::Value = serde_json::from_str(&said("patroni")).unwrap_or_default();
+        let archive = &status["howdah"]["archive"];
+        archive["archived"].as_u64() > Some(0)
+            && archive["archive"]["last_backup_at"].is_string()
+            && said("metrics").contains("howdah_archive_last_backup_timestamp_seconds{")
+    })
+    .await;
+    assert!(shown.is_ok(), "{}\n{}", said("patroni"), said("metrics"));
+
+    // A replica is made from the archive, and streams from then on.
+    let second = Container::start(&lab, "acid-first", 1, &variables).unwrap();
+    fs::remove_dir(second.path("/archive")).ok();
+    std::os::unix::fs::symlink(&archive, second.path("/archive")).unwrap();
+    holds(&second, "pg_is_in_recovery() AND (SELECT count(*) = 1001 FROM a) AND EXISTS (SELECT FROM pg_stat_wal_receiver)").await;
+    assert!(second.log().contains("wal_e"), "{}", second.log());
+    drop(second);
+
     let link =
         |container: &Container| std::os::unix::fs::symlink(&archive, container.path("/source")).unwrap();
     let clone = Container::start(

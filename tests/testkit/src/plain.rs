@@ -18,8 +18,11 @@ pub struct Plain {
     owner: Option<(u32, u32)>,
 }
 
-/// The directory of programs of the newest PostgreSQL here.
+/// The directory of programs of the newest PostgreSQL here, or the one that `HOWDAH_PG_BIN` names.
 fn programs() -> anyhow::Result<PathBuf> {
+    if let Some(dir) = std::env::var_os("HOWDAH_PG_BIN") {
+        return Ok(PathBuf::from(dir));
+    }
     let mut majors: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")?
         .flatten()
         .map(|entry| entry.path().join("bin"))

@@ -12,7 +12,7 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
-mod backups;
+mod archive;
 mod consul;
 mod dynamic;
 mod env;
@@ -34,7 +34,7 @@ mod standby;
 mod watchdog;
 mod zookeeper;
 
-pub use backups::BackupsConfig;
+pub use archive::ArchiveConfig;
 pub use consul::{ConsulConfig, ConsulService};
 pub use dynamic::{Dynamic, SyncMode, Timers, check_dynamic, dynamic_from};
 pub use env::env_layer;

@@ -42,7 +42,7 @@ pub struct LocalConfig {
     /// What the image's defaults ask for and this machine lacks (`howdah.machine`); published with the member.
     pub machine: Vec<String>,
     /// Backups by a schedule; `None` where there is no archive.
-    pub backups: Option<crate::BackupsConfig>,
+    pub archive: Option<crate::ArchiveConfig>,
 }
 
 /// `restapi`
@@ -226,7 +226,7 @@ impl LocalConfig {
             tags: Tags::new(root.section("tags")?.map()),
             notes: root.section("howdah")?.lines("notes")?.unwrap_or_default(),
             machine: root.section("howdah")?.lines("machine")?.unwrap_or_default(),
-            backups: crate::BackupsConfig::read(&root.section("howdah")?.section("backups")?)?,
+            archive: crate::ArchiveConfig::read(&root.section("howdah")?.section("archive")?)?,
         })
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use howdah_backup::{Backup, Catalogue, Codec, Layout, Object, Receipt, SegmentSize, Sentinel, WalName};
+use howdah_backup::{
+    Backup, Catalogue, Codec, Layout, Object, Proof, Receipt, SegmentSize, Sentinel, WalName,
+};
 use howdah_pgconf::parse_history;
 use howdah_types::{BootTime, Timeline};
 use serde::{Deserialize, Serialize};
@@ -195,11 +197,16 @@ async fn one(
     }
     let (mut verified, mut damage) = (None, None);
     if has(&Layout::verified(&name)) {
-        let note: Result<Verified, _> = parsed_of(store, &Layout::verified(&name), deadline).await?;
+        let note: Result<Verified, _> = note_of(store, &Layout::verified(&name), deadline).await?;
         if let Ok(note) = note {
             damage = note.damage;
             verified = Some(note.at).filter(|_| damage.is_none());
         }
+    }
+    let mut proof = None;
+    if has(&Layout::proof(&name)) {
+        let note: Result<Proof, _> = note_of(store, &Layout::proof(&name), deadline).await?;
+        proof = note.ok();
     }
     if trouble.is_some() {
         sentinel = None;
@@ -221,11 +228,31 @@ async fn one(
         receipt,
         modified,
         stored: objects.iter().map(|object| object.size).sum(),
+        sizes: objects
+            .iter()
+            .map(|object| (object.name.clone(), object.size))
+            .collect(),
         objects: objects.into_iter().map(|object| object.name).collect(),
         verified,
         damage,
+        proof,
         running_until,
     })
+}
+
+/// A note that nothing depends on: one that may not be read keeps nobody from restoring.
+async fn note_of<T: serde::de::DeserializeOwned>(
+    store: &Store,
+    name: &str,
+    deadline: BootTime,
+) -> Result<Result<T, String>, ArchiveError> {
+    match parsed_of(store, name, deadline).await {
+        Err(error @ ArchiveError::Denied { .. }) => {
+            tracing::warn!("{name} is passed over: {error}.");
+            Ok(Err(error.to_string()))
+        }
+        other => other,
+    }
 }
 
 /// A document, or in words why it is none. One that is gone by now counts as that too: a backup may end or be deleted.

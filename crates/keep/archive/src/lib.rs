@@ -43,4 +43,4 @@ pub use restore::{Options as RestoreOptions, Tablespaces, restore};
 pub use settings::{Azure, Place, S3, Settings};
 pub use store::Store;
 pub use verify::{Verification, verify, verify_wal};
-pub use wal::{Got, Pushed, get as wal_get, identity, push as wal_push};
+pub use wal::{Got, Pushed, fetch as wal_fetch, get as wal_get, identity, push as wal_push};

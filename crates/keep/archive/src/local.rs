@@ -13,9 +13,45 @@ struct Entries {
     objects: Vec<Object>,
 }
 
-/// Text without control characters, and not one of a file that is being written (`NAME#1`).
+/// Text without control characters.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.contains('#') && !name.chars().any(char::is_control)
+}
+
+/// A file that is being written, or was when its writer was killed (`NAME#1`).
+fn is_half(name: &str) -> bool {
+    name.rsplit_once('#')
+        .is_some_and(|(_, number)| !number.is_empty() && number.chars().all(|char| char.is_ascii_digit()))
+}
+
+/// Gives an object, and the folders that it lies in, to the owner of the archive's directory.
+pub(crate) fn hand_over(root: &Path, name: &str) {
+    use std::os::unix::fs::{MetadataExt, lchown};
+    let Ok(owner) = fs::metadata(root) else { return };
+    let mut path = root.to_owned();
+    for part in name.split('/') {
+        path.push(part);
+        let is_roots = fs::symlink_metadata(&path).is_ok_and(|of| of.uid() == 0);
+        if is_roots && owner.uid() != 0 {
+            let _ = lchown(&path, Some(owner.uid()), Some(owner.gid()));
+        }
+    }
+}
+
+/// Removes halves below a folder of which nothing is wanted any longer, and the folders that are empty then.
+pub(crate) fn tidy(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            tidy(&path);
+        } else if entry.file_name().to_str().is_some_and(is_half)
+            && let Err(error) = fs::remove_file(&path)
+        {
+            tracing::warn!("{}: {error}.", path.display());
+        }
+    }
+    // It fails where something is left.
+    let _ = fs::remove_dir(folder);
 }
 
 fn entries(root: &Path, folder: &str) -> Result<Entries, ArchiveError> {
@@ -38,6 +74,9 @@ fn entries(root: &Path, folder: &str) -> Result<Entries, ArchiveError> {
             .filter(|name| is_name(name))
             .map(str::to_owned)
         else {
+            if entry.file_name().to_str().is_some_and(is_half) {
+                continue;
+            }
             tracing::warn!(
                 "{} is no object of an archive, and is passed over.",
                 entry.path().display()
@@ -119,5 +158,19 @@ mod tests {
         assert_eq!(names, [("wal_005/b", 2), ("wal_005/deeper/a", 1)]);
         assert_eq!(listing(dir.path(), "nothing", 1).unwrap(), []);
         assert_eq!(children(dir.path(), "wal_005").unwrap().0, ["wal_005/deeper"]);
+    }
+
+    #[test]
+    fn halves_and_empty_folders_go_and_objects_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("one/parts"), dir.path().join("two"));
+        fs::create_dir_all(&one).unwrap();
+        fs::create_dir_all(&two).unwrap();
+        fs::write(one.join("part_001.tar.zst#12"), "half").unwrap();
+        fs::write(two.join("object"), "x").unwrap();
+        tidy(&dir.path().join("one"));
+        tidy(&two);
+        assert!(!dir.path().join("one").exists());
+        assert!(two.join("object").exists());
     }
 }

@@ -4,10 +4,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use howdah_http::client_tls;
 use object_store::{
-    BackoffConfig, Error as StoreError, ObjectStore, RetryConfig,
+    BackoffConfig, Error as StoreError, ObjectStore, RetryConfig, StaticCredentialProvider,
     aws::{AmazonS3Builder, AmazonS3ConfigKey},
-    azure::MicrosoftAzureBuilder,
-    gcp::GoogleCloudStorageBuilder,
+    azure::{AzureConfigKey, MicrosoftAzureBuilder},
+    gcp::{GcpCredential, GoogleCloudStorageBuilder},
     local::LocalFileSystem,
 };
 
@@ -66,6 +66,13 @@ pub(crate) fn open(place: &Place, patience: Duration) -> Result<(Arc<dyn ObjectS
             }
             if let Some(endpoint) = endpoint {
                 builder = builder.with_base_url(endpoint).with_skip_signature(true);
+                if credentials.is_none() {
+                    // Writes would ask the machine's metadata for a token.
+                    let nobody = GcpCredential {
+                        bearer: String::new(),
+                    };
+                    builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
+                }
             }
             (Arc::new(builder.build().map_err(setting)?), prefix)
         }
@@ -77,7 +84,9 @@ pub(crate) fn open(place: &Place, patience: Duration) -> Result<(Arc<dyn ObjectS
 }
 
 fn connector(ca: Option<&std::path::Path>) -> Result<Connector, ArchiveError> {
-    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let named = std::env::var_os("SSL_CERT_FILE")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from);
     let trusted = ca
         .map(std::path::Path::to_owned)
         .or(named)
@@ -109,7 +118,7 @@ fn open_s3(s3: &S3, retry: RetryConfig) -> Result<AmazonS3Builder, ArchiveError>
         builder = builder.with_region(region);
     }
     if let Some(endpoint) = &s3.endpoint {
-        builder = builder.with_endpoint(endpoint);
+        builder = builder.with_endpoint(of_bucket(endpoint, s3));
     }
     if let Some(endpoint) = &s3.metadata_endpoint {
         builder = builder.with_metadata_endpoint(endpoint);
@@ -138,6 +147,14 @@ fn open_s3(s3: &S3, retry: RetryConfig) -> Result<AmazonS3Builder, ArchiveError>
     Ok(builder)
 }
 
+/// The address of requests: it names the bucket where the path does not.
+fn of_bucket(endpoint: &str, s3: &S3) -> String {
+    match endpoint.split_once("://") {
+        Some((scheme, host)) if !s3.path_style => format!("{scheme}://{}.{host}", s3.bucket),
+        Some(_) | None => endpoint.to_owned(),
+    }
+}
+
 fn open_azure(azure: &Azure, retry: RetryConfig) -> Result<MicrosoftAzureBuilder, ArchiveError> {
     let mut builder = MicrosoftAzureBuilder::new()
         .with_account(&azure.account)
@@ -148,11 +165,7 @@ fn open_azure(azure: &Azure, retry: RetryConfig) -> Result<MicrosoftAzureBuilder
     if let Some(key) = &azure.key {
         builder = builder.with_access_key(key);
     } else if let Some(sas) = &azure.sas {
-        let pairs = sas.trim_start_matches('?').split('&').filter_map(|pair| {
-            let (name, value) = pair.split_once('=')?;
-            Some((name.to_owned(), value.to_owned()))
-        });
-        builder = builder.with_sas_authorization(pairs.collect::<Vec<_>>());
+        builder = builder.with_config(AzureConfigKey::SasKey, sas);
     } else if let Some((id, secret, tenant)) = &azure.principal {
         builder = builder.with_client_secret_authorization(id, secret, tenant);
     }

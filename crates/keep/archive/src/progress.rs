@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::ArchiveError;
@@ -19,6 +20,7 @@ struct Shared {
     done: AtomicU64,
     moved: AtomicU64,
     given_up: watch::Sender<bool>,
+    waiting: Mutex<Option<String>>,
 }
 
 impl Default for Shared {
@@ -28,6 +30,7 @@ impl Default for Shared {
             done: AtomicU64::new(0),
             moved: AtomicU64::new(0),
             given_up: watch::Sender::new(false),
+            waiting: Mutex::default(),
         }
     }
 }
@@ -46,6 +49,16 @@ pub struct Seen {
 impl Progress {
     pub(crate) fn set_total(&self, bytes: u64) {
         self.0.total.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_waiting(&self, what: Option<String>) {
+        *self.0.waiting.lock() = what;
+    }
+
+    /// What the work waits for, in a sentence; `None` while it goes on.
+    #[must_use]
+    pub fn waiting(&self) -> Option<String> {
+        self.0.waiting.lock().clone()
     }
 
     pub(crate) fn add_done(&self, bytes: u64) {

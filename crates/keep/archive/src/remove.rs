@@ -23,6 +23,16 @@ pub async fn apply(store: &Store, plan: &Plan, mut told: impl FnMut(usize)) -> R
         store.delete(&stage, deadline, |count| told(done + count)).await?;
         done += stage.len();
     }
+    let backups = format!("{}/", Layout::BACKUPS);
+    let folders: std::collections::BTreeSet<&str> = plan
+        .objects
+        .iter()
+        .filter_map(|name| name.strip_prefix(&backups)?.split_once('/'))
+        .map(|(backup, _)| backup)
+        .collect();
+    for backup in folders {
+        store.tidy(&Layout::backup(backup)).await;
+    }
     Ok(())
 }
 
@@ -84,7 +94,9 @@ pub async fn delete(
     }
     let (sentinel, rest) = backup.objects.split_at(usize::from(backup.is_complete()));
     store.delete(sentinel, soon(), |_| {}).await?;
-    store.delete(rest, soon(), |_| {}).await
+    store.delete(rest, soon(), |_| {}).await?;
+    store.tidy(&Layout::backup(&backup.name)).await;
+    Ok(())
 }
 
 /// Deletes all that an archive has, whose archive it is last; or only counts it.
@@ -93,7 +105,7 @@ pub async fn delete(
 /// See [`ArchiveError`].
 pub async fn everything(store: &Store, confirm: bool) -> Result<usize, ArchiveError> {
     let mut objects = Vec::new();
-    for folder in [Layout::BACKUPS, Layout::WAL, Layout::CLAIMS] {
+    for folder in [Layout::BACKUPS, Layout::WAL, Layout::CLAIMS, Layout::GIVEN_UP] {
         let found = store.list(folder, None, soon()).await?;
         objects.extend(found.into_iter().map(|object| object.name));
     }

@@ -27,6 +27,8 @@ pub struct Settings {
     pub part_size: u64,
     /// How long `archive_command` tries.
     pub push_patience: Duration,
+    /// Bytes of WAL that may wait while the archive does not answer; beyond that it is given up. `None`: never.
+    pub backlog_limit: Option<u64>,
     /// How long `restore_command` tries.
     pub get_patience: Duration,
     /// Variables that are set and without effect here, each with why.
@@ -148,12 +150,18 @@ impl fmt::Debug for Place {
     }
 }
 
-/// Looks variables up; an empty one counts as not set.
+/// Looks variables up; an empty one counts as not set, and space around a value as what an editor or a Secret has left.
 struct Variables<'a>(&'a dyn Fn(&str) -> Option<String>);
 
 impl Variables<'_> {
     fn get(&self, name: &str) -> Option<String> {
-        (self.0)(name).filter(|value| !value.is_empty())
+        let value = (self.0)(name)?;
+        // A key may be any text.
+        let value = match name {
+            "WALG_LIBSODIUM_KEY" => value.as_str(),
+            _ => value.trim(),
+        };
+        (!value.is_empty()).then(|| value.to_owned())
     }
 
     fn any(&self, names: &[&str]) -> Option<String> {
@@ -170,6 +178,29 @@ impl Variables<'_> {
                 "{name} is '{text}': a whole number from {least} on is expected"
             ))),
         }
+    }
+
+    /// Bytes, with PostgreSQL's units.
+    fn bytes(&self, name: &str) -> Result<Option<u64>, ArchiveError> {
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        let digits = text.trim_end_matches(|char: char| !char.is_ascii_digit());
+        let unit = text.get(digits.len()..).unwrap_or_default().trim();
+        let shift = match unit.to_ascii_lowercase().as_str() {
+            "" | "b" => Some(0),
+            "kb" => Some(10),
+            "mb" => Some(20),
+            "gb" => Some(30),
+            "tb" => Some(40),
+            _ => None,
+        };
+        let bytes = shift.and_then(|shift| digits.trim().parse::<u64>().ok()?.checked_mul(1 << shift));
+        bytes.map(Some).ok_or_else(|| {
+            ArchiveError::Setting(format!(
+                "{name} is '{text}': bytes are expected, or a number with kB, MB, GB or TB"
+            ))
+        })
     }
 
     fn is(&self, name: &str) -> Result<bool, ArchiveError> {
@@ -243,6 +274,13 @@ impl Settings {
                 others.join(", ")
             ));
         }
+        if let Some(name) = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"]
+            .into_iter()
+            .find(|name| of.get(name).is_some())
+            && !matches!(place, Place::Directory(_))
+        {
+            remarks.push(format!("{name} is without effect: the store is reached directly"));
+        }
         if of.get("WALG_FAILOVER_STORAGES").is_some() {
             remarks
                 .push("WALG_FAILOVER_STORAGES is without effect: one archive is written and read".to_owned());
@@ -264,6 +302,7 @@ impl Settings {
             part_size: of.number("WALG_TAR_SIZE_THRESHOLD", 1 << 20)?.unwrap_or(PART),
             push_patience: seconds("HOWDAH_ARCHIVE_TIMEOUT", 30)?,
             get_patience: seconds("HOWDAH_RESTORE_TIMEOUT", 60)?,
+            backlog_limit: of.bytes("HOWDAH_WAL_BACKLOG_LIMIT")?,
             remarks,
         })
     }
@@ -286,6 +325,14 @@ fn split(name: &str, value: &str, schemes: &[&str]) -> Result<(String, String), 
             "{name} is '{value}': it names no bucket"
         )));
     }
+    if bucket
+        .chars()
+        .any(|char| char.is_whitespace() || char.is_control() || "?#@\\".contains(char))
+    {
+        return Err(ArchiveError::Setting(format!(
+            "{name} is '{value}': '{bucket}' is no name of a bucket"
+        )));
+    }
     if path.split('/').any(|part| part == ".." || part == ".") {
         return Err(ArchiveError::Setting(format!(
             "{name} is '{value}': '.' and '..' are not parts of a prefix"
@@ -306,13 +353,17 @@ fn place(of: &Variables<'_>) -> Result<Place, ArchiveError> {
             bucket,
             prefix,
             credentials: of.get("GOOGLE_APPLICATION_CREDENTIALS"),
-            endpoint: of.get("STORAGE_EMULATOR_HOST").map(|host| {
-                if host.contains("://") {
-                    host
-                } else {
-                    format!("http://{host}")
-                }
-            }),
+            endpoint: of
+                .get("STORAGE_EMULATOR_HOST")
+                .map(|host| {
+                    let host = if host.contains("://") {
+                        host
+                    } else {
+                        format!("http://{host}")
+                    };
+                    address("STORAGE_EMULATOR_HOST", &host)
+                })
+                .transpose()?,
         });
     }
     if let Some((name, value)) = first(&["WALG_AZ_PREFIX", "WALE_WABS_PREFIX"]) {
@@ -348,7 +399,9 @@ fn place(of: &Variables<'_>) -> Result<Place, ArchiveError> {
 fn s3(of: &Variables<'_>, name: &str, value: &str) -> Result<Place, ArchiveError> {
     let (bucket, prefix) = split(name, value, &["s3://"])?;
     let keys = match (of.get("AWS_ACCESS_KEY_ID"), of.get("AWS_SECRET_ACCESS_KEY")) {
-        (Some(key), Some(secret)) => Some((key, secret)),
+        (Some(key), Some(secret)) => {
+            plain("AWS_ACCESS_KEY_ID", Some(key))?.zip(plain("AWS_SECRET_ACCESS_KEY", Some(secret))?)
+        }
         (None, None) => None,
         _ => {
             return Err(ArchiveError::Setting(
@@ -365,17 +418,11 @@ fn s3(of: &Variables<'_>, name: &str, value: &str) -> Result<Place, ArchiveError
         Some(text) => match text.split_once("://") {
             Some((scheme, rest)) => {
                 let (scheme, convention) = scheme.split_once('+').unwrap_or((scheme, ""));
-                if scheme != "http" && scheme != "https" {
-                    return Err(ArchiveError::Setting(format!(
-                        "AWS_ENDPOINT is '{text}': http or https is expected"
-                    )));
-                }
-                (
-                    Some(format!("{scheme}://{}", rest.trim_end_matches('/'))),
-                    convention == "path",
-                )
+                let scheme = scheme.to_ascii_lowercase();
+                let endpoint = address("AWS_ENDPOINT", &format!("{scheme}://{rest}"))?;
+                (Some(endpoint), convention == "path")
             }
-            None => (Some(format!("https://{}", text.trim_end_matches('/'))), false),
+            None => (Some(address("AWS_ENDPOINT", &format!("https://{text}"))?), false),
         },
         None => (None, false),
     };
@@ -389,16 +436,59 @@ fn s3(of: &Variables<'_>, name: &str, value: &str) -> Result<Place, ArchiveError
         bucket,
         prefix,
         keys,
-        token: of.get("AWS_SESSION_TOKEN"),
-        region: of.get("AWS_REGION").or_else(|| of.get("AWS_DEFAULT_REGION")),
+        token: plain("AWS_SESSION_TOKEN", of.get("AWS_SESSION_TOKEN"))?,
+        region: plain("AWS_REGION", of.any(&["AWS_REGION", "AWS_DEFAULT_REGION"]))?,
         endpoint,
         path_style,
         ca: of.get("WALG_S3_CA_CERT_FILE").map(PathBuf::from),
         encryption: of.get("WALG_S3_SSE").filter(|_| !no_encryption),
         kms_key: of.get("WALG_S3_SSE_KMS_ID").filter(|_| !no_encryption),
         role: of.get("AWS_ROLE_ARN").zip(of.get("AWS_WEB_IDENTITY_TOKEN_FILE")),
-        metadata_endpoint: of.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+        metadata_endpoint: of
+            .get("AWS_EC2_METADATA_SERVICE_ENDPOINT")
+            .map(|text| address("AWS_EC2_METADATA_SERVICE_ENDPOINT", &text))
+            .transpose()?,
     })))
+}
+
+/// An address that can be connected to, without anything that does not belong to one.
+fn address(name: &str, text: &str) -> Result<String, ArchiveError> {
+    let bad = |why: &str| Err(ArchiveError::Setting(format!("{name} is '{text}': {why}")));
+    let Ok(uri) = text.parse::<hyper::Uri>() else {
+        return bad("it is no address such as https://s3.example.com:9000");
+    };
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return bad("http:// or https:// is expected");
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return bad("it has no host");
+    }
+    let authority = uri
+        .authority()
+        .map(hyper::http::uri::Authority::as_str)
+        .unwrap_or_default();
+    if authority.contains('@') {
+        return bad("credentials do not belong into it");
+    }
+    if authority
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| !port.ends_with(']') && port.parse::<u16>().is_err())
+    {
+        return bad("its port is no number up to 65535");
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// A value that goes into a header of every request.
+fn plain(name: &str, value: Option<String>) -> Result<Option<String>, ArchiveError> {
+    match value {
+        Some(value) if value.chars().any(|char| char.is_control() || !char.is_ascii()) => {
+            Err(ArchiveError::Setting(format!(
+                "{name} has characters that no key has: look at the end of its line"
+            )))
+        }
+        value => Ok(value),
+    }
 }
 
 fn azure(of: &Variables<'_>, name: &str, value: &str) -> Result<Place, ArchiveError> {
@@ -408,7 +498,6 @@ fn azure(of: &Variables<'_>, name: &str, value: &str) -> Result<Place, ArchiveEr
         .ok_or_else(|| ArchiveError::Setting("AZURE_STORAGE_ACCOUNT is not set".to_owned()))?;
     let id = of.get("AZURE_CLIENT_ID");
     Ok(Place::Azure(Box::new(Azure {
-        account,
         container,
         prefix,
         key: of.any(&["AZURE_STORAGE_ACCESS_KEY", "WABS_ACCESS_KEY"]),
@@ -417,7 +506,15 @@ fn azure(of: &Variables<'_>, name: &str, value: &str) -> Result<Place, ArchiveEr
             .zip(of.get("AZURE_CLIENT_SECRET"))
             .zip(of.get("AZURE_TENANT_ID"))
             .map(|((id, secret), tenant)| (id, secret, tenant)),
-        endpoint: of.get("AZURE_STORAGE_ENDPOINT"),
+        endpoint: match (of.get("AZURE_STORAGE_ENDPOINT"), of.get("AZURE_ENDPOINT_SUFFIX")) {
+            (Some(endpoint), _) => Some(address("AZURE_STORAGE_ENDPOINT", &endpoint)?),
+            (None, Some(suffix)) => Some(address(
+                "AZURE_ENDPOINT_SUFFIX",
+                &format!("https://{account}.blob.{suffix}"),
+            )?),
+            (None, None) => None,
+        },
+        account,
     })))
 }
 
@@ -436,6 +533,57 @@ mod tests {
                 .find(|(of, _)| of == name)
                 .map(|(_, value)| value.clone())
         })
+    }
+
+    #[test]
+    fn values_that_no_request_can_have_are_settings_and_no_panic() {
+        let s3 = |more: &[(&str, &str)]| {
+            let mut pairs = vec![
+                ("WALG_S3_PREFIX", "s3://bucket/p"),
+                ("AWS_ACCESS_KEY_ID", "key"),
+                ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ];
+            for pair in more {
+                pairs.retain(|(name, _)| *name != pair.0);
+                pairs.push(*pair);
+            }
+            of(&pairs)
+        };
+        // What a Secret has at the end of its value.
+        let settings = s3(&[
+            ("AWS_ACCESS_KEY_ID", "key\n"),
+            ("AWS_ENDPOINT", " HTTPS://h:9000/\n"),
+        ])
+        .unwrap();
+        let Place::S3(place) = settings.place else {
+            panic!()
+        };
+        assert_eq!(place.keys.unwrap().0, "key");
+        assert_eq!(place.endpoint.unwrap(), "https://h:9000");
+        for bad in [
+            ("AWS_ACCESS_KEY_ID", "k\ney"),
+            ("AWS_SESSION_TOKEN", "t\u{1}"),
+            ("AWS_REGION", "eu\nx"),
+            ("AWS_ENDPOINT", "https://"),
+            ("AWS_ENDPOINT", "http://a b"),
+            ("AWS_ENDPOINT", "https://127.0.0.1:99999"),
+            ("AWS_ENDPOINT", "https://h:port"),
+            ("AWS_ENDPOINT", "https://user:pw@h"),
+            ("AWS_ENDPOINT", "ftp://h"),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "zz"),
+            ("WALG_S3_PREFIX", "s3://bad bucket/p"),
+        ] {
+            assert!(matches!(s3(&[bad]), Err(ArchiveError::Setting(_))), "{bad:?}");
+        }
+        let azure = of(&[
+            ("WALG_AZ_PREFIX", "azure://c/p"),
+            ("AZURE_STORAGE_ACCOUNT", "a"),
+            ("AZURE_ENDPOINT_SUFFIX", "core.chinacloudapi.cn"),
+        ]);
+        let Place::Azure(place) = azure.unwrap().place else {
+            panic!()
+        };
+        assert_eq!(place.endpoint.unwrap(), "https://a.blob.core.chinacloudapi.cn");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use howdah_backup::{Codec, Layout, Object};
+use howdah_backup::{Codec, Identity, Layout, Object};
 use howdah_http::timeout_at;
 use howdah_types::BootTime;
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ use object_store::{
     Attribute, AttributeValue, Attributes, Error as StoreError, GetOptions, GetRange, ObjectMeta,
     ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, path::Path,
 };
+use parking_lot::Mutex;
 
 use crate::{
     ArchiveError,
@@ -22,6 +23,51 @@ use crate::{
     words::{causes, in_words},
 };
 
+fn inode(path: &std::path::Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let of = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_dir)?;
+    Some((of.dev(), of.ino()))
+}
+
+/// A request that is tried again: `object_store` does so itself for what a store answers, and not for an answer that is torn.
+struct Again {
+    deadline: BootTime,
+    pause: Duration,
+    tries: u32,
+}
+
+impl Again {
+    fn new(deadline: BootTime) -> Self {
+        Again {
+            deadline,
+            pause: Duration::from_millis(200),
+            tries: 0,
+        }
+    }
+
+    fn has_tried(&self) -> bool {
+        self.tries > 0
+    }
+
+    /// Waits before the next try, or gives the error back when there is no time for one.
+    async fn wait(&mut self, error: ArchiveError) -> Result<(), ArchiveError> {
+        let next = howdah_clock::now() + self.pause;
+        if next >= self.deadline || self.tries >= TRIES {
+            return Err(error);
+        }
+        self.tries += 1;
+        self.pause = (self.pause * 2).min(Duration::from_secs(5));
+        howdah_http::sleep_until(next).await;
+        Ok(())
+    }
+}
+
+/// Tries after the first one. Each may have taken the patience of `object_store` already.
+const TRIES: u32 = 6;
+
+/// How long a process that archives many files does not ask again whose archive it is.
+const IDENTITY: Duration = Duration::from_secs(60);
+
 /// An archive, opened.
 #[derive(Clone)]
 pub struct Store {
@@ -29,6 +75,9 @@ pub struct Store {
     root: Path,
     name: String,
     directory: Option<PathBuf>,
+    /// Device and inode of the directory when it was opened: below the mount point of a disk that is gone it is another one.
+    inode: Option<(u64, u64)>,
+    identity: Arc<Mutex<Option<(Identity, BootTime)>>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -71,8 +120,24 @@ impl Store {
             inner,
             root,
             name: place.name(),
+            inode: directory.as_deref().and_then(inode),
             directory,
+            identity: Arc::default(),
         })
+    }
+
+    /// Whose archive it is, if that was read a moment ago.
+    pub(crate) fn known_identity(&self) -> Option<Identity> {
+        if self.directory.is_some() {
+            return None;
+        }
+        let known = self.identity.lock();
+        let (identity, at) = known.as_ref()?;
+        (howdah_clock::now().since(*at) < IDENTITY).then(|| identity.clone())
+    }
+
+    pub(crate) fn know_identity(&self, identity: &Identity) {
+        *self.identity.lock() = Some((identity.clone(), howdah_clock::now()));
     }
 
     /// What people call it.
@@ -132,6 +197,17 @@ impl Store {
             StoreError::AlreadyExists { .. } | StoreError::Precondition { .. } => {
                 ArchiveError::Exists(name.to_owned())
             }
+            // Answers to a batch of deletions, and a disk's, are of no class of their own.
+            _ if text.contains("AccessDenied") || text.contains("Permission denied") => {
+                ArchiveError::Denied {
+                    place: self.name.clone(),
+                    reason: text,
+                }
+            }
+            _ if text.contains("Read-only file system") => ArchiveError::Denied {
+                place: self.name.clone(),
+                reason: text,
+            },
             StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
                 let skew = text.contains("RequestTimeTooSkewed");
                 let text = if skew {
@@ -149,12 +225,24 @@ impl Store {
         }
     }
 
+    /// A directory is never made by a write: its disk may be missing, and was there when the store was opened.
+    fn is_mounted(&self) -> Result<(), ArchiveError> {
+        match &self.directory {
+            Some(path) if inode(path) != self.inode => Err(ArchiveError::NoPlace(self.name.clone())),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     async fn call<T>(
         &self,
         name: &str,
         deadline: BootTime,
         future: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, ArchiveError> {
+        // A process that was frozen does nothing that it had the right to do before.
+        if howdah_clock::now() >= deadline {
+            return Err(self.late());
+        }
         match timeout_at(deadline, future).await {
             Ok(answer) => answer.map_err(|error| self.class(name, &error)),
             Err(_) => Err(self.late()),
@@ -178,8 +266,24 @@ impl Store {
             ..PutOptions::default()
         };
         let path = self.path(name);
-        let put = self.inner.put_opts(&path, bytes.into(), options);
-        self.call(name, deadline, put).await.map(|_| ())
+        let mut again = Again::new(deadline);
+        loop {
+            self.is_mounted()?;
+            let put = self.inner.put_opts(&path, bytes.clone().into(), options.clone());
+            match self.call(name, deadline, put).await.map(|_| ()) {
+                // The answer to an earlier try may have been lost.
+                Err(ArchiveError::Exists(_))
+                    if again.has_tried() && self.read(name, deadline).await? == bytes =>
+                {
+                    return Ok(());
+                }
+                Err(error) if error.is_outage() => again.wait(error).await?,
+                other => {
+                    self.hand_over(name).await;
+                    return other;
+                }
+            }
+        }
     }
 
     /// Stores an object, in place of one that is there.
@@ -188,8 +292,18 @@ impl Store {
     /// See [`ArchiveError`].
     pub async fn replace(&self, name: &str, bytes: Bytes, deadline: BootTime) -> Result<(), ArchiveError> {
         let path = self.path(name);
-        let put = self.inner.put(&path, bytes.into());
-        self.call(name, deadline, put).await.map(|_| ())
+        let mut again = Again::new(deadline);
+        loop {
+            self.is_mounted()?;
+            let put = self.inner.put(&path, bytes.clone().into());
+            match self.call(name, deadline, put).await.map(|_| ()) {
+                Err(error) if error.is_outage() => again.wait(error).await?,
+                other => {
+                    self.hand_over(name).await;
+                    return other;
+                }
+            }
+        }
     }
 
     /// A directory's files have no attributes.
@@ -221,13 +335,13 @@ impl Store {
         }
     }
 
-    /// What was stored with an object, by name; `None` where the store keeps no such things.
-    pub(crate) async fn attribute(
+    /// An object's length, and what was stored with it by name; `None` where the store keeps no such things.
+    pub(crate) async fn head(
         &self,
         name: &str,
         attribute: &'static str,
         deadline: BootTime,
-    ) -> Result<Option<String>, ArchiveError> {
+    ) -> Result<(u64, Option<String>), ArchiveError> {
         let options = GetOptions {
             head: true,
             ..GetOptions::default()
@@ -237,7 +351,7 @@ impl Store {
             .call(name, deadline, self.inner.get_opts(&path, options))
             .await?;
         let value = got.attributes.get(&Attribute::Metadata(attribute.into()));
-        Ok(value.map(|value| value.as_ref().to_owned()))
+        Ok((got.meta.size, value.map(|value| value.as_ref().to_owned())))
     }
 
     /// An object's length.
@@ -317,15 +431,21 @@ impl Store {
         // What begins with the name comes behind all but the last character of it, with little before.
         let before = name.get(..name.len().saturating_sub(1)).unwrap_or_default();
         let prefix = self.path(folder);
-        let listed = self.inner.list_with_offset(Some(&prefix), &self.path(before));
-        let near = listed
-            .map_ok(|meta| self.relative(&meta.location).unwrap_or_default())
-            .try_take_while(|found| std::future::ready(Ok(found.starts_with(name) || found.as_str() < name)))
-            .try_collect::<Vec<String>>();
-        let found = match self.call(name, deadline, near).await {
-            Ok(found) => found,
-            Err(ArchiveError::Missing(_)) => Vec::new(),
-            Err(error) => return Err(error),
+        let mut again = Again::new(deadline);
+        let found = loop {
+            let listed = self.inner.list_with_offset(Some(&prefix), &self.path(before));
+            let near = listed
+                .map_ok(|meta| self.relative(&meta.location).unwrap_or_default())
+                .try_take_while(|found| {
+                    std::future::ready(Ok(found.starts_with(name) || found.as_str() < name))
+                })
+                .try_collect::<Vec<String>>();
+            match self.call(name, deadline, near).await {
+                Ok(found) => break found,
+                Err(ArchiveError::Missing(_)) => break Vec::new(),
+                Err(error) if error.is_outage() => again.wait(error).await?,
+                Err(error) => return Err(error),
+            }
         };
         let is_named = |found: &String| {
             found
@@ -396,15 +516,19 @@ impl Store {
             return Ok(objects);
         }
         let prefix = self.path(folder);
-        let listed = match after {
-            Some(after) => self.inner.list_with_offset(Some(&prefix), &self.path(after)),
-            None => self.inner.list(Some(&prefix)),
-        };
-        let objects = listed.take(most).try_collect::<Vec<_>>();
-        let found = match self.call(folder, deadline, objects).await {
-            Ok(found) => found,
-            Err(ArchiveError::Missing(_)) => Vec::new(),
-            Err(error) => return Err(error),
+        let mut again = Again::new(deadline);
+        let found = loop {
+            let listed = match after {
+                Some(after) => self.inner.list_with_offset(Some(&prefix), &self.path(after)),
+                None => self.inner.list(Some(&prefix)),
+            };
+            let objects = listed.take(most).try_collect::<Vec<_>>();
+            match self.call(folder, deadline, objects).await {
+                Ok(found) => break found,
+                Err(ArchiveError::Missing(_)) => break Vec::new(),
+                Err(error) if error.is_outage() => again.wait(error).await?,
+                Err(error) => return Err(error),
+            }
         };
         let mut objects: Vec<Object> = found.into_iter().filter_map(|meta| self.object(&meta)).collect();
         objects.sort_by(|a, b| a.name.cmp(&b.name));
@@ -426,11 +550,15 @@ impl Store {
             return timeout_at(deadline, listing).await.map_err(|_| self.late())?;
         }
         let prefix = self.path(folder);
-        let listed = self.inner.list_with_delimiter(Some(&prefix));
-        let found = match self.call(folder, deadline, listed).await {
-            Ok(found) => found,
-            Err(ArchiveError::Missing(_)) => return Ok((Vec::new(), Vec::new())),
-            Err(error) => return Err(error),
+        let mut again = Again::new(deadline);
+        let found = loop {
+            let listed = self.inner.list_with_delimiter(Some(&prefix));
+            match self.call(folder, deadline, listed).await {
+                Ok(found) => break found,
+                Err(ArchiveError::Missing(_)) => return Ok((Vec::new(), Vec::new())),
+                Err(error) if error.is_outage() => again.wait(error).await?,
+                Err(error) => return Err(error),
+            }
         };
         let folders = found
             .common_prefixes
@@ -506,6 +634,33 @@ impl Store {
         Ok(())
     }
 
+    /// What root has written into a directory is its owner's, who could not read it otherwise.
+    pub(crate) async fn hand_over(&self, name: &str) {
+        let Some(directory) = self.directory.clone() else {
+            return;
+        };
+        if rustix::process::geteuid().is_root() {
+            let name = name.to_owned();
+            let handed = blocking(move || {
+                local::hand_over(&directory, &name);
+                Ok(())
+            });
+            let _ = handed.await;
+        }
+    }
+
+    /// Takes away what a directory keeps of deleted objects: halves that a killed process has left, and empty folders.
+    pub(crate) async fn tidy(&self, folder: &str) {
+        if let Some(directory) = &self.directory {
+            let path = directory.join(folder);
+            let tidied = blocking(move || {
+                local::tidy(&path);
+                Ok(())
+            });
+            let _ = tidied.await;
+        }
+    }
+
     /// Begins an object that is written in pieces, and is there only when all are.
     ///
     /// # Errors
@@ -515,6 +670,7 @@ impl Store {
         name: &str,
         deadline: BootTime,
     ) -> Result<Box<dyn object_store::MultipartUpload>, ArchiveError> {
+        self.is_mounted()?;
         let path = self.path(name);
         let begun = self
             .inner

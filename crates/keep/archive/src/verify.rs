@@ -54,7 +54,11 @@ pub async fn verify(
         .replace(&Layout::verified(&backup.name), note.into(), soon())
         .await
     {
-        Ok(()) | Err(ArchiveError::Denied { .. }) => verified,
+        Ok(()) => verified,
+        Err(error @ ArchiveError::Denied { .. }) => {
+            tracing::warn!("What was found is not noted, so that it counts for no retention: {error}.");
+            verified
+        }
         Err(error) => Err(error),
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn in_words(text: &str) -> String {
         .and_then(|rest| Some(rest.split_once(" - ")?.1))
         .unwrap_or(text);
     let reason = reason.strip_prefix("HTTP error: ").unwrap_or(reason);
-    if reason.contains("invalid peer certificate") {
+    if reason.contains("UnknownIssuer") {
         return format!("{reason}: WALG_S3_CA_CERT_FILE names the authority to trust");
     }
     reason.to_owned()

@@ -5,7 +5,7 @@ use howdah_types::{Lsn, Timeline};
 use jiff::Timestamp;
 
 use crate::{
-    BackupName, Codec, Layout, Path, Receipt, Segment, SegmentSize, Sentinel, WalName,
+    BackupName, Codec, Layout, Path, Proof, Receipt, Segment, SegmentSize, Sentinel, WalName,
     history::{Step, path},
 };
 
@@ -37,12 +37,16 @@ pub struct Backup {
     pub modified: Timestamp,
     /// The names of all its objects, the sentinel first.
     pub objects: Vec<String>,
+    /// Their lengths in bytes, by name, as the store says.
+    pub sizes: BTreeMap<String, u64>,
     /// Bytes of its objects.
     pub stored: u64,
     /// When all of its objects were read and compared last.
     pub verified: Option<Timestamp>,
     /// What a verification has found to be damaged.
     pub damage: Option<String>,
+    /// What the last drill has shown of it.
+    pub proof: Option<Proof>,
     /// Until when a backup that runs is left alone.
     pub running_until: Option<Timestamp>,
 }
@@ -252,6 +256,17 @@ impl Catalogue {
                 .iter()
                 .filter_map(|object| object.strip_prefix(&parts))
                 .collect();
+            for (part, stored) in &receipt.objects {
+                let object = format!("{parts}{part}");
+                if let Some(length) = link.sizes.get(&object)
+                    && *length != stored.length
+                {
+                    return Err(format!(
+                        "{object} has {length} bytes, and {} were stored",
+                        stored.length
+                    ));
+                }
+            }
             let named: BTreeSet<&str> = receipt.objects.keys().map(String::as_str).collect();
             if let Some(part) = named.symmetric_difference(&there).next() {
                 let what = if named.contains(part) {
@@ -445,6 +460,19 @@ impl Catalogue {
         gaps
     }
 
+    /// All segments that replay from a backup on may need, on its timeline and later ones, also behind a missing one.
+    #[must_use]
+    pub fn segments_from(&self, backup: &Backup) -> Vec<(Segment, &Object)> {
+        let first = self.size.number_at(backup.start(self.size));
+        let later = self.segments.range(backup.timeline()..);
+        let found = later.flat_map(|(timeline, there)| {
+            there
+                .range(first..)
+                .map(|(number, object)| (Segment::new(*timeline, *number, self.size), object))
+        });
+        found.collect()
+    }
+
     /// Backups that no complete backup needs any longer to be known: those whose sentinel never came.
     #[must_use]
     pub fn unfinished(&self) -> Vec<&Backup> {
@@ -520,9 +548,11 @@ pub(crate) mod tests {
                 Layout::sentinel(name),
                 format!("{}/part_001.tar.zst", Layout::parts(name)),
             ],
+            sizes: BTreeMap::new(),
             stored: 1000,
             verified: None,
             damage: None,
+            proof: None,
             running_until: None,
         }
     }

@@ -18,6 +18,8 @@ impl Layout {
 
     /// The folder of claims on the moments of a schedule. WAL-G passes over it.
     pub const CLAIMS: &'static str = "howdah_claims";
+    /// WAL that was given up while the archive could not be written to.
+    pub const GIVEN_UP: &'static str = "howdah_given_up";
 
     const SENTINEL: &'static str = "_backup_stop_sentinel.json";
 
@@ -73,6 +75,18 @@ impl Layout {
     #[must_use]
     pub fn verified(backup: &str) -> String {
         format!("{}/{backup}/howdah-verified.json", Self::BACKUPS)
+    }
+
+    /// What the last drill has shown of the backup.
+    #[must_use]
+    pub fn proof(backup: &str) -> String {
+        format!("{}/{backup}/howdah-drill.json", Self::BACKUPS)
+    }
+
+    /// Names segments that were given up, from this one on.
+    #[must_use]
+    pub fn given_up(first: &str) -> String {
+        format!("{}/{first}.json", Self::GIVEN_UP)
     }
 
     /// The folder of a backup's archives.

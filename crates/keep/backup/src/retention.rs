@@ -62,11 +62,12 @@ pub fn plan(catalogue: &Catalogue, policy: &Policy, now: Timestamp) -> Plan {
         .filter(|backup| backup.is_complete())
         .collect();
     complete.sort_by_key(|backup| line(backup));
-    // One that cannot be restored is no reason to give up another one.
+    // One that cannot be restored, or that a drill could not restore, is no reason to give up another one.
+    let has_failed = |backup: &Backup| backup.proof.as_ref().is_some_and(|proof| proof.trouble.is_some());
     let usable: Vec<&Backup> = complete
         .iter()
         .copied()
-        .filter(|backup| catalogue.usable(backup).is_ok())
+        .filter(|backup| catalogue.usable(backup).is_ok() && !has_failed(backup))
         .collect();
     let fulls: Vec<&Backup> = usable
         .iter()
@@ -94,6 +95,9 @@ pub fn plan(catalogue: &Catalogue, policy: &Policy, now: Timestamp) -> Plan {
         keep(backup, "permanent".to_owned());
     }
     let is_over = policy.is_retired && is_older(catalogue, policy.window, now);
+    if let Some(newest) = complete.last().filter(|newest| !is_over && has_failed(newest)) {
+        keep(newest, "the newest, whose drill has failed".to_owned());
+    }
     let mut choose = |backup: &Backup, why: String| {
         chosen.insert(backup.name.clone());
         keep(backup, why);
@@ -439,6 +443,37 @@ mod tests {
             count: Some(count),
             ..Policy::default()
         }
+    }
+
+    #[test]
+    fn a_backup_whose_drill_has_failed_is_no_reason_to_delete_another_one() {
+        let mut archive = archive(
+            &[(1, 3, 9)],
+            &[
+                (
+                    "base_000000010000000000000003",
+                    0x300_0028,
+                    0x400_0000,
+                    "2026-11-24T10:00:00Z",
+                ),
+                (
+                    "base_000000010000000000000007",
+                    0x700_0028,
+                    0x800_0000,
+                    "2026-11-25T10:00:00Z",
+                ),
+            ],
+        );
+        let mut proof = crate::Proof::new("host".to_owned());
+        proof.trouble = Some("an index is not sound".to_owned());
+        archive.backups[1].proof = Some(proof);
+        let policy = Policy {
+            count: Some(1),
+            at_least: 1,
+            ..Policy::default()
+        };
+        let plan = plan(&archive, &policy, "2026-11-26T10:00:00Z".parse().unwrap());
+        assert!(plan.delete.is_empty(), "{plan:?}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use howdah_archive::{
     ArchiveError, CreateOptions, Made, Progress, RestoreOptions, Settings, Store, Tablespaces, catalogue,
@@ -21,7 +21,7 @@ use crate::{
     output::{self, bytes, second},
     recovery_files::{self, Recovery},
     retain, show, soon,
-    variables::Variables,
+    variables::{Sources, Variables},
 };
 
 /// How long a request of a command for people is tried.
@@ -29,7 +29,7 @@ pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(
 
 pub(crate) async fn run(args: BackupArgs) -> anyhow::Result<u8> {
     let variables = args.sources.read()?;
-    let env_dir = args.sources.env_dir.clone();
+    let sources = args.sources.clone();
     let settings = variables.settings().map_err(Failure::of)?;
     if let BackupCommand::Check(CheckArgs { init: true, .. }) = &args.command {
         Store::init(&settings.place).map_err(Failure::of)?;
@@ -39,7 +39,7 @@ pub(crate) async fn run(args: BackupArgs) -> anyhow::Result<u8> {
         variables,
         settings,
         store,
-        env_dir,
+        sources,
     };
     match args.command {
         BackupCommand::List(list) => archive.list(list.output.output).await,
@@ -50,6 +50,7 @@ pub(crate) async fn run(args: BackupArgs) -> anyhow::Result<u8> {
         BackupCommand::ApplyRetention(args) => archive.retain(&args).await,
         BackupCommand::Verify(args) => archive.verify(&args).await,
         BackupCommand::Restore(args) => archive.restore(&args).await,
+        BackupCommand::Drill(args) => archive.drill(&args).await,
         BackupCommand::Gaps(args) => archive.gaps(args.output).await,
         BackupCommand::Check(args) => archive.check(&args).await,
     }
@@ -60,8 +61,8 @@ pub(crate) struct Archive {
     pub(crate) variables: Variables,
     pub(crate) settings: Settings,
     pub(crate) store: Store,
-    /// The directory of variables, for commands that a server runs later.
-    pub(crate) env_dir: Option<PathBuf>,
+    /// Where variables come from, for commands that a server runs later.
+    pub(crate) sources: Sources,
 }
 
 fn print(
@@ -194,7 +195,7 @@ impl Archive {
         )
     }
 
-    fn planned<'a>(
+    pub(crate) fn planned<'a>(
         &self,
         catalogue: &'a Catalogue,
         args: &'a TargetArgs,
@@ -226,6 +227,7 @@ impl Archive {
                 "the plan names no backup".to_owned(),
             )));
         };
+        copy_is_cheaper(args, backup, &plan, &catalogue)?;
         let began = howdah_clock::now();
         let moved = args.tablespace.iter().cloned().collect();
         self.fetch(&catalogue, backup, &args.directory, Tablespaces { moved })
@@ -243,7 +245,7 @@ impl Archive {
         }
         let next = if args.bare {
             "Nothing says how it is to recover (--bare)"
-        } else if self.env_dir.is_some() {
+        } else if self.sources.env_dir.is_some() || self.sources.config.is_some() {
             "Start the server: it recovers"
         } else {
             "Start the server with the same environment: its restore_command needs it"
@@ -254,6 +256,12 @@ impl Archive {
             " Its archive_mode is off in postgresql.auto.conf, so that it does not write into the archive of its original: give it \
              an archive of its own, then take the line away."
         };
+        if rustix::process::geteuid().is_root() {
+            output::tell(&format!(
+                "The files are root's, as which PostgreSQL does not start: chown -R them to its user, or restore as that user ({})",
+                args.directory.display()
+            ));
+        }
         print(
             args.output.output,
             || {
@@ -275,6 +283,17 @@ impl Archive {
         directory: &Path,
         tablespaces: Tablespaces,
     ) -> anyhow::Result<()> {
+        let fetched = self.fetch_to(catalogue, backup, directory, tablespaces);
+        fetched.await.map_err(Failure::of)
+    }
+
+    pub(crate) async fn fetch_to(
+        &self,
+        catalogue: &Catalogue,
+        backup: &howdah_backup::Backup,
+        directory: &Path,
+        tablespaces: Tablespaces,
+    ) -> Result<(), ArchiveError> {
         let progress = Progress::default();
         let options = RestoreOptions {
             target: directory.to_owned(),
@@ -288,25 +307,26 @@ impl Archive {
             &options,
             &progress,
         );
-        follow("Restore", &progress, restoring).await.map_err(Failure::of)
+        follow("Restore", &progress, restoring).await
     }
 
-    fn restore_command(&self) -> String {
+    pub(crate) fn restore_command(&self) -> String {
         let program =
             std::env::current_exe().map_or_else(|_| "howdah".to_owned(), |path| path.display().to_string());
         // A percent sign is PostgreSQL's there.
         let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''").replace('%', "%%"));
-        match &self.env_dir {
-            Some(dir) => {
-                let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
-                format!(
-                    "{} wal get --env-dir {} \"%f\" \"%p\"",
-                    quoted(&program),
-                    quoted(&dir.display().to_string())
-                )
+        let mut command = format!("{} wal get", quoted(&program));
+        let sources = [
+            ("--env-dir", &self.sources.env_dir),
+            ("--config", &self.sources.config),
+        ];
+        for (option, path) in sources {
+            if let Some(path) = path {
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                command += &format!(" {option} {}", quoted(&path.display().to_string()));
             }
-            None => format!("{} wal get \"%f\" \"%p\"", quoted(&program)),
         }
+        command + " \"%f\" \"%p\""
     }
 
     async fn verify(&self, args: &VerifyArgs) -> anyhow::Result<u8> {
@@ -320,6 +340,13 @@ impl Archive {
         } else {
             vec![self.named(&catalogue, &args.backup)?]
         };
+        if backups.is_empty() {
+            // Whoever watches over a prefix that is mistyped must not be told that all is well.
+            return Err(Failure::of(ArchiveError::Missing(format!(
+                "a complete backup of {}",
+                self.store.name()
+            ))));
+        }
         let mut documents = Vec::new();
         let mut failed = false;
         for backup in backups {
@@ -327,8 +354,7 @@ impl Archive {
             let verifying = verify(&self.store, &self.settings, backup, &progress);
             let mut verified = follow("Verification", &progress, verifying).await;
             if args.wal && verified.is_ok() {
-                let window = catalogue.window(backup);
-                let (segments, _) = catalogue.contiguous(&window.path);
+                let segments = catalogue.segments_from(backup);
                 let progress = Progress::default();
                 let verifying = verify_wal(&self.store, &self.settings, &segments, &progress);
                 verified = follow("Verification of WAL", &progress, verifying)
@@ -369,6 +395,12 @@ impl Archive {
                     );
                 }
                 Err(error) => return Err(Failure::of(error)),
+            }
+        }
+        if args.wal {
+            for gap in catalogue.gaps() {
+                failed = true;
+                output::tell(&format!("MISSING: {} ({} segments)", gap.first, gap.count));
             }
         }
         if args.output.output == Format::Json {
@@ -501,7 +533,39 @@ impl Archive {
     }
 }
 
-fn target_of(args: &TargetArgs) -> Target {
+/// A replica that is made from the archive replays all WAL since the backup. Beyond some measure a copy of the leader is faster.
+fn copy_is_cheaper(
+    args: &RestoreArgs,
+    backup: &howdah_backup::Backup,
+    plan: &Plan<'_>,
+    catalogue: &Catalogue,
+) -> anyhow::Result<()> {
+    let wal = plan.segments.saturating_mul(catalogue.size.bytes());
+    let files = backup
+        .sentinel
+        .as_ref()
+        .map_or(0, |sentinel| sentinel.uncompressed_size);
+    let limits = [
+        args.max_wal_megabytes
+            .map(|megabytes| megabytes.saturating_mul(1 << 20)),
+        args.max_wal_percentage
+            .map(|percentage| (u128::from(files) * u128::from(percentage) / 100) as u64),
+    ];
+    match limits.into_iter().flatten().min() {
+        // The segments of the backup itself are needed in any case.
+        Some(limit) if wal > limit.max(2 * catalogue.size.bytes()) => {
+            Err(Failure::of(ArchiveError::Refused(format!(
+                "{} of WAL were archived since {}, more than the {} that may be: a copy of the leader is faster",
+                bytes(wal),
+                backup.name,
+                bytes(limit)
+            ))))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+pub(crate) fn target_of(args: &TargetArgs) -> Target {
     if let Some(time) = args.to {
         Target::Time(time)
     } else if let Some(lsn) = args.to_lsn {

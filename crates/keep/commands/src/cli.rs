@@ -1,6 +1,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
+use howdah_backup::Schedule;
 use howdah_types::Timeline;
 use jiff::{SignedDuration, Span, Timestamp, tz::TimeZone};
 
@@ -47,6 +48,8 @@ pub enum BackupCommand {
     Verify(VerifyArgs),
     /// Restore a backup into an empty directory
     Restore(Box<RestoreArgs>),
+    /// Prove that a backup can be restored: restore it into a scratch directory, replay, look
+    Drill(Box<DrillArgs>),
     /// List segments that are missing between others
     Gaps(OutputArgs),
     /// Look whether the archive can be reached, and whose it is
@@ -110,7 +113,7 @@ pub struct CreateArgs {
 
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// Its name
+    /// Its name, or LATEST
     pub backup: String,
     /// Also if it is permanent, or the only one
     #[arg(long)]
@@ -130,7 +133,7 @@ pub struct TargetArgs {
     #[arg(long, value_name = "NAME", group = "target")]
     pub to_name: Option<String>,
     /// A transaction
-    #[arg(long, value_name = "XID", group = "target")]
+    #[arg(long, value_name = "XID", group = "target", value_parser = clap::value_parser!(u64).range(3..))]
     pub to_xid: Option<u64>,
     /// The end of the backup itself
     #[arg(long, group = "target")]
@@ -182,6 +185,12 @@ pub struct RestoreArgs {
     /// Only the files: no recovery.signal, no settings
     #[arg(long)]
     pub bare: bool,
+    /// Refuse if more WAL than this was archived since the backup: a replica is then made faster by a copy of its leader
+    #[arg(long, value_name = "MB")]
+    pub max_wal_megabytes: Option<u64>,
+    /// Refuse if the WAL since the backup is more than this part of the backup's files
+    #[arg(long, value_name = "PERCENT")]
+    pub max_wal_percentage: Option<u64>,
     /// Only say what would be done
     #[arg(long)]
     pub plan: bool,
@@ -234,6 +243,47 @@ pub struct VerifyArgs {
     /// Also the WAL that can be replayed from it
     #[arg(long)]
     pub wal: bool,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The scratch server has settings of its own: it listens on a socket in the scratch directory only, loads no library, \
+        follows no subscription, archives nothing, and can write to no file outside (Landlock). What a --check connects to is not confined. The result is kept beside the backup. \
+        Exit codes: 0 proved, 3 not proved, others as above.\n\n\
+        Examples:\n  howdah backup drill\n  howdah backup drill --scratch /mnt/scratch --database shop --check 'SELECT count(*) > 0 FROM orders'"
+)]
+pub struct DrillArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Where the scratch directory is made; else in the directory for temporary files
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+    /// Where PostgreSQL's programs are
+    #[arg(long, value_name = "DIR")]
+    pub bin: Option<PathBuf>,
+    /// A statement that must not fail, nor answer false; may be given several times
+    #[arg(long, value_name = "SQL")]
+    pub check: Vec<String>,
+    /// The database that the statements are run in
+    #[arg(long, value_name = "NAME", default_value = "postgres")]
+    pub database: String,
+    /// Do not run pg_amcheck
+    #[arg(long)]
+    pub no_amcheck: bool,
+    /// Let the scratch server write anywhere: for kernels without Landlock, where no server of this machine has tablespaces
+    #[arg(long)]
+    pub unconfined: bool,
+    /// Leave the restored directory where it is
+    #[arg(long)]
+    pub keep: bool,
+    /// End with the process that has started this
+    #[arg(long, hide = true)]
+    pub with_parent: bool,
+    /// How long replay and checks may take
+    #[arg(long, default_value = "4h", value_parser = duration)]
+    pub timeout: Duration,
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -299,6 +349,35 @@ pub enum WalCommand {
     },
 }
 
+/// Arguments of the archiver.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Serve archive_command and restore_command of the server in a data directory over a Unix socket beside that \
+        directory. `howdah wal push` and `howdah wal get` ask it when it is there, and do the work themselves when it is not. \
+        Segments are archived before their turn and fetched before their turn.\n\nAn agent with 'howdah.archive' in its \
+        configuration starts one; for a server without an agent it can be started by hand or by systemd."
+)]
+pub struct ArchiverArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub sources: Sources,
+    /// The server's data directory
+    #[arg(long, short = 'D', env = "PGDATA", value_name = "DIR")]
+    pub pgdata: PathBuf,
+    /// Make backups at these times: cron's five fields, in UTC
+    #[arg(long, value_name = "CRON")]
+    pub backup_schedule: Option<Schedule>,
+    /// Keep at least so many backups, and at least those of so many days
+    #[arg(long, default_value = "5", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: u32,
+    /// Make them also where the server is a replica
+    #[arg(long)]
+    pub from_replica: bool,
+    /// Try a restore in a scratch directory at these times: cron's five fields, in UTC
+    #[arg(long, value_name = "CRON")]
+    pub drill_schedule: Option<Schedule>,
+}
+
 /// Arguments of `envdir`.
 #[derive(Debug, Args)]
 pub struct EnvdirArgs {
@@ -338,12 +417,26 @@ pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
         .or_else(|_| text.parse::<jiff::civil::Date>().map(|day| day.at(0, 0, 0, 0)))
         .map_err(|_| said())?;
     // A zone that is not known must not silently become UTC.
-    let zone = TimeZone::try_system()
-        .map_err(|error| format!("this machine's time zone is not known ({error}): give an offset"))?;
-    local
-        .to_zoned(zone)
-        .map(|zoned| zoned.timestamp())
-        .map_err(|_| said())
+    let zone = system_zone()?;
+    // When clocks are put back, an hour comes twice; when they are put forward, one is left out.
+    match zone.to_ambiguous_timestamp(local).unambiguous() {
+        Ok(moment) => Ok(moment),
+        Err(_) => Err(format!(
+            "'{text}' comes twice or not at all in this machine's time zone, whose clocks change then: give an offset"
+        )),
+    }
+}
+
+fn system_zone() -> Result<TimeZone, String> {
+    let unknown =
+        |error: jiff::Error| format!("this machine's time zone is not known ({error}): give an offset");
+    match std::env::var("TZ") {
+        // The C library takes rules in place of a name too.
+        Ok(rule) if rule.contains(|char: char| char.is_ascii_digit()) && !rule.contains('/') => {
+            TimeZone::posix(&rule).map_err(unknown)
+        }
+        Ok(_) | Err(_) => TimeZone::try_system().map_err(unknown),
+    }
 }
 
 fn timeline(text: &str) -> Result<howdah_backup::recovery::TargetTimeline, String> {
@@ -385,6 +478,9 @@ mod tests {
         assert!(moment("yesterday").is_err());
         assert_eq!(duration("14d").unwrap(), Duration::from_secs(14 * 86_400));
         assert_eq!(duration("2w").unwrap(), duration("14d").unwrap());
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        let twice: jiff::civil::DateTime = "2026-10-25T02:30".parse().unwrap();
+        assert!(berlin.to_ambiguous_timestamp(twice).unambiguous().is_err());
         for bad in ["14", "0s", "-1h", "x", ""] {
             assert!(duration(bad).is_err(), "{bad}");
         }

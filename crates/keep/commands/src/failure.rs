@@ -5,7 +5,7 @@ use howdah_archive::ArchiveError;
 /// An error with the exit code of its command.
 #[derive(Debug)]
 pub struct Failure {
-    error: ArchiveError,
+    text: String,
     /// The exit code.
     pub code: u8,
     /// It was decided for `restore_command`; any other code means something else there.
@@ -15,38 +15,35 @@ pub struct Failure {
 impl Failure {
     /// Of a command for people.
     pub(crate) fn of(error: ArchiveError) -> anyhow::Error {
-        let code = error.exit_code();
-        anyhow::Error::new(Failure {
-            error,
-            code,
-            is_final: false,
-        })
+        anyhow::Error::new(Failure::said(error.exit_code(), error.to_string(), false))
     }
 
     /// Of `archive_command`.
-    pub(crate) fn of_push(error: ArchiveError) -> anyhow::Error {
-        let code = error.of_archive_command();
-        anyhow::Error::new(Failure {
-            error,
-            code,
-            is_final: false,
-        })
+    pub(crate) fn of_push(error: ArchiveError) -> Self {
+        Failure::said(error.of_archive_command(), error.to_string(), false)
     }
 
     /// Of `restore_command`.
-    pub(crate) fn of_get(error: ArchiveError) -> anyhow::Error {
-        let code = error.of_restore_command();
-        anyhow::Error::new(Failure {
-            error,
-            code,
-            is_final: true,
-        })
+    pub(crate) fn of_get(error: ArchiveError) -> Self {
+        Failure::said(error.of_restore_command(), error.to_string(), true)
+    }
+
+    /// As another process has decided it.
+    pub(crate) fn said(code: u8, text: String, is_final: bool) -> Self {
+        Failure { text, code, is_final }
+    }
+}
+
+/// A runtime could not be made.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Failure::said(255, error.to_string(), true)
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
+        f.write_str(&self.text)
     }
 }
 

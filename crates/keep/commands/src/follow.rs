@@ -34,7 +34,10 @@ pub(crate) async fn follow<T>(
             ended = &mut work => break ended,
             _ = interrupt.recv() => progress.give_up(),
             _ = terminate.recv() => progress.give_up(),
-            _ = beat.tick() => show(what, progress.see(), began, is_terminal),
+            _ = beat.tick() => match progress.waiting() {
+                Some(waiting) => put(&format!("{waiting}, {} so far.", seconds(began)), is_terminal),
+                None => show(what, progress.see(), began, is_terminal),
+            },
         }
     };
     if is_terminal {
@@ -47,7 +50,10 @@ fn show(what: &str, seen: Seen, began: BootTime, is_terminal: bool) {
     if seen.total == 0 {
         return;
     }
-    let line = line(what, seen, howdah_clock::now().since(began));
+    put(&line(what, seen, howdah_clock::now().since(began)), is_terminal);
+}
+
+fn put(line: &str, is_terminal: bool) {
     let _ = if is_terminal {
         write!(stderr(), "\r\x1b[K{line}")
     } else {

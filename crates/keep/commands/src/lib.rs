@@ -9,11 +9,15 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+mod archiver;
 mod backup;
 mod cli;
+mod drill;
 mod envdir;
 mod failure;
 mod follow;
+mod look;
+mod make_up;
 mod output;
 mod recovery_files;
 mod retain;
@@ -23,9 +27,9 @@ mod variables;
 mod wal;
 mod walg;
 
-pub use cli::{BackupArgs, EnvdirArgs, WalArgs};
+pub use cli::{ArchiverArgs, BackupArgs, EnvdirArgs, WalArgs};
+pub use drill::ConfineArgs;
 pub use failure::Failure;
-pub use scheduled::ScheduleArgs;
 pub use walg::WalGArgs;
 
 /// Runs `howdah backup`.
@@ -33,7 +37,7 @@ pub use walg::WalGArgs;
 /// # Errors
 /// A [`Failure`] with an exit code, or what went wrong.
 pub fn run_backup(args: BackupArgs) -> anyhow::Result<u8> {
-    run(backup::run(args))
+    run(backup::run(args))?
 }
 
 /// Runs `howdah wal`.
@@ -41,7 +45,7 @@ pub fn run_backup(args: BackupArgs) -> anyhow::Result<u8> {
 /// # Errors
 /// A [`Failure`] with the exit code that PostgreSQL acts on.
 pub fn run_wal(args: WalArgs) -> anyhow::Result<u8> {
-    run(wal::run(args))
+    wal::run(args)
 }
 
 /// Runs as `wal-g` or `wal-e`.
@@ -49,15 +53,23 @@ pub fn run_wal(args: WalArgs) -> anyhow::Result<u8> {
 /// # Errors
 /// As those of the commands that it stands for.
 pub fn run_walg(args: WalGArgs) -> anyhow::Result<u8> {
-    run(walg::run(args))
+    walg::run(args)
 }
 
-/// Makes backups by a schedule until the standard input ends.
+/// Runs the archiver of a data directory, and backups by a schedule, until the standard input ends.
 ///
 /// # Errors
-/// The schedule has no next moment.
-pub fn run_schedule(args: ScheduleArgs) -> anyhow::Result<u8> {
-    run(scheduled::run(args))
+/// Settings cannot be read, or the schedule has no next moment.
+pub fn run_archiver(args: ArchiverArgs) -> anyhow::Result<u8> {
+    run(archiver::run(args))?
+}
+
+/// Becomes a program that can write below some directories only.
+///
+/// # Errors
+/// The kernel cannot do that, or the program cannot be run.
+pub fn run_confined(args: &ConfineArgs) -> anyhow::Result<u8> {
+    drill::confine(args)
 }
 
 /// Runs as `envdir`: it becomes the command.
@@ -68,14 +80,14 @@ pub fn run_envdir(args: &EnvdirArgs) -> anyhow::Result<u8> {
     envdir::run(args)
 }
 
-fn run(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+fn run<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let ended = runtime.block_on(work);
     // Threads that wait for a server that is gone must not keep the process.
     runtime.shutdown_background();
-    ended
+    Ok(ended)
 }
 
 /// The deadline of a command's requests beside the moving of data: a listing of a large archive takes its time.

@@ -1,40 +1,20 @@
-//! Backups by a schedule, and retention after each: the process that an agent keeps beside itself.
+//! Backups by a schedule, and retention after each.
 
-use std::{os::fd::AsFd, path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use clap::Args;
 use howdah_archive::{ArchiveError, Server, Store, claim_backup, is_replica};
+use howdah_archiver::Archiver;
 use howdah_backup::{Schedule, retention::Policy};
 use howdah_http::sleep_until;
 use jiff::{SignedDuration, Timestamp};
-use tokio::io::AsyncReadExt;
+use tokio::sync::Notify;
 
 use crate::{
     backup::{Archive, PATIENCE},
+    cli::ArchiverArgs,
     output::bytes,
     retain, soon,
-    variables::Sources,
 };
-
-/// Arguments of the scheduler.
-#[derive(Debug, Args)]
-pub struct ScheduleArgs {
-    /// Where settings come from.
-    #[command(flatten)]
-    pub sources: Sources,
-    /// The server's data directory.
-    #[arg(long, short = 'D')]
-    pub pgdata: PathBuf,
-    /// cron's five fields, in UTC.
-    #[arg(long)]
-    pub cron: Schedule,
-    /// Keep at least so many backups, and at least so many days.
-    #[arg(long)]
-    pub keep: u32,
-    /// Also where the server is a replica.
-    #[arg(long)]
-    pub from_replica: bool,
-}
 
 /// How often the server is looked at until there is a first backup.
 const LOOK: Duration = Duration::from_secs(15);
@@ -43,42 +23,55 @@ const LOOK: Duration = Duration::from_secs(15);
 const ATTEMPTS: u32 = 12;
 const AGAIN: Duration = Duration::from_secs(300);
 
+/// A moment that is longer ago is left to the next one.
+const LATE: SignedDuration = SignedDuration::from_hours(1);
+
 /// How long the WAL of a backup may take to be in the archive.
 const WAL: Duration = Duration::from_secs(3600);
 
-/// Runs until the standard input ends, which it does with the process that holds its other end.
-pub(crate) async fn run(args: ScheduleArgs) -> anyhow::Result<u8> {
-    tokio::select! {
-        biased;
-        () = standard_input_ends() => Ok(0),
-        ended = forever(&args) => ended,
-    }
-}
-
-/// One that is no pipe does not end: then a person has started this.
-async fn standard_input_ends() {
-    let input = std::io::stdin().as_fd().try_clone_to_owned();
-    let Ok(mut pipe) = input.and_then(tokio::net::unix::pipe::Receiver::from_owned_fd) else {
+/// Makes backups until it is dropped: the first one as soon as there is a primary, then by the schedule, and when one is wanted
+/// because WAL was given up. `changed` is told of each.
+pub(crate) async fn forever(
+    args: &ArchiverArgs,
+    archiver: &Archiver,
+    changed: &Notify,
+) -> anyhow::Result<u8> {
+    let Some(schedule) = &args.backup_schedule else {
         return std::future::pending().await;
     };
-    let mut nothing = [0];
-    while !matches!(pipe.read(&mut nothing).await, Ok(0) | Err(_)) {}
-}
-
-async fn forever(args: &ScheduleArgs) -> anyhow::Result<u8> {
     first(args).await;
+    // The life before may have ended in the middle of a backup.
+    if let Some(missed) = missed(schedule, Timestamp::now()) {
+        made_at(args, missed).await;
+    }
     loop {
-        let Some(next) = args.cron.next(Timestamp::now()) else {
-            anyhow::bail!("the schedule has no next moment");
+        changed.notify_one();
+        let Some(next) = schedule.next(Timestamp::now()) else {
+            tracing::error!("The schedule of backups has no next moment.");
+            return std::future::pending().await;
         };
         tracing::info!("The next backup is due at {next}.");
-        wait_until(next).await;
-        made_at(args, next).await;
+        let moment = tokio::select! {
+            () = wait_until(next) => next,
+            () = archiver.backup_wanted() => Timestamp::now(),
+        };
+        made_at(args, moment).await;
     }
+}
+
+/// The last moment of the schedule that is not too long ago.
+fn missed(schedule: &Schedule, now: Timestamp) -> Option<Timestamp> {
+    let mut found = None;
+    let mut at = now.checked_sub(LATE).ok()?;
+    while let Some(next) = schedule.next(at).filter(|next| *next < now) {
+        found = Some(next);
+        at = next;
+    }
+    found
 }
 
 /// Looks until there is a backup that was made since a moment: whoever was to make it may have died, or there was no primary.
-async fn made_at(args: &ScheduleArgs, moment: Timestamp) {
+async fn made_at(args: &ArchiverArgs, moment: Timestamp) {
     let mut told = String::new();
     for attempt in 1..=ATTEMPTS {
         let claim = format!("{moment}-{attempt}");
@@ -105,7 +98,7 @@ enum Turn {
 }
 
 /// The wall clock may jump, so that it is looked at every minute.
-async fn wait_until(moment: Timestamp) {
+pub(crate) async fn wait_until(moment: Timestamp) {
     loop {
         let left = moment.duration_since(Timestamp::now());
         let Ok(left) = Duration::try_from(left) else {
@@ -118,14 +111,14 @@ async fn wait_until(moment: Timestamp) {
     }
 }
 
-fn open(args: &ScheduleArgs) -> Result<(Archive, Server), ArchiveError> {
+fn open(args: &ArchiverArgs) -> Result<(Archive, Server), ArchiveError> {
     let said = |error: anyhow::Error| ArchiveError::Setting(format!("{error:#}"));
     let variables = args.sources.read().map_err(said)?;
     let settings = variables.settings()?;
     let server = variables.server(&args.pgdata)?;
     let archive = Archive {
         store: Store::open(&settings.place, PATIENCE)?,
-        env_dir: args.sources.env_dir.clone(),
+        sources: args.sources.clone(),
         variables,
         settings,
     };
@@ -133,7 +126,7 @@ fn open(args: &ScheduleArgs) -> Result<(Archive, Server), ArchiveError> {
 }
 
 /// A cluster without a backup cannot be restored to any moment: the first one is not waited for.
-async fn first(args: &ScheduleArgs) {
+async fn first(args: &ArchiverArgs) {
     let mut told = String::new();
     loop {
         match without_backup(args).await {
@@ -167,7 +160,7 @@ fn tell(told: &mut String, text: &str) {
 }
 
 /// Whether the archive has no complete backup; `None` where it is not this server's turn to make one.
-async fn without_backup(args: &ScheduleArgs) -> Result<Option<bool>, ArchiveError> {
+async fn without_backup(args: &ArchiverArgs) -> Result<Option<bool>, ArchiveError> {
     let (archive, server) = open(args)?;
     let catalogue = howdah_archive::catalogue(&archive.store, &archive.settings, soon()).await?;
     if catalogue.newest().is_some() {
@@ -182,7 +175,7 @@ async fn without_backup(args: &ScheduleArgs) -> Result<Option<bool>, ArchiveErro
 }
 
 /// Makes a backup if it is this server's turn and there is none since the moment, and deletes what is not needed any longer.
-async fn due(args: &ScheduleArgs, moment: Timestamp, claim: &str) -> Result<Turn, ArchiveError> {
+async fn due(args: &ArchiverArgs, moment: Timestamp, claim: &str) -> Result<Turn, ArchiveError> {
     let (archive, server) = open(args)?;
     let catalogue = howdah_archive::catalogue(&archive.store, &archive.settings, soon()).await?;
     let now = Timestamp::now();
@@ -227,4 +220,24 @@ async fn due(args: &ScheduleArgs, moment: Timestamp, claim: &str) -> Result<Turn
         );
     }
     Ok(Turn::Made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_moment_is_made_up_for_while_it_is_not_long_ago() {
+        let schedule: Schedule = "*/20 1 * * *".parse().unwrap();
+        let missed_at = |now: &str| missed(&schedule, now.parse().unwrap()).map(|at| at.to_string());
+        assert_eq!(
+            missed_at("2026-11-28T01:45:00Z").as_deref(),
+            Some("2026-11-28T01:40:00Z")
+        );
+        assert_eq!(
+            missed_at("2026-11-28T02:30:00Z").as_deref(),
+            Some("2026-11-28T01:40:00Z")
+        );
+        assert_eq!(missed_at("2026-11-28T03:00:00Z"), None);
+    }
 }

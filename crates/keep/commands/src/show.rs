@@ -16,23 +16,29 @@ pub(crate) fn state(backup: &Backup, window: Option<&Window>, catalogue: &Catalo
             _ => "never finished".to_owned(),
         };
     }
-    if let Err(base) = catalogue.chain(backup) {
-        return format!("{base} is missing");
-    }
-    if let Some(damage) = &backup.damage {
-        return format!("damaged: {damage}");
+    if backup.damage.is_some() {
+        return "damaged".to_owned();
     }
     match window {
         Some(window) if !window.is_consistent => "its WAL is missing".to_owned(),
-        _ if backup
-            .receipt
-            .as_ref()
-            .is_some_and(|receipt| !receipt.pages.damaged.is_empty()) =>
-        {
-            "damaged pages".to_owned()
-        }
+        _ if catalogue.usable(backup).is_err() => "not usable".to_owned(),
+        _ if backup.proof.as_ref().is_some_and(|proof| proof.trouble.is_some()) => "drill failed".to_owned(),
         _ if backup.verified.is_some() => "verified".to_owned(),
         _ => "complete".to_owned(),
+    }
+}
+
+/// Why a backup cannot be restored; `None` for one that can, or is being made.
+fn reason(backup: &Backup, catalogue: &Catalogue) -> Option<String> {
+    if let Some(trouble) = backup.proof.as_ref().and_then(|proof| proof.trouble.as_ref()) {
+        return Some(format!(
+            "{}: the last drill has failed: {trouble}.\n",
+            backup.name
+        ));
+    }
+    match catalogue.usable(backup) {
+        Err(reason) if backup.is_complete() => Some(format!("{}: {reason}.\n", backup.name)),
+        Err(_) | Ok(()) => None,
     }
 }
 
@@ -57,7 +63,7 @@ pub(crate) fn list(catalogue: &Catalogue) -> String {
             .sentinel
             .as_ref()
             .map_or(0, |sentinel| sentinel.uncompressed_size);
-        let reach = match &window {
+        let reach = match window.as_ref().filter(|_| catalogue.usable(backup).is_ok()) {
             Some(window) => match (window.last, window.gap) {
                 (Some(last), Some(gap)) => format!("{last}, then {gap} is missing"),
                 (Some(last), None) => format!("the end ({last})"),
@@ -75,7 +81,12 @@ pub(crate) fn list(catalogue: &Catalogue) -> String {
             reach,
         ]);
     }
-    table(&rows)
+    let reasons: String = catalogue
+        .backups
+        .iter()
+        .filter_map(|backup| reason(backup, catalogue))
+        .collect();
+    table(&rows) + &reasons
 }
 
 /// A backup for programs: WAL-G's keys of `backup-list --detail --json` and ours.
@@ -103,7 +114,9 @@ pub(crate) fn document(backup: &Backup, catalogue: &Catalogue) -> Value {
         "base": sentinel.delta_from,
         "stored": backup.stored,
         "state": state(backup, window.as_ref(), catalogue),
+        "not_usable": catalogue.usable(backup).err(),
         "verified": backup.verified,
+        "drill": backup.proof,
         "pages": backup.receipt.as_ref().map(|receipt| json!(receipt.pages)),
         "last_segment": window.as_ref().and_then(|window| window.last).map(|last| last.to_string()),
         "missing_segment": window.as_ref().and_then(|window| window.gap).map(|gap| gap.to_string()),
@@ -118,6 +131,9 @@ pub(crate) fn one(backup: &Backup, catalogue: &Catalogue) -> String {
     let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
     row("Backup", backup.name.clone());
     row("State", state(backup, window.as_ref(), catalogue));
+    if let (true, Err(reason)) = (backup.is_complete(), catalogue.usable(backup)) {
+        row("Not usable", reason);
+    }
     if let Some(base) = &sentinel.delta_from {
         row("Builds on", base.clone());
     }
@@ -159,11 +175,10 @@ pub(crate) fn one(backup: &Backup, catalogue: &Catalogue) -> String {
             row("Made by", receipt.program.clone());
             row(
                 "Pages checked",
-                format!(
-                    "{}, {} damaged",
-                    receipt.pages.checked,
-                    receipt.pages.damaged.len()
-                ),
+                match receipt.pages.checked {
+                    0 => "none: the cluster has no data checksums".to_owned(),
+                    checked => format!("{checked}, {} damaged", receipt.pages.damaged.len()),
+                },
             );
             for page in &receipt.pages.damaged {
                 row("Damaged", page.clone());
@@ -182,6 +197,16 @@ pub(crate) fn one(backup: &Backup, catalogue: &Catalogue) -> String {
         backup
             .verified
             .map_or_else(|| "never, or not sound".to_owned(), second),
+    );
+    row(
+        "Drill",
+        match &backup.proof {
+            None => "never".to_owned(),
+            Some(proof) => match &proof.trouble {
+                None => format!("proved {}", second(proof.at)),
+                Some(reason) => format!("NOT proved {}: {reason}", second(proof.at)),
+            },
+        },
     );
     if let Some(window) = window {
         match (window.last, window.gap) {

@@ -12,7 +12,7 @@ use crate::{
     failure::Failure,
     output::{self, second, table},
     retain, show,
-    variables::Sources,
+    variables::{Sources, Variables},
     wal,
 };
 
@@ -135,24 +135,26 @@ enum DeleteWhat {
     },
 }
 
-pub(crate) async fn run(args: WalGArgs) -> anyhow::Result<u8> {
+pub(crate) fn run(args: WalGArgs) -> anyhow::Result<u8> {
     let variables = args.sources.read();
     if let WalGCommand::WalFetch { name, target, .. } = &args.command {
         let variables = variables
             .map_err(wal::no_settings)?
             .with("WALE_S3_PREFIX", args.s3_prefix);
-        return wal::get(&variables, name, target, false)
-            .await
-            .map_err(Failure::of_get);
+        return wal::get(&variables, name, target, false).map_err(anyhow::Error::new);
     }
-    let variables = variables?.with("WALE_S3_PREFIX", args.s3_prefix);
+    let variables = variables?.with("WALE_S3_PREFIX", args.s3_prefix.clone());
     if let WalGCommand::WalPush { path, .. } = &args.command {
-        return wal::push(&variables, path).await.map_err(Failure::of_push);
+        return wal::push(&variables, path).map_err(anyhow::Error::new);
     }
+    crate::run(of_archive(args, variables))?
+}
+
+async fn of_archive(args: WalGArgs, variables: Variables) -> anyhow::Result<u8> {
     let settings = variables.settings().map_err(Failure::of)?;
     let archive = Archive {
         store: Store::open(&settings.place, PATIENCE).map_err(Failure::of)?,
-        env_dir: args.sources.env_dir.clone(),
+        sources: args.sources.clone(),
         variables,
         settings,
     };

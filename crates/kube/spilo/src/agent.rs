@@ -97,7 +97,7 @@ pub fn configure(env: &Environment, facts: &Facts) -> Result<Outcome, SpiloError
         config["postgresql"][name] = section;
         archives.push(archive);
     }
-    let backups = own_archive(env, facts, &choice, &mut config, &mut archives)?;
+    let own_archive = own_archive(env, facts, &choice, &mut config, &mut archives)?;
     files.extend(archives.iter().flat_map(Archive::files));
     // A directory that a user names may have more in it.
     let directories = archives.into_iter().map(|archive| archive.dir);
@@ -129,8 +129,8 @@ pub fn configure(env: &Environment, facts: &Facts) -> Result<Outcome, SpiloError
     }
     adapt(&mut config, facts, &choice, &own, &mut notes);
     let mut howdah = json!({ "notes": notes.asked, "machine": notes.machine });
-    if let Some(backups) = backups {
-        howdah["backups"] = backups;
+    if let Some(archive) = own_archive {
+        howdah["archive"] = archive;
     }
     config.insert("howdah".into(), howdah);
     Ok(Outcome {
@@ -161,20 +161,40 @@ fn own_archive(
         name: name.to_owned(),
         reason,
     };
-    let keep = env.or("BACKUP_NUM_TO_RETAIN", "5");
-    let keep: u32 = keep
-        .parse()
-        .map_err(|_| bad("BACKUP_NUM_TO_RETAIN", format!("'{keep}' is not a number")))?;
-    let backups = json!({
-        "schedule": env.or("BACKUP_SCHEDULE", "0 1 * * *"),
+    let number = |name: &str, default: &str| -> Result<u32, SpiloError> {
+        let text = env.or(name, default);
+        text.parse()
+            .map_err(|_| bad(name, format!("'{text}' is not a number")))
+    };
+    let keep = number("BACKUP_NUM_TO_RETAIN", "5")?;
+    let megabytes = number("WALE_BACKUP_THRESHOLD_MEGABYTES", "102400")?;
+    let percentage = number("WALE_BACKUP_THRESHOLD_PERCENTAGE", "30")?;
+    let data_dir = config["postgresql"]["data_dir"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    config["postgresql"][REPLICA_METHOD] = json!({
+        "command": archive.replica(facts, &data_dir, choice.major, megabytes, percentage),
+        "no_params": true,
+        "no_leader": true,
+    });
+    config["postgresql"]["create_replica_methods"] = json!([REPLICA_METHOD, "basebackup"]);
+    let mut own = json!({
+        "env_dir": archive.dir,
+        "backup_schedule": env.or("BACKUP_SCHEDULE", "0 1 * * *"),
         // Spilo's rule: at least so many backups, and at least so many days; never fewer than two.
         "keep": keep.max(2),
-        "env_dir": archive.dir,
         "from_replica": env.on("WALG_BACKUP_FROM_REPLICA"),
     });
+    if let Some(schedule) = env.get("HOWDAH_DRILL_SCHEDULE") {
+        own["drill_schedule"] = json!(schedule);
+    }
     archives.push(archive);
-    Ok(Some(backups))
+    Ok(Some(own))
 }
+
+/// Spilo's name for replicas that are made from the archive.
+const REPLICA_METHOD: &str = "wal_e";
 
 /// Seconds; see docs/safety.md for the margins that it leaves.
 const SHORT_LEASE: u32 = 8;
@@ -614,9 +634,9 @@ mod tests {
                 .unwrap()
                 .contains("wal get")
         );
-        let backups = &outcome.config["howdah"]["backups"];
+        let own = &outcome.config["howdah"]["archive"];
         assert_eq!(
-            (&backups["schedule"], &backups["keep"]),
+            (&own["backup_schedule"], &own["keep"]),
             (&json!("0 1 * * *"), &json!(5))
         );
         // Secrets are in files of their own.

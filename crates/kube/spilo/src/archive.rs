@@ -227,6 +227,19 @@ impl Archive {
         format!("{} --or-stream \"%f\" \"%p\"", self.command(facts, "wal get"))
     }
 
+    /// What makes a replica, unless a copy of the leader is cheaper.
+    pub(crate) fn replica(
+        &self,
+        facts: &Facts,
+        data_dir: &str,
+        major: u32,
+        megabytes: u32,
+        percentage: u32,
+    ) -> String {
+        let bare = self.restore(facts, data_dir, major, &Target::default());
+        format!("{bare} --max-wal-megabytes {megabytes} --max-wal-percentage {percentage}")
+    }
+
     /// What fills a data directory. It is refused beforehand if the target cannot be reached.
     pub(crate) fn restore(&self, facts: &Facts, data_dir: &str, major: u32, target: &Target<'_>) -> String {
         let mut command = format!(

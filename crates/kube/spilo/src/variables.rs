@@ -89,7 +89,7 @@ pub const VARIABLES: &[Variable] = table! {
     Later("encryption with OpenPGP, without which nothing is archived: use WALG_LIBSODIUM_KEY") => "WALG_PGP_KEY"
         "WALG_PGP_KEY_PATH" "WALE_GPG_KEY_ID";
     Later("archives of old versions, whose path has no major version") => "ENABLE_WAL_PATH_COMPAT";
-    Later("replicas from the archive") => "WALE_BACKUP_THRESHOLD_MEGABYTES" "WALE_BACKUP_THRESHOLD_PERCENTAGE";
+    Acted => "WALE_BACKUP_THRESHOLD_MEGABYTES" "WALE_BACKUP_THRESHOLD_PERCENTAGE";
     Later("a proxy before the store") => "http_proxy" "https_proxy";
     Without("the store is reached directly") => "no_proxy";
     Without("there is one archiver, which writes WAL-G's layout and reads WAL-E's too") => "USE_WALG" "USE_WALG_BACKUP"
@@ -100,7 +100,7 @@ pub const VARIABLES: &[Variable] = table! {
     Acted => "WALE_*" "WALG_*" "AWS_REGION" "AWS_DEFAULT_REGION" "AWS_ENDPOINT" "AWS_ENDPOINT_URL" "AWS_ACCESS_KEY_ID"
         "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN" "AWS_S3_FORCE_PATH_STYLE" "AWS_ROLE_ARN" "AWS_WEB_IDENTITY_TOKEN_FILE"
         "AWS_EC2_METADATA_SERVICE_ENDPOINT" "GOOGLE_APPLICATION_CREDENTIALS" "AZURE_*" "HOWDAH_ARCHIVE_TIMEOUT"
-        "HOWDAH_RESTORE_TIMEOUT";
+        "HOWDAH_RESTORE_TIMEOUT" "HOWDAH_WAL_BACKLOG_LIMIT" "HOWDAH_DRILL_SCHEDULE";
     Without("EC2's tags and addresses are not set") => "EIP_ALLOCATION" "AWS_LEADER_TAG_VALUE";
     Without("the archiver has no use for it") => "AWS_*";
     // Logs

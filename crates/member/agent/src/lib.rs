@@ -23,7 +23,7 @@
 mod action;
 mod agent;
 mod api;
-mod backups;
+mod archiver;
 mod blocking;
 mod callbacks;
 mod certificates;
@@ -48,6 +48,7 @@ mod publish;
 mod repeated;
 mod replication;
 mod report;
+mod reported;
 mod request;
 mod requests;
 mod run;

@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use howdah_backup::{ArchiveState, Report, second};
 use howdah_config::LocalConfig;
-use howdah_dcs::{HowdahMark, LITTLE_WAL, LeaseId, Member};
+use howdah_dcs::{ArchiveMark, HowdahMark, LITTLE_WAL, LeaseId, Member};
 use howdah_member_api::PATRONI_VERSION;
 use howdah_postgres::Sample;
 use howdah_types::{BootTime, Lsn, Origins, PgState, Role, Tags};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 /// What our record says besides the configuration.
@@ -30,6 +32,21 @@ pub(crate) struct Now<'a> {
     pub(crate) settled: Option<BootTime>,
     /// The length of our lease as the store granted it.
     pub(crate) granted: Option<Duration>,
+    /// How the archive is.
+    pub(crate) archive: Option<ArchiveMark>,
+}
+
+/// What of an archiver's report goes into the record.
+pub(crate) fn archive_mark(report: &Report) -> ArchiveMark {
+    let archive = report.archive.as_ref();
+    let moment = |of: fn(&ArchiveState) -> Option<Timestamp>| archive.and_then(of).map(second);
+    ArchiveMark {
+        troubles: report.troubles(Timestamp::now()),
+        last_backup: moment(|archive| archive.last_backup_at),
+        restorable_from: moment(|archive| archive.restorable_from),
+        proved: moment(|archive| archive.proved_at),
+        not_proved: archive.and_then(|archive| archive.drill_trouble.clone()),
+    }
 }
 
 fn conn_url(config: &LocalConfig) -> String {
@@ -108,6 +125,7 @@ pub(crate) fn record(config: &LocalConfig, tags: &Tags, now: &Now<'_>) -> Member
                 .chain(now.notes.iter().cloned())
                 .collect(),
             machine: config.machine.clone(),
+            archive: now.archive.clone().filter(|_| now.leads),
         }),
         other: Map::new(),
     }

@@ -8,7 +8,7 @@ use howdah_member_api::{MemberFacts, ScheduledRestart};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::watching::Watching;
+use crate::{reported::Reported, watching::Watching};
 
 /// The facts of the last look, and a way to ask the loop for something.
 #[derive(Clone)]
@@ -16,6 +16,7 @@ pub(crate) struct Published {
     facts: Arc<ArcSwapOption<MemberFacts>>,
     cluster: Arc<ArcSwapOption<Shown>>,
     watching: Watching,
+    pub(crate) archive: Reported,
     pub(crate) commands: mpsc::Sender<ApiCommand>,
 }
 
@@ -62,6 +63,7 @@ impl Published {
             facts: Arc::new(ArcSwapOption::empty()),
             cluster: Arc::new(ArcSwapOption::empty()),
             watching,
+            archive: Reported::default(),
             commands,
         }
     }

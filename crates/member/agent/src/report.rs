@@ -57,6 +57,12 @@ impl Agent {
                 origins: self.observer.origins(),
                 settled: self.keeper.status().settled,
                 granted: self.keeper.status().granted,
+                archive: self
+                    .voice
+                    .published
+                    .archive
+                    .last()
+                    .map(|report| member::archive_mark(&report)),
             },
         );
         if !self
@@ -266,6 +272,7 @@ impl Agent {
             next_run: self.plan.next_wake.max(now()),
             ttl_nanos: u64::try_from(self.settings.dynamic.timers.ttl.as_nanos()).unwrap_or(u64::MAX),
             lag_limit: self.settings.dynamic.maximum_lag_on_failover,
+            archive: self.voice.published.archive.last(),
             log_lost: (self.voice.log_lost)(),
             reasons: self
                 .plan

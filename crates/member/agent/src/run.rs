@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     agent::{Agent, Signals},
     api::{self, ApiSettings},
-    backups::Backups,
+    archiver::Archiver,
     certificates::{Certificates, Files},
     cluster::ClusterState,
     configuration::{self, Configuration},
@@ -144,7 +144,12 @@ async fn begin(
     .await?;
     let watch = tokio::spawn(watching.clone().run(store.watch(), wake.clone()));
     let look = tokio::spawn(look);
-    let backups = Backups::start(config.backups.as_ref(), server.dir.path().to_owned());
+    let archiver = Archiver::start(
+        config.archive.as_ref(),
+        server.dir.path().to_owned(),
+        keeper.clone(),
+        published.clone(),
+    );
     let mut agent = Agent::new(Parts {
         settings,
         server,
@@ -162,7 +167,7 @@ async fn begin(
     });
     agent.adopt(&handover).await;
     let code = agent.run(signals).await;
-    drop(backups);
+    drop(archiver);
     watch.abort();
     look.abort();
     api.stop();

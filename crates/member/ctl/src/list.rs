@@ -273,11 +273,40 @@ fn tags(tags: &Map<String, Value>, pretty: bool) -> Value {
     lines.join("\n").into()
 }
 
+/// How the archive is, as the leader says it.
+fn archive(cluster: &Cluster) -> String {
+    let marks = cluster
+        .view
+        .members
+        .values()
+        .filter_map(|member| member.howdah.as_ref());
+    let Some(archive) = marks.filter_map(|mark| mark.archive.as_ref()).next() else {
+        return String::new();
+    };
+    let mut text = " Archive:".to_owned();
+    match (&archive.last_backup, &archive.restorable_from) {
+        (Some(last), Some(from)) => text += &format!(" newest backup {last}, restorable from {from} on"),
+        (Some(last), None) => text += &format!(" newest backup {last}"),
+        (None, _) => text += " no backup yet",
+    }
+    match (&archive.proved, &archive.not_proved) {
+        (_, Some(reason)) => text += &format!(", restore NOT proved: {reason}"),
+        (Some(at), None) => text += &format!(", restore proved {at}"),
+        (None, None) => {}
+    }
+    text.push('\n');
+    for trouble in &archive.troubles {
+        text += &format!(" Archive trouble: {trouble}\n");
+    }
+    text
+}
+
 fn footer(cluster: &Cluster) -> String {
     let mut text = String::new();
     if cluster.is_paused() {
         text += " Maintenance mode: on\n";
     }
+    text += &archive(cluster);
     let scheduled = cluster
         .view
         .failover

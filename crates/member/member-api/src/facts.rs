@@ -1,3 +1,6 @@
+use std::sync::Arc;
+
+use howdah_backup::Report;
 use howdah_types::{BootTime, Lsn, MemberName, PgState, Role, Scope, Tags, Timeline};
 use serde_json::{Map, Value};
 
@@ -66,6 +69,8 @@ pub struct MemberFacts {
     pub ttl_nanos: u64,
     /// `maximum_lag_on_failover`
     pub lag_limit: u64,
+    /// How archiving goes; `None` where no archiver runs.
+    pub archive: Option<Arc<Report>>,
     /// Lines that the log has dropped.
     pub log_lost: u64,
     /// Why the last decision was as it was.

@@ -237,6 +237,7 @@ mod tests {
             next_run: BootTime(0),
             ttl_nanos: 1,
             lag_limit: 1 << 20,
+            archive: None,
             log_lost: 0,
             reasons: vec![],
         }

@@ -11,6 +11,7 @@
 //!   restart.rs  POST /restart, now or at a time
 //! ```
 
+mod archive_metrics;
 mod cluster;
 mod facts;
 mod health;

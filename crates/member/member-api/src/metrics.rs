@@ -2,7 +2,7 @@ use std::fmt::Write;
 
 use howdah_types::{BootTime, PgState, Role};
 
-use crate::{MemberFacts, PATRONI_VERSION, Position};
+use crate::{MemberFacts, PATRONI_VERSION, Position, archive_metrics};
 
 /// `GET /metrics`, with Patroni's names. All are gauges but the three WAL positions.
 #[must_use]
@@ -149,6 +149,13 @@ pub fn metrics(facts: &MemberFacts, now: BootTime) -> String {
         "Log lines dropped because the pipe was full.",
         &facts.log_lost.to_string(),
     );
+    for (name, help, kind, value) in facts
+        .archive
+        .iter()
+        .flat_map(|report| archive_metrics::of(report))
+    {
+        out.line(name, help, kind, &value.to_string());
+    }
     out.text
 }
 

@@ -90,6 +90,9 @@ pub fn status_document(facts: &MemberFacts, now: BootTime) -> Map<String, Value>
     if facts.attached {
         howdah["attached"] = true.into();
     }
+    if let Some(archive) = &facts.archive {
+        howdah["archive"] = serde_json::to_value(archive.as_ref()).unwrap_or_default();
+    }
     set("howdah", howdah);
     doc
 }

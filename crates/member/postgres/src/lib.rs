@@ -16,6 +16,7 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+mod archive_ready;
 mod auto_conf;
 mod check;
 mod command;
@@ -37,6 +38,7 @@ mod slot_files;
 mod slots;
 mod tools;
 
+pub use archive_ready::archive_ready;
 pub use check::{BadParameter, bad_parameters, hba_refusal};
 pub use command::command_line;
 pub use commit_wait::write_wal;

@@ -13,6 +13,7 @@ mod member;
 mod role;
 mod state;
 
+pub use howdah_dcs::ArchiveMark;
 pub use member::{MemberOverview, WalPosition, members};
 pub use role::MemberRole;
 pub use state::{MemberState, Replication};

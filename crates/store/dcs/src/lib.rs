@@ -40,7 +40,7 @@ pub use failover::FailoverRequest;
 pub use history::{HistoryEntry, history_from_json, history_to_json};
 pub use keys::{Key, KeyTree};
 pub use mem::MemStore;
-pub use member::{HowdahMark, Member};
+pub use member::{ArchiveMark, HowdahMark, Member};
 pub use op::{Cond, KeyOp, LeaderKey, LeaderSeen, LeaseDone, LeaseId, LeaseOp, Outcome, Refusal, Term};
 pub use status::{LITTLE_WAL, Status};
 pub use store::{Answer, Store, StoreError, Watcher};

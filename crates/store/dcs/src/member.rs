@@ -30,6 +30,29 @@ pub struct HowdahMark {
     /// What the defaults of the image ask for and this machine does not have. The user has asked for none of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub machine: Vec<String>,
+    /// How the cluster's archive is, as the leader sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ArchiveMark>,
+}
+
+/// How an archive is. Times are RFC 3339, to the second. Nothing in it changes with every segment, since each change is a write.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveMark {
+    /// What is wrong, each a sentence without its full stop.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<String>,
+    /// When the newest backup that can be restored was finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<String>,
+    /// From when on every moment can be restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restorable_from: Option<String>,
+    /// When a drill has restored a backup last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proved: Option<String>,
+    /// Why the last drill has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_proved: Option<String>,
 }
 
 /// A member's record (`members/<name>`), in Patroni's form. Fields that we do not know are kept.

@@ -129,8 +129,17 @@ pub(super) async fn take(store: &Store, name: &BackupName) -> Result<Lease, Arch
     let objects = store.list(&Layout::backup(&name), None, soon()).await?;
     let names: Vec<String> = objects.into_iter().map(|object| object.name).collect();
     store.delete(&names, soon(), |_| {}).await?;
-    store.create(&lease.object, lease.note()?, &[], soon()).await?;
-    Ok(lease)
+    match store.create(&lease.object, lease.note()?, &[], soon()).await {
+        Ok(()) => Ok(lease),
+        Err(ArchiveError::Exists(_))
+            if read(store, &lease.object)
+                .await?
+                .is_some_and(|running| running.token == lease.token) =>
+        {
+            Ok(lease)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// What an earlier try has left under the name is not of this backup.

@@ -104,8 +104,6 @@ pub async fn create(
             lease.end(store).await;
             Ok(made)
         }
-        // A sentinel whose answer was lost may be there: then the objects are a backup. Retention takes what is none.
-        Err(error @ ArchiveError::Outage { .. }) => Err(error),
         Err(error) => {
             if lease.check(store).await.is_ok() {
                 discard(store, &name).await;
@@ -131,7 +129,9 @@ async fn discard(store: &Store, name: &BackupName) {
         tracing::warn!(
             "What the unfinished backup {name} has stored is still there: {error}. Retention deletes it."
         );
+        return;
     }
+    store.tidy(&Layout::backup(&name)).await;
 }
 
 async fn make(
@@ -175,7 +175,13 @@ async fn make(
     );
     let finished = Timestamp::now();
     progress
-        .run(wait_for_wal(store, &begun, &stopped, options.wal_patience))
+        .run(wait_for_wal(
+            store,
+            &begun,
+            &stopped,
+            options.wal_patience,
+            progress,
+        ))
         .await?;
 
     let facts = document::Facts {
@@ -235,6 +241,7 @@ async fn wait_for_wal(
     begun: &server::Begun,
     stopped: &Stopped,
     patience: Duration,
+    progress: &Progress,
 ) -> Result<(), ArchiveError> {
     let deadline = howdah_clock::now() + patience;
     let size = begun.segment_size;
@@ -243,6 +250,7 @@ async fn wait_for_wal(
         .collect();
     let mut pause = Duration::from_millis(100);
     let mut missing = 0;
+    let began = howdah_clock::now();
     loop {
         while let Some(segment) = needed.get(missing) {
             let bare = Layout::wal(&WalName::Segment(*segment), howdah_backup::Codec::None);
@@ -255,6 +263,7 @@ async fn wait_for_wal(
             }
         }
         let Some(first) = needed.get(missing) else {
+            progress.set_waiting(None);
             return Ok(());
         };
         if howdah_clock::now() >= deadline {
@@ -267,6 +276,11 @@ async fn wait_for_wal(
                 } else {
                     ""
                 }
+            )));
+        }
+        if howdah_clock::now().since(began) > Duration::from_secs(2) {
+            progress.set_waiting(Some(format!(
+                "All files are stored. Segment {first} is waited for: the backup is complete when the server has archived it"
             )));
         }
         sleep_until((howdah_clock::now() + pause).min(deadline)).await;

@@ -294,6 +294,7 @@ async fn send_all(
             return Err(error);
         }
     }
+    store.hand_over(name).await;
     let stored = store.length(name, soon()).await?;
     if stored != length {
         return Err(ArchiveError::damaged(

@@ -24,6 +24,42 @@ pub(super) struct Target {
     spaces: BTreeMap<PathBuf, PathBuf>,
     /// Whether the data directory was made here.
     made: bool,
+    /// While this is there, no other restore writes into them.
+    claims: Claims,
+}
+
+/// The file that says that a restore writes into a directory.
+const CLAIM: &str = ".howdah-restore";
+
+/// Directories that are claimed; they are given back with the value.
+#[derive(Debug)]
+struct Claims(Vec<PathBuf>);
+
+impl Claims {
+    /// Of two restores one gets a directory, and it is empty then.
+    fn claim(&mut self, path: &Path) -> Result<(), ArchiveError> {
+        let claim = path.join(CLAIM);
+        match fs::File::create_new(&claim) {
+            Ok(_) => self.0.push(claim),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(ArchiveError::Refused(format!(
+                    "another restore writes into {}, or was killed there: choose another directory, or empty it",
+                    path.display()
+                )));
+            }
+            Err(error) => return Err(ArchiveError::local(&claim, error)),
+        }
+        // Another one may have ended since it was looked at.
+        must_be_empty(path)
+    }
+}
+
+impl Drop for Claims {
+    fn drop(&mut self) {
+        for claim in &self.0 {
+            let _ = fs::remove_file(claim);
+        }
+    }
 }
 
 impl Target {
@@ -72,8 +108,10 @@ impl Target {
             must_be_empty(path)?;
         }
         let made = !data.exists();
+        let mut claims = Claims(Vec::new());
         for path in spaces.values().map(PathBuf::as_path).chain([data]) {
             directory(path)?;
+            claims.claim(path)?;
         }
         fs::set_permissions(data, std::os::unix::fs::PermissionsExt::from_mode(0o700))
             .map_err(|error| ArchiveError::local(data, error))?;
@@ -86,6 +124,7 @@ impl Target {
             data: data.to_owned(),
             spaces,
             made,
+            claims,
         })
     }
 
@@ -113,8 +152,11 @@ impl Target {
         (!self.spaces.is_empty()).then(|| self.spaces.iter().filter_map(line).collect())
     }
 
-    /// Makes everything durable. One call a file system, since a call a file takes minutes.
+    /// Gives the directories back and makes everything durable. One call a file system, since a call a file takes minutes.
     pub(super) fn sync(&self) -> Result<(), ArchiveError> {
+        for claim in &self.claims.0 {
+            fs::remove_file(claim).map_err(|error| ArchiveError::local(claim, error))?;
+        }
         for path in self.spaces.values().chain([&self.data]) {
             let opened = fs::File::open(path).map_err(|error| ArchiveError::local(path, error))?;
             rustix::fs::syncfs(&opened).map_err(|error| ArchiveError::local(path, error.into()))?;
@@ -122,7 +164,7 @@ impl Target {
         Ok(())
     }
 
-    /// Takes away what was restored.
+    /// Takes away what was restored. Only who has claimed the directories does.
     pub(super) fn clear(&self) -> Result<(), ArchiveError> {
         for path in self.spaces.values().chain([&self.data]) {
             empty(path).map_err(|error| ArchiveError::local(path, error))?;
@@ -150,7 +192,10 @@ fn relative(path: &Path) -> Option<PathBuf> {
 fn must_be_empty(path: &Path) -> Result<(), ArchiveError> {
     match fs::read_dir(path) {
         // A mount point has this one.
-        Ok(entries) => match entries.flatten().find(|entry| entry.file_name() != "lost+found") {
+        Ok(entries) => match entries
+            .flatten()
+            .find(|entry| entry.file_name() != "lost+found" && entry.file_name() != CLAIM)
+        {
             Some(entry) => Err(ArchiveError::Refused(format!(
                 "{} is not empty (it has {}): a restore needs an empty directory",
                 path.display(),
@@ -214,6 +259,20 @@ mod tests {
             refused.to_string().contains("is not empty (it has PG_VERSION)"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn of_two_restores_one_gets_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let first = Target::prepare(&data, None, &Tablespaces::default()).unwrap();
+        let second = Target::prepare(&data, None, &Tablespaces::default()).unwrap_err();
+        assert!(second.to_string().contains("another restore"), "{second}");
+        fs::write(data.join("PG_VERSION"), "15").unwrap();
+        first.sync().unwrap();
+        drop(first);
+        assert!(Target::prepare(&data, None, &Tablespaces::default()).is_err());
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 1);
     }
 
     #[test]

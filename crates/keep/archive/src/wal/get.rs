@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use howdah_backup::{Codec, Layout, PageHeader, Segment, WalName, check_place};
+use howdah_backup::{Codec, Identity, Layout, PageHeader, Segment, WalName, check_place};
 use howdah_pgconf::parse_history;
 use howdah_types::{BootTime, SystemId};
 use object_store::Attribute;
@@ -30,7 +30,8 @@ pub struct Got {
 /// Fetches one file of WAL to `target`, which is there complete or not at all.
 ///
 /// `data` is the data directory that asks, when it is one: its system identifier is compared, and while it recovers to a
-/// target, a segment that is missing between others is an error of the archive and not its end.
+/// target, a segment that is missing between others is an error of the archive and not its end. The archive must have begun to answer by
+/// `begin`, and the file be there by `end`.
 ///
 /// # Errors
 /// [`ArchiveError::Missing`] only if the archive is there, answers, and does not have the file.
@@ -40,8 +41,10 @@ pub async fn get(
     name: &str,
     target: &Path,
     data: Option<&Path>,
-    deadline: BootTime,
+    begin: BootTime,
+    end: BootTime,
 ) -> Result<Got, ArchiveError> {
+    let deadline = begin;
     let name: WalName = name.parse()?;
     let is_standby = data.is_some_and(|data| data.join("standby.signal").exists());
     let patience = (howdah_clock::now() + HOLE).min(deadline);
@@ -68,10 +71,48 @@ pub async fn get(
         // They say nothing of their cluster.
         ours(store, data, deadline).await?;
     }
-    let expected = reading.attributes.get(&Attribute::Metadata(super::SHA256.into()));
+    take(store, settings, name, (object, codec, reading), target, data, end).await
+}
+
+/// Fetches a segment that is not asked for yet; `None` if the archive does not have it. Whether it is missing between others
+/// is left to [`get`].
+///
+/// # Errors
+/// See [`ArchiveError`].
+pub async fn fetch(
+    store: &Store,
+    settings: &Settings,
+    segment: Segment,
+    target: &Path,
+    data: &Path,
+    deadline: BootTime,
+) -> Result<Option<Got>, ArchiveError> {
+    let name = WalName::Segment(segment);
+    match find(store, settings, &name, deadline).await? {
+        Some(found) => take(store, settings, name, found, target, Some(data), deadline)
+            .await
+            .map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Reads an object, compares it with what is known of it, and puts it in its place.
+async fn take(
+    store: &Store,
+    settings: &Settings,
+    name: WalName,
+    (object, codec, reading): (String, Codec, Reading),
+    target: &Path,
+    data: Option<&Path>,
+    deadline: BootTime,
+) -> Result<Got, ArchiveError> {
+    let expected = [super::SHA256, super::OLD_SHA256]
+        .into_iter()
+        .find_map(|name| reading.attributes.get(&Attribute::Metadata(name.into())));
     let expected = expected.map(|value| value.as_ref().to_owned());
     let bytes = store.whole(&object, reading, deadline).await?;
     let (key, target, data) = (settings.key.clone(), target.to_owned(), data.map(Path::to_owned));
+    let place = store.name().to_owned();
     let bytes = blocking(move || {
         let mut plain = Vec::new();
         unpack(&bytes[..], codec, key.as_ref())
@@ -85,6 +126,7 @@ pub async fn get(
         }
         if let WalName::Segment(segment) = name {
             check(
+                &place,
                 &object,
                 segment,
                 &plain,
@@ -113,7 +155,13 @@ async fn ours(store: &Store, data: Option<&Path>, deadline: BootTime) -> Result<
     }
 }
 
-fn check(object: &str, segment: Segment, plain: &[u8], system: Option<SystemId>) -> Result<(), ArchiveError> {
+fn check(
+    place: &str,
+    object: &str,
+    segment: Segment,
+    plain: &[u8],
+    system: Option<SystemId>,
+) -> Result<(), ArchiveError> {
     let header = PageHeader::parse(plain).map_err(|reason| ArchiveError::damaged(object, reason))?;
     check_place(segment, &header).map_err(|reason| ArchiveError::damaged(object, reason))?;
     if plain.len() as u64 != header.segment_size.bytes() {
@@ -123,14 +171,13 @@ fn check(object: &str, segment: Segment, plain: &[u8], system: Option<SystemId>)
         ));
     }
     match system {
-        Some(system) if system != header.system_id => Err(ArchiveError::damaged(
-            object,
-            format!(
-                "it is of the cluster with system identifier {}, and this one has {system}",
-                header.system_id
-            ),
-        )),
-        Some(_) | None => Ok(()),
+        Some(system) => Identity::of(&header)
+            .check_system(system)
+            .map_err(|reason| ArchiveError::Foreign {
+                place: place.to_owned(),
+                reason,
+            }),
+        None => Ok(()),
     }
 }
 

@@ -32,7 +32,8 @@ pub enum Pushed {
 /// Archives one file.
 ///
 /// It is created if absent. If something is there under its name, whatever the codec, that stays: equal content is
-/// success, other content an error. Success means that the store has answered for the whole object.
+/// success, other content an error. Success means that the store has answered for the whole object. `term` is that of the
+/// leader who archives it, where there is one; it is kept with the object.
 ///
 /// # Errors
 /// See [`ArchiveError`].
@@ -40,6 +41,7 @@ pub async fn push(
     store: &Store,
     settings: &Settings,
     path: &Path,
+    term: Option<u64>,
     deadline: BootTime,
 ) -> Result<Pushed, ArchiveError> {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
@@ -57,7 +59,8 @@ pub async fn push(
     let object = Layout::wal(&name, settings.codec);
     let (bytes, sha256) = pack(plain.clone(), settings).await?;
     let length = bytes.len() as u64;
-    let attributes = [(super::SHA256, sha256.clone())];
+    let mut attributes = vec![(super::SHA256, sha256.clone())];
+    attributes.extend(term.map(|term| (super::TERM, term.to_string())));
     match store.create(&object, bytes, &attributes, deadline).await {
         Ok(()) => {}
         Err(ArchiveError::Exists(_)) => {
@@ -66,7 +69,7 @@ pub async fn push(
         }
         Err(error) => return Err(error),
     }
-    let stored = store.length(&object, deadline).await?;
+    let (stored, digest_there) = store.head(&object, super::SHA256, deadline).await?;
     if stored != length {
         return Err(ArchiveError::damaged(
             &object,
@@ -74,8 +77,7 @@ pub async fn push(
         ));
     }
     // A store that does not know create-if-absent lets two succeed; the one whose content is there has.
-    let stored = store.attribute(&object, super::SHA256, deadline).await?;
-    if stored.is_some_and(|stored| stored != sha256) {
+    if digest_there.is_some_and(|there| there != sha256) {
         return Err(ArchiveError::OtherContent {
             name: name.to_string(),
         });

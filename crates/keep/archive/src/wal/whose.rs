@@ -135,7 +135,11 @@ pub(super) async fn claim(
         place: store.name().to_owned(),
         reason,
     };
+    if let Some(identity) = store.known_identity() {
+        return identity.check(header).map_err(foreign);
+    }
     if let Some(identity) = document(store, deadline).await? {
+        store.know_identity(&identity);
         return identity.check(header).map_err(foreign);
     }
     if let Some(identity) = inferred(store, settings, deadline).await? {

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use howdah_backup::{SegmentSize, WalName};
 use howdah_clock::now;
 use howdah_dcs::Member;
 use howdah_guard::StopMode;
 use howdah_ha::{LeaderWal, OwnEnd, OwnWal, Relation, Upstream, relate};
 use howdah_pgconf::{HistoryLine, newest_at, parse_history};
-use howdah_postgres::{RewindFailed, Sample, Session, rewind};
+use howdah_postgres::{RewindFailed, Sample, Session, archive_ready, rewind};
 use howdah_types::{Lsn, Origins, Timeline};
 
 use super::{Outcome, Ways, copy, start};
@@ -17,6 +18,34 @@ use crate::{
     note::Note,
     outside::{Outside, source},
 };
+
+/// What this member had no time to archive as a primary is nobody else's to archive, and is removed by what comes now. Only WAL that
+/// is the leader's too: what is behind the branch was lost, and whoever found it in the archive would replay it.
+async fn archive_what_waits(outside: &Outside, timeline: Timeline, history: &[HistoryLine]) {
+    let is_leaders = |name: &str, length: u64| match name.parse() {
+        Ok(WalName::Segment(segment) | WalName::Label(segment, _)) => {
+            let ends = history.iter().find(|line| line.timeline == segment.timeline);
+            let size = SegmentSize::try_from(length).unwrap_or_default();
+            match (ends, segment.number(size)) {
+                (Some(line), Some(number)) => number < size.number_at(line.switch),
+                _ => false,
+            }
+        }
+        Ok(WalName::History(of)) => of == timeline || history.iter().any(|line| line.timeline == of),
+        Ok(WalName::Partial(_)) | Err(_) => false,
+    };
+    let (local, dynamic) = (&outside.server.local, &outside.dynamic);
+    match archive_ready(local, dynamic, is_leaders, now() + ARCHIVING).await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!("Archived {count} files that were waiting."),
+        Err(why) => {
+            tracing::warn!("Not all WAL that was waiting could be archived: {why}.");
+        }
+    }
+}
+
+/// How long a rewind waits for WAL to be archived. An archive that does not answer must not keep a replica away.
+const ARCHIVING: Duration = Duration::from_secs(60);
 
 /// Compares with the leader, rewinds or copies where it must, and follows. `copy`: whatever the comparison says, since
 /// rewinds have not helped.
@@ -66,6 +95,7 @@ pub(crate) async fn rejoin(outside: &Outside, leader: &Upstream, copy: bool) -> 
             .stop(StopMode::Fast, outside.dynamic.pg_ctl_timeout)
             .await?;
     }
+    archive_what_waits(outside, timeline, &history).await;
     if outside.dynamic.use_pg_rewind && relation == Relation::Left {
         // pg_rewind starts the server for a moment where that has crashed.
         let server = outside.server.clone();
