@@ -619,7 +619,7 @@ fn a_certificate_of_a_secret_is_mounted_and_a_missing_one_is_named() {
 }
 
 #[test]
-fn a_clone_is_told_its_source_and_a_backup_is_refused() {
+fn a_clone_is_told_its_source_and_an_unknown_one_is_refused() {
     let Some(kube) = control_plane() else { return };
     let ns = cluster(&kube, "clone", |manifest| {
         manifest["spec"]["clone"] = json!({"cluster": "acid-source"});
@@ -636,9 +636,21 @@ fn a_clone_is_told_its_source_and_a_backup_is_refused() {
     ns.apply(restored);
     ns.wait("postgresql", "acid-b", "says why", |cluster| {
         let status = &cluster["status"];
-        status["PostgresClusterStatus"] == "Invalid" && status.to_string().contains("spec.clone.timestamp")
+        status["PostgresClusterStatus"] == "Invalid" && status.to_string().contains("spec.clone.uid")
     });
     assert!(ns.get("statefulset", "acid-b").is_null());
+    let mut restored = minimal("acid-c");
+    restored["spec"]["clone"] = json!({"cluster": "acid-source", "timestamp": "2026-01-01T00:00:00+00:00",
+        "s3_wal_path": "s3://bucket/path"});
+    ns.apply(restored);
+    let set = ns.wait("statefulset", "acid-c", "is made", |set| !set.is_null());
+    let env = set["spec"]["template"]["spec"]["containers"][0]["env"].clone();
+    assert_eq!(named(&env, "CLONE_METHOD")["value"], "CLONE_WITH_WALE");
+    assert_eq!(named(&env, "CLONE_WALE_S3_PREFIX")["value"], "s3://bucket/path");
+    assert_eq!(
+        named(&env, "CLONE_TARGET_TIME")["value"],
+        "2026-01-01T00:00:00+00:00"
+    );
 }
 
 #[test]

@@ -206,7 +206,7 @@ async fn a_cluster_without_its_source_is_not_made_empty() {
     })
     .await
     .unwrap();
-    // What a backup is needed for is refused before anything is changed.
+    // An archive that nothing names is refused before anything is changed.
     let later = text.replace(
         "    cluster: acid-nowhere\n",
         "    cluster: acid-nowhere\n    timestamp: \"2026-01-01T00:00:00+00:00\"\n",
@@ -215,7 +215,7 @@ async fn a_cluster_without_its_source_is_not_made_empty() {
     let output = sandbox.howdah(&["apply", "-f", path]).unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        String::from_utf8_lossy(&output.stderr).contains("restoring a backup is not supported yet"),
+        String::from_utf8_lossy(&output.stderr).contains("spec.clone.uid: is missing"),
         "{output:?}"
     );
 }

@@ -182,6 +182,10 @@ fn standby_change(manifest: &Manifest, have: Option<&Value>, ours: bool) -> Opti
     let Some(standby) = &manifest.spec.standby else {
         return (ours && follows).then_some(Value::Null);
     };
+    if standby.standby_host.is_empty() {
+        // The members have begun with an archive, and their configuration names it. A running cluster begins with nothing.
+        return None;
+    }
     let have = |key: &str| have.and_then(|section| section.get(key));
     let mut section = Map::new();
     for (key, want) in [
@@ -284,6 +288,11 @@ mod tests {
             "it was never asked for"
         );
         assert_eq!(change(&alone, &Map::new(), &ours), None);
+        // One that is fed by an archive has what its members began with.
+        let fed = with(json!({"s3_wal_path": "s3://b/p"}));
+        let begun = json!({"restore_command": "howdah wal get \"%f\" \"%p\""});
+        assert_eq!(change(&fed, &current(begun), &ours), None);
+        assert_eq!(change(&fed, &Map::new(), &none), None);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use howdah_manifest::{Condition, Manifest, MemberStatus, Status, phase};
-use howdah_overview::{MemberOverview, MemberRole, MemberState};
+use howdah_overview::{ArchiveMark, MemberOverview, MemberRole, MemberState};
 use howdah_types::PgState;
 use serde_json::{Value, json};
 
@@ -36,6 +36,8 @@ pub struct Observed {
     pub machine: Vec<String>,
     /// Changes that this cluster cannot take while it lives, such as a smaller volume.
     pub not_changed: Vec<String>,
+    /// How the archive is, as the leader says it; `None` if there is none, or nothing was said.
+    pub archive: Option<ArchiveMark>,
     /// The major that runs.
     pub version: Option<String>,
     /// Something failed.
@@ -267,6 +269,14 @@ pub fn status(
         if ready { "Settled" } else { "Working" },
         &doing,
     );
+    match &observed.archive {
+        Some(archive) => conditions.of_archive(archive),
+        // Between two leaders nothing is said.
+        None => {
+            conditions.keep("BackupHealthy");
+            conditions.keep("RestoreProved");
+        }
+    }
 
     Status {
         phase: phase.to_owned(),
@@ -369,6 +379,30 @@ struct Conditions<'a> {
 }
 
 impl Conditions<'_> {
+    /// Whether WAL is archived and there is a backup, and whether a drill has restored one.
+    fn of_archive(&mut self, archive: &ArchiveMark) {
+        let since = archive.restorable_from.as_ref().map_or_else(String::new, |from| {
+            format!(", every moment from {from} on can be restored")
+        });
+        match (&archive.troubles[..], &archive.last_backup) {
+            ([], Some(last)) => {
+                let message = format!("the newest backup is of {last}{since}");
+                self.set("BackupHealthy", true, "Archiving", &message);
+            }
+            ([], None) => self.set("BackupHealthy", false, "NoBackup", "there is no backup yet"),
+            (troubles, _) => self.set("BackupHealthy", false, "ArchiveTrouble", &troubles.join("; ")),
+        }
+        match (&archive.not_proved, &archive.proved) {
+            (Some(reason), _) => self.set("RestoreProved", false, "DrillFailed", reason),
+            (None, Some(at)) => {
+                let message = format!("a backup was restored, replayed and looked at, on {at}");
+                self.set("RestoreProved", true, "DrillSucceeded", &message);
+            }
+            // No drill was run, or its backup is gone by now: that is no trouble.
+            (None, None) => self.keep("RestoreProved"),
+        }
+    }
+
     fn keep(&mut self, kind: &str) {
         self.out.extend(self.before.condition(kind).cloned());
     }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
+
 use howdah_blueprint::{Live, Settings, objects};
 use howdah_manifest::Manifest;
 use serde_json::{Value, json};
@@ -345,6 +347,72 @@ fn a_copy_and_a_follower_are_told_once_whose_data_they_get() {
         env(standby, &live),
         given,
         "the configuration tells those that exist"
+    );
+}
+
+#[test]
+fn a_cluster_that_is_restored_or_fed_is_told_from_which_archive() {
+    let mut settings = ours();
+    settings.pods.wal_s3_bucket = "backups".to_owned();
+    let env = |more: Value, settings: &Settings| -> BTreeMap<String, String> {
+        let set = set(&manifest(more), settings, &Live::default());
+        let all = set["spec"]["template"]["spec"]["containers"][0]["env"].clone();
+        let vars = all.as_array().cloned().unwrap().into_iter();
+        let text = |var: &Value, key: &str| var[key].as_str().unwrap_or_default().to_owned();
+        vars.map(|var| (text(&var, "name"), text(&var, "value")))
+            .filter(|(name, _)| name.starts_with("CLONE_") || name.starts_with("STANDBY_"))
+            .collect()
+    };
+    let of = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    let moment = "2026-01-01T00:00:00+01:00";
+    let uid = "00000000-0000-0000-0000-000000000000";
+    assert_eq!(
+        env(
+            json!({"clone": {"cluster": "acid-source", "uid": uid, "timestamp": moment}}),
+            &settings
+        ),
+        of(&[
+            ("CLONE_SCOPE", "acid-source"),
+            ("CLONE_METHOD", "CLONE_WITH_WALE"),
+            ("CLONE_TARGET_TIME", moment),
+            ("CLONE_WAL_S3_BUCKET", "backups"),
+            ("CLONE_WAL_BUCKET_SCOPE_SUFFIX", &format!("/{uid}")),
+            ("CLONE_WAL_BUCKET_SCOPE_PREFIX", ""),
+        ])
+    );
+    let own = json!({"clone": {"cluster": "acid-source", "timestamp": moment, "s3_wal_path": "s3://other/path",
+        "s3_endpoint": "https://s3.example.com", "s3_access_key_id": "key", "s3_secret_access_key": "secret",
+        "s3_force_path_style": true}});
+    assert_eq!(
+        env(own, &settings),
+        of(&[
+            ("CLONE_SCOPE", "acid-source"),
+            ("CLONE_METHOD", "CLONE_WITH_WALE"),
+            ("CLONE_TARGET_TIME", moment),
+            ("CLONE_WALE_S3_PREFIX", "s3://other/path"),
+            ("CLONE_AWS_ENDPOINT", "https://s3.example.com"),
+            ("CLONE_WALE_S3_ENDPOINT", "https://s3.example.com"),
+            ("CLONE_AWS_ACCESS_KEY_ID", "key"),
+            ("CLONE_AWS_SECRET_ACCESS_KEY", "secret"),
+            ("CLONE_AWS_S3_FORCE_PATH_STYLE", "1"),
+        ])
+    );
+    assert_eq!(
+        env(
+            json!({"standby": {"s3_wal_path": "s3://other/path", "standby_host": "h"}}),
+            &settings
+        ),
+        of(&[
+            ("STANDBY_HOST", "h"),
+            ("STANDBY_WALE_S3_PREFIX", "s3://other/path"),
+            ("STANDBY_METHOD", "STANDBY_WITH_WALE"),
+            ("STANDBY_WAL_BUCKET_SCOPE_PREFIX", ""),
+        ])
     );
 }
 

@@ -182,11 +182,11 @@ fn forget_nothing(spec: &mut PostgresqlSpec) {
     if spec.clone.as_ref().is_some_and(|clone| clone.cluster.is_empty()) {
         spec.clone = None;
     }
-    if spec
-        .standby
-        .as_ref()
-        .is_some_and(|standby| standby.standby_host.is_empty())
-    {
+    if spec.standby.as_ref().is_some_and(|standby| {
+        [&standby.standby_host, &standby.s3_wal_path, &standby.gs_wal_path]
+            .iter()
+            .all(|place| place.is_empty())
+    }) {
         spec.standby = None;
     }
 }
@@ -325,12 +325,9 @@ mod tests {
             "clone",
             json!({"cluster": "other", "timestamp": "2026-01-01T00:00:00+01:00"}),
         );
-        assert_eq!(clone.needs_other_data().unwrap().path, "spec.clone.timestamp");
-        assert!(
-            read("standby", json!({"s3_wal_path": "a"}))
-                .needs_other_data()
-                .is_some()
-        );
+        assert_eq!(clone.needs_other_data().unwrap().path, "spec.clone.uid");
+        let fed = read("standby", json!({"s3_wal_path": "a"}));
+        assert!(fed.needs_other_data().is_none() && fed.spec.standby.is_some());
         assert!(read("clone", Value::Null).needs_other_data().is_none());
         // Upstream's way of restoring in place: the manifest of the cluster that exists is read.
         let own = read(

@@ -22,15 +22,6 @@ const NOT_YET: &[&str] = &[
     "enableLogicalBackup",
     "logicalBackupSchedule",
     "logicalBackupRetention",
-    "clone.uid",
-    "clone.timestamp",
-    "clone.s3_wal_path",
-    "clone.s3_endpoint",
-    "clone.s3_access_key_id",
-    "clone.s3_secret_access_key",
-    "clone.s3_force_path_style",
-    "standby.s3_wal_path",
-    "standby.gs_wal_path",
     "streams",
 ];
 

@@ -23,15 +23,15 @@ const REMARKS: &[(&str, &str)] = &[
     ("patroni.slots", "physical and logical ones"),
     (
         "clone.cluster",
-        "a running cluster of the same namespace is copied; of a cluster that exists it changes nothing",
+        "a running cluster of the same namespace is copied, or an archive restored; of a cluster that exists it changes nothing",
     ),
     (
         "clone.timestamp",
-        "**refused for a new cluster**; left over in the manifest of an old one it is named",
+        "the archive of the cluster is restored to this moment",
     ),
     (
         "clone.s3_wal_path",
-        "**refused for a new cluster**; left over in the manifest of an old one it is named",
+        "in place of the operator's bucket; needs `timestamp`",
     ),
     (
         "standby.standby_host",
@@ -39,11 +39,11 @@ const REMARKS: &[(&str, &str)] = &[
     ),
     (
         "standby.s3_wal_path",
-        "named beside `standby_host`; alone **refused for a new cluster**",
+        "beside `standby_host` or alone; of a new cluster",
     ),
     (
         "standby.gs_wal_path",
-        "named beside `standby_host`; alone **refused for a new cluster**",
+        "beside `standby_host` or alone; of a new cluster",
     ),
     ("sidecars", "the sandbox runs PostgreSQL without them and says so"),
     (

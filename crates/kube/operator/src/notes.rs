@@ -44,6 +44,17 @@ impl Pass<'_> {
             self.tell_once(&trouble).await;
         }
         self.observed.machine = seen.machine();
+        self.observed.archive = seen.archive();
+        let archive = self.observed.archive.clone().unwrap_or_default();
+        for trouble in archive.troubles {
+            self.tell_once(&trouble).await;
+        }
+        if let Some(reason) = archive.not_proved {
+            self.tell_once(&format!(
+                "the last drill could not restore the newest backup: {reason}"
+            ))
+            .await;
+        }
         let (manifest, settings) = (self.manifest, &self.context.settings);
         for name in overruled_env(manifest, settings) {
             self.observed
@@ -170,10 +181,11 @@ impl Pass<'_> {
             return;
         }
         let spec = &self.manifest.spec;
-        let asked_before = seen
-            .statefulset
-            .as_ref()
-            .is_some_and(|set| env_of(set, "CLONE_SCOPE").is_some() || env_of(set, "STANDBY_HOST").is_some());
+        let asked_before = seen.statefulset.as_ref().is_some_and(|set| {
+            ["CLONE_SCOPE", "STANDBY_HOST", "STANDBY_METHOD"]
+                .iter()
+                .any(|name| env_of(set, name).is_some())
+        });
         if asked_before && spec.clone.is_none() && spec.standby.is_none() {
             self.observed.skipped.push(
                 "spec: the cluster was to have another one's data and has none yet: delete it to begin with an empty one".into(),
@@ -183,6 +195,21 @@ impl Pass<'_> {
             return;
         };
         let settings = &self.context.settings;
+        if clone.is_restored() {
+            let pods = &settings.pods;
+            let buckets = [
+                &pods.wal_s3_bucket,
+                &pods.wal_gs_bucket,
+                &pods.wal_az_storage_account,
+            ];
+            if clone.s3_wal_path.is_empty() && buckets.iter().all(|bucket| bucket.is_empty()) {
+                let why = "spec.clone.timestamp: the operator's configuration names no bucket (wal_s3_bucket): unless the pods' environment \
+                           has CLONE_WAL_S3_BUCKET or CLONE_WALE_S3_PREFIX, there is nothing to restore from";
+                self.tell_once(why).await;
+                self.observed.skipped.push(why.to_owned());
+            }
+            return;
+        }
         let name = settings.secret_name(&clone.cluster, &settings.replication_username);
         let api = Api::<Secret>::namespaced(self.context.client.clone(), &self.manifest.namespace);
         if matches!(api.get_opt(&name).await, Ok(None)) {

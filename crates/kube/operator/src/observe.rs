@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use howdah_blueprint::{
     Login, Names, POSTGRES_CONTAINER, Pod, ROLL_ANNOTATION, Settings, lazy_revisions, remembered_names,
 };
-use howdah_dcs::{HowdahMark, View, kubernetes::Layout};
+use howdah_dcs::{ArchiveMark, HowdahMark, View, kubernetes::Layout};
 use howdah_manifest::Manifest;
 use howdah_overview::{MemberOverview, members};
 use howdah_types::Scope;
@@ -105,6 +105,7 @@ pub(crate) struct Mark {
     configuration: u64,
     initialize: Option<String>,
     notes: [Vec<String>; 2],
+    archive: Option<ArchiveMark>,
     behind: Option<String>,
     secrets: BTreeMap<String, Option<Login>>,
     claims: BTreeMap<String, String>,
@@ -183,6 +184,16 @@ impl Seen {
         self.said(|mark| &mark.machine)
     }
 
+    /// How the archive is, as the leader says it.
+    pub(crate) fn archive(&self) -> Option<ArchiveMark> {
+        let marks = self
+            .view
+            .members
+            .values()
+            .filter_map(|member| member.howdah.as_ref());
+        marks.filter_map(|mark| mark.archive.clone()).next()
+    }
+
     fn said(&self, of: impl Fn(&HowdahMark) -> &Vec<String>) -> Vec<String> {
         let members = self.view.members.values();
         let marks = members.filter_map(|member| member.howdah.as_ref());
@@ -237,6 +248,7 @@ impl Seen {
             configuration: self.view.config.rev,
             initialize: self.view.initialize.clone(),
             notes: [self.notes(), self.machine()],
+            archive: self.archive(),
             behind: self.behind_configuration().map(str::to_owned),
             secrets: self.secrets.clone(),
             claims: self.claims.clone(),

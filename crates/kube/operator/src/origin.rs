@@ -5,6 +5,28 @@ use howdah_manifest::Manifest;
 
 use crate::{context::Context, objects::ClusterKey};
 
+/// A cluster that runs by itself does not begin to follow an archive: the section is named, and counts for nothing else.
+pub(crate) fn forget_archive(context: &Context, key: &ClusterKey, manifest: &mut Manifest) {
+    let is_fed = |standby: &howdah_manifest::StandbyOf| standby.standby_host.is_empty();
+    if !manifest.spec.standby.as_ref().is_some_and(is_fed) {
+        return;
+    }
+    let seen = context.seen(key);
+    let runs_alone = seen.view.config.value.as_ref().is_some_and(|config| {
+        !config
+            .get("standby_cluster")
+            .is_some_and(serde_json::Value::is_object)
+    });
+    if runs_alone {
+        manifest.spec.standby = None;
+        manifest.notes.push(
+            "spec.standby: a running cluster does not begin to follow an archive; name 'standby_host', or delete the cluster and make it \
+             again as a follower"
+                .to_owned(),
+        );
+    }
+}
+
 /// Writes the addresses of Services in the place of their names. A name that is no Service's may be a host's, and stays.
 pub(crate) fn resolve(context: &Context, manifest: &mut Manifest) {
     let namespace = manifest.namespace.clone();

@@ -65,6 +65,7 @@ pub(crate) async fn cluster(context: &Context, object: &DynamicObject) -> Action
     {
         return refuse(context, object, &value, &before, &error).await;
     }
+    origin::forget_archive(context, &key, &mut manifest);
     if context.settings.sandbox {
         origin::resolve(context, &mut manifest);
     }

@@ -1,4 +1,6 @@
-use howdah_manifest::Manifest;
+use std::collections::BTreeSet;
+
+use howdah_manifest::{CloneFrom, Manifest};
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, SecretKeySelector};
 use serde_json::json;
 
@@ -57,7 +59,7 @@ fn buckets(manifest: &Manifest, settings: &Settings) -> Vec<EnvVar> {
 
 /// Variables that say where a new cluster's data comes from. They count only once: those of a cluster that exists stay as
 /// they are, so that no pod is replaced when the manifest's section goes.
-const ORIGIN: [&str; 9] = [
+const ORIGIN: &[&str] = &[
     "CLONE_SCOPE",
     "CLONE_METHOD",
     "CLONE_HOST",
@@ -69,41 +71,124 @@ const ORIGIN: [&str; 9] = [
     "STANDBY_PRIMARY_SLOT_NAME",
 ];
 
+/// Those of archives. A user may have set them too, in the manifest or for all pods: then they are the user's, and go when the user
+/// takes them away.
+const ORIGIN_ARCHIVE: &[&str] = &[
+    "CLONE_TARGET_TIME",
+    "CLONE_WALE_S3_PREFIX",
+    "CLONE_WAL_S3_BUCKET",
+    "CLONE_WAL_GS_BUCKET",
+    "CLONE_GOOGLE_APPLICATION_CREDENTIALS",
+    "CLONE_AZURE_STORAGE_ACCOUNT",
+    "CLONE_WAL_BUCKET_SCOPE_SUFFIX",
+    "CLONE_AWS_ENDPOINT",
+    "CLONE_WALE_S3_ENDPOINT",
+    "CLONE_AWS_ACCESS_KEY_ID",
+    "CLONE_AWS_SECRET_ACCESS_KEY",
+    "CLONE_AWS_S3_FORCE_PATH_STYLE",
+    "CLONE_WAL_BUCKET_SCOPE_PREFIX",
+    "STANDBY_WALE_S3_PREFIX",
+    "STANDBY_WALE_GS_PREFIX",
+    "STANDBY_METHOD",
+    "STANDBY_WAL_BUCKET_SCOPE_PREFIX",
+];
+
 fn origin(manifest: &Manifest, settings: &Settings, live: &Live) -> Vec<EnvVar> {
     let asks = manifest.spec.clone.is_some() || manifest.spec.standby.is_some();
     // What was to be another cluster's data must not become an empty cluster.
     if live.bootstrapped || !asks {
         let container = live.statefulset.as_ref().and_then(postgres_container);
         let env = container.and_then(|container| container.env.as_ref());
-        let is_origin = |var: &&EnvVar| ORIGIN.contains(&var.name.as_str());
+        let own = manifest.spec.env.iter().flatten();
+        let given: BTreeSet<String> = own
+            .filter_map(|var| var["name"].as_str().map(str::to_owned))
+            .chain(
+                from_configuration(&live.environment)
+                    .into_iter()
+                    .map(|var| var.name),
+            )
+            .collect();
+        let is_origin = |var: &&EnvVar| {
+            let name = var.name.as_str();
+            let is_ours = ORIGIN_ARCHIVE.contains(&name) && var.value_from.is_none() && !given.contains(name);
+            ORIGIN.contains(&name) || is_ours
+        };
         return env.into_iter().flatten().filter(is_origin).cloned().collect();
     }
     let mut env = Vec::new();
-    if let Some(clone) = &manifest.spec.clone {
-        let user = &settings.replication_username;
-        let host = clone.address.as_ref().unwrap_or(&clone.cluster);
-        env.extend([
-            value("CLONE_SCOPE", &clone.cluster),
-            value("CLONE_METHOD", "CLONE_WITH_BASEBACKUP"),
-            value("CLONE_HOST", host),
-            value("CLONE_PORT", "5432"),
-            value("CLONE_USER", user),
-            if_there(from_secret(
-                "CLONE_PASSWORD",
-                &settings.secret_name(&clone.cluster, user),
-            )),
-        ]);
+    match &manifest.spec.clone {
+        Some(clone) if clone.is_restored() => env.extend(restored(clone, settings)),
+        Some(clone) => {
+            let user = &settings.replication_username;
+            let host = clone.address.as_ref().unwrap_or(&clone.cluster);
+            env.extend([
+                value("CLONE_SCOPE", &clone.cluster),
+                value("CLONE_METHOD", "CLONE_WITH_BASEBACKUP"),
+                value("CLONE_HOST", host),
+                value("CLONE_PORT", "5432"),
+                value("CLONE_USER", user),
+                if_there(from_secret(
+                    "CLONE_PASSWORD",
+                    &settings.secret_name(&clone.cluster, user),
+                )),
+            ]);
+        }
+        None => {}
     }
     if let Some(standby) = &manifest.spec.standby {
-        env.push(value("STANDBY_HOST", &standby.standby_host));
         for (name, text) in [
+            ("STANDBY_HOST", &standby.standby_host),
             ("STANDBY_PORT", &standby.standby_port),
             ("STANDBY_PRIMARY_SLOT_NAME", &standby.standby_primary_slot_name),
+            ("STANDBY_WALE_S3_PREFIX", &standby.s3_wal_path),
+            ("STANDBY_WALE_GS_PREFIX", &standby.gs_wal_path),
         ] {
             if !text.is_empty() {
                 env.push(value(name, text));
             }
         }
+        if !standby.s3_wal_path.is_empty() || !standby.gs_wal_path.is_empty() {
+            env.push(value("STANDBY_METHOD", "STANDBY_WITH_WALE"));
+            env.push(value("STANDBY_WAL_BUCKET_SCOPE_PREFIX", ""));
+        }
+    }
+    env
+}
+
+/// A cluster that is restored from an archive: from the place that the manifest names, or the operator's bucket.
+fn restored(clone: &CloneFrom, settings: &Settings) -> Vec<EnvVar> {
+    let pods = &settings.pods;
+    let mut env = vec![
+        value("CLONE_SCOPE", &clone.cluster),
+        value("CLONE_METHOD", "CLONE_WITH_WALE"),
+        value("CLONE_TARGET_TIME", &clone.timestamp),
+    ];
+    let mut set = |name: &str, text: &str| {
+        if !text.is_empty() {
+            env.push(value(name, text));
+        }
+    };
+    if clone.s3_wal_path.is_empty() {
+        set("CLONE_WAL_S3_BUCKET", &pods.wal_s3_bucket);
+        set("CLONE_WAL_GS_BUCKET", &pods.wal_gs_bucket);
+        if !pods.wal_gs_bucket.is_empty() {
+            set("CLONE_GOOGLE_APPLICATION_CREDENTIALS", &pods.gcp_credentials);
+        }
+        set("CLONE_AZURE_STORAGE_ACCOUNT", &pods.wal_az_storage_account);
+        set("CLONE_WAL_BUCKET_SCOPE_SUFFIX", &format!("/{}", clone.uid));
+    } else {
+        set("CLONE_WALE_S3_PREFIX", &clone.s3_wal_path);
+    }
+    // Two programs read it under two names.
+    set("CLONE_AWS_ENDPOINT", &clone.s3_endpoint);
+    set("CLONE_WALE_S3_ENDPOINT", &clone.s3_endpoint);
+    set("CLONE_AWS_ACCESS_KEY_ID", &clone.s3_access_key_id);
+    set("CLONE_AWS_SECRET_ACCESS_KEY", &clone.s3_secret_access_key);
+    if let Some(by_path) = clone.s3_force_path_style {
+        set("CLONE_AWS_S3_FORCE_PATH_STYLE", if by_path { "1" } else { "0" });
+    }
+    if clone.s3_wal_path.is_empty() {
+        env.push(value("CLONE_WAL_BUCKET_SCOPE_PREFIX", ""));
     }
     env
 }

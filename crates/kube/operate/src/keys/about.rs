@@ -122,7 +122,7 @@ pub(crate) const ABOUT: &[About] = &[
     ("load_balancer", "replica_legacy_dns_name_format", "{cluster}-repl.{team}.{hostedzone}", "Likewise."),
     ("load_balancer", "external_traffic_policy", "Cluster", "Of load balancers; or `Local`."),
     ("load_balancer", "enable_load_balancer", "", "Upstream ignores it as well."),
-    ("aws_or_gcp", "wal_s3_bucket", "", "The bucket for archives (`WAL_S3_BUCKET`); Howdah's image does not archive yet and says so."),
+    ("aws_or_gcp", "wal_s3_bucket", "", "The bucket for archives (`WAL_S3_BUCKET`): members archive there, and clones to a moment are restored from there."),
     ("aws_or_gcp", "wal_gs_bucket", "", "Likewise (`WAL_GS_BUCKET`)."),
     ("aws_or_gcp", "gcp_credentials", "", "A file in the members (`GOOGLE_APPLICATION_CREDENTIALS`)."),
     ("aws_or_gcp", "wal_az_storage_account", "", "Likewise (`AZURE_STORAGE_ACCOUNT`)."),
