@@ -240,7 +240,7 @@ async fn one(
     })
 }
 
-/// A note that nothing depends on: one that may not be read keeps nobody from restoring.
+/// A note that no restore depends on: one that may not be read is passed over.
 async fn note_of<T: serde::de::DeserializeOwned>(
     store: &Store,
     name: &str,

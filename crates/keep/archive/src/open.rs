@@ -68,10 +68,10 @@ pub(crate) fn open(place: &Place, patience: Duration) -> Result<(Arc<dyn ObjectS
                 builder = builder.with_base_url(endpoint).with_skip_signature(true);
                 if credentials.is_none() {
                     // Writes would ask the machine's metadata for a token.
-                    let nobody = GcpCredential {
+                    let anonymous = GcpCredential {
                         bearer: String::new(),
                     };
-                    builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
+                    builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(anonymous)));
                 }
             }
             (Arc::new(builder.build().map_err(setting)?), prefix)

@@ -13,10 +13,7 @@ use howdah_clock::now;
 use howdah_http::timeout_at;
 use howdah_types::BootTime;
 use parking_lot::Mutex;
-use tokio::{
-    sync::watch,
-    task::{Id, JoinSet},
-};
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     blocking::blocking,
@@ -59,7 +56,7 @@ struct Job {
     done: watch::Receiver<Option<Option<BootTime>>>,
 }
 
-/// A result is believed for so long: an archive may be emptied by hand while nothing is archived.
+/// How long a result is believed: an archive may be emptied by hand while nothing is archived.
 const BELIEVED: Duration = Duration::from_secs(60);
 
 /// The file that was asked for last, and where it goes.
@@ -123,7 +120,7 @@ impl Ahead {
                     // What has failed is tried again when PostgreSQL goes on.
                     self.jobs.lock().retain(|_, job| *job.done.borrow() != Some(None));
                 }
-                Some(_) = working.join_next_with_id() => {}
+                Some(_) = working.join_next() => {}
             }
             let Some(last) = asked.borrow_and_update().clone() else {
                 continue;
@@ -159,10 +156,12 @@ impl Ahead {
         self.fence.borrow().unwrap_or_default().has_run_out(now())
     }
 
-    async fn begin(&self, name: String, last: &Asked, working: &mut JoinSet<()>) -> Option<Id> {
+    async fn begin(&self, name: String, last: &Asked, working: &mut JoinSet<()>) {
         let path = self.data.join("pg_wal").join(&name);
         let of = path.clone();
-        let mark = blocking(move || Mark::of(&of)).await.flatten()?;
+        let Some(mark) = blocking(move || Mark::of(&of)).await.flatten() else {
+            return;
+        };
         let (tell, done) = watch::channel(None);
         let job = Job {
             mark,
@@ -172,7 +171,7 @@ impl Ahead {
         self.jobs.lock().insert(name.clone(), job);
         let opened = Arc::clone(&last.opened);
         let fence = self.fence.clone();
-        let handle = working.spawn(async move {
+        working.spawn(async move {
             let pushed = opened.push(&path, Some(fence)).await;
             if let Err(error) = &pushed {
                 // PostgreSQL asks for it soon, and the reason is told then.
@@ -180,7 +179,6 @@ impl Ahead {
             }
             tell.send_replace(Some(pushed.is_ok().then(howdah_clock::now)));
         });
-        Some(handle.id())
     }
 }
 

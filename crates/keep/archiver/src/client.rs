@@ -15,10 +15,10 @@ use crate::{
     protocol::{Answer, BEAT_MS, LONGEST, Request},
 };
 
-/// An archiver that has said nothing for so long hangs.
+/// An archiver that is silent for longer than this hangs.
 const SILENCE: Duration = Duration::from_millis(BEAT_MS * 6);
 
-/// It says that it has heard at once.
+/// How long its first line may take: it says at once that it has heard.
 const FIRST: Duration = Duration::from_secs(1);
 
 /// Asks the archiver.

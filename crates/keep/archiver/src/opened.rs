@@ -43,7 +43,7 @@ async fn run_out(fence: Option<FenceWatch>) {
     }
 }
 
-/// An archive that could not be written to so recently is not tried again before WAL is given up.
+/// How long a failure counts: until then WAL is given up without another try.
 const RECENT: Duration = Duration::from_secs(10);
 
 /// Files that settings name (keys, certificates) may be replaced: then the archive is opened again.

@@ -19,7 +19,7 @@ use crate::{blocking::blocking, depth::Depth, opened::Opened, spool::Spool};
 const MOST: u64 = 8;
 const BYTES: u64 = 512 << 20;
 
-/// A server that asks for nothing for so long has come to the end: what was fetched for it goes.
+/// A server that asks for nothing for this time has come to the end: what was fetched for it goes.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// A segment that is fetched.

@@ -183,7 +183,7 @@ impl Archiver {
     }
 
     fn listen(&self) -> std::io::Result<UnixListener> {
-        // What a process that was killed has left answers to nobody.
+        // A process that was killed leaves its socket behind.
         let _ = std::fs::remove_file(&self.socket);
         let listener = UnixListener::bind(&self.socket)?;
         std::fs::set_permissions(&self.socket, std::fs::Permissions::from_mode(0o600))?;

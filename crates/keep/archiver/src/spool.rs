@@ -32,7 +32,7 @@ impl Spool {
         Ok(self.dir.join(format!("{name}.{}-{count}", std::process::id())))
     }
 
-    /// Takes away what nobody has come for, and the directory if nothing is left in it.
+    /// Takes away files whose asker has gone, and the directory if nothing is left in it.
     pub(crate) fn leave(&self) {
         for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let age = entry.metadata().and_then(|of| of.modified()).ok();

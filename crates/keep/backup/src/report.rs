@@ -100,7 +100,7 @@ pub struct ArchiveState {
     pub drill_trouble: Option<String>,
 }
 
-/// A failure that may be over in a moment is none yet.
+/// A shorter failure is not reported: it may be over in a moment.
 const LASTING: SignedDuration = SignedDuration::from_secs(60);
 
 /// A disk that is full in less than this is told, in seconds.

@@ -20,13 +20,13 @@ use crate::{keeper::KeeperLink, publish::Published, reported::Reported};
 /// A process that ends is started again, after a while that grows up to this.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// One that has run for so long was well.
+/// One that has run for this time was well.
 const WELL: Duration = Duration::from_secs(600);
 
 /// One that does not take what it is told hangs, and is not told again before the next change.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// It says something every ten seconds; one that is silent for so long hangs.
+/// It reports every ten seconds; one that is silent for longer than this hangs.
 const SILENCE: Duration = Duration::from_secs(90);
 
 /// The longest line that it says.

@@ -19,7 +19,7 @@ use crate::{
     outside::{Outside, source},
 };
 
-/// What this member had no time to archive as a primary is nobody else's to archive, and is removed by what comes now. Only WAL that
+/// No other member archives what this one had no time to archive as a primary, and a rewind or copy removes it. Only WAL that
 /// is the leader's too: what is behind the branch was lost, and whoever found it in the archive would replay it.
 async fn archive_what_waits(outside: &Outside, timeline: Timeline, history: &[HistoryLine]) {
     let is_leaders = |name: &str, length: u64| match name.parse() {
